@@ -1,0 +1,256 @@
+"""What all image data modules share: loaders, resuming, scaling to [-1, 1], and checks of their arguments."""
+
+import os
+import warnings
+from abc import abstractmethod
+from collections.abc import Sequence, Sized
+from typing import Any, Protocol, TypeAlias, TypeVar, cast
+
+import lightning as L
+import torch
+from lightning.pytorch.loops.progress import _ProcessedTracker
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from datamodules.order import Key, ShareSampler, StreamSampler, even_batch_size, mix, shuffled
+
+Batch: TypeAlias = tuple[Tensor, Tensor]
+Size: TypeAlias = int | tuple[int, int]
+Choice = TypeVar("Choice")
+
+
+class BatchDataset(Sized, Protocol):
+    """What the loaders need: a length, and whole batches `(images (N, C, H, W) uint8, labels (N,) int64)` for keys."""
+
+    def __getitem__(self, key: Key) -> Batch: ...
+
+    def __getitems__(self, keys: Sequence[Key]) -> Batch: ...
+
+
+class ImageTensors(Dataset[Batch]):
+    """Images in memory, indexed a batch at a time.
+
+    Args:
+        images: `(N, C, H, W)` uint8.
+        labels: `(N,)` int64.
+    """
+
+    def __init__(self, images: Tensor, labels: Tensor) -> None:
+        self.images, self.labels = images, labels
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, key: Key) -> Batch:
+        """Return one image `(C, H, W)` and its label `()`."""
+        row = key if isinstance(key, int) else key[0]
+        return self.images[row], self.labels[row]
+
+    def __getitems__(self, keys: Sequence[Key]) -> Batch:
+        """Return the images `(N, C, H, W)` and labels `(N,)` of the keys: one gather, no list to collate."""
+        rows = torch.tensor([key if isinstance(key, int) else key[0] for key in keys])
+        return self.images[rows], self.labels[rows]
+
+
+class StreamLoader(DataLoader[Batch]):
+    """A training loader that tells Lightning it can be resumed; the position itself is the trainer's batch count."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return nothing: having this method keeps Lightning from warning that a resumed epoch starts over."""
+        return {}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Do nothing, see `state_dict`."""
+
+
+class ImageDataModule(L.LightningDataModule):
+    """Base of the image data modules: subclasses say only what the three sets are, in `splits`.
+
+    Batches are `(images, labels)`: uint8 `(N, C, H, W)` from the loader, float in [-1, 1] on the device. The order of
+    training images depends on nothing but the seeds and the number of batches done, so the same global batch size
+    gives the same run on any number of processes, and a checkpoint continues with the very next batch.
+
+    Args:
+        size: Height and width of the images, one number if they are equal.
+        channels: 1 (grey), 3 (colour) or 4 (colour and alpha).
+        batch_size: Images per process and batch.
+        num_workers: Processes that load images; 0 loads them in the training process.
+        seed: Seed of the split and, with the run's seed (`seed_everything`), of the training order.
+        infinite: Repeat the training images until an epoch has at least 100 batches.
+    """
+
+    def __init__(
+        self, size: Size, channels: int, batch_size: int, num_workers: int, seed: int, infinite: bool = False
+    ) -> None:
+        super().__init__()
+        self.size = pair("size", size)
+        if channels not in (1, 3, 4):
+            raise ValueError(f"channels must be 1 (grey), 3 (colour) or 4 (colour and alpha), got {channels!r}.")
+        self.channels = channels
+        self.batch_size = integer("batch_size", batch_size, least=1)
+        self.num_workers = integer("num_workers", num_workers, least=0)
+        self.seed = integer("seed", seed)
+        self.infinite = infinite
+        self._sets: tuple[BatchDataset, BatchDataset, BatchDataset] | None = None
+        self._run_seed = 0
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of every image."""
+        return self.channels, *self.size
+
+    @property
+    @abstractmethod
+    def num_classes(self) -> int:
+        """Number of different labels."""
+
+    @abstractmethod
+    def splits(self) -> tuple[BatchDataset, BatchDataset, BatchDataset]:
+        """Return the training, validation and test set; called once."""
+
+    def setup(self, stage: str | None = None) -> None:
+        """Read the data, once however often it is called, and take the seed of the run from Lightning."""
+        if stage in (None, "fit"):
+            self._run_seed = int(os.environ.get("PL_GLOBAL_SEED", 0))
+        self._datasets()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the seed of the run: a resumed run keeps its order whatever seed its process was given."""
+        return {"run_seed": self._run_seed}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take the seed of the run over from the checkpoint."""
+        self._run_seed = state_dict["run_seed"]
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        """Return the shuffled loader; it starts behind the last batch that the trainer has processed."""
+        world, rank = self._world()
+        train = self._datasets()[0]
+        sampler = StreamSampler(
+            train,
+            self.batch_size,
+            num_replicas=world,
+            rank=rank,
+            seed=mix(self.seed, self._run_seed),
+            infinite=self.infinite,
+            progress=self._batches_done if self.trainer is not None else None,
+        )
+        return StreamLoader(**self._loader(train), batch_size=self.batch_size, sampler=sampler, drop_last=True)
+
+    def val_dataloader(self) -> DataLoader[Batch] | list[Any]:
+        """Return the validation images in order; an empty list (no validation) if there are none."""
+        return self._sequential(self._datasets()[1])
+
+    def test_dataloader(self) -> DataLoader[Batch] | list[Any]:
+        """Return the test images in order; an empty list if there are none."""
+        return self._sequential(self._datasets()[2])
+
+    def predict_dataloader(self) -> DataLoader[Batch] | list[Any]:
+        """Return the validation images in order."""
+        return self.val_dataloader()
+
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """Scale the uint8 tensors of a batch to [-1, 1] in the model's dtype; leave everything else as it is."""
+        dtype = torch.get_default_dtype()
+        if self.trainer is not None and self.trainer.lightning_module is not None:
+            dtype = cast(torch.dtype, self.trainer.lightning_module.dtype)
+        return tuple(
+            unit_range(part, dtype) if isinstance(part, Tensor) and part.dtype == torch.uint8 else part
+            for part in batch
+        )
+
+    def _datasets(self) -> tuple[BatchDataset, BatchDataset, BatchDataset]:
+        if self._sets is None:
+            self._sets = self.splits()
+        return self._sets
+
+    def _world(self) -> tuple[int, int]:
+        return (self.trainer.world_size, self.trainer.global_rank) if self.trainer is not None else (1, 0)
+
+    def _batches_done(self) -> int:
+        # `processed` is right wherever a checkpoint was saved: `completed` lags one behind in `on_train_batch_end`,
+        # `ready` counts a batch that an exception cut short, and epoch counters do not know about the batches.
+        assert self.trainer is not None
+        total = cast(_ProcessedTracker, self.trainer.fit_loop.epoch_loop.batch_progress.total)
+        return total.processed
+
+    def _sequential(self, dataset: BatchDataset) -> DataLoader[Batch] | list[Any]:
+        if not len(dataset):
+            return []
+        world, rank = self._world()
+        batch_size = even_batch_size(len(dataset), self.batch_size, world)
+        sampler = ShareSampler(dataset, num_replicas=world, rank=rank)
+        return DataLoader(**self._loader(dataset), batch_size=batch_size, sampler=sampler)
+
+    def _loader(self, dataset: BatchDataset) -> dict[str, Any]:
+        return {
+            "dataset": dataset,
+            "collate_fn": _finished,
+            "num_workers": self.num_workers,
+            "persistent_workers": self.num_workers > 0,
+            "pin_memory": self.trainer is not None and self.trainer.strategy.root_device.type == "cuda",
+            # Its own generator: starting an iterator draws a seed for workers, which would move the global state.
+            "generator": torch.Generator(),
+        }
+
+
+def _finished(batch: Batch) -> Batch:
+    return batch
+
+
+def unit_range(images: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return images of 0..255 as values in [-1, 1]; computed in at least float32."""
+    wide = images.to(torch.promote_types(dtype, torch.float32))
+    return wide.div_(127.5).sub_(1).to(dtype)
+
+
+def split(count: int, val_size: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Return the sorted rows for training and validation, chosen by the seed.
+
+    Raises:
+        ValueError: No image would be left to train on.
+    """
+    if val_size >= count:
+        raise ValueError(f"val_size must be less than the number of images ({count}), got {val_size}.")
+    rows = shuffled(count, seed)
+    return rows[val_size:].sort().values, rows[:val_size].sort().values
+
+
+def quiet_about_workers() -> None:
+    """Silence Lightning's advice to load data in more processes, which is wrong where the images are in memory."""
+    warnings.filterwarnings("ignore", message=r".*does not have many workers which may be a bottleneck")
+
+
+def integer(name: str, value: object, least: int | None = None) -> int:
+    """Return the value of an argument, checked.
+
+    Raises:
+        ValueError: It is not an integer or less than `least`.
+    """
+    if not isinstance(value, int) or isinstance(value, bool) or (least is not None and value < least):
+        expected = "an integer" if least is None else f"an integer of at least {least}"
+        raise ValueError(f"{name} must be {expected}, got {value!r}.")
+    return value
+
+
+def one_of(name: str, value: Choice, choices: tuple[Choice, ...]) -> Choice:
+    """Return the value of an argument, checked.
+
+    Raises:
+        ValueError: It is none of the choices.
+    """
+    if value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(map(str, choices))}, got {value!r}.")
+    return value
+
+
+def pair(name: str, value: object) -> tuple[int, int]:
+    """Return (height, width) from one number or two.
+
+    Raises:
+        ValueError: It is neither a positive integer nor two of them.
+    """
+    sides = tuple(value) if isinstance(value, (tuple, list)) else (value, value)
+    if len(sides) != 2 or any(not isinstance(side, int) or isinstance(side, bool) or side < 1 for side in sides):
+        raise ValueError(f"{name} must be a positive integer or (height, width), got {value!r}.")
+    return sides

@@ -1,0 +1,117 @@
+"""MNIST (LeCun, Cortes and Burges, 1998): 60,000 + 10,000 handwritten digits of 28x28 pixels."""
+
+import contextlib
+import shutil
+from pathlib import Path
+
+from torch import Tensor
+from torch.nn.functional import pad
+from torchvision.datasets import MNIST
+
+from datamodules.base import BatchDataset, ImageDataModule, ImageTensors, Size, integer, quiet_about_workers, split
+from datamodules.digits import enlarge, greyscale
+
+FILES = (
+    "train-images-idx3-ubyte",
+    "train-labels-idx1-ubyte",
+    "t10k-images-idx3-ubyte",
+    "t10k-labels-idx1-ubyte",
+)
+
+
+class MNISTDataModule(ImageDataModule):
+    """MNIST in memory, in torchvision's layout `ROOT/MNIST/raw`; downloaded only if its files are not there.
+
+    Args:
+        root: Folder that holds `MNIST/raw`; it may be read-only if the files are there.
+        size: Height and width; 28 are the original pixels, 32 adds two black pixels on each side, others resize.
+        channels: 1, or 3 for three equal channels.
+        batch_size: Images per process and batch.
+        val_size: Number of the 60,000 images kept for validation, chosen by the seed.
+        seed: Seed of the split and, with the run's seed, of the training order.
+        num_workers: Loading processes; the images are in memory, so 0 is fastest.
+        infinite: Repeat the training images until an epoch has at least 100 batches.
+    """
+
+    num_classes = 10
+
+    def __init__(
+        self,
+        root: str | Path = "data",
+        size: Size = 28,
+        channels: int = 1,
+        batch_size: int = 64,
+        val_size: int = 5000,
+        seed: int = 0,
+        num_workers: int = 0,
+        infinite: bool = False,
+    ) -> None:
+        super().__init__(size, channels, batch_size, num_workers, seed, infinite)
+        greyscale(channels)
+        self.root = Path(root)
+        self.val_size = integer("val_size", val_size, least=0)
+        quiet_about_workers()
+
+    @property
+    def folder(self) -> Path:
+        """The folder of the four files."""
+        return self.root / "MNIST" / "raw"
+
+    def prepare_data(self) -> None:
+        """Download the files that are missing, in one process.
+
+        Raises:
+            FileNotFoundError: They are missing and the download failed; folders made for it are removed again.
+        """
+        if self._complete():
+            return
+        made = [path for path in (self.folder, *self.folder.parents) if not path.exists()]
+        try:
+            MNIST(self.root, download=True)
+        except (OSError, RuntimeError) as error:
+            if made:
+                shutil.rmtree(self.folder, ignore_errors=True)
+            for path in made[1:]:
+                with contextlib.suppress(OSError):  # somebody else may have put something there
+                    path.rmdir()
+            raise self._missing(f"and downloading them failed ({_first_line(error)})") from error
+
+    def splits(self) -> tuple[BatchDataset, BatchDataset, BatchDataset]:
+        """Return the 60,000 images less the validation images, these, and the 10,000 test images."""
+        if not self._complete():
+            raise self._missing("and this step does not download them")
+        images, labels = self._read(train=True)
+        train, val = (ImageTensors(images[rows], labels[rows]) for rows in split(len(images), self.val_size, self.seed))
+        return train, val, ImageTensors(*self._read(train=False))
+
+    def _read(self, train: bool) -> tuple[Tensor, Tensor]:
+        try:
+            data = MNIST(self.root, train=train, download=False)
+            if len(data.data) != len(data.targets):
+                raise ValueError(f"{len(data.data)} images but {len(data.targets)} labels")
+        except (OSError, RuntimeError, ValueError, AssertionError, KeyError, IndexError) as error:
+            what = "training" if train else "test"
+            reason = _first_line(error)
+            raise ValueError(f"The {what} files in {self.folder} are damaged ({reason}): fetch them again.") from error
+        return self._fit(data.data[:, None]).expand(-1, self.channels, -1, -1), data.targets.long()
+
+    def _fit(self, images: Tensor) -> Tensor:
+        if self.size == (28, 28):
+            return images
+        if self.size == (32, 32):
+            return pad(images, (2, 2, 2, 2))  # powers of two suit convolutions, and every pixel stays exact
+        return enlarge(images, self.size)
+
+    def _complete(self) -> bool:
+        return all((self.folder / name).is_file() for name in FILES)
+
+    def _missing(self, why: str) -> FileNotFoundError:
+        return FileNotFoundError(
+            f"MNIST is not in {self.folder} {why}: put the four files {', '.join(FILES)} there (unpacked, from "
+            f"{MNIST.mirrors[0]}), or point root at a folder that holds MNIST/raw."
+        )
+
+
+def _first_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__

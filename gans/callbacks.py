@@ -1,0 +1,317 @@
+"""What watches a run: pictures, health, progress, checkpoints that a crash cannot spoil.
+
+`ImageGrid` and `Health` need a LightningModule with `sample(n)` that returns images `(n, C, H, W)` in [-1, 1], and
+batches whose first element is such images; they know nothing else of a model.
+"""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.fabric.plugins import TorchCheckpointIO
+from lightning.pytorch.callbacks import BasePredictionWriter, ModelCheckpoint, ProgressBar
+from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_warn
+from torch import Tensor
+from torchvision.transforms.functional import to_pil_image
+from tqdm import tqdm
+
+from gans import images
+
+Trainer = L.Trainer
+Module = L.LightningModule
+
+
+class DivergedError(RuntimeError):
+    """Training produced a number that is not finite; nothing was saved after it."""
+
+
+def log_interval(trainer: Trainer) -> int:
+    """Return the trainer's `log_every_n_steps`, at least 1."""
+    return max(1, int(getattr(trainer, "log_every_n_steps", 50)))
+
+
+def samples(module: Module, n: int, seed: int) -> Tensor:
+    """Return `n` images of `module.sample`, the same for a seed and weights; torch's generators stay as they were."""
+    devices = [module.device] if module.device.type == "cuda" else []
+    with torch.random.fork_rng(devices), torch.no_grad():
+        torch.manual_seed(seed)
+        drawn: Tensor = module.sample(n)  # type: ignore[operator]
+    return drawn.clamp(-1, 1).float().cpu()
+
+
+def real_images(batch: Any) -> Tensor:
+    """Return the images of a batch: itself, or its first element."""
+    real: Tensor = batch[0] if isinstance(batch, tuple | list) else batch
+    return real
+
+
+class ImageGrid(L.Callback):
+    """Shows samples of fixed latents through training, and once the real images beside them.
+
+    TensorBoard gets `images/samples` and `images/real` at the trainer's step; the run folder gets PNG files under
+    `samples/`.
+
+    Args:
+        every_n_steps: trainer steps between two grids; the first and the last step have one besides.
+        samples: images of a grid.
+        seed: of the latents.
+    """
+
+    def __init__(self, every_n_steps: int = 500, samples: int = 64, seed: int = 0) -> None:
+        for name, value in [("every_n_steps", every_n_steps), ("samples", samples)]:
+            if value < 1:
+                raise ValueError(f"{name} is {value}; expected at least 1")
+        self.every_n_steps = every_n_steps
+        self.samples = samples
+        self.seed = seed
+        self.last = -1
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: Module, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Show a grid when it is due."""
+        step = trainer.global_step
+        due = step % self.every_n_steps == 0 or step == 1
+        if not trainer.is_global_zero or not due or step in (0, self.last):
+            return
+        if self.last < 0:
+            self.show(trainer, "images/real", real_images(batch)[: self.samples])
+        self.show(trainer, "images/samples", samples(pl_module, self.samples, self.seed))
+        self.last = step
+
+    def on_train_end(self, trainer: Trainer, pl_module: Module) -> None:
+        """Show the final grid."""
+        if trainer.is_global_zero and trainer.global_step != self.last:
+            self.show(trainer, "images/samples", samples(pl_module, self.samples, self.seed))
+            self.last = trainer.global_step
+
+    def show(self, trainer: Trainer, tag: str, batch: Tensor) -> None:
+        """Write images `(N, C, H, W)` to TensorBoard and, as PNG, to the run folder."""
+        picture = images.grid(batch)
+        for logger in trainer.loggers:
+            if isinstance(logger, TensorBoardLogger):
+                # TensorBoard's plugin shows RGB: lay a transparent picture over white.
+                flat = picture if picture.shape[0] < 4 else over_white(picture)
+                logger.experiment.add_image(tag, flat, trainer.global_step)
+        if trainer.log_dir is not None:
+            name = f"step_{trainer.global_step:07d}" if tag == "images/samples" else "real"
+            images.save_grid(batch, Path(trainer.log_dir) / "samples" / f"{name}.png")
+
+
+def over_white(picture: Tensor) -> Tensor:
+    """Return the RGBA picture `(4, H, W)`, uint8, composited over white, `(3, H, W)`."""
+    alpha = picture[3:].float() / 255
+    return (picture[:3] * alpha + 255 * (1 - alpha)).to(torch.uint8)
+
+
+class Health(L.Callback):
+    """Warns in one line when training goes wrong, logs `health/*`, and stops before NaN or infinity is saved.
+
+    Warnings: vanishing gradients of the generator, a discriminator that has won, and collapse: the mean distance
+    between two fakes is far under that between two reals.
+
+    Args:
+        every_n_steps: trainer steps between two measurements of diversity.
+        collapse: warn when the diversity of fakes falls under this share of that of the reals.
+        vanishing: warn when the gradient norm of the generator falls under this.
+        won: warn when the discriminator's accuracy exceeds this.
+    """
+
+    def __init__(
+        self, every_n_steps: int = 500, collapse: float = 0.3, vanishing: float = 1e-6, won: float = 0.99
+    ) -> None:
+        if every_n_steps < 1:
+            raise ValueError(f"every_n_steps is {every_n_steps}; expected at least 1")
+        self.every_n_steps = every_n_steps
+        self.collapse = collapse
+        self.vanishing = vanishing
+        self.won = won
+        self.warned: set[str] = set()
+        self.last = 0
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: Module, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Look at the newest points of the curves and, when due, at a batch of samples."""
+        step = trainer.global_step
+        if step == self.last:
+            return
+        self.last = step
+        if step % log_interval(trainer) == 0:
+            self.check(trainer, trainer.callback_metrics)
+        if step % self.every_n_steps == 0 and trainer.is_global_zero:
+            self.check_diversity(trainer, pl_module, real_images(batch))
+
+    def check(self, trainer: Trainer, metrics: Mapping[str, Tensor]) -> None:
+        """Judge the curves' newest points.
+
+        Raises:
+            DivergedError: if a loss or logit is not finite.
+        """
+        for name, value in metrics.items():
+            if name.startswith(("loss/", "logits/", "penalty/")) and not torch.isfinite(value):
+                raise DivergedError(f"{name} is {float(value)} at step {trainer.global_step}: training diverged")
+        if "grad_norm/generator" in metrics:
+            norm = float(metrics["grad_norm/generator"])
+            self.warn(
+                "vanishing", norm < self.vanishing, f"the generator's gradient has vanished (norm {norm:.1e})", trainer
+            )
+        if "accuracy/discriminator" in metrics:
+            accuracy = float(metrics["accuracy/discriminator"])
+            says = f"the discriminator has won (accuracy {accuracy:.3f}): lower its learning rate or regularise it"
+            self.warn("won", accuracy > self.won, says, trainer)
+
+    def check_diversity(self, trainer: Trainer, module: Module, real: Tensor) -> None:
+        """Compare the mean distance between two fakes with that between two reals, on at most 64 of each."""
+        real = real[:64].float().cpu()
+        if len(real) < 2:
+            return
+        ratio = spread(samples(module, len(real), seed=1)) / max(spread(real), 1e-12)
+        for logger in trainer.loggers:
+            logger.log_metrics({"health/diversity": ratio}, step=trainer.global_step)
+        says = f"samples have collapsed (diversity {ratio:.2f} of that of the real images)"
+        self.warn("collapse", ratio < self.collapse, says, trainer)
+
+    def warn(self, kind: str, wrong: bool, says: str, trainer: Trainer) -> None:
+        """Warn once, and again only after it has been well in between."""
+        if wrong and kind not in self.warned:
+            rank_zero_warn(f"step {trainer.global_step}: {says}", category=UserWarning)
+        self.warned = self.warned | {kind} if wrong else self.warned - {kind}
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: Module, checkpoint: dict[str, Any]) -> None:
+        """Refuse to write weights that are not finite over good ones.
+
+        Raises:
+            DivergedError: if a tensor of the checkpoint holds NaN or infinity.
+        """
+        for name, tensor in checkpoint["state_dict"].items():
+            if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+                raise DivergedError(f"{name} is not finite at step {trainer.global_step}: training diverged, not saved")
+
+
+def spread(batch: Tensor) -> float:
+    """Return the mean Euclidean distance between two of the images `(N, C, H, W)`."""
+    return float(torch.pdist(batch.flatten(1)).mean())
+
+
+class Progress(ProgressBar):
+    """One bar for the whole run: steps done, time left, images per second, the newest losses."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bar: tqdm[Any] | None = None
+        self.enabled = True
+
+    def disable(self) -> None:
+        """Draw nothing; the trainer calls this on all processes but one."""
+        self.enabled = False
+
+    def enable(self) -> None:
+        """Draw again."""
+        self.enabled = True
+
+    def on_train_start(self, trainer: Trainer, pl_module: Module) -> None:
+        """Open the bar at the step reached so far."""
+        total: float | None = trainer.max_steps if trainer.max_steps > 0 else trainer.estimated_stepping_batches
+        total = None if total == float("inf") else total
+        # ten draws a second at most, and no thread: a bar must not cost training time
+        self.bar = tqdm(
+            total=total, initial=trainer.global_step, desc="fit", unit="step", dynamic_ncols=True,
+            disable=not self.enabled, mininterval=0.5, smoothing=0.1,
+        )  # fmt: skip
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: Module, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Move the bar by the generator's steps."""
+        if self.bar is None or not self.enabled or trainer.global_step == self.bar.n:
+            return
+        metrics = trainer.progress_bar_metrics
+        if trainer.global_step % log_interval(trainer) == 0 and metrics:
+            shown = {name.split("/")[-1]: short(value) for name, value in metrics.items()}
+            self.bar.set_postfix(shown, refresh=False)
+        self.bar.update(trainer.global_step - self.bar.n)
+
+    def on_train_end(self, trainer: Trainer, pl_module: Module) -> None:
+        """Close the bar."""
+        self.close()
+
+    def on_exception(self, trainer: Trainer, pl_module: Module, exception: BaseException) -> None:
+        """Close the bar, so that the message stands on a line of its own."""
+        self.close()
+
+    def close(self) -> None:
+        """Leave the last state on the screen."""
+        if self.bar is not None:
+            self.bar.close()
+            self.bar = None
+
+
+def short(value: Any) -> str:
+    """Return a number in few characters: whole from 100 on, else three digits."""
+    number = float(value)
+    return f"{number:,.0f}" if abs(number) >= 100 else f"{number:.3g}"
+
+
+class SaveSamples(BasePredictionWriter):
+    """Writes what `predict` returns, images `(N, C, H, W)` in [-1, 1], as `predictions/<rank>_<number>.png`."""
+
+    def __init__(self) -> None:
+        super().__init__("batch")
+        self.written = 0
+
+    def write_on_batch_end(self, trainer: Trainer, pl_module: Module, prediction: Any, *args: Any) -> None:
+        """Write each image of a batch."""
+        folder = Path(trainer.log_dir or trainer.default_root_dir) / "predictions"
+        folder.mkdir(parents=True, exist_ok=True)
+        for image in images.to_uint8(prediction.cpu()):
+            to_pil_image(image).save(folder / f"{trainer.global_rank}_{self.written:06d}.png")
+            self.written += 1
+
+
+class Checkpoint(ModelCheckpoint):
+    """Writes `checkpoints/last.ckpt` every so many steps, and with the very last one.
+
+    Args:
+        every_n_steps: trainer steps between two writes.
+        dirpath: folder of the checkpoint; None is `checkpoints` in the run folder.
+    """
+
+    def __init__(self, every_n_steps: int = 500, dirpath: str | None = None) -> None:
+        if every_n_steps < 1:
+            raise ValueError(f"every_n_steps is {every_n_steps}; expected at least 1")
+        # save_top_k=0: one file. No version counter: a resumed run goes on writing the file that it came from.
+        super().__init__(
+            dirpath=dirpath,
+            every_n_train_steps=every_n_steps,
+            save_last=True,
+            save_top_k=0,
+            enable_version_counter=False,
+        )
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: Module, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Save when due; the end of training is due, and is saved here, from where a longer run can go on mid-epoch."""
+        ends = trainer.global_step == trainer.max_steps or (
+            trainer.is_last_batch and trainer.current_epoch + 1 == trainer.max_epochs
+        )
+        if ends and not self._should_skip_saving_checkpoint(trainer):
+            self._save_last_checkpoint(trainer, self._monitor_candidates(trainer))
+        else:
+            super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+
+
+class AtomicCheckpoints(TorchCheckpointIO):
+    """Checkpoints written beside their name, flushed to the disk, then renamed: a kill leaves the old or the new one.
+
+    For `Trainer(plugins=...)`. Lightning's own writer goes through a temporary folder that may be on another disk, from
+    where the last move is a copy.
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        """Write `checkpoint` to the local file `path`."""
+        target = Path(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial = target.with_name(f".{target.name}.partial")
+        with open(partial, "wb") as file:
+            torch.save(checkpoint, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, target)

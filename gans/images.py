@@ -1,0 +1,34 @@
+"""Images as tensors: between uint8 and [-1, 1], and many of them in one picture."""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torchvision.transforms.functional import to_pil_image
+from torchvision.utils import make_grid
+
+
+def to_float(images: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Return uint8 images `(..., H, W)` as floats in [-1, 1]: 0 becomes -1, 255 becomes 1."""
+    return images.to(dtype) / 127.5 - 1
+
+
+def to_uint8(images: Tensor) -> Tensor:
+    """Return images in [-1, 1], clipped, as uint8; the exact inverse of `to_float` on what it returned."""
+    return ((images.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+
+
+def grid(images: Tensor, columns: int | None = None) -> Tensor:
+    """Return one picture `(C, H, W)`, uint8, of images `(N, C, h, w)` in [-1, 1]; `columns` defaults to a square."""
+    columns = columns or max(1, round(len(images) ** 0.5))
+    picture: Tensor = make_grid(to_uint8(images.detach().cpu()), nrow=columns, padding=2, pad_value=255)
+    # make_grid repeats a single channel to three.
+    return picture
+
+
+def save_grid(images: Tensor, path: str | Path, columns: int | None = None) -> Path:
+    """Write images `(N, C, H, W)` in [-1, 1] as one PNG, making its folder, and return its path."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    to_pil_image(grid(images, columns)).save(path)
+    return path

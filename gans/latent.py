@@ -1,0 +1,80 @@
+"""Priors on the latent space, and draws from them that depend on nothing but a key.
+
+A key is hashed from words such as (seed, clock, purpose). Whoever knows the key can draw the same numbers again, on any
+process and after any history, so training needs no generator state to resume.
+"""
+
+import hashlib
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+Prior = Literal["normal", "uniform"]
+
+
+def key(*words: int | str) -> int:
+    """Return a 63-bit seed that is a pure function of `words`, equal on every machine and Python."""
+    digest = hashlib.blake2b(repr(words).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little") >> 1
+
+
+def draw(
+    shape: tuple[int, ...],
+    seed: int | None = None,
+    prior: Prior = "normal",
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
+) -> Tensor:
+    """Return a tensor of `shape` from N(0, 1) or from U(-1, 1).
+
+    `seed=None` draws from torch's global generator; else the draw is a pure function of the arguments (and of the kind
+    of device: CPU and CUDA have different generators).
+    """
+    generator = None if seed is None else torch.Generator(device).manual_seed(seed)
+    if prior == "normal":
+        return torch.randn(shape, generator=generator, device=device, dtype=dtype)
+    if prior == "uniform":
+        return torch.rand(shape, generator=generator, device=device, dtype=dtype) * 2 - 1
+    raise ValueError(f"prior is {prior!r}; expected normal or uniform")
+
+
+def truncate(z: Tensor, limit: float) -> Tensor:
+    """Return normal latents `z` squeezed, by their quantiles, into the normal truncated at ±`limit`.
+
+    The truncation trick of Brock et al. 2018 (arXiv 1809.11096) without rejection: monotone in `z`, so that one seed
+    gives related images for every limit. A large limit returns `z`.
+
+    Raises:
+        ValueError: if `limit` is not positive.
+    """
+    if limit <= 0:
+        raise ValueError(f"truncation is {limit}; expected a number above 0, in standard deviations")
+    # In float64: ndtri of a rounded quantile near 1 would be infinite.
+    tail = torch.special.ndtr(torch.tensor(-limit, dtype=torch.float64))
+    quantile = torch.special.ndtr(z.double()) * (1 - 2 * tail) + tail
+    squeezed: Tensor = torch.special.ndtri(quantile)
+    return squeezed.clamp(-limit, limit).to(z.dtype)
+
+
+def lerp(start: Tensor, end: Tensor, steps: int) -> Tensor:
+    """Return `steps` points on the straight line from `start` to `end` (both `(D,)`), ends included, `(steps, D)`."""
+    weights = torch.linspace(0, 1, steps, device=start.device, dtype=start.dtype).unsqueeze(1)
+    return torch.lerp(start.expand(steps, -1), end.expand(steps, -1), weights)
+
+
+def slerp(start: Tensor, end: Tensor, steps: int) -> Tensor:
+    """Return `steps` points on the great circle from `start` to `end` (both `(D,)`), `(steps, D)`.
+
+    Normal latents lie near a sphere, and the straight line leaves it (White 2016, arXiv 1609.04468). The length is
+    interpolated too; (nearly) parallel ends fall back to the straight line.
+    """
+    cosine = torch.nn.functional.cosine_similarity(start, end, dim=0).clamp(-1, 1)
+    angle = cosine.acos()
+    if angle.sin().abs() < 1e-6:
+        return lerp(start, end, steps)
+    weights = torch.linspace(0, 1, steps, device=start.device, dtype=start.dtype).unsqueeze(1)
+    lengths = torch.lerp(start.norm(), end.norm(), weights)
+    direction = ((1 - weights) * angle).sin() * start / start.norm() + (weights * angle).sin() * end / end.norm()
+    path: Tensor = lengths * direction / angle.sin()
+    return path

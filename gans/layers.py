@@ -1,0 +1,52 @@
+"""Small pieces that several architectures share: sizes by formula, initialisation."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+Size = int | tuple[int, int] | list[int]
+
+
+def image_size(size: Size) -> tuple[int, int]:
+    """Return (height, width) of `size`, an integer for squares or a pair.
+
+    Raises:
+        ValueError: if it is not one or two integers of at least 1.
+    """
+    pair: Sequence[int] = (size, size) if isinstance(size, int) else size
+    if len(pair) != 2 or not all(isinstance(side, int) and side >= 1 for side in pair):
+        raise ValueError(f"size is {size}; expected a positive integer or (height, width)")
+    return pair[0], pair[1]
+
+
+def image_channels(channels: int) -> int:
+    """Return `channels`.
+
+    Raises:
+        ValueError: if it is not 1, 3 or 4.
+    """
+    if channels not in (1, 3, 4):
+        raise ValueError(f"channels is {channels}; expected 1 (grey), 3 (RGB) or 4 (RGBA)")
+    return channels
+
+
+def doublings(size: tuple[int, int], smallest: int = 4) -> int:
+    """Return how often the shorter side of `size` can be halved without falling under `smallest`, at least 1."""
+    return max(1, (min(size) // smallest).bit_length() - 1)
+
+
+@torch.no_grad()
+def normal_init(module: nn.Module, std: float = 0.02) -> None:
+    """Initialise as Radford et al. 2015 (arXiv 1511.06434): weights N(0, std), BatchNorm scales N(1, std), biases 0.
+
+    For `nn.Module.apply`.
+    """
+    if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
+        module.weight.normal_(0, std)
+    elif isinstance(module, nn.BatchNorm2d) and module.affine:
+        module.weight.normal_(1, std)
+    else:
+        return
+    if module.bias is not None:
+        module.bias.zero_()

@@ -1,0 +1,63 @@
+"""Deep convolutional GAN, Radford et al. 2015 (arXiv 1511.06434)."""
+
+from typing import Any, Literal
+
+from torch import nn
+
+from gans.layers import Size
+from gans.models.gan import GAN
+from gans.networks import dcgan
+
+
+class DCGAN(GAN):
+    """Transposed convolutions against strided ones, both with BatchNorm, for images of any size.
+
+    The defaults are the paper's; the recipes let the generator learn five times as fast as the discriminator, which
+    decides the quality of a short run.
+
+    Args:
+        size: image side, or (height, width).
+        channels: 1, 3 or 4.
+        latent_dim: length of a latent vector.
+        width: channels next to the image; every layer further in has twice as many, up to 8 times.
+        objective: what the players minimise.
+        critic: architecture of the discriminator.
+        batch_norm: BatchNorm in the critic too, as in the paper; without it the logits of one image do not depend on
+            another.
+        lr: learning rate of Adam, of both players.
+        discriminator_lr: learning rate of the discriminator; None takes `lr`.
+        betas: Adam's decay rates, of both players.
+        engine: options of the training engine, see `AdversarialModule`.
+    """
+
+    def __init__(
+        self,
+        size: Size = 64,
+        channels: int = 3,
+        latent_dim: int = 100,
+        width: int = 64,
+        objective: Literal["minimax", "nonsaturating", "least_squares", "hinge"] = "nonsaturating",
+        critic: Literal["mlp", "conv"] = "conv",
+        batch_norm: bool = True,
+        lr: float = 2e-4,
+        discriminator_lr: float | None = None,
+        betas: tuple[float, float] = (0.5, 0.999),
+        **engine: Any,
+    ) -> None:
+        super().__init__(
+            size=size,
+            channels=channels,
+            latent_dim=latent_dim,
+            width=width,
+            objective=objective,
+            critic=critic,
+            batch_norm=batch_norm,
+            lr=lr,
+            discriminator_lr=discriminator_lr,
+            betas=betas,
+            **engine,
+        )
+
+    def make_generator(self, size: Size, channels: int, width: int) -> nn.Module:
+        """Return the network from latents to images."""
+        return dcgan.Generator(self.latent_dim, size, channels, width)

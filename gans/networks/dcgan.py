@@ -1,0 +1,82 @@
+"""Deep convolutional networks of Radford et al. 2015 (arXiv 1511.06434) for any image size.
+
+The paper's 64x64 pixels are four doublings of 4x4; other sizes take as many doublings as keep the shorter side at 4 or
+more, start from the rounded-up quotient and cut the surplus off: 28 is 7x7 doubled twice, 48x80 is 6x10 doubled three
+times, 418 is 7x7 doubled six times, less 15 pixels at each edge.
+"""
+
+from itertools import pairwise
+
+from torch import Tensor, nn
+from torchvision.transforms.functional import center_crop
+
+from gans.layers import Size, doublings, image_channels, image_size, normal_init
+
+
+def widths(size: tuple[int, int], width: int) -> list[int]:
+    """Return the channels after each halving of `size`: `width`, doubled every time, at most 8 x `width`."""
+    return [width * min(2**level, 8) for level in range(doublings(size))]
+
+
+class Generator(nn.Module):
+    """Latents `(N, latent_dim)` to images `(N, channels, height, width)` in [-1, 1].
+
+    Args:
+        latent_dim: length of a latent.
+        size: image side, or (height, width).
+        channels: 1, 3 or 4.
+        width: channels of the last hidden layer; every layer before it has twice as many, up to 8 times.
+    """
+
+    def __init__(self, latent_dim: int, size: Size, channels: int, width: int) -> None:
+        super().__init__()
+        self.size = image_size(size)
+        hidden = widths(self.size, width)[::-1]
+        scale = 2 ** len(hidden)
+        base = (-(-self.size[0] // scale), -(-self.size[1] // scale))
+        # A transposed convolution of a 1x1 input is the paper's projection of z, for any base size.
+        layers: list[nn.Module] = [nn.ConvTranspose2d(latent_dim, hidden[0], base, bias=False)]
+        for inputs, outputs in pairwise(hidden):
+            layers += [nn.BatchNorm2d(inputs), nn.ReLU(inplace=True)]
+            layers += [nn.ConvTranspose2d(inputs, outputs, 4, 2, 1, bias=False)]
+        layers += [nn.BatchNorm2d(hidden[-1]), nn.ReLU(inplace=True)]
+        layers += [nn.ConvTranspose2d(hidden[-1], image_channels(channels), 4, 2, 1), nn.Tanh()]
+        self.layers = nn.Sequential(*layers).apply(normal_init)
+
+    def forward(self, z: Tensor) -> Tensor:
+        """Return images `(N, C, H, W)` in [-1, 1] for `z` `(N, latent_dim)`."""
+        images: Tensor = self.layers(z[:, :, None, None])
+        if images.shape[-2:] == self.size:
+            return images
+        cropped: Tensor = center_crop(images, list(self.size))
+        return cropped
+
+
+class Discriminator(nn.Module):
+    """Images `(N, channels, height, width)` to logits `(N,)`.
+
+    Args:
+        size: image side, or (height, width).
+        channels: 1, 3 or 4.
+        width: channels after the first halving; twice as many after each further one, up to 8 times.
+        batch_norm: normalise every hidden layer but the first, as the paper does. Switch it off under a gradient
+            penalty, which needs logits that depend on one sample each.
+    """
+
+    def __init__(self, size: Size, channels: int, width: int, batch_norm: bool = True) -> None:
+        super().__init__()
+        height, breadth = image_size(size)
+        hidden = widths((height, breadth), width)
+        layers: list[nn.Module] = [nn.Conv2d(image_channels(channels), width, 4, 2, 1), nn.LeakyReLU(0.2, inplace=True)]
+        for inputs, outputs in pairwise(hidden):
+            layers += [nn.Conv2d(inputs, outputs, 4, 2, 1, bias=not batch_norm)]
+            layers += [nn.BatchNorm2d(outputs)] if batch_norm else []
+            layers += [nn.LeakyReLU(0.2, inplace=True)]
+        scale = 2 ** len(hidden)
+        layers += [nn.Conv2d(hidden[-1], 1, (max(1, height // scale), max(1, breadth // scale)))]
+        self.layers = nn.Sequential(*layers).apply(normal_init)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return logits `(N,)`, higher for what looks real."""
+        logits: Tensor = self.layers(images).flatten()
+        return logits

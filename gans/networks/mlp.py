@@ -1,0 +1,46 @@
+"""Multilayer perceptrons on flattened images, the networks of the first GAN (Goodfellow et al. 2014, arXiv 1406.2661).
+
+No layer mixes samples, so a run is the same run on any number of processes.
+"""
+
+from itertools import pairwise
+from math import prod
+
+import torch
+from torch import Tensor, nn
+
+from gans.layers import Size, image_channels, image_size
+
+
+def perceptron(widths: list[int]) -> nn.Sequential:
+    """Return linear layers through `widths` with LeakyReLU(.2) between them and nothing after the last."""
+    layers: list[nn.Module] = []
+    for inputs, outputs in pairwise(widths):
+        layers += [nn.Linear(inputs, outputs), nn.LeakyReLU(0.2, inplace=True)]
+    return nn.Sequential(*layers[:-1])
+
+
+class Generator(nn.Module):
+    """Latents `(N, latent_dim)` to images `(N, channels, height, width)` in [-1, 1]."""
+
+    def __init__(self, latent_dim: int, size: Size, channels: int, width: int) -> None:
+        super().__init__()
+        self.shape = (image_channels(channels), *image_size(size))
+        self.layers = perceptron([latent_dim, width, 2 * width, 4 * width, prod(self.shape)])
+
+    def forward(self, z: Tensor) -> Tensor:
+        """Return images `(N, C, H, W)` in [-1, 1] for `z` `(N, latent_dim)`."""
+        return torch.tanh(self.layers(z)).view(-1, *self.shape)
+
+
+class Discriminator(nn.Module):
+    """Images `(N, channels, height, width)` to logits `(N,)`."""
+
+    def __init__(self, size: Size, channels: int, width: int) -> None:
+        super().__init__()
+        self.layers = perceptron([image_channels(channels) * prod(image_size(size)), 2 * width, width, 1])
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return logits `(N,)`, higher for what looks real."""
+        logits: Tensor = self.layers(images.flatten(1)).squeeze(1)
+        return logits

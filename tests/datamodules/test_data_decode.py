@@ -1,0 +1,219 @@
+"""One image of every kind that PIL writes, and what a reader would see of it."""
+
+import os
+import struct
+import warnings
+import zlib
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from datamodules.decode import Target, UnreadableImageError, centre, look, read_image
+
+torch.set_num_threads(1)
+RGB = Target(3, (8, 8))
+
+
+def ramp(height=8, width=8):
+    return np.linspace(0, 255, height * width).reshape(height, width)
+
+
+def png_header(width, height):
+    """A PNG that claims a size and has no pixels."""
+    body = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    chunks = b"IHDR" + body, b"IDAT" + zlib.compress(b"")
+    packed = (struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk)) for chunk in chunks)
+    return b"\x89PNG\r\n\x1a\n" + b"".join(packed)
+
+
+def truncated(path, source):
+    source.save(path)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def photo(width=64, height=64):
+    generator = np.random.default_rng(0)
+    return Image.fromarray(generator.integers(0, 256, (height, width, 3), dtype=np.uint8))
+
+
+BROKEN = {
+    "truncated.jpg": lambda path: truncated(path, photo()),
+    "truncated.png": lambda path: truncated(path, photo()),
+    "empty.png": lambda path: path.write_bytes(b""),
+    "text.jpg": lambda path: path.write_text("not an image"),
+    "bomb.png": lambda path: path.write_bytes(png_header(100_000, 100_000)),
+    "headless.gif": lambda path: path.write_bytes(b"GIF89a"),
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("truncated.jpg", "truncated"),
+        ("truncated.png", "."),
+        ("empty.png", "empty file"),
+        ("text.jpg", "not an image"),
+        ("bomb.png", "more than .* pixels"),
+        ("headless.gif", "."),
+    ],
+)
+def test_broken_files_give_a_reason_and_stay_closed(tmp_path, name, reason):
+    BROKEN[name](tmp_path / name)
+    before = len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0
+    with pytest.raises(UnreadableImageError, match=reason) as caught:
+        read_image(tmp_path / name, RGB)
+    assert str(tmp_path) not in str(caught.value)
+    with pytest.raises(UnreadableImageError, match="no such file"):
+        read_image(tmp_path / "absent.png", RGB)
+    if before:
+        assert len(os.listdir("/proc/self/fd")) == before
+
+
+def read(path, image, target=RGB, **options):
+    image.save(path, **options)
+    before = len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        result = read_image(path, target)
+    assert not before or len(os.listdir("/proc/self/fd")) == before
+    assert result.dtype == torch.uint8
+    assert result.shape == (target.channels, *target.size)
+    assert result.is_contiguous()
+    return result
+
+
+def test_rgb_pixels_are_exact_in_their_own_size(tmp_path):
+    image = photo(8, 8)
+    assert torch.equal(read(tmp_path / "a.png", image).permute(1, 2, 0), torch.from_numpy(np.array(image)))
+
+
+def test_cmyk_keeps_its_colours(tmp_path):
+    image = Image.new("RGB", (8, 8), (200, 40, 90))
+    found = read(tmp_path / "a.jpg", image.convert("CMYK"), quality=100)
+    assert (found.float().mean((1, 2)) - torch.tensor([200.0, 40, 90])).abs().max() < 3
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif", "pgm"])
+def test_sixteen_bits_are_scaled_and_not_clipped(tmp_path, suffix):
+    image = Image.fromarray((ramp() * 257).astype(np.uint16))
+    found = read(tmp_path / f"a.{suffix}", image, Target(1, (8, 8)))
+    assert (found[0].numpy() - ramp()).__abs__().max() <= 1
+
+
+@pytest.mark.parametrize("highest", [1, 255])
+def test_floats_of_either_convention_are_scaled(tmp_path, highest):
+    image = Image.fromarray((ramp() / 255 * highest).astype(np.float32))
+    assert (read(tmp_path / "a.tif", image)[1].numpy() - ramp()).__abs__().max() <= 1
+
+
+def test_one_bit_is_black_and_white(tmp_path):
+    found = read(tmp_path / "a.png", Image.fromarray(ramp() > 127))
+    assert torch.equal(found[0], torch.from_numpy((ramp() > 127) * 255).byte())
+
+
+def test_a_palette_with_transparency_is_composited_over_white(tmp_path):
+    image = Image.new("P", (8, 8), 0)
+    image.putpalette([10, 20, 30, 200, 100, 50])
+    image.paste(1, (0, 0, 4, 8))
+    found = read(tmp_path / "a.png", image, transparency=0)
+    assert found[:, 0, 0].tolist() == [200, 100, 50]
+    assert found[:, 0, 7].tolist() == [255, 255, 255]
+    kept = read(tmp_path / "a.png", image, Target(4, (8, 8)), transparency=0)
+    assert kept[3, 0].tolist() == [255] * 4 + [0] * 4
+    plain = read(tmp_path / "a.png", image)
+    assert plain[:, 0, 7].tolist() == [10, 20, 30]
+
+
+@pytest.mark.parametrize(("mode", "colour"), [("RGBA", (100, 0, 50, 128)), ("LA", (100, 128))])
+def test_alpha_is_composited_over_white_or_kept(tmp_path, mode, colour):
+    image = Image.new(mode, (8, 8), colour)
+    expected = [round(value * 128 / 255 + 255 * 127 / 255) for value in (colour[:3] if mode == "RGBA" else [100] * 3)]
+    found = read(tmp_path / "a.png", image)[:, 4, 4]
+    assert (found.int() - torch.tensor(expected)).abs().max() <= 1
+    kept = read(tmp_path / "a.png", image, Target(4, (8, 8)))[:, 4, 4]
+    assert kept.tolist() == ([*colour] if mode == "RGBA" else [100, 100, 100, 128])
+
+
+def test_an_animation_is_its_first_frame(tmp_path):
+    frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
+    for suffix in ("gif", "webp", "tif"):
+        found = read(tmp_path / f"a.{suffix}", frames[0], save_all=True, append_images=frames[1:])
+        assert (found[:, 4, 4].int() - torch.tensor([255, 0, 0])).abs().max() < 6
+
+
+def test_exif_orientation_is_applied(tmp_path):
+    image = Image.new("RGB", (16, 8), "black")
+    image.paste("white", (0, 0, 8, 8))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by 90 degrees: what is left comes up
+    found = read(tmp_path / "a.png", image, Target(1, (16, 8)), exif=exif)[0]
+    assert found[:8].min() == 255
+    assert found[8:].max() == 0
+
+
+def test_colour_becomes_grey_by_luminance(tmp_path):
+    found = read(tmp_path / "a.png", Image.new("RGB", (8, 8), (255, 0, 0)), Target(1, (8, 8)))
+    assert found.unique().tolist() == [round(0.299 * 255)]
+
+
+def test_large_but_readable_images_give_no_warning(tmp_path, monkeypatch):
+    photo(40, 30).save(tmp_path / "a.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        read_image(tmp_path / "a.png", RGB)
+        look(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("size", [(17, 31), (64, 64), (1, 1), (500, 7)])
+@pytest.mark.parametrize("fit", ["crop", "pad", "stretch"])
+def test_any_size_becomes_any_size(tmp_path, size, fit):
+    for i, (width, height) in enumerate([(418, 418), (48, 80), (1, 300)]):
+        read(tmp_path / f"{i}.jpg", photo(width, height), Target(3, size, fit))
+
+
+def test_fit_crops_pads_or_stretches(tmp_path):
+    image = Image.new("RGB", (32, 16), "red")
+    image.paste("lime", (8, 0, 24, 16))  # the middle square
+
+    def seen(fit):
+        return read(tmp_path / "a.png", image, Target(3, (8, 8), fit))[:, 4]
+
+    assert seen("crop")[:, 1:7].T.unique(dim=0).tolist() == [[0, 255, 0]]
+    assert seen("stretch")[0, [0, 7]].tolist() == [255, 255]
+    assert seen("stretch")[1, 3:5].tolist() == [255, 255]
+    padded = read(tmp_path / "a.png", image, Target(3, (8, 8), "pad"))
+    assert padded[:, :2].max() == padded[:, 6:].max() == 0
+    assert (padded.amax(0)[2:6] > 150).all()
+    transparent = read(tmp_path / "a.png", image.convert("RGBA"), Target(4, (8, 8), "pad"))
+    assert transparent[3, 0].max() == 0
+
+
+def test_the_centre_crop_is_in_original_pixels(tmp_path):
+    image = photo(178, 218)
+    found = read(tmp_path / "a.png", image, Target(3, (148, 148), crop=(148, 148)))
+    assert torch.equal(found.permute(1, 2, 0), torch.from_numpy(np.array(image)[35:183, 15:163]))
+    assert centre((10, 20), (148, 148)) == (0, 0, 10, 20), "no more than there is"
+
+
+def test_reducing_is_antialiased_also_where_a_jpeg_is_decoded_small(tmp_path):
+    stripes = np.zeros((512, 512, 3), np.uint8)
+    stripes[:, ::2] = 255
+    for name in ("a.png", "a.jpg"):
+        found = read(tmp_path / name, Image.fromarray(stripes), Target(1, (16, 16)))
+        assert (found.float() - 127.5).abs().max() < 8
+    smooth = Image.fromarray(ramp(512, 512).astype(np.uint8)).convert("RGB")
+    exact = np.array(smooth.convert("L").resize((16, 16), Image.Resampling.BICUBIC), dtype=int)
+    found = read(tmp_path / "b.jpg", smooth, Target(1, (16, 16)), quality=95)[0]
+    assert np.abs(found.numpy().astype(int) - exact).max() <= 3
+
+
+def test_look_tells_colour_and_alpha(tmp_path):
+    for mode, expected in {"L": (False, False), "LA": (False, True), "RGB": (True, False), "RGBA": (True, True)}.items():
+        Image.new(mode, (8, 8)).save(tmp_path / "a.png")
+        assert look(tmp_path / "a.png") == expected
+    (tmp_path / "a.png").write_text("x")
+    with pytest.raises(UnreadableImageError):
+        look(tmp_path / "a.png")
