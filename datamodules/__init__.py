@@ -1,7 +1,20 @@
-"""Lightning data modules that give uint8 images in an order that no worker, rank or restart can change."""
+"""LightningDataModules for image sets, by their names, each imported when it is first asked for."""
 
-from datamodules.digits import DigitsDataModule
-from datamodules.folder import ImageFolderDataModule
-from datamodules.mnist import MNISTDataModule
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from datamodules.digits import DigitsDataModule
+    from datamodules.folder import ImageFolderDataModule
+    from datamodules.mnist import MNISTDataModule
 
 __all__ = ["DigitsDataModule", "ImageFolderDataModule", "MNISTDataModule"]
+
+_FILES = {"DigitsDataModule": "digits", "ImageFolderDataModule": "folder", "MNISTDataModule": "mnist"}
+
+
+def __getattr__(name: str) -> Any:
+    # Not imports above: a package that imports files that import its other files is a cycle with them.
+    if name not in _FILES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_FILES[name]}"), name)

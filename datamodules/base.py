@@ -8,7 +8,6 @@ from typing import Any, Protocol, TypeAlias, TypeVar, cast
 
 import lightning as L
 import torch
-from lightning.pytorch.loops.progress import _ProcessedTracker
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -171,8 +170,8 @@ class ImageDataModule(L.LightningDataModule):
         # `processed` is right wherever a checkpoint was saved: `completed` lags one behind in `on_train_batch_end`,
         # `ready` counts a batch that an exception cut short, and epoch counters do not know about the batches.
         assert self.trainer is not None
-        total = cast(_ProcessedTracker, self.trainer.fit_loop.epoch_loop.batch_progress.total)
-        return total.processed
+        total: Any = self.trainer.fit_loop.epoch_loop.batch_progress.total
+        return int(total.processed)
 
     def _sequential(self, dataset: BatchDataset) -> DataLoader[Batch] | list[Any]:
         if not len(dataset):

@@ -102,9 +102,11 @@ def resized(image: Image.Image, target: Target) -> Image.Image:
     if target.crop:
         image = image.crop(centre(image.size, (target.crop[1], target.crop[0])))
     if target.fit == "pad":
-        part = ImageOps.contain(image, (width, height), Image.Resampling.BICUBIC)
+        scale = min(width / image.width, height / image.height)
+        across, down = max(1, round(image.width * scale)), max(1, round(image.height * scale))
         canvas = Image.new(image.mode, (width, height))
-        canvas.paste(part, ((width - part.width) // 2, (height - part.height) // 2))
+        part = image.resize((across, down), Image.Resampling.BICUBIC)
+        canvas.paste(part, ((width - across) // 2, (height - down) // 2))
         return canvas
     scale = min(image.width / width, image.height / height)
     window = image.size if target.fit == "stretch" else (round(width * scale), round(height * scale))

@@ -60,6 +60,12 @@ class ImageFiles:
                 return index, image
         raise OSError(f"None of the {len(self)} image files in {self.root} can be read.")
 
+    def cached(self, indices: Tensor) -> Tensor | None:
+        """Return a batch of images `(N, C, H, W)` in one gather if all of them are in memory, else None."""
+        if self._pixels is None or bool((self._state[indices] != CACHED).any()):
+            return None
+        return self._pixels[indices]
+
     def read(self, index: int) -> Tensor | None:
         """Return an image `(C, H, W)` uint8, or None if its file is broken.
 

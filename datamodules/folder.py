@@ -43,18 +43,27 @@ class FolderImages(Dataset[Batch]):
 
     def __getitem__(self, key: Key) -> Batch:
         """Return an image `(C, H, W)` and its label `()`, both of the next readable file if this one is broken."""
-        row, transform = (key, None) if isinstance(key, int) else key
-        count = len(self.rows)
-        within = (int(self.rows[(row + i) % count]) for i in range(count))
-        index, image = self.files.first_readable(chain(within, range(len(self.files))))
-        if self.flip and transform is not None and mix(transform) & 1:
-            image = image.flip(-1)
-        return image, self.labels[index]
+        images, labels = self.__getitems__([key])
+        return images[0], labels[0]
 
     def __getitems__(self, keys: Sequence[Key]) -> Batch:
         """Return the images `(N, C, H, W)` and labels `(N,)` of the keys."""
-        images, labels = zip(*map(self.__getitem__, keys), strict=True)
-        return torch.stack(images), torch.stack(labels)
+        rows = [key if isinstance(key, int) else key[0] for key in keys]
+        indices = self.rows[rows]
+        images = self.files.cached(indices)
+        if images is None:
+            readable = [self._readable(row) for row in rows]
+            indices = torch.tensor([index for index, _ in readable])
+            images = torch.stack([image for _, image in readable])
+        if self.flip:
+            mirrored = torch.tensor([not isinstance(key, int) and mix(key[1]) & 1 for key in keys], dtype=torch.bool)
+            images = torch.where(mirrored[:, None, None, None], images.flip(-1), images)
+        return images, self.labels[indices]
+
+    def _readable(self, row: int) -> tuple[int, Tensor]:
+        """Return index and image of the first readable file from a row on, if need be one of the other sets."""
+        within = (int(self.rows[(row + i) % len(self)]) for i in range(len(self)))
+        return self.files.first_readable(chain(within, range(len(self.files))))
 
 
 class ImageFolderDataModule(ImageDataModule):

@@ -34,6 +34,11 @@ def log_interval(trainer: Trainer) -> int:
     return max(1, int(getattr(trainer, "log_every_n_steps", 50)))
 
 
+def run_folder(trainer: Trainer) -> Path:
+    """Return the folder of the run; unlike `trainer.log_dir`, one process may ask alone: nothing is broadcast."""
+    return Path(getattr(trainer.logger, "log_dir", None) or trainer.default_root_dir)
+
+
 def samples(module: Module, n: int, seed: int) -> Tensor:
     """Return `n` images of `module.sample`, the same for a seed and weights; torch's generators stay as they were."""
     devices = [module.device] if module.device.type == "cuda" else []
@@ -95,9 +100,8 @@ class ImageGrid(L.Callback):
                 # TensorBoard's plugin shows RGB: lay a transparent picture over white.
                 flat = picture if picture.shape[0] < 4 else over_white(picture)
                 logger.experiment.add_image(tag, flat, trainer.global_step)
-        if trainer.log_dir is not None:
-            name = f"step_{trainer.global_step:07d}" if tag == "images/samples" else "real"
-            images.save_grid(batch, Path(trainer.log_dir) / "samples" / f"{name}.png")
+        name = f"step_{trainer.global_step:07d}" if tag == "images/samples" else "real"
+        images.save_grid(batch, run_folder(trainer) / "samples" / f"{name}.png")
 
 
 def over_white(picture: Tensor) -> Tensor:
@@ -260,7 +264,7 @@ class SaveSamples(BasePredictionWriter):
 
     def write_on_batch_end(self, trainer: Trainer, pl_module: Module, prediction: Any, *args: Any) -> None:
         """Write each image of a batch."""
-        folder = Path(trainer.log_dir or trainer.default_root_dir) / "predictions"
+        folder = run_folder(trainer) / "predictions"
         folder.mkdir(parents=True, exist_ok=True)
         for image in images.to_uint8(prediction.cpu()):
             to_pil_image(image).save(folder / f"{trainer.global_rank}_{self.written:06d}.png")

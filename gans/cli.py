@@ -24,7 +24,16 @@ from lightning.pytorch.loggers import TensorBoardLogger
 import datamodules
 import gans.models
 from gans.__main__ import nearest
-from gans.callbacks import AtomicCheckpoints, Checkpoint, DivergedError, Health, ImageGrid, Progress, SaveSamples
+from gans.callbacks import (
+    AtomicCheckpoints,
+    Checkpoint,
+    DivergedError,
+    Health,
+    ImageGrid,
+    Progress,
+    SaveSamples,
+    run_folder,
+)
 from gans.module import AdversarialModule, check_checkpoint
 
 # Asking for every model and datamodule makes their short names known to the parser.
@@ -183,8 +192,8 @@ class CLI(LightningCLI):
 
     def after_fit(self) -> None:
         """Say where everything is."""
-        if self.trainer.is_global_zero and self.trainer.log_dir:
-            run = Path(self.trainer.log_dir)
+        if self.trainer.is_global_zero:
+            run = run_folder(self.trainer)
             print(f"pictures     {run / 'samples'}")
             print(f"curves       tensorboard --logdir {self.folder}")
             print(f"checkpoint   {run / 'checkpoints' / 'last.ckpt'}")
@@ -192,7 +201,7 @@ class CLI(LightningCLI):
     def after_predict(self) -> None:
         """Say where the pictures are."""
         if self.trainer.is_global_zero:
-            print(f"pictures     {Path(self.trainer.log_dir or self.folder) / 'predictions'}")
+            print(f"pictures     {run_folder(self.trainer) / 'predictions'}")
 
 
 def as_list(value: Any) -> list[Any]:
@@ -244,8 +253,8 @@ def arguments() -> set[str]:
     """Return the flags of all models and datamodules, as `model.lr`."""
     found = set()
     for part, kinds in KINDS.items():
-        for kind in {base for kind in kinds for base in kind.__mro__}:
-            found |= {f"{part}.{word}" for word in inspect.signature(kind.__init__).parameters if word != "self"}
+        for base in {base for kind in kinds for base in kind.__mro__}:
+            found |= {f"{part}.{word}" for word in inspect.signature(base.__init__).parameters if word != "self"}
     return found
 
 

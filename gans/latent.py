@@ -48,13 +48,14 @@ def truncate(z: Tensor, limit: float) -> Tensor:
     Raises:
         ValueError: if `limit` is not positive.
     """
-    if limit <= 0:
+    if not limit > 0:
         raise ValueError(f"truncation is {limit}; expected a number above 0, in standard deviations")
-    # In float64: ndtri of a rounded quantile near 1 would be infinite.
+    # On the lower half and mirrored: quantiles near 0 keep their digits, those near 1 are rounded to it.
+    length = z.double().abs()
     tail = torch.special.ndtr(torch.tensor(-limit, dtype=torch.float64))
-    quantile = torch.special.ndtr(z.double()) * (1 - 2 * tail) + tail
-    squeezed: Tensor = torch.special.ndtri(quantile)
-    return squeezed.clamp(-limit, limit).to(z.dtype)
+    quantile = torch.special.ndtr(-length) * (1 - 2 * tail) + tail
+    squeezed = torch.minimum(-torch.special.ndtri(quantile), length).clamp(0, limit)
+    return torch.copysign(squeezed, z).to(z.dtype)
 
 
 def lerp(start: Tensor, end: Tensor, steps: int) -> Tensor:
@@ -67,14 +68,15 @@ def slerp(start: Tensor, end: Tensor, steps: int) -> Tensor:
     """Return `steps` points on the great circle from `start` to `end` (both `(D,)`), `(steps, D)`.
 
     Normal latents lie near a sphere, and the straight line leaves it (White 2016, arXiv 1609.04468). The length is
-    interpolated too; (nearly) parallel ends fall back to the straight line.
+    interpolated too; (nearly) parallel ends, or one of length 0, fall back to the straight line.
     """
-    cosine = torch.nn.functional.cosine_similarity(start, end, dim=0).clamp(-1, 1)
-    angle = cosine.acos()
-    if angle.sin().abs() < 1e-6:
+    first, last = start / start.norm(), end / end.norm()
+    # Not the arc cosine of their product, which loses half of the digits near 0 and pi.
+    angle = 2 * torch.atan2((first - last).norm(), (first + last).norm())
+    if not angle.sin() > 1e-6:  # also true of NaN, the angle to a point of length 0
         return lerp(start, end, steps)
     weights = torch.linspace(0, 1, steps, device=start.device, dtype=start.dtype).unsqueeze(1)
     lengths = torch.lerp(start.norm(), end.norm(), weights)
-    direction = ((1 - weights) * angle).sin() * start / start.norm() + (weights * angle).sin() * end / end.norm()
+    direction = ((1 - weights) * angle).sin() * first + (weights * angle).sin() * last
     path: Tensor = lengths * direction / angle.sin()
     return path

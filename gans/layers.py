@@ -14,9 +14,9 @@ def image_size(size: Size) -> tuple[int, int]:
     Raises:
         ValueError: if it is not one or two integers of at least 1.
     """
-    pair: Sequence[int] = (size, size) if isinstance(size, int) else size
-    if len(pair) != 2 or not all(isinstance(side, int) and side >= 1 for side in pair):
-        raise ValueError(f"size is {size}; expected a positive integer or (height, width)")
+    pair: Sequence[int] = size if isinstance(size, tuple | list) else (size, size)
+    if len(pair) != 2 or not all(type(side) is int and side >= 1 for side in pair):  # a bool is an int, not a size
+        raise ValueError(f"size is {size!r}; expected a positive integer or (height, width)")
     return pair[0], pair[1]
 
 
@@ -26,8 +26,8 @@ def image_channels(channels: int) -> int:
     Raises:
         ValueError: if it is not 1, 3 or 4.
     """
-    if channels not in (1, 3, 4):
-        raise ValueError(f"channels is {channels}; expected 1 (grey), 3 (RGB) or 4 (RGBA)")
+    if type(channels) is not int or channels not in (1, 3, 4):
+        raise ValueError(f"channels is {channels!r}; expected 1 (grey), 3 (RGB) or 4 (RGBA)")
     return channels
 
 

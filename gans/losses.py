@@ -81,18 +81,33 @@ class Relativistic:
     """Jolicoeur-Martineau 2018 (arXiv 1807.00734), paired (RpGAN): is this real image more real than that fake one?"""
 
     def discriminator(self, real: Tensor, fake: Tensor) -> Tensor:
-        """Return `softplus(-(a - b))` over pairs; both logits need one shape."""
-        return softplus(fake - real).mean()
+        """Return `softplus(-(a - b))` over pairs.
+
+        Raises:
+            ValueError: if the logits differ in shape: they would broadcast to pairs of everything with everything.
+        """
+        return softplus(margin(fake, real)).mean()
 
     def generator(self, real: Tensor | None, fake: Tensor) -> Tensor:
         """Return `softplus(-(b - a))` over pairs.
 
         Raises:
-            ValueError: if `real` is None: this objective compares with the logits of real images.
+            ValueError: if `real` is None: this objective compares with the logits of real images; or another shape.
         """
         if real is None:
             raise ValueError("Relativistic.generator compares pairs: give the logits of real images as `real`")
-        return softplus(real - fake).mean()
+        return softplus(margin(real, fake)).mean()
+
+
+def margin(first: Tensor, second: Tensor) -> Tensor:
+    """Return `first - second`, pair by pair.
+
+    Raises:
+        ValueError: if they differ in shape.
+    """
+    if first.shape != second.shape:
+        raise ValueError(f"logits of shapes {tuple(first.shape)} and {tuple(second.shape)}; pairs need one shape")
+    return first - second
 
 
 def objective(name: Objective) -> Loss:

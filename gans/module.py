@@ -25,7 +25,7 @@ import lightning as L
 import numpy as np
 import torch
 from lightning.pytorch.core.optimizer import LightningOptimizer
-from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
+from lightning.pytorch.strategies import DDPStrategy, DeepSpeedStrategy, SingleDeviceStrategy
 from torch import Tensor, nn
 
 from gans import ema
@@ -227,7 +227,8 @@ class AdversarialModule(L.LightningModule):
     def setup(self, stage: str) -> None:
         """Refuse strategies under which the promises would not hold, and share one run seed between all processes."""
         strategy = self.trainer.strategy
-        if not isinstance(strategy, DDPStrategy | SingleDeviceStrategy):
+        known = isinstance(strategy, DDPStrategy | SingleDeviceStrategy)
+        if not known or isinstance(strategy, DeepSpeedStrategy):  # which is a DDPStrategy too
             raise ValueError(f"strategy is {type(strategy).__name__}; expected ddp or a single device")
         if self.seed is None:
             self.seed = strategy.broadcast(torch.initial_seed() % 2**63)

@@ -41,13 +41,15 @@ def one_centered(critic: Critic, real: Tensor, fake: Tensor, weights: Tensor | N
     Args:
         critic: logits of `(N, C, H, W)`.
         real: images `(N, C, H, W)`.
-        fake: images of the same shape.
+        fake: images of the same shape; autocast may have made them in half precision.
         weights: `(N,)` in [0, 1], the share of the real image in each point; None draws them uniformly from torch's
             global generator. `AdversarialModule.uniform(n)` draws them so that they do not depend on the ranks.
     """
     if weights is None:
-        weights = torch.rand(len(real), device=real.device, dtype=real.dtype)
-    between = torch.lerp(fake.detach(), real.detach(), weights.to(real.dtype).view(-1, *[1] * (real.ndim - 1)))
+        weights = torch.rand(len(real), device=real.device)
+    full = torch.promote_types(real.dtype, torch.float32)
+    real, fake, weights = (tensor.detach().to(full) for tensor in (real, fake, weights))
+    between = torch.lerp(fake, real, weights.view(-1, *[1] * (real.ndim - 1)))
     norms: Tensor = torch.linalg.vector_norm(input_gradient(critic, between).flatten(1), dim=1)
     return (norms - 1).square().mean()
 

@@ -14,7 +14,15 @@ from gans.layers import Size, doublings, image_channels, image_size, normal_init
 
 
 def widths(size: tuple[int, int], width: int) -> list[int]:
-    """Return the channels after each halving of `size`: `width`, doubled every time, at most 8 x `width`."""
+    """Return the channels after each halving of `size`: `width`, doubled every time, at most 8 x `width`.
+
+    Raises:
+        ValueError: if a side of `size` is too short to be halved, or `width` is not positive.
+    """
+    if min(size) < 2:
+        raise ValueError(f"size is {size[0]}x{size[1]}; a convolutional network needs at least 2 pixels a side")
+    if width < 1:
+        raise ValueError(f"width is {width}; expected at least 1")
     return [width * min(2**level, 8) for level in range(doublings(size))]
 
 
@@ -73,10 +81,10 @@ class Discriminator(nn.Module):
             layers += [nn.BatchNorm2d(outputs)] if batch_norm else []
             layers += [nn.LeakyReLU(0.2, inplace=True)]
         scale = 2 ** len(hidden)
-        layers += [nn.Conv2d(hidden[-1], 1, (max(1, height // scale), max(1, breadth // scale)))]
+        layers += [nn.Conv2d(hidden[-1], 1, (height // scale, breadth // scale))]
         self.layers = nn.Sequential(*layers).apply(normal_init)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits `(N,)`, higher for what looks real."""
-        logits: Tensor = self.layers(images).flatten()
+        logits: Tensor = self.layers(images).view(len(images))  # not flatten: images of another size would pass
         return logits

@@ -13,7 +13,13 @@ from gans.layers import Size, image_channels, image_size
 
 
 def perceptron(widths: list[int]) -> nn.Sequential:
-    """Return linear layers through `widths` with LeakyReLU(.2) between them and nothing after the last."""
+    """Return linear layers through `widths` with LeakyReLU(.2) between them and nothing after the last.
+
+    Raises:
+        ValueError: if a width is not positive.
+    """
+    if min(widths) < 1:
+        raise ValueError(f"layers of widths {widths}; expected at least 1 each")
     layers: list[nn.Module] = []
     for inputs, outputs in pairwise(widths):
         layers += [nn.Linear(inputs, outputs), nn.LeakyReLU(0.2, inplace=True)]

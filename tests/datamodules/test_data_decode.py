@@ -171,7 +171,7 @@ def test_large_but_readable_images_give_no_warning(tmp_path, monkeypatch):
 @pytest.mark.parametrize("fit", ["crop", "pad", "stretch"])
 def test_any_size_becomes_any_size(tmp_path, size, fit):
     for i, (width, height) in enumerate([(418, 418), (48, 80), (1, 300)]):
-        read(tmp_path / f"{i}.jpg", photo(width, height), Target(3, size, fit))
+        assert read(tmp_path / f"{i}.jpg", photo(width, height), Target(3, size, fit)).max() > 0
 
 
 def test_fit_crops_pads_or_stretches(tmp_path):
@@ -195,6 +195,9 @@ def test_the_centre_crop_is_in_original_pixels(tmp_path):
     image = photo(178, 218)
     found = read(tmp_path / "a.png", image, Target(3, (148, 148), crop=(148, 148)))
     assert torch.equal(found.permute(1, 2, 0), torch.from_numpy(np.array(image)[35:183, 15:163]))
+    found = read(tmp_path / "a.jpg", photo(640, 640), Target(3, (16, 16), crop=(16, 16)), quality=100)
+    exact = torch.from_numpy(np.array(photo(640, 640))[312:328, 312:328]).permute(2, 0, 1)
+    assert (found.float() - exact.float()).abs().mean() < 60, "not a reduced JPEG"
     assert centre((10, 20), (148, 148)) == (0, 0, 10, 20), "no more than there is"
 
 
@@ -208,10 +211,18 @@ def test_reducing_is_antialiased_also_where_a_jpeg_is_decoded_small(tmp_path):
     exact = np.array(smooth.convert("L").resize((16, 16), Image.Resampling.BICUBIC), dtype=int)
     found = read(tmp_path / "b.jpg", smooth, Target(1, (16, 16)), quality=95)[0]
     assert np.abs(found.numpy().astype(int) - exact).max() <= 3
+    detailed = photo(64, 64).resize((512, 512), Image.Resampling.BICUBIC)
+    png, jpg = (read(tmp_path / f"c.{kind}", detailed, Target(1, (128, 128)), quality=95) for kind in ("png", "jpg"))
+    assert (png.float() - jpg.float()).abs().mean() < 3
 
 
 def test_look_tells_colour_and_alpha(tmp_path):
-    for mode, expected in {"L": (False, False), "LA": (False, True), "RGB": (True, False), "RGBA": (True, True)}.items():
+    for mode, expected in {
+        "L": (False, False),
+        "LA": (False, True),
+        "RGB": (True, False),
+        "RGBA": (True, True),
+    }.items():
         Image.new(mode, (8, 8)).save(tmp_path / "a.png")
         assert look(tmp_path / "a.png") == expected
     (tmp_path / "a.png").write_text("x")

@@ -83,7 +83,7 @@ def test_progress_says_where_iteration_starts_and_the_length_stays():
 @pytest.mark.parametrize("replicas", [1, 2, 3])
 def test_shares_are_a_partition_in_order(replicas):
     shares = [list(ShareSampler(range(10), replicas, rank)) for rank in range(replicas)]
-    assert sorted(sum(shares, [])) == list(range(10))
+    assert sorted(row for share in shares for row in share) == list(range(10))
     assert all(share == sorted(share) for share in shares)
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
     assert [len(ShareSampler(range(10), replicas, rank)) for rank in range(replicas)] == [*map(len, shares)]
@@ -99,7 +99,7 @@ def test_all_shares_have_equally_many_batches():
                 if replicas == 1:
                     assert size == batch_size
     assert even_batch_size(25, 12, 2) == 11
-    with pytest.raises(ValueError, match="2 processes cannot share 1 image.*val_size"):
+    with pytest.raises(ValueError, match=r"2 processes cannot share 1 image.*val_size"):
         even_batch_size(1, 4, 2)
 
 

@@ -125,7 +125,7 @@ def test_resume_after_a_validation(whole, tmp_path, workers, every, step):
 
 
 def test_an_interrupted_batch_is_seen_again(whole, tmp_path):
-    folder, seen = whole
+    seen = whole[1]
 
     class Stop(L.Callback):
         def on_train_batch_start(self, trainer, module, batch, batch_idx):
@@ -133,9 +133,8 @@ def test_an_interrupted_batch_is_seen_again(whole, tmp_path):
                 trainer.save_checkpoint(tmp_path / "stop.ckpt")
                 raise RuntimeError("power cut")
 
-    trainer_options = {"checkpoint": Stop()}
     with pytest.raises(RuntimeError, match="power cut"):
-        fit(tmp_path, **trainer_options)
+        fit(tmp_path, checkpoint=Stop())
     resumed = fit(tmp_path, ckpt_path=tmp_path / "stop.ckpt")
     assert resumed.seen == seen[7:]
 

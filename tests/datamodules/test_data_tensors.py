@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 import torchvision.datasets.utils
+from lightning.pytorch.trainer.connectors import data_connector
 from PIL import Image
 
 from datamodules import DigitsDataModule, MNISTDataModule
@@ -54,6 +55,7 @@ def digits():
 
 
 def test_batches_are_uint8_until_they_are_on_the_device(digits):
+    assert [len(labels) for _, labels in digits.val_dataloader()] == [32] * 6 + [5]
     images, labels = next(iter(digits.train_dataloader()))
     assert (images.dtype, labels.dtype) == (torch.uint8, torch.int64)
     assert images.shape == (32, *digits.image_shape) == (32, 1, 16, 16)
@@ -70,11 +72,14 @@ def test_scaling_reaches_both_ends_of_the_range_in_any_dtype(dtype):
     scaled = unit_range(values, dtype)
     assert scaled.dtype == dtype
     assert (scaled[0], scaled[-1]) == (-1, 1)
-    assert torch.equal(((scaled.double() + 1) * 127.5).round().byte(), values) or dtype == torch.bfloat16
+    wide = torch.promote_types(dtype, torch.float32)
+    assert torch.equal(scaled, (values.to(wide) / 127.5 - 1).to(dtype)), "only the result is rounded to bfloat16"
 
 
 @pytest.mark.parametrize(("precision", "dtype"), [("32-true", torch.float32), ("64-true", torch.float64)])
-def test_images_have_the_dtype_of_the_model(precision, dtype, tmp_path, digits):
+def test_images_have_the_dtype_of_the_model(precision, dtype, tmp_path, monkeypatch):
+    monkeypatch.setattr(data_connector, "suggested_max_num_workers", lambda devices: 8)  # as on a larger machine
+
     class Module(L.LightningModule):
         def __init__(self):
             super().__init__()
@@ -118,6 +123,19 @@ def test_digits_keep_their_values_and_their_average():
     large.setup()
     assert large._sets[0].images.shape == (1797, 3, 32, 24)
     assert abs(large._sets[0].images.float().mean() - images.float().mean()) < 2
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_loading_neither_reads_nor_moves_the_global_random_state(workers):
+    runs = []
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        before = torch.get_rng_state()
+        data = DigitsDataModule(size=8, num_workers=workers)
+        data.setup()
+        runs.append(torch.cat([*everything(data.train_dataloader()), *everything(data.val_dataloader())][::2]))
+        assert torch.equal(torch.get_rng_state(), before)
+    assert torch.equal(*runs)
 
 
 def test_the_whole_batch_equals_its_images_one_by_one(digits):
@@ -215,7 +233,7 @@ def test_wrong_arguments_are_refused_by_the_constructor(options, message):
 
 
 def test_values_that_only_the_data_can_judge_are_refused_before_training():
-    with pytest.raises(ValueError, match="val_size must be less than the number of images .1797., got 1797"):
+    with pytest.raises(ValueError, match=r"val_size must be less than the number of images .1797., got 1797"):
         DigitsDataModule(val_size=1797).setup()
     data = DigitsDataModule(batch_size=1700)
     data.setup()

@@ -1,0 +1,165 @@
+"""Objectives against closed forms in float64 numpy, written here from the papers and not from the code."""
+
+import numpy as np
+import pytest
+import torch
+
+from gans.losses import Hinge, LeastSquares, Minimax, NonSaturating, Relativistic, Wasserstein, objective
+
+NAMES = {
+    "minimax": Minimax,
+    "nonsaturating": NonSaturating,
+    "least_squares": LeastSquares,
+    "hinge": Hinge,
+    "wasserstein": Wasserstein,
+    "relativistic": Relativistic,
+}
+LOSSES = list(NAMES.values())
+
+
+def log_sigmoid(x):
+    """log(1 / (1 + exp(-x))), exact for any x: the exponent is never positive."""
+    return np.minimum(x, 0) - np.log1p(np.exp(-np.abs(x)))
+
+
+DISCRIMINATOR = {
+    Minimax: lambda a, b: -log_sigmoid(a).mean() - log_sigmoid(-b).mean(),
+    NonSaturating: lambda a, b: -log_sigmoid(a).mean() - log_sigmoid(-b).mean(),
+    LeastSquares: lambda a, b: ((a - 1) ** 2).mean() / 2 + (b**2).mean() / 2,
+    Hinge: lambda a, b: np.maximum(0, 1 - a).mean() + np.maximum(0, 1 + b).mean(),
+    Wasserstein: lambda a, b: b.mean() - a.mean(),
+    Relativistic: lambda a, b: -log_sigmoid(a - b).mean(),
+}
+GENERATOR = {
+    Minimax: lambda a, b: log_sigmoid(-b).mean(),
+    NonSaturating: lambda a, b: -log_sigmoid(b).mean(),
+    LeastSquares: lambda a, b: ((b - 1) ** 2).mean() / 2,
+    Hinge: lambda a, b: -b.mean(),
+    Wasserstein: lambda a, b: -b.mean(),
+    Relativistic: lambda a, b: -log_sigmoid(b - a).mean(),
+}
+
+
+def logits(scale=3.0, shape=(37,), dtype=torch.float64):
+    generator = torch.Generator().manual_seed(1)
+    real, fake = (torch.randn(shape, generator=generator, dtype=torch.float64) * scale for _ in range(2))
+    return (real + 0.5).to(dtype), (fake - 0.5).to(dtype)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("scale", [0.1, 3.0, 100.0])
+@pytest.mark.parametrize("shape", [(37,), (1,), (5, 1, 3, 3)])
+def test_both_sides_are_the_closed_form(loss, scale, shape):
+    real, fake = logits(scale, shape)
+    for value, reference in [
+        (loss().discriminator(real, fake), DISCRIMINATOR[loss](real.numpy(), fake.numpy())),
+        (loss().generator(real, fake), GENERATOR[loss](real.numpy(), fake.numpy())),
+    ]:
+        assert value.shape == ()
+        assert value.dtype == torch.float64
+        assert value.item() == pytest.approx(reference, rel=1e-12, abs=1e-300)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_gradients_are_those_of_the_closed_form(loss):
+    real, fake = logits()
+    # Central differences; no logit lies within 1e-6 of the hinge's corners.
+    for side, reference in [("discriminator", DISCRIMINATOR[loss]), ("generator", GENERATOR[loss])]:
+        a, b = real.clone().requires_grad_(), fake.clone().requires_grad_()
+        gradients = torch.autograd.grad(getattr(loss(), side)(a, b), [a, b], allow_unused=True)
+        for which, gradient in enumerate(gradients):
+            slope = np.zeros(len(real))
+            for row in range(len(real)):
+                ends = []
+                for step in (1e-6, -1e-6):
+                    moved = [real.numpy().copy(), fake.numpy().copy()]
+                    moved[which][row] += step
+                    ends.append(reference(*moved))
+                slope[row] = (ends[0] - ends[1]) / 2e-6
+            np.testing.assert_allclose(slope, 0 if gradient is None else gradient.numpy(), atol=1e-8)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize("size", [20.0, 200.0, 1e6])
+def test_big_logits_of_either_sign_stay_finite(loss, sign, size):
+    real = torch.full((4,), sign * size, requires_grad=True)
+    fake = torch.full((4,), -sign * size, requires_grad=True)
+    for value, reference in [
+        (loss().discriminator(real, fake), DISCRIMINATOR[loss]),
+        (loss().generator(real, fake), GENERATOR[loss]),
+    ]:
+        gradients = torch.autograd.grad(value, [real, fake], allow_unused=True)
+        assert all(gradient.isfinite().all() for gradient in gradients if gradient is not None)
+        exact = reference(real.detach().double().numpy(), fake.detach().double().numpy())
+        assert value.item() == pytest.approx(exact, rel=1e-6, abs=1e-7)
+
+
+def test_the_minimax_generator_loses_its_gradient_where_the_non_saturating_one_does_not():
+    fake = torch.full((8,), -30.0, requires_grad=True)  # the discriminator is sure
+    saturated, kept = (
+        torch.autograd.grad(loss.generator(None, fake), fake)[0] for loss in (Minimax(), NonSaturating())
+    )
+    assert saturated.abs().max() < 1e-12
+    torch.testing.assert_close(kept, torch.full((8,), -1 / 8))
+    # Both still push the logit upwards where the game is even, and equally hard.
+    even = torch.zeros(8, requires_grad=True)
+    first, second = (torch.autograd.grad(loss.generator(None, even), even)[0] for loss in (Minimax(), NonSaturating()))
+    torch.testing.assert_close(first, second)
+    assert (first < 0).all()
+
+
+def test_at_zero_logits_the_discriminator_pays_two_log_two():
+    zero = torch.zeros(5, dtype=torch.float64)
+    assert Minimax().discriminator(zero, zero).item() == pytest.approx(2 * np.log(2), rel=1e-15)
+    assert Relativistic().discriminator(zero, zero).item() == pytest.approx(np.log(2), rel=1e-15)
+
+
+def test_the_zero_sum_games_sum_to_zero_in_the_fake_logits():
+    real, fake = logits()
+    real = torch.zeros_like(real)
+    for loss, constant in [(Minimax(), np.log(2)), (Wasserstein(), 0.0)]:
+        total = loss.discriminator(real, fake) + loss.generator(real, fake)
+        assert total.item() == pytest.approx(constant, abs=1e-12)
+
+
+def test_the_hinge_stops_beyond_its_margin_and_its_generator_does_not():
+    real = torch.tensor([1.5, 0.5], requires_grad=True)
+    fake = torch.tensor([-1.5, -0.5], requires_grad=True)
+    gradients = torch.autograd.grad(Hinge().discriminator(real, fake), [real, fake])
+    assert [gradient.tolist() for gradient in gradients] == [[0, -0.5], [0, 0.5]]
+    assert torch.autograd.grad(Hinge().generator(None, fake), fake)[0].tolist() == [-0.5, -0.5]
+
+
+@pytest.mark.parametrize("loss", [loss for loss in LOSSES if loss is not Relativistic])
+def test_only_relativistic_generators_look_at_real_logits(loss):
+    real, fake = logits()
+    assert loss().generator(None, fake) == loss().generator(real, fake)
+
+
+def test_relativistic_compares_pairs_and_nothing_but_their_difference():
+    real, fake = logits()
+    loss = Relativistic()
+    torch.testing.assert_close(loss.discriminator(real + 7, fake + 7), loss.discriminator(real, fake))
+    assert loss.generator(fake, real) == loss.discriminator(real, fake)
+    assert loss.discriminator(real, fake.flip(0)) != loss.discriminator(real, fake)
+
+
+def test_relativistic_needs_real_logits_of_the_same_shape():
+    real, fake = logits()
+    with pytest.raises(ValueError, match="give the logits of real images"):
+        Relativistic().generator(None, fake)
+    for side in ("discriminator", "generator"):
+        with pytest.raises(ValueError, match=r"\(37,\).*pairs need one shape|\(37, 1\).*pairs need one shape"):
+            getattr(Relativistic(), side)(real.unsqueeze(1), fake)  # would broadcast to 37 x 37 pairs
+
+
+@pytest.mark.parametrize(("name", "loss"), NAMES.items())
+def test_every_objective_has_its_name(name, loss):
+    assert type(objective(name)) is loss
+
+
+def test_an_unknown_objective_names_the_known_ones():
+    with pytest.raises(ValueError, match="objective is 'hing'; expected one of ") as error:
+        objective("hing")
+    assert all(name in str(error.value) for name in NAMES)
