@@ -17,13 +17,14 @@ from typing import Any, NoReturn
 
 import lightning as L
 import torch
+import yaml
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import TensorBoardLogger
 
 import datamodules
 import gans.models
-from gans.__main__ import nearest
+from gans.__main__ import find, nearest
 from gans.callbacks import (
     AtomicCheckpoints,
     Checkpoint,
@@ -42,6 +43,9 @@ KINDS = {
     for part, module in (("model", gans.models), ("data", datamodules))
 }
 BAD_INPUT = (ValueError, OSError, MisconfigurationException)
+# Trainer's flags that Lightning refuses under manual optimization: what they may be, and the model's flag instead.
+INSTEAD = {"gradient_clip_val": ((None, 0), "gradient_clip"), "accumulate_grad_batches": ((1,), "accumulate")}
+HERE = "\0"  # stands before a key in the complaint of a parser that does not know below which key it was called
 
 
 class Parser(LightningArgumentParser):
@@ -49,29 +53,33 @@ class Parser(LightningArgumentParser):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.allow_abbrev = False  # --trainer.max_epoch would be taken for max_epochs in silence
+        self.allow_abbrev = False  # --trainer.max_epoch would be taken for max_epochs
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Raise what is wrong as one sentence, without the usage of hundreds of flags."""
-        raise ValueError(sentence(str(message), [name.lstrip("-") for name in self._option_string_actions])) from ex
+        verbs = self._subcommands_action.choices.values() if self._subcommands_action else ()
+        flags = {flag.lstrip("-") for parser in (self, *verbs) for flag in parser._option_string_actions}
+        raise ValueError(sentence(str(message), flags | (arguments() if "trainer" in flags else set()))) from ex
 
 
 class Watch(L.Callback):
-    """Knows whether a batch has been through (what fails later is no bad input) and which folder is this run's."""
+    """Knows how far a run came: whether a batch is through (what fails later is no bad input), what it has written."""
 
     def __init__(self) -> None:
+        self.config: dict[str, Any] = {}
         self.started = False
+        self.interrupted: str | None = None
         self.new: Path | None = None
         self.kept: Path | None = None
 
     def claim(self, folder: Path) -> None:
         """Remember `folder` if it is new, and the nearest one above it that is not."""
-        if not folder.exists():
+        if main_process() and not folder.exists():
             self.new = folder.absolute()
             self.kept = next(parent for parent in self.new.parents if parent.exists())
 
     def forget(self) -> None:
-        """Remove the new folder, and those above it that it left empty, unless training began."""
+        """Remove the new folder, and those above it that it left empty, unless a batch was through."""
         if self.new is None or self.started:
             return
         shutil.rmtree(self.new, ignore_errors=True)
@@ -82,8 +90,17 @@ class Watch(L.Callback):
                 parent.rmdir()
 
     def on_train_batch_end(self, *args: Any) -> None:
-        """Note that training works."""
+        """Note that a batch is through."""
         self.started = True
+
+    on_validation_batch_end = on_test_batch_end = on_predict_batch_end = on_train_batch_end
+
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        """Note what Ctrl-C left, before Lightning makes an exit of it."""
+        if isinstance(exception, KeyboardInterrupt):
+            last = last_checkpoint(trainer)
+            kept = f"the last checkpoint is {last}: --ckpt_path last goes on" if last else "there is no checkpoint yet"
+            self.interrupted = f"stopped at step {trainer.global_step}; {kept}"
 
 
 class CLI(LightningCLI):

@@ -1,13 +1,12 @@
 """One image of every kind that PIL writes, and what a reader would see of it."""
 
 import os
-import struct
 import warnings
-import zlib
 
 import numpy as np
 import pytest
 import torch
+from broken_images import BROKEN, photo
 from PIL import Image
 
 from datamodules.decode import Target, UnreadableImageError, centre, look, read_image
@@ -18,34 +17,6 @@ RGB = Target(3, (8, 8))
 
 def ramp(height=8, width=8):
     return np.linspace(0, 255, height * width).reshape(height, width)
-
-
-def png_header(width, height):
-    """A PNG that claims a size and has no pixels."""
-    body = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    chunks = b"IHDR" + body, b"IDAT" + zlib.compress(b"")
-    packed = (struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk)) for chunk in chunks)
-    return b"\x89PNG\r\n\x1a\n" + b"".join(packed)
-
-
-def truncated(path, source):
-    source.save(path)
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-
-
-def photo(width=64, height=64):
-    generator = np.random.default_rng(0)
-    return Image.fromarray(generator.integers(0, 256, (height, width, 3), dtype=np.uint8))
-
-
-BROKEN = {
-    "truncated.jpg": lambda path: truncated(path, photo()),
-    "truncated.png": lambda path: truncated(path, photo()),
-    "empty.png": lambda path: path.write_bytes(b""),
-    "text.jpg": lambda path: path.write_text("not an image"),
-    "bomb.png": lambda path: path.write_bytes(png_header(100_000, 100_000)),
-    "headless.gif": lambda path: path.write_bytes(b"GIF89a"),
-}
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,9 @@ import lightning as L
 import numpy as np
 import pytest
 import torch
+from broken_images import BROKEN, photo
 from lightning.pytorch.trainer.connectors import data_connector
 from PIL import Image
-from test_data_decode import BROKEN, photo
 
 import datamodules.files
 from datamodules import ImageFolderDataModule
