@@ -1,0 +1,217 @@
+"""Pictures, health, progress and checkpoints, on our models and on a module that is none of ours."""
+
+import os
+import warnings
+
+import lightning as L
+import numpy as np
+import pytest
+import torch
+from lightning.pytorch.loggers import TensorBoardLogger
+from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from datamodules import DigitsDataModule
+from gans.callbacks import AtomicCheckpoints, Checkpoint, DivergedError, Health, ImageGrid, Progress, SaveSamples
+from gans.models import GAN
+
+
+class Foreign(L.LightningModule):
+    """An autoencoder of somebody else's, with automatic optimization and a `sample(n)`."""
+
+    def __init__(self, channels=1):
+        super().__init__()
+        self.net = nn.Conv2d(channels, channels, 3, padding=1)
+        self.channels = channels
+        self.calls = []
+
+    def training_step(self, batch, batch_idx):
+        return (self.net(batch[0]) - batch[0]).square().mean()
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), 1e-3)
+
+    def sample(self, n):
+        self.calls.append(torch.randn(n, self.channels, 8, 8, device=self.device))
+        return self.calls[-1]
+
+
+def batches(n=32, channels=1):
+    pictures = torch.rand(n, channels, 8, 8, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    return DataLoader(TensorDataset(pictures, torch.zeros(n)), batch_size=8)
+
+
+@pytest.fixture
+def logger(tmp_path):
+    return TensorBoardLogger(tmp_path, "run", 0, default_hp_metric=False)
+
+
+def events(logger):
+    logger.finalize("success")
+    return EventAccumulator(logger.log_dir, size_guidance={"images": 0}).Reload()
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_grids_of_any_module(trainer, tmp_path, logger, channels):
+    model = Foreign(channels)
+    run = trainer(7, logger=logger, callbacks=[ImageGrid(every_n_steps=3, samples=9)])
+    run.fit(model, batches(channels=channels))
+    folder = tmp_path / "run" / "version_0" / "samples"
+    names = [f"step_{step:07d}.png" for step in (1, 3, 6, 7)]
+    assert sorted(os.listdir(folder)) == ["real.png", *names]
+    # One latent grid throughout: the same random numbers at every call.
+    assert len(model.calls) == 4
+    assert all(torch.equal(call, model.calls[0]) for call in model.calls)
+    picture = Image.open(folder / names[0])
+    assert picture.size == (3 * 10 + 2, 3 * 10 + 2)
+    assert picture.mode == ("RGBA" if channels == 4 else "RGB")
+    pixel = ((model.calls[0][0, 0, 0, 0].clamp(-1, 1) + 1) * 127.5).round()
+    assert np.asarray(picture)[2, 2, 0] == int(pixel)
+    shown = events(logger)
+    assert [image.step for image in shown.Images("images/samples")] == [1, 3, 6, 7]
+    assert [image.step for image in shown.Images("images/real")] == [1]
+
+
+def test_grids_leave_the_generators_of_random_numbers_alone(trainer):
+    class Spy(ImageGrid):
+        def on_train_batch_end(self, *args):
+            before = torch.get_rng_state()
+            super().on_train_batch_end(*args)
+            assert torch.equal(torch.get_rng_state(), before)
+
+    trainer(2, callbacks=[Spy(every_n_steps=1)]).fit(Foreign(), batches())
+
+
+def test_curves_and_hyper_parameters(trainer, logger):
+    model = GAN(size=8, latent_dim=4, width=2)
+    data = DigitsDataModule(size=8, batch_size=64)
+    trainer(20, logger=logger, log_every_n_steps=5, val_check_interval=10, callbacks=[Health(10)]).fit(model, data)
+    shown = events(logger)
+    each_five = {"loss/discriminator", "loss/generator", "logits/real", "logits/fake", "accuracy/discriminator"}
+    each_five |= {"grad_norm/generator", "grad_norm/discriminator", "lr/generator", "lr/discriminator"}
+    each_five |= {"speed/images_per_second"}
+    for name in each_five:
+        assert [point.step for point in shown.Scalars(name)] == [5, 10, 15, 20], name
+    assert [point.value for point in shown.Scalars("images_seen")] == [0, 320, 640, 960, 1280]
+    assert [point.step for point in shown.Scalars("val/logits/real")] == [10, 20]
+    assert [point.step for point in shown.Scalars("health/diversity")] == [10, 20]
+    assert "_hparams_/session_start_info" in shown.summary_metadata
+
+
+def test_divergence_stops_before_it_is_saved(trainer, tmp_path):
+    class Diverging(GAN):
+        def descend(self, loss, optimizer):
+            super().descend(loss, optimizer)
+            if self.trainer.global_step == 5:
+                with torch.no_grad():
+                    next(self.generator.parameters()).fill_(float("nan"))
+
+    run = trainer(
+        20, callbacks=[Health(), Checkpoint(2, str(tmp_path))], enable_checkpointing=True, log_every_n_steps=100
+    )
+    with pytest.raises(DivergedError, match=r"not finite at step 6: training diverged, not saved"):
+        run.fit(Diverging(size=8, latent_dim=4, width=2), batches())
+    saved = torch.load(tmp_path / "last.ckpt", weights_only=True)
+    assert saved["global_step"] == 4
+    assert all(torch.isfinite(value).all() for value in saved["state_dict"].values())
+
+
+def test_a_loss_that_is_not_finite_stops(trainer):
+    class Diverging(GAN):
+        def record(self, name, value):
+            super().record(name, value * float("inf") if name == "loss/generator" else value)
+
+    with pytest.raises(DivergedError, match="loss/generator is inf at step 2"):
+        trainer(20, callbacks=[Health()], log_every_n_steps=2).fit(Diverging(size=8, latent_dim=4, width=2), batches())
+
+
+@pytest.mark.parametrize(
+    ("metrics", "says"),
+    [
+        ({"grad_norm/generator": 1e-9}, "gradient has vanished"),
+        ({"accuracy/discriminator": 0.999}, "discriminator has won"),
+        ({"grad_norm/generator": 1.0, "accuracy/discriminator": 0.8}, None),
+    ],
+)
+def test_health_warns_once_until_it_is_well_again(trainer, metrics, says):
+    health, run = Health(), trainer(1)
+    ill = {name: torch.tensor(value) for name, value in metrics.items()}
+    well = {name: torch.tensor(0.5) for name in metrics}
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for state in (ill, ill, well, ill):
+            health.check(run, state)
+    messages = [str(w.message) for w in caught if "step" in str(w.message)]
+    assert len(messages) == (2 if says else 0)
+    assert all(says in message for message in messages)
+
+
+@pytest.mark.parametrize(("spread", "warned"), [(0.01, True), (1.0, False)])
+def test_health_sees_collapse(trainer, logger, spread, warned):
+    class Model(Foreign):
+        def sample(self, n):
+            return torch.tanh(spread * torch.randn(n, 1, 8, 8))
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        trainer(2, callbacks=[Health(2)], logger=logger).fit(Model(), batches())
+    assert any("samples have collapsed" in str(w.message) for w in caught) == warned
+    [point] = events(logger).Scalars("health/diversity")
+    assert (point.value < 0.3) == warned
+
+
+def test_the_bar_counts_generator_steps(trainer, capsys):
+    bar = Progress()
+    run = trainer(6, callbacks=[bar], enable_progress_bar=True, log_every_n_steps=2)
+    run.fit(GAN(size=8, latent_dim=4, width=2, critic_steps=2), batches())
+    shown = capsys.readouterr().err
+    assert "6/6" in shown
+    assert "images_per_second=" in shown
+    assert bar.bar is None
+
+
+def test_the_last_step_is_saved(trainer, tmp_path):
+    for steps, options in [(5, {}), (8, {"max_steps": -1, "max_epochs": 2})]:
+        folder = tmp_path / str(steps)
+        saver = Checkpoint(3, str(folder))
+        run = trainer(steps, callbacks=[saver], enable_checkpointing=True, **options)
+        run.fit(GAN(size=8, latent_dim=4, width=2), batches())
+        assert os.listdir(folder) == ["last.ckpt"]
+        assert torch.load(folder / "last.ckpt", weights_only=True)["global_step"] == steps
+
+
+def test_an_interrupted_write_leaves_the_old_checkpoint(tmp_path, monkeypatch):
+    writer, path = AtomicCheckpoints(), tmp_path / "last.ckpt"
+    writer.save_checkpoint({"step": 1}, path)
+
+    def interrupted(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "fsync", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        writer.save_checkpoint({"step": 2}, path)
+    assert torch.load(path, weights_only=True) == {"step": 1}
+    monkeypatch.undo()
+    writer.save_checkpoint({"step": 3}, path)
+    assert torch.load(path, weights_only=True) == {"step": 3}
+    assert os.listdir(tmp_path) == ["last.ckpt"]
+
+
+def test_predictions_become_files(trainer, logger):
+    model = GAN(size=8, latent_dim=4, width=2)
+    run = trainer(1, logger=logger, callbacks=[SaveSamples()])
+    run.predict(model, DigitsDataModule(size=8, batch_size=64, val_size=70))
+    folder = os.path.join(logger.log_dir, "predictions")
+    assert len(os.listdir(folder)) == 70
+    picture = np.asarray(Image.open(os.path.join(folder, "0_000000.png")))
+    assert picture.shape == (8, 8)
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: ImageGrid(0), lambda: ImageGrid(1, 0), lambda: Health(0), lambda: Checkpoint(0)]
+)
+def test_zero_is_refused(make):
+    with pytest.raises(ValueError, match="expected at least 1"):
+        make()
