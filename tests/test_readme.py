@@ -1,0 +1,63 @@
+"""What README shows is what runs."""
+
+import re
+from pathlib import Path
+
+import lightning as L
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+from torchvision.datasets import FakeData
+from torchvision.transforms import v2
+
+from gans.__main__ import recipes
+from gans.models import DCGAN
+
+README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+
+
+class AutoEncoder(L.LightningModule):
+    """Somebody else's module, with one optimizer and automatic optimization."""
+
+    def __init__(self, lr):
+        super().__init__()
+        self.lr = lr
+        self.net = nn.Sequential(nn.Conv2d(1, 8, 4, 2, 1), nn.ReLU(), nn.ConvTranspose2d(8, 1, 4, 2, 1), nn.Tanh())
+
+    def forward(self, images):
+        return self.net(images)
+
+    def training_step(self, batch, batch_idx):
+        return (self(batch[0]) - batch[0]).square().mean()
+
+    def configure_optimizers(self):
+        return torch.optim.Adam(self.parameters(), self.lr)
+
+
+def test_the_critic_for_somebody_elses_autoencoder(trainer):
+    [block] = re.findall(r"<!-- test_readme.py runs this block -->\n```python\n(.*?)```", README, re.DOTALL)
+    scope = {"AutoEncoder": AutoEncoder, "torch": torch}
+    exec(block, scope)
+    pictures = torch.rand(16, 1, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    torch.manual_seed(0)
+    model = scope["SharpAutoEncoder"](1e-3)
+    before = {name: value.clone() for name, value in model.named_parameters()}
+    with torch.no_grad():
+        error = (model(pictures) - pictures).abs().mean()
+    trainer(60).fit(model, DataLoader(TensorDataset(pictures), batch_size=8))  # two optimizers: 30 batches
+    assert all(not torch.equal(before[name], value) for name, value in model.named_parameters())
+    with torch.no_grad():
+        assert (model(pictures) - pictures).abs().mean() < error
+
+
+def test_every_recipe_is_in_the_table():
+    assert set(re.findall(r"^\| `([a-z0-9-]+)` \|", README, re.MULTILINE)) == set(recipes())
+
+
+def test_a_stock_trainer_and_a_stock_loader(trainer):
+    """torchvision's own (image, label) pairs, shuffled by DataLoader, no datamodule of ours."""
+    to_range = v2.Compose([v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Normalize([0.5] * 3, [0.5] * 3)])
+    data = FakeData(32, (3, 32, 32), transform=to_range)
+    run = trainer(3)
+    run.fit(DCGAN(size=32, width=4), DataLoader(data, batch_size=8, shuffle=True))
+    assert run.global_step == 3
