@@ -260,7 +260,10 @@ class AdversarialModule(L.LightningModule):
         seed = key(self.seed or 0, "global", self.batches_seen, self.global_rank)
         random.seed(seed)
         np.random.seed(seed % 2**32)
-        torch.manual_seed(seed)
+        # torch.manual_seed would queue a call for every backend that is not initialised: a millisecond and a leak.
+        torch.default_generator.manual_seed(seed)
+        if self.device.type == "cuda":
+            torch.cuda.manual_seed(seed)
 
     _ticked = False
 
