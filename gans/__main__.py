@@ -1,12 +1,14 @@
-"""The `gans` command: recipes, and the trainer's four verbs on them.
+"""The `gans` command: recipes, the trainer's four verbs on them, and the words for what is wrong with its input.
 
 Nothing here imports torch or Lightning, so that listing recipes and refusing a mistyped one take no time.
 """
 
 import difflib
+import re
 import sys
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 USAGE = """\
 usage: gans recipes [NAME]                      list the recipes, or print one
@@ -20,10 +22,15 @@ usage: gans recipes [NAME]                      list the recipes, or print one
        gans fit dcgan-folder --data.root photos --data.size 64 --trainer.max_steps 20000
        gans fit dcgan-mnist --trainer.devices 8 --trainer.precision bf16-mixed
        gans fit dcgan-mnist --print_config > my.yaml     write it all out, edit, gans fit my.yaml
-       gans fit --help                                   every flag
+       gans fit --help                                   the flags of trainer, pictures, health and checkpoints
+       gans fit --model.help DCGAN                       those of a model; --data.help MNISTDataModule of a data set
+
+A wrong input is one sentence and exit code 2; GANS_TRACEBACK=1 shows where it came from.
 """
 
 VERBS = ("fit", "validate", "test", "predict")
+LINKED = ("size", "channels")  # what the data decide for the model
+HERE = "\0"  # stands before a key in the complaint of a parser that does not know below which key it was called
 
 
 def recipes() -> dict[str, Path]:
@@ -34,7 +41,9 @@ def recipes() -> dict[str, Path]:
 
 def nearest(word: str, words: list[str]) -> str:
     """Return ' (did you mean X?)' for the word most like `word`, or nothing."""
-    close = difflib.get_close_matches(word, words, n=1, cutoff=0.5)
+    # lr is model.lr, grid.every is grid.every_n_steps
+    close = [other for other in words if other.endswith(f".{word.lstrip(HERE)}") or other.startswith(f"{word}_")]
+    close = close or difflib.get_close_matches(word, words, n=1, cutoff=0.5)
     return f" (did you mean {close[0]}?)" if close else ""
 
 
@@ -63,28 +72,121 @@ def show(names: list[str]) -> None:
         print(f"{name:16}{path.read_text(encoding='utf-8').splitlines()[0].lstrip('# ')}")
 
 
+def checked(verb: str, args: list[str]) -> tuple[str, list[str]]:
+    """Return the name of the run and its flags, with the paths of all configurations, whose keys have been looked at.
+
+    Raises:
+        ValueError: for a file that is missing or no YAML, and for what is set where the data decide it.
+    """
+    if not args:
+        raise ValueError(f"{verb} needs a recipe or a YAML file: `gans recipes` lists the recipes")
+    args = list(args) if args[0].startswith("-") else ["--config", *args]
+    name = ""
+    for i, flag in enumerate(args):
+        if found := re.match(rf"--model\.(?:init_args\.)?({'|'.join(LINKED)})\b", flag):
+            raise ValueError(f"model.{found[1]} follows data.{found[1]}: give --data.{found[1]}")
+        if flag.startswith(("--config=", "-c=")):
+            args[i : i + 1] = flag.split("=", 1)  # the list grows behind i, so the value comes next
+        if args[i] in ("--config", "-c") and i + 1 < len(args):
+            path = find(args[i + 1])
+            check_file(path)
+            args[i + 1] = str(path)
+            parent = path.absolute().parent
+            of_a_run = path.stem == "config" and parent.name.startswith("version_")
+            name = name or (parent.parent.name if of_a_run else path.stem)
+    return name or "run", args
+
+
+def check_file(path: Path) -> None:
+    """Raise a ValueError for a configuration that is no YAML, or sets what it cannot."""
+    import yaml
+
+    try:
+        config = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None) or error
+        raise ValueError(f"{path}{f', line {mark.line + 1},' if mark else ''} is not YAML: {problem}") from error
+    if not isinstance(config, dict):
+        raise ValueError(f"{path} holds no keys; expected model, data, trainer and what is below them")
+    for part in ("trainer", "grid", "health", "checkpoint"):
+        if not isinstance(config.get(part, {}), dict):
+            raise ValueError(f"{part} is {config[part]} in {path}; expected keys and values below it")
+    model = config["model"] if isinstance(config.get("model"), dict) else {}
+    for name in LINKED:
+        if name in model or name in (model.get("init_args") or {}):
+            raise ValueError(f"model.{name} follows data.{name}: set that one in {path}")
+
+
+def sentence(message: str, flags: set[str], classes: dict[str, list[str]]) -> str:
+    """Return jsonargparse's report, nested as its parsers are, as one complaint with the nearest valid name.
+
+    `flags` are the valid keys, `classes` the names that `model` and `data` may have.
+    """
+    owner, value = re.search(r'Parser key "([\w.]+)"', message), re.search(r"(?:Got|Given) value: (.*)", message)
+    key = owner[1] if owner else ""
+    if found := re.search(rf".*{HERE}.*", message):  # the parser of a class has found the words already
+        return found[0].strip(" -").replace(HERE, f"{HERE}{key}." if key else HERE)
+    if found := re.search(r"(?:ption '|Key '|unrecognized arguments: )([^\s'=]+)", message):
+        name = found[1].lstrip("-").replace("init_args.", "")
+        if name == found[1] and "unrecognized" in message:
+            return f"{name} stands alone; expected --key value, and a recipe only right after the command"
+        return f"there is no key {HERE}{name}{nearest(HERE + name, [HERE + flag for flag in sorted(flags)])}"
+    if found := re.search(r"arguments are required: (?:\w+\.)?(.*)", message):
+        return f"{HERE}{re.sub(r', (fit|validate|test|predict)[.]', ' and ', found[1])} must be given"
+    if value and key in classes:
+        given = re.search(r"class_path': '([^']+)", value[1])
+        name, known = given[1] if given else value[1], classes[key]
+        return f"{key} is {name}{nearest(name, known)}; expected {', '.join(known)} or the import path of another"
+    kinds = re.findall(r"Expected an? (.+?)(?:\. Got value|$)", message, re.MULTILINE)
+    told = [kind for kind in dict.fromkeys(map(plain, kinds)) if kind not in ("", "NoneType")]
+    if key and value and told:
+        near = nearest(value[1], re.findall(r"'([^']+)'", " ".join(told)))
+        return f"{HERE}{key} is {value[1]}{near}; expected {' or '.join(told)}"
+    return " ".join(message.split())
+
+
+def plain(kind: str) -> str:
+    """Return a type, as jsonargparse writes it, for the eyes of a user."""
+    kind = re.sub(r"<class '(?:[\w.]+\.)?(\w+)'>", r"\1", kind)
+    kind = re.sub(r"^dot import path.*", "the import path of a class", re.sub(r"^path but.*", "", kind))
+    return re.sub(r"(?:typing\.)?Literal\[(.*)\]", r"one of \1", kind)
+
+
+def located(message: str, config: dict[str, Any]) -> str:
+    """Return a complaint of a constructor, such as "size is 0", with the whole key: that which has the value."""
+    word = re.match(r"`?(\w+)`?", message)
+    keys = [
+        key for key, value in config.items() if word and f".{key}".endswith(f".{word[1]}") and str(value) in message
+    ]
+    keys.sort(key=lambda key: key.startswith("model."))  # where both have it, the data decide
+    return keys[0].replace("init_args.", "") + message[word.end() :] if word and keys else message
+
+
 def main(argv: list[str] | None = None) -> int:
-    """Run one command and return its exit code: 0, 1 for a run that failed, 2 for bad input."""
+    """Run one command and return its exit code: 0, 1 for a run that failed, 2 for bad input, 130 for Ctrl-C."""
     verb, *rest = (sys.argv[1:] if argv is None else argv) or ["--help"]
     try:
-        if verb in ("-h", "--help", "help"):
+        if verb in VERBS:
+            name, args = checked(verb, rest)
+        elif verb in ("-h", "--help", "help"):
             print(USAGE, end="")
         elif verb == "recipes":
             show(rest)
-        elif verb in VERBS:
-            if rest and not rest[0].startswith("-"):
-                rest = ["--config", str(find(rest[0])), *rest[1:]]
-            from gans.cli import run
-
-            return run(verb, rest)
         else:
-            raise ValueError(
-                f"there is no command {verb}{nearest(verb, [*VERBS, 'recipes'])}: `gans --help` lists them"
-            )
+            close = nearest(verb, [*VERBS, "recipes"])
+            raise ValueError(f"there is no command {verb}{close}: `gans --help` lists them")
     except ValueError as error:
         print(f"gans: error: {error}", file=sys.stderr)
         return 2
-    return 0
+    if verb not in VERBS:
+        return 0
+    try:
+        from gans.cli import run
+
+        return run(verb, name, args)
+    except KeyboardInterrupt:
+        print("gans: stopped before it began", file=sys.stderr)
+        return 130
 
 
 if __name__ == "__main__":

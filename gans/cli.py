@@ -4,6 +4,7 @@ A run lives in `runs/<recipe>/version_<n>` (`--trainer.default_root_dir` replace
 events, `checkpoints/last.ckpt`, `samples/*.png`.
 """
 
+import contextlib
 import inspect
 import logging
 import os
@@ -17,24 +18,14 @@ from typing import Any, NoReturn
 
 import lightning as L
 import torch
-import yaml
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import TensorBoardLogger
 
 import datamodules
 import gans.models
-from gans.__main__ import find, nearest
-from gans.callbacks import (
-    AtomicCheckpoints,
-    Checkpoint,
-    DivergedError,
-    Health,
-    ImageGrid,
-    Progress,
-    SaveSamples,
-    run_folder,
-)
+from gans import callbacks
+from gans.__main__ import HERE, LINKED, located, sentence
 from gans.module import AdversarialModule, check_checkpoint
 
 # Asking for every model and datamodule makes their short names known to the parser.
@@ -45,7 +36,6 @@ KINDS = {
 BAD_INPUT = (ValueError, OSError, MisconfigurationException)
 # Trainer's flags that Lightning refuses under manual optimization: what they may be, and the model's flag instead.
 INSTEAD = {"gradient_clip_val": ((None, 0), "gradient_clip"), "accumulate_grad_batches": ((1,), "accumulate")}
-HERE = "\0"  # stands before a key in the complaint of a parser that does not know below which key it was called
 
 
 class Parser(LightningArgumentParser):
@@ -58,8 +48,9 @@ class Parser(LightningArgumentParser):
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Raise what is wrong as one sentence, without the usage of hundreds of flags."""
         verbs = self._subcommands_action.choices.values() if self._subcommands_action else ()
-        flags = {flag.lstrip("-") for parser in (self, *verbs) for flag in parser._option_string_actions}
-        raise ValueError(sentence(str(message), flags | (arguments() if "trainer" in flags else set()))) from ex
+        flags = {flag[2:] for parser in (self, *verbs) for flag in parser._option_string_actions if flag[:2] == "--"}
+        kinds = {part: [kind.__name__ for kind in kinds] for part, kinds in KINDS.items()}
+        raise ValueError(sentence(str(message), flags | (arguments() if "trainer" in flags else set()), kinds)) from ex
 
 
 class Watch(L.Callback):
@@ -69,31 +60,30 @@ class Watch(L.Callback):
         self.config: dict[str, Any] = {}
         self.started = False
         self.interrupted: str | None = None
-        self.new: Path | None = None
-        self.kept: Path | None = None
+        self.new: list[Path] = []
 
     def claim(self, folder: Path) -> None:
-        """Remember `folder` if it is new, and the nearest one above it that is not."""
-        if main_process() and not folder.exists():
-            self.new = folder.absolute()
-            self.kept = next(parent for parent in self.new.parents if parent.exists())
+        """Remember `folder` and those above it that are not there yet."""
+        folder = folder.absolute()
+        self.new = [path for path in (folder, *folder.parents) if main_process() and not path.exists()]
 
     def forget(self) -> None:
-        """Remove the new folder, and those above it that it left empty, unless a batch was through."""
-        if self.new is None or self.started:
-            return
-        shutil.rmtree(self.new, ignore_errors=True)
-        for parent in self.new.parents:
-            if parent == self.kept or (parent.exists() and any(parent.iterdir())):
-                return
-            if parent.exists():
-                parent.rmdir()
+        """Remove these folders, unless a batch was through or somebody else's run is in them."""
+        for path in [] if self.started else self.new:
+            if path is self.new[0]:
+                shutil.rmtree(path, ignore_errors=True)
+            with contextlib.suppress(OSError):
+                path.rmdir()
 
-    def on_train_batch_end(self, *args: Any) -> None:
+    def on_train_batch_end(self, *args: Any, **kwargs: Any) -> None:
         """Note that a batch is through."""
         self.started = True
 
-    on_validation_batch_end = on_test_batch_end = on_predict_batch_end = on_train_batch_end
+    def on_validation_batch_end(self, *args: Any, **kwargs: Any) -> None:
+        """Note the same, and for the two that follow."""
+        self.started = True
+
+    on_test_batch_end = on_predict_batch_end = on_validation_batch_end
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         """Note what Ctrl-C left, before Lightning makes an exit of it."""
@@ -106,8 +96,8 @@ class Watch(L.Callback):
 class CLI(LightningCLI):
     """The trainer's verbs on a recipe."""
 
-    def __init__(self, verb: str, args: list[str], watch: Watch) -> None:
-        self.name = name_of(args)
+    def __init__(self, verb: str, name: str, args: list[str], watch: Watch) -> None:
+        self.name = name
         self.watch = watch
         super().__init__(
             L.LightningModule,
@@ -116,6 +106,7 @@ class CLI(LightningCLI):
             subclass_mode_data=True,
             seed_everything_default=0,
             parser_class=Parser,
+            parser_kwargs={"prog": "gans"},
             auto_configure_optimizers=False,
             load_from_checkpoint_support=False,  # models have plain arguments: they are their own description
             save_config_callback=SaveConfigCallback if verb == "fit" else None,
@@ -125,6 +116,7 @@ class CLI(LightningCLI):
                 "max_epochs": -1,
                 "num_sanity_val_steps": 0,
                 "use_distributed_sampler": False,
+                "enable_model_summary": False,
                 "callbacks": [watch],
             },
             args=[verb, *args],
@@ -132,18 +124,29 @@ class CLI(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the callbacks' flags, and let size and channels of the data decide the model's."""
-        parser.add_lightning_class_args(ImageGrid, "grid")
-        parser.add_lightning_class_args(Health, "health")
-        parser.add_lightning_class_args(Checkpoint, "checkpoint")
-        for name in ("size", "channels"):
+        parser.add_lightning_class_args(callbacks.ImageGrid, "grid")
+        parser.add_lightning_class_args(callbacks.Health, "health")
+        parser.add_lightning_class_args(callbacks.Checkpoint, "checkpoint")
+        for name in LINKED:
             parser.link_arguments(f"data.init_args.{name}", f"model.init_args.{name}")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse the given arguments; Lightning's version warns that sys.argv holds some too."""
         self.config = parser.parse_args(args)
+        self.watch.config = dict(self.config[args[0]].items())
 
     def _parse_ckpt_path(self) -> None:
         """Leave the model as the recipe says: Lightning would let a checkpoint replace it in silence."""
+
+    def instantiate_classes(self) -> None:
+        """Make model, data and trainer, and let what a constructor raises through as it is."""
+        try:
+            super().instantiate_classes()
+        except ValueError as error:
+            inner: BaseException = error
+            while str(inner).startswith("Does not validate") and inner.__cause__:
+                inner = inner.__cause__  # jsonargparse reports on the types that it tried
+            raise inner from inner.__cause__
 
     @property
     def folder(self) -> Path:
@@ -155,9 +158,12 @@ class CLI(LightningCLI):
         options = self.config_init[self.subcommand]
         resumes = options.get("ckpt_path") == "last" or self.subcommand != "fit"
         options.ckpt_path = self.find_checkpoint(options.get("ckpt_path"))
+        if resumes:
+            self.config[self.subcommand].ckpt_path = None  # config.yaml says what the run is, not how often it stopped
         trainer = options.trainer
+        check_trainer(trainer)
         check_writable(self.folder)
-        kwargs["plugins"] = [*as_list(trainer.get("plugins")), AtomicCheckpoints()]
+        kwargs["plugins"] = [*as_list(trainer.get("plugins")), callbacks.AtomicCheckpoints()]
         if trainer.get("logger") in (None, True):
             # A run that goes on does so in its own folder.
             version = Path(options.ckpt_path).parent.parent.name if resumes and options.ckpt_path else None
@@ -165,10 +171,16 @@ class CLI(LightningCLI):
             self.watch.claim(Path(logger.log_dir))
             kwargs["logger"] = logger
         if trainer.get("enable_progress_bar") is None and self.subcommand == "fit":
-            trainer.callbacks = [*as_list(trainer.get("callbacks")), Progress()]
+            trainer.callbacks = [*as_list(trainer.get("callbacks")), callbacks.Progress()]
         if self.subcommand == "predict":
-            trainer.callbacks = [*as_list(trainer.get("callbacks")), SaveSamples()]
-        return super().instantiate_trainer(**kwargs)
+            trainer.callbacks = [*as_list(trainer.get("callbacks")), callbacks.SaveSamples()]
+        try:
+            return super().instantiate_trainer(**kwargs)
+        except (TypeError, *BAD_INPUT) as error:
+            asked = f"trainer.accelerator is {trainer.accelerator}, trainer.devices is {trainer.devices}: "
+            raise ValueError(
+                f"{asked if re.search('device|machine|accelerator|backend', str(error)) else ''}{error}"
+            ) from error
 
     def find_checkpoint(self, given: str | None) -> str | None:
         """Return the path of the checkpoint to start from: the one given, or the newest of this recipe for `last`.
@@ -189,9 +201,7 @@ class CLI(LightningCLI):
         if self.subcommand == "fit":
             print(f"no checkpoint of {self.name} under {self.folder}: starting anew", file=sys.stderr)
             return None
-        raise ValueError(
-            f"there is no checkpoint of {self.name} under {self.folder}: give --ckpt_path, or fit it first"
-        )
+        raise ValueError(f"there is no checkpoint of {self.name} under {self.folder}: fit it, or give --ckpt_path")
 
     def after_instantiate_classes(self) -> None:
         """Look into the checkpoint before a run folder is made for it."""
@@ -199,31 +209,62 @@ class CLI(LightningCLI):
         if not path or not isinstance(self.model, AdversarialModule):
             return
         try:
-            checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        except Exception as error:
-            raise ValueError(f"{path} is not a readable checkpoint ({type(error).__name__})") from error
-        try:
-            check_checkpoint(self.model, checkpoint)
+            check_checkpoint(self.model, torch.load(path, map_location="cpu", weights_only=True, mmap=True))
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from error
+        except Exception as error:  # unpickling what is no checkpoint raises almost anything
+            raise ValueError(f"{path} is not a readable checkpoint ({type(error).__name__})") from error
+
+    def before_fit(self) -> None:
+        """Say in a line what is going to run."""
+        if self.trainer.is_global_zero:
+            millions = sum(p.numel() for p in self.model.parameters() if p.requires_grad) / 1e6
+            where = f"{self.trainer.world_size} x {self.trainer.strategy.root_device.type}"
+            start = self.config_init[self.subcommand].ckpt_path
+            what = f"{type(self.model).__name__} ({millions:.2f}M parameters) on {type(self.datamodule).__name__}"
+            print(f"{self.subcommand:13}{what}, {where}{f', from {start}' if start else ''}", flush=True)
+
+    before_validate = before_test = before_predict = before_fit
 
     def after_fit(self) -> None:
         """Say where everything is."""
-        if self.trainer.is_global_zero:
-            run = run_folder(self.trainer)
-            print(f"pictures     {run / 'samples'}")
+        if not self.watch.started:
+            self.watch.forget()
+            print(f"nothing to do: step {self.trainer.global_step}, trainer.max_steps is {self.trainer.max_steps}")
+        elif self.trainer.is_global_zero:
+            print(f"pictures     {callbacks.run_folder(self.trainer) / 'samples'}")
             print(f"curves       tensorboard --logdir {self.folder}")
-            print(f"checkpoint   {run / 'checkpoints' / 'last.ckpt'}")
+            print(f"checkpoint   {last_checkpoint(self.trainer)}")
 
     def after_predict(self) -> None:
         """Say where the pictures are."""
         if self.trainer.is_global_zero:
-            print(f"pictures     {run_folder(self.trainer) / 'predictions'}")
+            print(f"pictures     {callbacks.run_folder(self.trainer) / 'predictions'}")
 
 
 def as_list(value: Any) -> list[Any]:
     """Return what a flag holds, none, one or several, as a list."""
     return [] if value is None else value if isinstance(value, list) else [value]
+
+
+def main_process() -> bool:
+    """Return whether this is the process of its machine that speaks and cleans up."""
+    return os.environ.get("LOCAL_RANK", os.environ.get("SLURM_LOCALID", "0")) == "0"
+
+
+def last_checkpoint(trainer: L.Trainer) -> Path | None:
+    """Return the path of the run's last checkpoint, if it has written one."""
+    path = Path(getattr(trainer.checkpoint_callback, "dirpath", None) or "") / "last.ckpt"
+    return path if path.is_file() else None
+
+
+def check_trainer(trainer: Any) -> None:
+    """Raise a ValueError for flags of the trainer that cannot be meant for two optimizers."""
+    for name, (allowed, ours) in INSTEAD.items():
+        if trainer[name] not in allowed:
+            raise ValueError(f"trainer.{name} does not work with two optimizers: give --model.{ours} {trainer[name]}")
+    if isinstance(trainer.strategy, str) and not trainer.strategy.startswith(("auto", "ddp", "single_device")):
+        raise ValueError(f"trainer.strategy is {trainer.strategy}; expected ddp, or auto for one device")
 
 
 def check_writable(folder: Path) -> None:
@@ -234,36 +275,6 @@ def check_writable(folder: Path) -> None:
             pass
     except OSError as error:
         raise ValueError(f"cannot write runs under {folder}: {error.strerror} ({there})") from error
-
-
-UNKNOWN_KEY = (
-    r"[Oo]ption '([^']+)' is not accepted",
-    r"does not accept option '([^']+)'",
-    r"Key '([^']+)' is not expected",
-    r"[Uu]nrecognized arguments: (\S+)",
-)
-
-
-def sentence(message: str, flags: list[str]) -> str:
-    """Return jsonargparse's nested report as its innermost complaint, with the nearest valid name."""
-    owner = re.search(r'Parser key "(model|data)', message)
-    prefix = f"{owner[1]}." if owner else ""
-    for pattern in UNKNOWN_KEY:
-        if found := re.search(pattern, message):
-            name = found[1].lstrip("-").split("=")[0]
-            key = (name if "." in name or name in flags else prefix + name).replace("init_args.", "")
-            return f"there is no key {key}{nearest(key, [*flags, *arguments()])}"
-    if found := re.search(r'Parser key "([^"]+)": Expected an? (?:typing\.)?(.+?)\.?\s+Got value: (.*)', message):
-        key = found[1] if "." in found[1] or found[1] + "." == prefix else prefix + found[1]
-        expected = re.sub(r"<class '(\w+)'>", r"\1", found[2]).replace("Literal", "one of ")
-        return f"{key} is {found[3]}; expected {expected}"
-    if found := re.search(r"(?:Expected a dot import path string:|has no attribute) '?([\w.]+)", message):
-        kinds = [kind.__name__ for kinds in KINDS.values() for kind in kinds]
-        close = nearest(found[1], kinds)
-        return f"{prefix.rstrip('.')} is {found[1]}{close}; expected one of {', '.join(kinds)} or an import path"
-    bullets = [line.strip(" -") for line in message.splitlines() if line.strip().startswith("- ")]
-    told = [line for line in bullets if "NoneType" not in line]
-    return told[0] if told else message.strip().splitlines()[0]
 
 
 def arguments() -> set[str]:
@@ -280,37 +291,40 @@ def quiet() -> None:
     for message in (
         r".*isinstance\(treespec, LeafSpec\).*",  # Lightning's own use of torch
         r".*Checkpoint directory .* exists and is not empty.*",  # that is what --ckpt_path last is for
+        r".*The dirpath has changed from .*",  # a run that starts from another's checkpoint has a folder of its own
+        r".*is smaller than the logging interval.*",  # curves are written across epochs here
     ):
         warnings.filterwarnings("ignore", message=message)
-    for name in ("lightning.pytorch", "lightning.pytorch.utilities.rank_zero"):
-        logging.getLogger(name).addFilter(lambda record: "Tip:" not in record.getMessage())
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)  # tips, seeds, devices that are not there
 
 
-def name_of(args: list[str]) -> str:
-    """Return the name of a run: that of the first configuration file.
+def run(verb: str, name: str, args: list[str]) -> int:
+    """Run a verb of the trainer as the run `name`, and return the exit code.
 
-    Raises:
-        ValueError: for flags that name what the data decides.
+    0 is success, 1 a run that failed, 2 bad input, 130 Ctrl-C.
     """
-    for flag in args:
-        if found := re.match(r"--model\.(?:init_args\.)?(size|channels)\b", flag):
-            raise ValueError(f"model.{found[1]} follows data.{found[1]}: give --data.{found[1]}")
-    position = next((i for i, flag in enumerate(args[:-1]) if flag in ("--config", "-c")), None)
-    return "run" if position is None else Path(args[position + 1]).stem
-
-
-def run(verb: str, args: list[str]) -> int:
-    """Run a verb of the trainer and return the exit code: 0, 1 for a run that failed, 2 for bad input."""
     quiet()
     watch = Watch()
     try:
-        CLI(verb, args, watch)
-    except (DivergedError, *BAD_INPUT) as error:
+        CLI(verb, name, args, watch)
+    except SystemExit as end:  # of --help and --print_config, and Lightning's answer to Ctrl-C
+        if not watch.interrupted:
+            return int(end.code or 0)
         watch.forget()
-        diverged = isinstance(error, DivergedError)
-        if os.environ.get("GANS_TRACEBACK") or (watch.started and not diverged):
+        if main_process():
+            print(f"gans: {watch.interrupted}", file=sys.stderr)
+        return 130
+    except (RuntimeError, *BAD_INPUT) as error:
+        watch.forget()
+        diverged = isinstance(error, callbacks.DivergedError)
+        # When another process gives up, the connection to it breaks here: that one says why.
+        left = not main_process() and re.search("gloo|NCCL", str(error)) is not None
+        expected = diverged or ((left or isinstance(error, BAD_INPUT)) and not watch.started)
+        if os.environ.get("GANS_TRACEBACK") or not expected:
             raise
-        if os.environ.get("LOCAL_RANK", "0") == "0":
-            print(f"gans: error: {' '.join(str(error).split())}", file=sys.stderr)
+        if main_process():
+            told = located(" ".join(str(error).replace(HERE, "").rstrip(".").split()), watch.config)
+            print(f"gans: error: {told}", file=sys.stderr)
         return 1 if diverged else 2
     return 0
