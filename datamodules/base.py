@@ -137,7 +137,7 @@ class ImageDataModule(L.LightningDataModule):
         return StreamLoader(**self._loader(train), batch_size=self.batch_size, sampler=sampler, drop_last=True)
 
     def val_dataloader(self) -> DataLoader[Batch] | list[Any]:
-        """Return the validation images in order; an empty list (no validation) if there are none."""
+        """Return the validation images in order; an empty list (no validation) if there are fewer than processes."""
         return self._sequential(self._datasets()[1])
 
     def test_dataloader(self) -> DataLoader[Batch] | list[Any]:
@@ -174,9 +174,9 @@ class ImageDataModule(L.LightningDataModule):
         return int(total.processed)
 
     def _sequential(self, dataset: BatchDataset) -> DataLoader[Batch] | list[Any]:
-        if not len(dataset):
-            return []
         world, rank = self._world()
+        if len(dataset) < world:  # every process must take part in a validation step, or none
+            return []
         batch_size = even_batch_size(len(dataset), self.batch_size, world)
         sampler = ShareSampler(dataset, num_replicas=world, rank=rank)
         return DataLoader(**self._loader(dataset), batch_size=batch_size, sampler=sampler)

@@ -180,7 +180,7 @@ def existing_folder(root: str | Path) -> Path:
     if not path.is_dir():
         raise NotADirectoryError(f"root must be a folder of images, but {path} is a file.")
     if next(image_files(path), None) is None:
-        raise FileNotFoundError(f"There are no images in {path} (looked for {', '.join(EXTENSIONS)}).")
+        raise FileNotFoundError(f"root is {path}, which holds no images (looked for {', '.join(EXTENSIONS)}).")
     return path
 
 

@@ -291,6 +291,11 @@ class Checkpoint(ModelCheckpoint):
             enable_version_counter=False,
         )
 
+    @property
+    def state_key(self) -> str:
+        """The name of this callback's state in a checkpoint: a resumed run may save at another interval."""
+        return type(self).__qualname__
+
     def on_train_batch_end(self, trainer: Trainer, pl_module: Module, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Save when due; the end of training is due, and is saved here, from where a longer run can go on mid-epoch."""
         ends = trainer.global_step == trainer.max_steps or (

@@ -381,7 +381,7 @@ def check_checkpoint(model: AdversarialModule, checkpoint: dict[str, Any]) -> No
     state = checkpoint.get("adversarial")
     if state is None or state["model"] not in map(class_path, type(model).__mro__):
         held = state["model"] if state else "no model of this framework"
-        raise ValueError(f"the checkpoint holds {held}, not {class_path(type(model))}")
+        raise ValueError(f"the checkpoint holds {held}; expected {class_path(type(model))}")
     saved = checkpoint["state_dict"]
     for name, value in model.state_dict().items():
         if name not in saved or saved[name].shape != value.shape:

@@ -187,8 +187,8 @@ def test_folders_without_what_was_asked(refused, tmp_path):
     for root, channels, says in [
         ("none", 3, "data.root must be a folder of images, but none does not exist"),
         ("text/a.txt", 3, "data.root must be a folder of images, but text/a.txt is a file"),
-        ("empty", 3, "in empty (looked for jpg, jpeg, png"),
-        ("text", 3, "in text (looked for jpg, jpeg, png"),
+        ("empty", 3, "data.root is empty, which holds no images (looked for jpg, jpeg, png"),
+        ("text", 3, "data.root is text, which holds no images (looked for jpg"),
         ("grey", 3, "data.channels=3 needs colour images, but those in grey are greyscale: set channels to 1"),
         (
             "colour",
@@ -242,7 +242,7 @@ def test_checkpoints_of_something_else(gans, refused, tmp_path):
         for verb in ("fit", "test"):
             assert refused(f"{verb} dcgan-digits {TINY} --ckpt_path {name}.ckpt").startswith(says)
     says = refused(f"fit dcgan-digits {TINY} --model GAN --ckpt_path {last}")
-    assert says.startswith(f"{last}: the checkpoint holds gans.models.dcgan.DCGAN, not gans.models.gan.GAN")
+    assert says.startswith(f"{last}: the checkpoint holds gans.models.dcgan.DCGAN; expected gans.models.gan.GAN")
     says = refused(f"fit dcgan-digits {TINY} --data.size 16 --ckpt_path last")
     assert says.startswith(f"{last}: the checkpoint's generator.layers.0.weight is (100, 4, 4, 4), the model's is")
 

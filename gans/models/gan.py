@@ -45,6 +45,11 @@ class GAN(AdversarialModule):
     ) -> None:
         super().__init__(latent_dim=latent_dim, **engine)
         self.save_hyperparameters()
+        for name, rate in (("lr", lr), ("discriminator_lr", discriminator_lr)):
+            if rate is not None and rate <= 0:
+                raise ValueError(f"{name} is {rate}; expected a number above 0")
+        if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
+            raise ValueError(f"betas is {betas}; expected two numbers from 0 to below 1")
         self.image_shape = (image_channels(channels), *image_size(size))
         self.loss = loss_named(objective)
         self.generator = self.make_generator(size, channels, width)
@@ -102,6 +107,6 @@ class GAN(AdversarialModule):
             f"{stage}/loss/discriminator": self.loss.discriminator(real_logits, fake_logits),
             f"{stage}/logits/real": real_logits.mean(),
             f"{stage}/logits/fake": fake_logits.mean(),
-            "step": float(self.trainer.global_step),  # the axis of these points: generator updates, not batches
+            "step": float(self.batches_seen // self.critic_steps),  # the axis: generator updates, not batches
         }
         self.log_dict(values, sync_dist=True, batch_size=len(real))

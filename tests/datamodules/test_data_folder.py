@@ -360,7 +360,9 @@ def test_a_wrong_folder_is_refused_by_the_constructor(tmp_path):
         folder(tmp_path / "file.png")
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty" / "notes.txt").write_text("x")
-    with pytest.raises(FileNotFoundError, match=f"no images in {tmp_path / 'empty'} .*jpg, jpeg, png"):
+    with pytest.raises(
+        FileNotFoundError, match=f"root is {tmp_path / 'empty'}, which holds no images .*jpg, jpeg, png"
+    ):
         folder(tmp_path / "empty")
 
 
@@ -401,3 +403,11 @@ def test_training_on_fifty_images_is_silent(tmp_path, monkeypatch):
         trainer.fit(Module(), data)
     assert not [str(warning.message) for warning in caught]
     assert trainer.global_step == 100
+
+
+def test_too_few_images_to_share_are_no_validation(tmp_path, monkeypatch):
+    data = folder(fill(tmp_path), val_size=1)
+    data.setup()
+    assert len(data.val_dataloader()) == 1
+    monkeypatch.setattr(data, "_world", lambda: (2, 0))
+    assert data.val_dataloader() == []
