@@ -5,12 +5,14 @@ the ratio of two neighbouring rounds is meaningful where absolute times drift.
 """
 
 import argparse
+import logging
 import multiprocessing
-import resource
 import statistics
 import tempfile
 import time
+import warnings
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import lightning as L
 import torch
@@ -119,6 +121,12 @@ class Bare:
         self.discriminator.requires_grad_(True)
 
 
+def quiet() -> None:
+    """Silence Lightning's advice and the health of a network that learns noise."""
+    warnings.filterwarnings("ignore")
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+
+
 def trainer_of(options: Options, steps: int, folder: str, *callbacks: L.Callback) -> L.Trainer:
     """Return a trainer with all that a recipe has on: logging, averaging, health, bar, checkpoints."""
     return L.Trainer(
@@ -162,7 +170,8 @@ def step(options: Options) -> dict[str, float]:
 
 
 def peak(options: Options, side: str) -> float:
-    """Return the peak memory in MB of one side: allocated on CUDA, else resident in this process, a fresh one."""
+    """Return the peak memory in MB of one side: allocated on CUDA, else resident in this fresh process (Linux)."""
+    quiet()
     batch = batch_of(options)
     model = build(options.model, options.size, options.channels)
     if side == "bare":
@@ -172,7 +181,9 @@ def peak(options: Options, side: str) -> float:
             trainer_of(options, options.steps, folder).fit(model, Repeat(batch, options.steps))
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated() / 1e6
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
+    # Not getrusage: its peak of a started process begins at that of the process that started it.
+    [line] = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")]
+    return int(line.split()[1]) * 1024 / 1e6
 
 
 def memory(options: Options) -> dict[str, float]:
@@ -200,6 +211,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--rounds", type=int, default=8)
     parser.add_argument("--steps", type=int, default=0, help="steps of a round; 0: 20 for dcgan on a CPU, else 200")
     options = parser.parse_args(argv)
+    quiet()
     name = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
     given = options.steps
     for model in options.models:
