@@ -14,6 +14,7 @@ what to plot.
 """
 
 import copy
+import os
 import random
 import time
 import warnings
@@ -231,7 +232,8 @@ class AdversarialModule(L.LightningModule):
         if not known or isinstance(strategy, DeepSpeedStrategy):  # which is a DDPStrategy too
             raise ValueError(f"strategy is {type(strategy).__name__}; expected ddp or a single device")
         if self.seed is None:
-            self.seed = strategy.broadcast(torch.initial_seed() % 2**63)
+            given = int(os.environ.get("PL_GLOBAL_SEED", torch.initial_seed()))  # of lightning.seed_everything
+            self.seed = strategy.broadcast(given % 2**63)
         # False alarms: nobody resumes from weights of before a step, and the averaged generator stays in eval mode.
         warnings.filterwarnings("ignore", message=".*no pre-optimization state was saved.*")
         warnings.filterwarnings("ignore", message=r".*module\(s\) in eval mode at the start of training.*")
@@ -274,7 +276,7 @@ class AdversarialModule(L.LightningModule):
             return
         player = self.players[self.trainer.optimizers.index(optimizer)]
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        norm = nn.utils.clip_grad_norm_(parameters, self.gradient_clip or float("inf"), foreach=True)
+        norm = nn.utils.clip_grad_norm_(parameters, self.gradient_clip or float("inf"))
         self.record(f"grad_norm/{player}", norm)
 
     def on_validation_batch_start(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
