@@ -1,8 +1,12 @@
-"""Small runs for the tests of the engine."""
+"""Small runs for the tests of the engine, and the command line in a folder of its own."""
+
+import warnings
 
 import lightning as L
 import pytest
 import torch
+
+from gans.__main__ import main
 
 
 @pytest.fixture(autouse=True)
@@ -26,3 +30,41 @@ def trainer(tmp_path):
         return L.Trainer(**{**fixed, "devices": 1, "num_sanity_val_steps": 0, **quiet, **options})
 
     return make
+
+
+@pytest.fixture
+def gans(tmp_path, monkeypatch, capfd):
+    """Run a command in a folder of its own; return exit code, stdout, stderr."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("LOCAL_RANK", "SLURM_LOCALID", "GANS_TRACEBACK"):
+        monkeypatch.delenv(name, raising=False)
+    torch.set_num_threads(1)
+
+    def run(line, *more):
+        capfd.readouterr()
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.resetwarnings()
+            for hidden in (DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning):
+                warnings.simplefilter("ignore", hidden)  # as Python does where no test runs
+            code = main([*line.split(), *more])
+        out, err = capfd.readouterr()
+        return code, out, err + "".join(f"\nWarning: {note.message}" for note in caught)
+
+    return run
+
+
+@pytest.fixture
+def refused(gans, tmp_path):
+    """Run a command that must be refused: one sentence, exit code 2, nothing written. Return the sentence."""
+
+    def run(line, *more):
+        before = sorted(tmp_path.rglob("*"))
+        code, _, err = gans(line, *more)
+        assert (code, sorted(tmp_path.rglob("*"))) == (2, before), err
+        assert err.startswith("gans: error: "), err
+        assert err.count("\n") == 1, err
+        assert "Traceback" not in err
+        assert "\0" not in err
+        return err.removeprefix("gans: error: ").strip()
+
+    return run
