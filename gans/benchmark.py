@@ -20,7 +20,8 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from gans.callbacks import AtomicCheckpoints, Checkpoint, Health, Progress
+from gans.callbacks import Health, Progress
+from gans.checkpoint import AtomicCheckpoints, Checkpoint
 from gans.models import DCGAN, GAN
 
 Step = Callable[[int], None]

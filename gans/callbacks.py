@@ -1,18 +1,16 @@
-"""What watches a run: pictures, health, progress, checkpoints that a crash cannot spoil.
+"""What watches a run: pictures, health, progress.
 
 `ImageGrid` and `Health` need a LightningModule with `sample(n)` that returns images `(n, C, H, W)` in [-1, 1], and
 batches whose first element is such images; they know nothing else of a model.
 """
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import torch
-from lightning.fabric.plugins import TorchCheckpointIO
-from lightning.pytorch.callbacks import BasePredictionWriter, ModelCheckpoint, ProgressBar
+from lightning.pytorch.callbacks import BasePredictionWriter, ProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
@@ -34,6 +32,11 @@ def log_interval(trainer: Trainer) -> int:
     return max(1, int(getattr(trainer, "log_every_n_steps", 50)))
 
 
+def rehearsal(trainer: Trainer) -> bool:
+    """Return whether this is a `fast_dev_run`, which leaves nothing behind."""
+    return bool(getattr(trainer, "fast_dev_run", False))
+
+
 def run_folder(trainer: Trainer) -> Path:
     """Return the folder of the run; unlike `trainer.log_dir`, one process may ask alone: nothing is broadcast."""
     return Path(getattr(trainer.logger, "log_dir", None) or trainer.default_root_dir)
@@ -42,9 +45,16 @@ def run_folder(trainer: Trainer) -> Path:
 def samples(module: Module, n: int, seed: int) -> Tensor:
     """Return `n` images of `module.sample`, the same for a seed and weights; torch's generators stay as they were."""
     devices = [module.device] if module.device.type == "cuda" else []
+    modes = {part: part.training for part in module.modules()}
     with torch.random.fork_rng(devices), torch.no_grad():
         torch.manual_seed(seed)
-        drawn: Tensor = module.sample(n)  # type: ignore[operator]
+        try:
+            # Somebody else's `sample` may run a network in training: its BatchNorm must not learn from pictures.
+            module.eval()
+            drawn: Tensor = module.sample(n)  # type: ignore[operator]
+        finally:
+            for part, mode in modes.items():
+                part.training = mode
     return drawn.clamp(-1, 1).float().cpu()
 
 
@@ -75,11 +85,16 @@ class ImageGrid(L.Callback):
         self.seed = seed
         self.last = -1
 
+    def on_fit_start(self, trainer: Trainer, pl_module: Module) -> None:
+        """Begin anew for a run of its own."""
+        self.last = -1
+
     def on_train_batch_end(self, trainer: Trainer, pl_module: Module, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Show a grid when it is due."""
         step = trainer.global_step
-        due = step % self.every_n_steps == 0 or step == 1
-        if not trainer.is_global_zero or not due or step in (0, self.last):
+        # Not step % every == 0: a module with several optimizers of its own skips numbers.
+        due = self.last < 0 or step // self.every_n_steps > self.last // self.every_n_steps
+        if not trainer.is_global_zero or not due or step == 0 or rehearsal(trainer):
             return
         if self.last < 0:
             self.show(trainer, "images/real", real_images(batch)[: self.samples])
@@ -88,7 +103,7 @@ class ImageGrid(L.Callback):
 
     def on_train_end(self, trainer: Trainer, pl_module: Module) -> None:
         """Show the final grid."""
-        if trainer.is_global_zero and trainer.global_step != self.last:
+        if trainer.is_global_zero and trainer.global_step != self.last and not rehearsal(trainer):
             self.show(trainer, "images/samples", samples(pl_module, self.samples, self.seed))
             self.last = trainer.global_step
 
@@ -138,12 +153,10 @@ class Health(L.Callback):
     def on_train_batch_end(self, trainer: Trainer, pl_module: Module, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Look at the newest points of the curves and, when due, at a batch of samples."""
         step = trainer.global_step
-        if step == self.last:
-            return
-        self.last = step
-        if step % log_interval(trainer) == 0:
+        last, self.last = self.last, step
+        if step // log_interval(trainer) > last // log_interval(trainer):
             self.check(trainer, trainer.callback_metrics)
-        if step % self.every_n_steps == 0 and trainer.is_global_zero:
+        if step // self.every_n_steps > last // self.every_n_steps and trainer.is_global_zero:
             self.check_diversity(trainer, pl_module, real_images(batch))
 
     def check(self, trainer: Trainer, metrics: Mapping[str, Tensor]) -> None:
@@ -205,6 +218,7 @@ class Progress(ProgressBar):
         super().__init__()
         self.bar: tqdm[Any] | None = None
         self.enabled = True
+        self.by_steps = True
 
     def disable(self) -> None:
         """Draw nothing; the trainer calls this on all processes but one."""
@@ -216,23 +230,38 @@ class Progress(ProgressBar):
 
     def on_train_start(self, trainer: Trainer, pl_module: Module) -> None:
         """Open the bar at the step reached so far."""
-        total: float | None = trainer.max_steps if trainer.max_steps > 0 else trainer.estimated_stepping_batches
-        total = None if total == float("inf") else total
-        # ten draws a second at most, and no thread: a bar must not cost training time
+        self.by_steps = trainer.max_steps > 0
+        total: float | None = trainer.max_steps
+        if not self.by_steps:
+            epochs = trainer.max_epochs if trainer.max_epochs is not None and trainer.max_epochs > 0 else float("inf")
+            total = trainer.num_training_batches * epochs
+            total = None if total == float("inf") else total
+        # Two draws a second at most, and no thread: a bar must not cost training time.
         self.bar = tqdm(
-            total=total, initial=trainer.global_step, desc="fit", unit="step", dynamic_ncols=True,
-            disable=not self.enabled, mininterval=0.5, smoothing=0.1,
-        )  # fmt: skip
+            total=total,
+            initial=self.done(trainer),
+            desc="fit",
+            unit="step" if self.by_steps else "batch",
+            dynamic_ncols=True,
+            disable=not self.enabled,
+            mininterval=0.5,
+            smoothing=0.1,
+        )
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: Module, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Move the bar by the generator's steps."""
-        if self.bar is None or not self.enabled or trainer.global_step == self.bar.n:
+        if self.bar is None or not self.enabled:
             return
         metrics = trainer.progress_bar_metrics
         if trainer.global_step % log_interval(trainer) == 0 and metrics:
             shown = {name.split("/")[-1]: short(value) for name, value in metrics.items()}
             self.bar.set_postfix(shown, refresh=False)
-        self.bar.update(trainer.global_step - self.bar.n)
+        self.bar.update(self.done(trainer) - self.bar.n)
+
+    def done(self, trainer: Trainer) -> int:
+        """Return how much of the run is done: generator steps, or batches if the run ends with an epoch."""
+        progress: Any = trainer.fit_loop.epoch_loop.batch_progress.total
+        return trainer.global_step if self.by_steps else int(progress.processed)
 
     def on_train_end(self, trainer: Trainer, pl_module: Module) -> None:
         """Close the bar."""
@@ -269,58 +298,3 @@ class SaveSamples(BasePredictionWriter):
         for image in images.to_uint8(prediction.cpu()):
             to_pil_image(image).save(folder / f"{trainer.global_rank}_{self.written:06d}.png")
             self.written += 1
-
-
-class Checkpoint(ModelCheckpoint):
-    """Writes `checkpoints/last.ckpt` every so many steps, and with the very last one.
-
-    Args:
-        every_n_steps: trainer steps between two writes.
-        dirpath: folder of the checkpoint; None is `checkpoints` in the run folder.
-    """
-
-    def __init__(self, every_n_steps: int = 500, dirpath: str | None = None) -> None:
-        if every_n_steps < 1:
-            raise ValueError(f"every_n_steps is {every_n_steps}; expected at least 1")
-        # save_top_k=0: one file. No version counter: a resumed run goes on writing the file that it came from.
-        super().__init__(
-            dirpath=dirpath,
-            every_n_train_steps=every_n_steps,
-            save_last=True,
-            save_top_k=0,
-            enable_version_counter=False,
-        )
-
-    @property
-    def state_key(self) -> str:
-        """The name of this callback's state in a checkpoint: a resumed run may save at another interval."""
-        return type(self).__qualname__
-
-    def on_train_batch_end(self, trainer: Trainer, pl_module: Module, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Save when due; the end of training is due, and is saved here, from where a longer run can go on mid-epoch."""
-        ends = trainer.global_step == trainer.max_steps or (
-            trainer.is_last_batch and trainer.current_epoch + 1 == trainer.max_epochs
-        )
-        if ends and not self._should_skip_saving_checkpoint(trainer):
-            self._save_last_checkpoint(trainer, self._monitor_candidates(trainer))
-        else:
-            super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
-
-
-class AtomicCheckpoints(TorchCheckpointIO):
-    """Checkpoints written beside their name, flushed to the disk, then renamed: a kill leaves the old or the new one.
-
-    For `Trainer(plugins=...)`. Lightning's own writer goes through a temporary folder that may be on another disk, from
-    where the last move is a copy.
-    """
-
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        """Write `checkpoint` to the local file `path`."""
-        target = Path(path)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        partial = target.with_name(f".{target.name}.partial")
-        with open(partial, "wb") as file:
-            torch.save(checkpoint, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, target)

@@ -24,9 +24,9 @@ from lightning.pytorch.loggers import TensorBoardLogger
 
 import datamodules
 import gans.models
-from gans import callbacks
+from gans import callbacks, checkpoint
 from gans.__main__ import HERE, LINKED, located, sentence
-from gans.module import AdversarialModule, check_checkpoint
+from gans.module import AdversarialModule
 
 # Asking for every model and datamodule makes their short names known to the parser.
 KINDS = {
@@ -115,7 +115,6 @@ class CLI(LightningCLI):
                 "default_root_dir": "runs",
                 "max_epochs": -1,
                 "num_sanity_val_steps": 0,
-                "use_distributed_sampler": False,
                 "enable_model_summary": False,
                 "callbacks": [watch],
             },
@@ -126,7 +125,7 @@ class CLI(LightningCLI):
         """Add the callbacks' flags, and let size and channels of the data decide the model's."""
         parser.add_lightning_class_args(callbacks.ImageGrid, "grid")
         parser.add_lightning_class_args(callbacks.Health, "health")
-        parser.add_lightning_class_args(callbacks.Checkpoint, "checkpoint")
+        parser.add_lightning_class_args(checkpoint.Checkpoint, "checkpoint")
         for name in LINKED:
             parser.link_arguments(f"data.init_args.{name}", f"model.init_args.{name}")
 
@@ -163,10 +162,14 @@ class CLI(LightningCLI):
         trainer = options.trainer
         check_trainer(trainer)
         check_writable(self.folder)
-        kwargs["plugins"] = [*as_list(trainer.get("plugins")), callbacks.AtomicCheckpoints()]
+        kwargs["default_root_dir"] = (
+            self.folder
+        )  # what goes there without a logger must not be shared with other recipes
+        kwargs["plugins"] = [*as_list(trainer.get("plugins")), checkpoint.AtomicCheckpoints()]
         if trainer.get("logger") in (None, True):
             # A run that goes on does so in its own folder.
-            version = Path(options.ckpt_path).parent.parent.name if resumes and options.ckpt_path else None
+            home = Path(options.ckpt_path or "").absolute().parent.parent
+            version = home.name if resumes and home.name.startswith("version_") else None
             logger = TensorBoardLogger(self.folder.parent, self.name, version, default_hp_metric=False)
             self.watch.claim(Path(logger.log_dir))
             kwargs["logger"] = logger
@@ -182,6 +185,13 @@ class CLI(LightningCLI):
                 f"{asked if re.search('device|machine|accelerator|backend', str(error)) else ''}{error}"
             ) from error
 
+    def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[L.Callback]) -> L.Trainer:
+        """Leave our checkpoints out where they are switched off; Lightning would complain about them."""
+        on = config.get("enable_checkpointing") is not False
+        return super()._instantiate_trainer(
+            config, [c for c in callbacks if on or not isinstance(c, checkpoint.Checkpoint)]
+        )
+
     def find_checkpoint(self, given: str | None) -> str | None:
         """Return the path of the checkpoint to start from: the one given, or the newest of this recipe for `last`.
 
@@ -195,7 +205,9 @@ class CLI(LightningCLI):
             return given
         if given is None and self.subcommand == "fit":
             return None
-        found = sorted(self.folder.glob("version_*/checkpoints/*.ckpt"), key=lambda path: path.stat().st_mtime)
+        places = [*self.folder.glob("version_*/checkpoints/*.ckpt"), *self.folder.glob("checkpoints/*.ckpt")]
+        places += Path(self.config[self.subcommand].checkpoint.dirpath or self.folder / "checkpoints").glob("*.ckpt")
+        found = sorted(places, key=lambda path: path.stat().st_mtime)
         if found:
             return str(found[-1])
         if self.subcommand == "fit":
@@ -209,7 +221,7 @@ class CLI(LightningCLI):
         if not path or not isinstance(self.model, AdversarialModule):
             return
         try:
-            check_checkpoint(self.model, torch.load(path, map_location="cpu", weights_only=True, mmap=True))
+            checkpoint.check_checkpoint(self.model, torch.load(path, map_location="cpu", weights_only=True, mmap=True))
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from error
         except Exception as error:  # unpickling what is no checkpoint raises almost anything
@@ -233,7 +245,8 @@ class CLI(LightningCLI):
             print(f"nothing to do: step {self.trainer.global_step}, trainer.max_steps is {self.trainer.max_steps}")
         elif self.trainer.is_global_zero:
             print(f"pictures     {callbacks.run_folder(self.trainer) / 'samples'}")
-            print(f"curves       tensorboard --logdir {self.folder}")
+            if isinstance(self.trainer.logger, TensorBoardLogger):
+                print(f"curves       tensorboard --logdir {self.trainer.logger.root_dir}")
             print(f"checkpoint   {last_checkpoint(self.trainer)}")
 
     def after_predict(self) -> None:

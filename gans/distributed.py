@@ -10,7 +10,7 @@ def average_gradients(parameters: list[nn.Parameter]) -> None:
     The gradients become views of the reduced buffer, so nothing is copied back.
     """
     present = [p for p in parameters if p.grad is not None]
-    for dtype in {p.grad.dtype for p in present if p.grad is not None}:
+    for dtype in dict.fromkeys(p.grad.dtype for p in present if p.grad is not None):  # in one order on all processes
         group = [p for p in present if p.grad is not None and p.grad.dtype == dtype]
         flat = torch.cat([p.grad.flatten() for p in group if p.grad is not None])
         distributed.all_reduce(flat)

@@ -1,9 +1,9 @@
 """The verbs of alternating training: a LightningModule that is exact under DDP, mixed precision and resume.
 
 A model derives from `AdversarialModule`, builds `self.generator` and `self.discriminator`, returns its optimizers, the
-generator's first, and writes its own `training_step` with these verbs: `latent` draws z, `toggled_optimizer`
-(Lightning's) chooses the player, `descend` takes one step of it, `generator_turn` says whose turn it is, `record` notes
-what to plot.
+generator's first (`players` names them), and writes its own `training_step` with these verbs: `latent` draws z,
+`toggled_optimizer` (Lightning's) chooses the player, `descend` takes one step of it, `generator_turn` says whose turn
+it is, `record` notes what to plot.
 
 - One optimizer step costs one flat all-reduce of that network's gradients. Lightning's wrapper would reduce every
   bucket of both networks after each backward pass, or fail on the parameters that the other player owns.
@@ -31,6 +31,7 @@ from torch import Tensor, nn
 
 from gans import ema
 from gans.callbacks import log_interval
+from gans.checkpoint import check_checkpoint, class_path
 from gans.distributed import average, average_gradients
 from gans.latent import Prior, draw, key, truncate
 
@@ -87,11 +88,13 @@ class AdversarialModule(L.LightningModule):
         self.seed: int | None = None
         self.batches_seen = 0
         self.images_seen = 0
+        self.images_averaged = 0  # images seen when the average last moved
         self._purpose: tuple[int | str, ...] = ("train", 0)
         self._draws = 0
         self._rows: int | None = None
         self._offset = 0
-        self._piece, self._pieces = 0, 1
+        self._piece, self._pieces, self._chunk, self._share = 0, 1, 0, 1.0
+        self._ticked = self._hooked = False
         self._records: dict[str, list[Tensor]] = {}
         self._flushed = (time.perf_counter(), 0)
 
@@ -137,20 +140,20 @@ class AdversarialModule(L.LightningModule):
         try:
             for self._piece, chunk in enumerate(chunks):
                 self._draws = draws  # each piece continues the same draws, further down their rows
-                self._share = len(chunk) / len(batch)
+                self._chunk, self._share = len(chunk), len(chunk) / len(batch)
                 yield chunk
                 self._offset += len(chunk)
         finally:
             self._rows, self._piece, self._pieces, self._offset, self._share = None, 0, 1, 0, 1.0
 
-    _share = 1.0
-
     def descend(self, loss: Tensor, optimizer: LightningOptimizer) -> None:
         """Take one optimizer step on `loss`, the mean over this process's rows, for the mean over all processes.
 
         Inside `for ... in self.pieces(batch)` the gradient is collected, and the step taken with the last piece. The
-        step of the first optimizer, the generator's, moves the clock and the averaged weights.
+        step of the first optimizer, the generator's, moves the clock and the averaged weights, once in a batch.
         """
+        if not self.batches_seen:
+            raise RuntimeError("an overridden `on_train_batch_start` must call super().on_train_batch_start(...)")
         if self._piece == 0:
             optimizer.zero_grad()
         strategy = self.trainer.strategy
@@ -161,11 +164,14 @@ class AdversarialModule(L.LightningModule):
             return
         if self.trainer.world_size > 1:
             average_gradients([p for group in optimizer.param_groups for p in group["params"]])
+        self._hooked = False
         if optimizer is self.player_optimizers()[0] and not self._ticked:
             optimizer.step()
             self._tick()
         else:  # through the strategy, which keeps precision and hooks, but not through Lightning's step counter
             strategy.optimizer_step(optimizer.optimizer, lambda: None)
+        if not self._hooked:
+            raise RuntimeError("an overridden `on_before_optimizer_step` must call super(): it clips")
 
     def record(self, name: str, value: Tensor) -> None:
         """Note the mean of `value` for the curve `name`, without waiting for the device.
@@ -239,16 +245,27 @@ class AdversarialModule(L.LightningModule):
         warnings.filterwarnings("ignore", message=r".*module\(s\) in eval mode at the start of training.*")
 
     def on_train_start(self) -> None:
-        """Give the run its row in TensorBoard's table of hyper-parameters, and move restored points to the device."""
+        """Give the run its row in TensorBoard's table of hyper-parameters, and move restored points to the device.
+
+        Raises:
+            ValueError: if `players` does not name the optimizers.
+        """
+        if len(self.players) != len(self.player_optimizers()):
+            count = len(self.player_optimizers())
+            raise ValueError(f"players is {self.players}; expected a name for each of the {count} optimizers")
         self._records = {name: [v.to(self.device) for v in values] for name, values in self._records.items()}
         self._flushed = (time.perf_counter(), self.images_seen)
         for logger in self.loggers:
-            if isinstance(logger, L.pytorch.loggers.TensorBoardLogger):
+            if isinstance(logger, L.pytorch.loggers.TensorBoardLogger) and self.trainer.global_step == 0:
                 logger.log_hyperparams(dict(self.hparams), {"images_seen": float(self.images_seen)})
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Move the clock of batches, and make every generator of random numbers a function of it."""
-        real = batch[0] if isinstance(batch, tuple | list) else batch
+        if not isinstance(batch, tuple | list):
+            raise ValueError(
+                f"a batch is a {type(batch).__name__}; expected a tuple whose first element holds the images"
+            )
+        real = batch[0]
         if self.image_shape is not None and tuple(real.shape[1:]) != self.image_shape:
             raise ValueError(
                 f"the data gives images of shape {tuple(real.shape[1:])} (channels, height, width), but the model was "
@@ -267,10 +284,9 @@ class AdversarialModule(L.LightningModule):
         if self.device.type == "cuda":
             torch.cuda.manual_seed(seed)
 
-    _ticked = False
-
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Clip and note the gradient's norm here, where a scaler has unscaled it already."""
+        self._hooked = True
         due = (self.trainer.global_step + 1) % log_interval(self.trainer) == 0 and self.generator_turn()
         if not (self.gradient_clip or due):
             return
@@ -282,6 +298,10 @@ class AdversarialModule(L.LightningModule):
     def on_validation_batch_start(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Key the draws of validation by its batch, so that validating disturbs nothing."""
         self._purpose, self._draws = ("validate", batch_idx), 0
+
+    def on_test_batch_start(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Key the draws of testing by its batch."""
+        self._purpose, self._draws = ("test", batch_idx), 0
 
     def on_validation_start(self) -> None:
         """Validate the same network on every process."""
@@ -298,6 +318,7 @@ class AdversarialModule(L.LightningModule):
             "seed": self.seed,
             "batches_seen": self.batches_seen,
             "images_seen": self.images_seen,
+            "images_averaged": self.images_averaged,
             "pending": pending,
         }
 
@@ -311,6 +332,7 @@ class AdversarialModule(L.LightningModule):
         state = checkpoint["adversarial"]
         self.seed = state["seed"]
         self.batches_seen, self.images_seen = state["batches_seen"], state["images_seen"]
+        self.images_averaged = state["images_averaged"]
         self._records = {name: list(values) for name, values in state["pending"].items()}
 
     # -- private ------------------------------------------------------------------------------------------------------
@@ -324,6 +346,10 @@ class AdversarialModule(L.LightningModule):
     def _draw(self, n: int, shape: tuple[int, ...], prior: Prior) -> Tensor:
         """Draw the whole global batch from a key and return this process's rows of it."""
         world, rank = (self.trainer.world_size, self.global_rank) if self._trainer is not None else (1, 0)
+        if self._trainer is not None and self.seed is None:
+            raise RuntimeError("the run has no seed: an overridden `setup` must call super().setup(stage)")
+        if self._rows and n != self._chunk:
+            raise ValueError(f"{n} rows were asked for in a piece of {self._chunk}: inside `pieces`, draw one a row")
         rows = self._rows or n
         seed = key(self.seed or 0, *self._purpose, self._draws)
         self._draws += 1
@@ -334,12 +360,9 @@ class AdversarialModule(L.LightningModule):
     def _tick(self) -> None:
         """Follow a step of the generator: average its weights, and write the curves when they are due."""
         self._ticked = True
-        batch = self.images_seen * self.critic_steps // self.batches_seen
-        ema.update(
-            self.generator_ema,
-            self.generator,
-            ema.decay(batch, self.images_seen, self.ema_halflife, self.ema_rampup),
-        )
+        fresh, self.images_averaged = self.images_seen - self.images_averaged, self.images_seen
+        decay = ema.decay(fresh, self.images_seen, self.ema_halflife, self.ema_rampup)
+        ema.update(self.generator_ema, self.generator, decay)
         if self.trainer.global_step % log_interval(self.trainer) == 0:
             self._flush()
 
@@ -367,28 +390,3 @@ class AdversarialModule(L.LightningModule):
         """Average the floating-point buffers over processes, so that BatchNorm's statistics are of the global batch."""
         if self._distributed():
             average([b for b in self.buffers() if b.is_floating_point()])
-
-
-def class_path(kind: type) -> str:
-    """Return the dotted path from which `kind` can be imported."""
-    return f"{kind.__module__}.{kind.__qualname__}"
-
-
-def check_checkpoint(model: AdversarialModule, checkpoint: dict[str, Any]) -> None:
-    """Check that a loaded checkpoint belongs to this class of model, built with these sizes.
-
-    Raises:
-        ValueError: if it does not, saying what it holds.
-    """
-    state = checkpoint.get("adversarial")
-    if state is None or state["model"] not in map(class_path, type(model).__mro__):
-        held = state["model"] if state else "no model of this framework"
-        raise ValueError(f"the checkpoint holds {held}; expected {class_path(type(model))}")
-    saved = checkpoint["state_dict"]
-    for name, value in model.state_dict().items():
-        if name not in saved or saved[name].shape != value.shape:
-            there = tuple(saved[name].shape) if name in saved else "missing"
-            raise ValueError(
-                f"the checkpoint's {name} is {there}, the model's is {tuple(value.shape)}: it was trained with another "
-                "size, channels, width or architecture"
-            )

@@ -24,7 +24,7 @@ LEVELS = [
     {"gans.benchmark"},
     {"gans.models"},
     {"gans.module"},
-    {"gans.callbacks", "gans.metrics", "gans.explore"},
+    {"gans.callbacks", "gans.checkpoint", "gans.metrics", "gans.explore"},
     {"gans.networks"},
     {f"gans.{name}" for name in PURE},
 ]

@@ -14,7 +14,8 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from datamodules import DigitsDataModule
-from gans.callbacks import AtomicCheckpoints, Checkpoint, DivergedError, Health, ImageGrid, Progress, SaveSamples
+from gans.callbacks import DivergedError, Health, ImageGrid, Progress, SaveSamples
+from gans.checkpoint import AtomicCheckpoints, Checkpoint
 from gans.models import GAN
 
 
@@ -82,6 +83,57 @@ def test_grids_leave_the_generators_of_random_numbers_alone(trainer):
             assert torch.equal(torch.get_rng_state(), before)
 
     trainer(2, callbacks=[Spy(every_n_steps=1)]).fit(Foreign(), batches())
+
+
+def test_pictures_do_not_train_somebody_elses_batch_norm(trainer):
+    class Normed(Foreign):
+        def __init__(self):
+            super().__init__()
+            self.norm = nn.BatchNorm2d(1)
+
+        def sample(self, n):
+            return torch.tanh(self.norm(super().sample(n)))
+
+        def training_step(self, batch, batch_idx):
+            return self.norm(self.net(batch[0])).square().mean()
+
+    model = Normed()
+    model.net.eval()
+    trainer(4, callbacks=[ImageGrid(1), Health(1, collapse=0)]).fit(model, batches())
+    assert int(model.norm.num_batches_tracked) == 4
+    assert model.norm.training
+    assert not model.net.training
+
+
+def test_steps_that_skip_numbers_get_their_grids(trainer, tmp_path, logger):
+    class Twice(Foreign):
+        def __init__(self):
+            super().__init__()
+            self.automatic_optimization = False
+
+        def training_step(self, batch, batch_idx):
+            for _ in range(3):
+                self.optimizers().step()
+
+    trainer(18, logger=logger, callbacks=[ImageGrid(every_n_steps=5)]).fit(Twice(), batches())
+    assert [image.step for image in events(logger).Images("images/samples")] == [3, 6, 12, 15, 18]
+
+
+def test_a_rehearsal_leaves_nothing(trainer, tmp_path):
+    saver = Checkpoint(2)
+    run = trainer(1, callbacks=[ImageGrid(), Health(), saver], enable_checkpointing=True, fast_dev_run=3)
+    run.fit(GAN(size=8, latent_dim=4, width=2), batches())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_that_is_stopped_saves_its_last_step(trainer, tmp_path):
+    class Enough(L.Callback):
+        def on_train_batch_end(self, run, *args):
+            run.should_stop = run.global_step >= 7
+
+    run = trainer(100, callbacks=[Enough(), Checkpoint(5, str(tmp_path))], enable_checkpointing=True)
+    run.fit(GAN(size=8, latent_dim=4, width=2), batches())
+    assert torch.load(tmp_path / "last.ckpt", weights_only=True)["global_step"] == 7
 
 
 def test_curves_and_hyper_parameters(trainer, logger):

@@ -10,7 +10,7 @@ from models_of_users import Penalised
 from torch import distributed
 
 from datamodules import DigitsDataModule
-from gans.callbacks import Checkpoint
+from gans.checkpoint import Checkpoint
 from gans.models import DCGAN, GAN
 
 GLOBAL_BATCH = 24

@@ -198,7 +198,7 @@ def test_penalty_backward_is_full_precision_under_autocast(trainer):
                     grads[self.precision_name] = [gradient.clone() for gradient in found]
                 super().training_step(batch, batch_idx)
 
-        model = tiny(Spy, critic="conv")
+        model = tiny(Spy, width=16)
         model.precision_name = precision
         fitted(trainer, model, steps=1, precision=precision)
     for a, b in zip(*grads.values(), strict=True):
@@ -270,3 +270,94 @@ def test_unsupported_strategies_are_refused(trainer):
     model.trainer.strategy.__class__ = L.pytorch.strategies.DeepSpeedStrategy
     with pytest.raises(ValueError, match="strategy is DeepSpeedStrategy; expected ddp or a single device"):
         model.setup("fit")
+
+
+@pytest.mark.parametrize("batches", [[torch.zeros(8, 1, 8, 8)], [{"image": torch.zeros(8, 1, 8, 8)}]])
+def test_a_batch_that_is_no_tuple_is_refused(trainer, batches):
+    with pytest.raises(ValueError, match=r"a batch is a (Tensor|dict); expected a tuple whose first element"):
+        trainer(1).fit(tiny(), DataLoader(batches, batch_size=None))
+
+
+def test_pieces_are_drawn_row_by_row():
+    model = tiny(accumulate=3)
+    for piece in model.pieces(torch.zeros(8, 1)):
+        with pytest.raises(ValueError, match=f"16 rows were asked for in a piece of {len(piece)}"):
+            model.latent(16)
+
+
+class Third(GAN):
+    """A second critic, with an optimizer of its own."""
+
+    players = ("generator", "discriminator", "second")
+
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.second = nn.Linear(64, 1)
+
+    def configure_optimizers(self):
+        return [*super().configure_optimizers(), self.adam(self.second, 1e-3, (0.0, 0.9))]
+
+    def training_step(self, batch, batch_idx):
+        optimizer_g, optimizer_d, optimizer_second = self.player_optimizers()
+        real = batch[0]
+        with self.toggled_optimizer(optimizer_d):
+            fake = self.generator(self.latent(len(real))).detach()
+            loss = self.loss.discriminator(self.discriminator(real), self.discriminator(fake))
+            self.descend(loss, optimizer_d)
+        with self.toggled_optimizer(optimizer_second):
+            self.descend(self.second(fake.flatten(1)).mean() - self.second(real.flatten(1)).mean(), optimizer_second)
+        with self.toggled_optimizer(optimizer_g):
+            fake = self.generator(self.latent(len(real)))
+            loss = self.loss.generator(None, self.discriminator(fake)) - self.second(fake.flatten(1)).mean()
+            self.record("loss/generator", loss)
+            self.descend(loss, optimizer_g)
+
+
+def test_three_players(trainer):
+    run = trainer(4, log_every_n_steps=2)
+    run.fit(Third(size=8, channels=1, latent_dim=4, width=4, gradient_clip=1.0), loader())
+    assert run.global_step == 4
+    assert {"lr/second", "grad_norm/second"} <= run.callback_metrics.keys()
+    Third.players, names = GAN.players, Third.players
+    try:
+        with pytest.raises(ValueError, match="expected a name for each of the 3 optimizers"):
+            trainer(1).fit(Third(size=8, channels=1, latent_dim=4, width=4), loader())
+    finally:
+        Third.players = names
+
+
+@pytest.mark.parametrize("hook", ["setup", "on_train_batch_start", "on_before_optimizer_step"])
+def test_a_hook_without_super_is_found(trainer, hook):
+    broken = type("Broken", (GAN,), {hook: lambda self, *args, **options: None})
+    with pytest.raises(RuntimeError, match=f"overridden `{hook}` must call super()"):
+        trainer(1).fit(tiny(broken), loader())
+
+
+def test_two_fits_of_one_model_go_on(trainer):
+    model = tiny()
+    trainer(3).fit(model, loader())
+    trainer(3).fit(model, loader(batch_size=16))
+    assert (model.batches_seen, model.images_seen, model.images_averaged) == (6, 72, 72)
+
+
+def test_the_average_counts_the_images_since_its_last_step(trainer, monkeypatch):
+    seen = []
+    monkeypatch.setattr("gans.ema.decay", lambda images, *rest: seen.append(images) or 0.5)
+    model = tiny(critic_steps=2)
+    trainer(2).fit(model, loader())
+    trainer(2).fit(model, loader(batch_size=16))
+    assert seen == [16, 16, 32, 32]
+
+
+def test_testing_twice_gives_the_same(trainer):
+    model = fitted(trainer, tiny())
+    results = [trainer(1).test(model, loader(), verbose=False) for _ in range(2)]
+    assert results[0] == results[1]
+    assert results[0][0]["step"] == 4
+
+
+def test_a_class_may_move_to_another_file(trainer, tmp_path):
+    run = trainer(1)
+    run.fit(tiny(type("GAN", (GAN,), {"__module__": "__main__", "__qualname__": "GAN"})), loader())
+    run.save_checkpoint(tmp_path / "a.ckpt")
+    assert GAN.load_from_checkpoint(tmp_path / "a.ckpt").batches_seen == 1

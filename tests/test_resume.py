@@ -14,7 +14,7 @@ from models_of_users import Penalised
 
 from datamodules import DigitsDataModule
 from gans.__main__ import main
-from gans.callbacks import AtomicCheckpoints, Checkpoint
+from gans.checkpoint import AtomicCheckpoints, Checkpoint
 from gans.models import DCGAN
 
 EPOCH = 25  # batches of 64 digits

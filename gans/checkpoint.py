@@ -1,0 +1,99 @@
+"""Checkpoints that a crash cannot spoil, that end with the last step, and that know what they hold."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.fabric.plugins import TorchCheckpointIO
+from lightning.pytorch.callbacks import ModelCheckpoint
+
+Trainer = L.Trainer
+Module = L.LightningModule
+
+
+class Checkpoint(ModelCheckpoint):
+    """Writes `checkpoints/last.ckpt` every so many steps, and with the very last one.
+
+    Args:
+        every_n_steps: trainer steps between two writes.
+        dirpath: folder of the checkpoint; None is `checkpoints` in the run folder.
+    """
+
+    def __init__(self, every_n_steps: int = 500, dirpath: str | None = None) -> None:
+        if every_n_steps < 1:
+            raise ValueError(f"every_n_steps is {every_n_steps}; expected at least 1")
+        # save_top_k=0: one file. No version counter: a resumed run goes on writing the file that it came from.
+        super().__init__(
+            dirpath=dirpath,
+            every_n_train_steps=every_n_steps,
+            save_last=True,
+            save_top_k=0,
+            enable_version_counter=False,
+        )
+
+    @property
+    def state_key(self) -> str:
+        """The name of this callback's state in a checkpoint: a resumed run may save at another interval."""
+        return type(self).__qualname__
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: Module, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Save when due; the end of training is due, and is saved here, from where a longer run can go on mid-epoch."""
+        ends = trainer.global_step == trainer.max_steps or (
+            trainer.is_last_batch and trainer.current_epoch + 1 == trainer.max_epochs
+        )
+        ends |= trainer.should_stop  # early stopping, --trainer.max_time
+        if ends and not self._should_skip_saving_checkpoint(trainer):
+            self._save_last_checkpoint(trainer, self._monitor_candidates(trainer))
+        else:
+            super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+
+    def on_train_end(self, trainer: Trainer, pl_module: Module) -> None:
+        """Save nothing more: here a trainer's progress already is that of the next epoch."""
+
+
+class AtomicCheckpoints(TorchCheckpointIO):
+    """Checkpoints written beside their name, flushed to the disk, then renamed: a kill leaves the old or the new one.
+
+    For `Trainer(plugins=...)`. Lightning's own writer goes through a temporary folder that may be on another disk, from
+    where the last move is a copy.
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        """Write `checkpoint` to the local file `path`."""
+        target = Path(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial = target.with_name(f".{target.name}.partial")
+        with open(partial, "wb") as file:
+            torch.save(checkpoint, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, target)
+
+
+def class_path(kind: type) -> str:
+    """Return the dotted path from which `kind` can be imported."""
+    return f"{kind.__module__}.{kind.__qualname__}"
+
+
+def check_checkpoint(model: Module, checkpoint: dict[str, Any]) -> None:
+    """Check that a loaded checkpoint belongs to this class of model, built with these sizes.
+
+    Raises:
+        ValueError: if it does not, saying what it holds.
+    """
+    state = checkpoint.get("adversarial")
+    # By the bare name: a class that was trained as a script's moves from __main__ to its file.
+    names = {kind.__qualname__ for kind in type(model).__mro__}
+    if state is None or state["model"].rpartition(".")[2] not in names:
+        held = state["model"] if state else "no model of this framework"
+        raise ValueError(f"the checkpoint holds {held}; expected {class_path(type(model))}")
+    saved = checkpoint["state_dict"]
+    for name, value in model.state_dict().items():
+        if name not in saved or saved[name].shape != value.shape:
+            there = tuple(saved[name].shape) if name in saved else "missing"
+            raise ValueError(
+                f"the checkpoint's {name} is {there}, the model's is {tuple(value.shape)}: it was trained with another "
+                "size, channels, width or architecture"
+            )
