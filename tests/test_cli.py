@@ -179,6 +179,23 @@ def test_fit_and_what_follows(gans, tmp_path):
     assert [path.name for path in run.parent.iterdir()] == ["version_0"]
 
 
+@pytest.mark.parametrize("where", ["--checkpoint.dirpath kept", "--trainer.logger false"])
+def test_last_is_found_where_it_was_put(gans, tmp_path, where):
+    for steps, start in [(3, "1 x cpu"), (6, "last.ckpt")]:
+        code, out, err = gans(f"fit dcgan-digits {TINY} {where} --trainer.max_steps {steps} --ckpt_path last")
+        assert code == 0, err
+        assert out.splitlines()[0].endswith(start)
+        [path] = tmp_path.rglob("last.ckpt")
+        assert torch.load(path, weights_only=True)["global_step"] == steps
+
+
+def test_a_rehearsal_and_no_checkpoints_leave_none(gans, tmp_path):
+    assert gans(f"fit dcgan-digits {TINY} --trainer.fast_dev_run true")[0] == 0
+    assert list(tmp_path.iterdir()) == []
+    assert gans(f"fit dcgan-digits {TINY} --trainer.max_steps 2 --trainer.enable_checkpointing false")[0] == 0
+    assert not list(tmp_path.rglob("*.ckpt"))
+
+
 def test_a_run_from_its_own_description(gans, tmp_path):
     code, out, _ = gans(f"fit dcgan-digits {TINY} --trainer.max_steps 2 --print_config")
     assert code == 0

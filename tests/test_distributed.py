@@ -1,11 +1,13 @@
 """The same run on one process and on several: weights, averages, buffers, and what is sent."""
 
+import csv
 import os
 import subprocess
 import sys
 
 import pytest
 import torch
+from lightning.pytorch.loggers import CSVLogger
 from models_of_users import Penalised
 from torch import distributed
 
@@ -43,17 +45,15 @@ class Recorder(Checkpoint):
 
 @pytest.fixture
 def run(trainer, tmp_path):
-    def run(kind, world, accumulate=1, steps=5, precision="64-true", size=8, **options):
+    def run(kind, world, accumulate=1, steps=5, precision="64-true", size=8, loop=None, **options):
         torch.manual_seed(0)
         model = kind(**{"size": size, "channels": 1, "latent_dim": 4, "width": 2, "accumulate": accumulate, **options})
         model.seed = 3
         data = DigitsDataModule(size=size, batch_size=GLOBAL_BATCH // world)
         strategy = {"strategy": "ddp_fork", "devices": world} if world > 1 else {}
-        loop = trainer(
-            steps, precision=precision, callbacks=[Recorder(tmp_path)], enable_checkpointing=True,
-            limit_val_batches=0, log_every_n_steps=1000, **strategy,
-        )  # fmt: skip
-        loop.fit(model, data)
+        strategy |= {"limit_val_batches": 0, "log_every_n_steps": 1000} | (loop or {})
+        callbacks = [Recorder(tmp_path)]
+        trainer(steps, precision=precision, callbacks=callbacks, enable_checkpointing=True, **strategy).fit(model, data)
         return [torch.load(tmp_path / f"{world}_{rank}.pt") for rank in range(world)]
 
     return run
@@ -71,6 +71,48 @@ def test_processes_do_not_change_the_run(run, kind, accumulate, critic_steps):
             assert difference(alone["state"], process["state"]) < 1e-9
     start = kind(size=8, channels=1, latent_dim=4, width=2).state_dict()
     assert difference(start, alone["state"]) > 1e-3
+
+
+def test_processes_share_clock_and_curves(run, tmp_path):
+    curves = {}
+    for world in (1, 2):
+        logger = CSVLogger(tmp_path, str(world), 0)
+        loop = {"logger": logger, "log_every_n_steps": 2, "limit_val_batches": 4, "val_check_interval": 2}
+        held = run(Penalised, world, loop=loop, gradient_clip=100.0)
+        saved = torch.load(tmp_path / "last.ckpt", weights_only=True)["adversarial"]
+        with open(tmp_path / str(world) / "version_0" / "metrics.csv") as file:
+            rows = list(csv.DictReader(file))
+        assert len(held) == world
+        assert [(row["step"], row["images_seen"]) for row in rows if row["images_seen"]] == [
+            ("2", "48.0"),
+            ("4", "96.0"),
+        ]
+        assert (saved["images_seen"], saved["images_averaged"], saved["batches_seen"]) == (120, 120, 5)
+        points = {name: float(values.mean()) for name, values in saved["pending"].items()}
+        for row in rows:
+            points |= {
+                (row["step"], name): float(value) for name, value in row.items() if value and "speed" not in name
+            }
+        curves[world] = points
+    # Records are float32; validation batches are cut differently, and their fakes are drawn by process.
+    same = [name for name in curves[1] if "val/" not in name[-1] or "real" in name[-1]]
+    assert curves[1].keys() == curves[2].keys()
+    assert len(same) > 12
+    assert [curves[2][name] for name in same] == pytest.approx([curves[1][name] for name in same], rel=1e-5)
+
+
+def test_processes_seed_their_own_generators(trainer, tmp_path):
+    """What draws from torch's global generator, dropout say, must not draw the same on every process."""
+
+    class Drops(GAN):
+        def training_step(self, batch, batch_idx):
+            torch.save(torch.rand(3), tmp_path / f"{self.global_rank}.draw")
+            super().training_step(batch, batch_idx)
+
+    data = DigitsDataModule(size=8, batch_size=12)
+    model = Drops(size=8, latent_dim=4, width=2)
+    trainer(2, strategy="ddp_fork", devices=2, limit_val_batches=0).fit(model, data)
+    assert not torch.equal(torch.load(tmp_path / "0.draw"), torch.load(tmp_path / "1.draw"))
 
 
 @pytest.mark.parametrize("accumulate", [1, 4])

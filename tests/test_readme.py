@@ -34,10 +34,31 @@ class AutoEncoder(L.LightningModule):
         return torch.optim.Adam(self.parameters(), self.lr)
 
 
+def block(containing):
+    blocks = re.findall(r"<!-- test_readme.py runs this block -->\n```python\n(.*?)```", README, re.DOTALL)
+    [found] = [text for text in blocks if containing in text]
+    return found
+
+
+def test_the_whole_of_wgan_gp_from_the_command_line(gans, tmp_path, monkeypatch):
+    (tmp_path / "wgan_gp.py").write_text(block("class WGANGP"))
+    monkeypatch.syspath_prepend(tmp_path)
+    flags = (
+        "--trainer.max_steps 2 --model.width 4 --data.size 8 --trainer.log_every_n_steps 1 --trainer.accelerator cpu"
+    )
+    code, _, err = gans(f"fit dcgan-digits --model wgan_gp.WGANGP {flags}")
+    assert code == 0, err
+    path = tmp_path / "runs" / "dcgan-digits" / "version_0" / "checkpoints" / "last.ckpt"
+    from wgan_gp import WGANGP
+
+    model = WGANGP.load_from_checkpoint(path)
+    assert model.sample(3, seed=0).shape == (3, 1, 8, 8)
+    assert model.batches_seen == 10
+
+
 def test_the_critic_for_somebody_elses_autoencoder(trainer):
-    [block] = re.findall(r"<!-- test_readme.py runs this block -->\n```python\n(.*?)```", README, re.DOTALL)
     scope = {"AutoEncoder": AutoEncoder, "torch": torch}
-    exec(block, scope)
+    exec(block("class SharpAutoEncoder"), scope)
     pictures = torch.rand(16, 1, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1
     torch.manual_seed(0)
     model = scope["SharpAutoEncoder"](1e-3)
