@@ -1,22 +1,31 @@
 """Means over all processes with one all-reduce each, on torch.distributed alone."""
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor, distributed, nn
 
 
-def average_gradients(parameters: list[nn.Parameter]) -> None:
-    """Replace the gradients of `parameters` by their mean over all processes, with one all-reduce a dtype.
+@torch.no_grad()
+def average_gradients(parameters: list[nn.Parameter], buffers: Iterable[Tensor] = ()) -> None:
+    """Replace the gradients of `parameters`, and `buffers`, by their means over all processes.
 
-    The gradients become views of the reduced buffer, so nothing is copied back.
+    One all-reduce a dtype. The gradients become views of the reduced memory, so nothing of them is copied back.
     """
     present = [p for p in parameters if p.grad is not None]
-    for dtype in dict.fromkeys(p.grad.dtype for p in present if p.grad is not None):  # in one order on all processes
-        group = [p for p in present if p.grad is not None and p.grad.dtype == dtype]
-        flat = torch.cat([p.grad.flatten() for p in group if p.grad is not None])
+    sent = [*(p.grad for p in present if p.grad is not None), *buffers]
+    means: dict[int, Tensor] = {}
+    for dtype in dict.fromkeys(tensor.dtype for tensor in sent):  # in one order on all processes
+        group = [tensor for tensor in sent if tensor.dtype == dtype]
+        flat = torch.cat([tensor.flatten() for tensor in group])
         distributed.all_reduce(flat)
         flat /= distributed.get_world_size()
-        for parameter, gradient in zip(group, torch.split(flat, [p.numel() for p in group]), strict=True):
-            parameter.grad = gradient.view_as(parameter)
+        for tensor, mean in zip(group, torch.split(flat, [tensor.numel() for tensor in group]), strict=True):
+            means[id(tensor)] = mean.view_as(tensor)
+    for parameter, gradient in zip(present, sent, strict=False):
+        parameter.grad = means[id(gradient)]
+    for buffer in sent[len(present) :]:
+        buffer.copy_(means[id(buffer)])
 
 
 @torch.no_grad()

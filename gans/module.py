@@ -162,10 +162,13 @@ class AdversarialModule(L.LightningModule):
             self.manual_backward(loss * self._share if self._pieces > 1 else loss)
         if self._piece < self._pieces - 1:
             return
+        ticks = optimizer is self.player_optimizers()[0] and not self._ticked
         if self.trainer.world_size > 1:
-            average_gradients([p for group in optimizer.param_groups for p in group["params"]])
+            parameters = [p for group in optimizer.param_groups for p in group["params"]]
+            # BatchNorm's statistics travel with the generator's gradients: equal everywhere when the clock has moved.
+            average_gradients(parameters, self._running_statistics() if ticks else [])
         self._hooked = False
-        if optimizer is self.player_optimizers()[0] and not self._ticked:
+        if ticks:
             optimizer.step()
             self._tick()
         else:  # through the strategy, which keeps precision and hooks, but not through Lightning's step counter
@@ -386,7 +389,12 @@ class AdversarialModule(L.LightningModule):
         self.log_dict(on_bar, logger=False, prog_bar=True)
         self.log_dict({name: metrics[name] for name in metrics.keys() - on_bar.keys()}, logger=False)
 
+    def _running_statistics(self) -> list[Tensor]:
+        """Return the floating-point buffers of the players; the averaged generator copies its own from them."""
+        parts = [part for name, part in self.named_children() if name != "generator_ema"]
+        return [buffer for part in parts for buffer in part.buffers() if buffer.is_floating_point()]
+
     def _average_buffers(self) -> None:
-        """Average the floating-point buffers over processes, so that BatchNorm's statistics are of the global batch."""
-        if self._distributed():
-            average([b for b in self.buffers() if b.is_floating_point()])
+        """Average the statistics over processes, if batches have passed since they travelled with the gradients."""
+        if self._distributed() and not self._ticked:
+            average(self._running_statistics())

@@ -126,11 +126,45 @@ def test_an_iteration_sends_each_network_once(run, accumulate):
         assert process["sent"] == [sizes["discriminator"], sizes["generator"]] * steps
 
 
+def test_running_statistics_travel_with_the_generators_gradients(run):
+    for process in run(DCGAN, 2, size=16, precision="32-true"):
+        names = {name: value for name, value in process["state"].items() if not name.startswith("generator_ema")}
+        statistics = sum(value.numel() * 4 for name, value in names.items() if "running" in name)
+        sizes = {
+            player: sum(
+                value.numel() * 4
+                for name, value in names.items()
+                if name.startswith(player) and name.endswith(("weight", "bias"))
+            )
+            for player in ("generator", "discriminator")
+        }
+        assert statistics > 0
+        assert process["sent"] == [sizes["discriminator"], sizes["generator"] + statistics] * 5
+
+
 def test_saved_buffers_are_those_of_every_process(run):
     one, other = (process["state"] for process in run(DCGAN, 2, size=16))
     names = [name for name in one if "running" in name]
     assert {name.split(".")[0] for name in names} == {"generator", "discriminator", "generator_ema"}
     assert difference(one, other) == 0
+
+
+def test_resume_is_exact_on_two_processes(trainer, tmp_path):
+    """BatchNorm and all: a checkpoint in between, or none, makes no difference."""
+    states = []
+    for stops in ([12], [5, 12]):
+        folder = tmp_path / str(len(stops))
+        for stop in stops:
+            torch.manual_seed(0)
+            model = DCGAN(size=16, channels=1, latent_dim=4, width=2)
+            model.seed = 3
+            saver, path = Checkpoint(dirpath=str(folder)), folder / "last.ckpt"
+            options = {"strategy": "ddp_fork", "devices": 2, "limit_val_batches": 2, "val_check_interval": 4}
+            loop = trainer(stop, callbacks=[saver], enable_checkpointing=True, **options)
+            loop.fit(model, DigitsDataModule(size=16, batch_size=12), ckpt_path=path if path.exists() else None)
+        states.append(torch.load(path, weights_only=True))
+    assert states[0]["global_step"] == states[1]["global_step"] == 12
+    assert difference(states[0]["state_dict"], states[1]["state_dict"]) == 0
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs gloo over loopback")
