@@ -265,9 +265,8 @@ class AdversarialModule(L.LightningModule):
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Move the clock of batches, and make every generator of random numbers a function of it."""
         if not isinstance(batch, tuple | list):
-            raise ValueError(
-                f"a batch is a {type(batch).__name__}; expected a tuple whose first element holds the images"
-            )
+            kind = type(batch).__name__
+            raise ValueError(f"a batch is a {kind}; expected a tuple whose first element holds the images")
         real = batch[0]
         if self.image_shape is not None and tuple(real.shape[1:]) != self.image_shape:
             raise ValueError(
@@ -293,10 +292,11 @@ class AdversarialModule(L.LightningModule):
         due = (self.trainer.global_step + 1) % log_interval(self.trainer) == 0 and self.generator_turn()
         if not (self.gradient_clip or due):
             return
-        player = self.players[self.trainer.optimizers.index(optimizer)]
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        norm = nn.utils.clip_grad_norm_(parameters, self.gradient_clip or float("inf"))
-        self.record(f"grad_norm/{player}", norm)
+        norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+        if self.gradient_clip:
+            nn.utils.clip_grads_with_norm_(parameters, self.gradient_clip, norm)
+        self.record(f"grad_norm/{self.players[self.trainer.optimizers.index(optimizer)]}", norm)
 
     def on_validation_batch_start(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Key the draws of validation by its batch, so that validating disturbs nothing."""
