@@ -129,24 +129,35 @@ class Health(L.Callback):
     """Warns in one line when training goes wrong, logs `health/*`, and stops before NaN or infinity is saved.
 
     Warnings: vanishing gradients of the generator, a discriminator that has won, and collapse: the mean distance
-    between two fakes is far under that between two reals.
+    between two fakes is far under that between two reals. One batch that is told apart without a fault is nothing:
+    the first two must last.
 
     Args:
         every_n_steps: trainer steps between two measurements of diversity.
         collapse: warn when the diversity of fakes falls under this share of that of the reals.
         vanishing: warn when the gradient norm of the generator falls under this.
         won: warn when the discriminator's accuracy exceeds this.
+        patience: trainer steps for which each logged point must say so before a vanished gradient or a discriminator
+            that has won is warned of.
     """
 
     def __init__(
-        self, every_n_steps: int = 500, collapse: float = 0.3, vanishing: float = 1e-6, won: float = 0.99
+        self,
+        every_n_steps: int = 500,
+        collapse: float = 0.3,
+        vanishing: float = 1e-6,
+        won: float = 0.99,
+        patience: int = 500,
     ) -> None:
-        if every_n_steps < 1:
-            raise ValueError(f"every_n_steps is {every_n_steps}; expected at least 1")
+        for name, value, least in [("every_n_steps", every_n_steps, 1), ("patience", patience, 0)]:
+            if value < least:
+                raise ValueError(f"{name} is {value}; expected at least {least}")
         self.every_n_steps = every_n_steps
         self.collapse = collapse
         self.vanishing = vanishing
         self.won = won
+        self.patience = patience
+        self.since: dict[str, int] = {}
         self.warned: set[str] = set()
         self.last = 0
 
@@ -170,13 +181,12 @@ class Health(L.Callback):
                 raise DivergedError(f"{name} is {float(value)} at step {trainer.global_step}: training diverged")
         if "grad_norm/generator" in metrics:
             norm = float(metrics["grad_norm/generator"])
-            self.warn(
-                "vanishing", norm < self.vanishing, f"the generator's gradient has vanished (norm {norm:.1e})", trainer
-            )
+            says = f"the generator's gradient has vanished (norm {norm:.1e})"
+            self.warn("vanishing", self.lasts("vanishing", norm < self.vanishing, trainer.global_step), says, trainer)
         if "accuracy/discriminator" in metrics:
             accuracy = float(metrics["accuracy/discriminator"])
             says = f"the discriminator has won (accuracy {accuracy:.3f}): lower its learning rate or regularise it"
-            self.warn("won", accuracy > self.won, says, trainer)
+            self.warn("won", self.lasts("won", accuracy > self.won, trainer.global_step), says, trainer)
 
     def check_diversity(self, trainer: Trainer, module: Module, real: Tensor) -> None:
         """Compare the mean distance between two fakes with that between two reals, on at most 64 of each."""
@@ -188,6 +198,13 @@ class Health(L.Callback):
             logger.log_metrics({"health/diversity": ratio}, step=trainer.global_step)
         says = f"samples have collapsed (diversity {ratio:.2f} of that of the real images)"
         self.warn("collapse", ratio < self.collapse, says, trainer)
+
+    def lasts(self, kind: str, wrong: bool, step: int) -> bool:
+        """Return whether it has been wrong at every point of the curve for `patience` steps."""
+        if not wrong:
+            self.since.pop(kind, None)
+            return False
+        return step - self.since.setdefault(kind, step) >= self.patience
 
     def warn(self, kind: str, wrong: bool, says: str, trainer: Trainer) -> None:
         """Warn once, and again only after it has been well in between."""

@@ -2,6 +2,7 @@
 
 import os
 import warnings
+from types import SimpleNamespace
 
 import lightning as L
 import numpy as np
@@ -188,7 +189,7 @@ def test_a_loss_that_is_not_finite_stops(trainer):
     ],
 )
 def test_health_warns_once_until_it_is_well_again(trainer, metrics, says):
-    health, run = Health(), trainer(1)
+    health, run = Health(patience=0), trainer(1)
     ill = {name: torch.tensor(value) for name, value in metrics.items()}
     well = {name: torch.tensor(0.5) for name in metrics}
     with warnings.catch_warnings(record=True) as caught:
@@ -198,6 +199,22 @@ def test_health_warns_once_until_it_is_well_again(trainer, metrics, says):
     messages = [str(w.message) for w in caught if "step" in str(w.message)]
     assert len(messages) == (2 if says else 0)
     assert all(says in message for message in messages)
+
+
+def test_a_discriminator_that_wins_for_a_moment_is_nothing():
+    """The accuracy of every batch of 50 steps; ours in the first steps of DCGAN on natural images."""
+
+    def warned(curve):
+        health = Health(patience=200)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            for number, accuracy in enumerate(curve, 1):
+                run = SimpleNamespace(global_step=50 * number)
+                health.check(run, {"accuracy/discriminator": torch.tensor(accuracy)})
+        return [str(w.message).split(":")[0] for w in caught]
+
+    assert warned([0.906, 1.0, 1.0, 0.974, 1.0, 1.0, 0.9]) == []
+    assert warned([0.9, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0]) == ["step 300"]
 
 
 @pytest.mark.parametrize(("spread", "warned"), [(0.01, True), (1.0, False)])
@@ -262,8 +279,15 @@ def test_predictions_become_files(trainer, logger):
 
 
 @pytest.mark.parametrize(
-    "make", [lambda: ImageGrid(0), lambda: ImageGrid(1, 0), lambda: Health(0), lambda: Checkpoint(0)]
+    "make",
+    [
+        lambda: ImageGrid(0),
+        lambda: ImageGrid(1, 0),
+        lambda: Health(0),
+        lambda: Health(patience=-1),
+        lambda: Checkpoint(0),
+    ],
 )
-def test_zero_is_refused(make):
-    with pytest.raises(ValueError, match="expected at least 1"):
+def test_too_few_steps_are_refused(make):
+    with pytest.raises(ValueError, match=r"is (0|-1); expected at least"):
         make()
