@@ -16,6 +16,7 @@ usage: gans recipes [NAME]                      list the recipes, or print one
        gans validate RECIPE|FILE.yaml [flags]   \\
        gans test     RECIPE|FILE.yaml [flags]    } on the last checkpoint, or on --ckpt_path
        gans predict  RECIPE|FILE.yaml [flags]   /  (predict writes pictures)
+       gans evaluate CKPT|--images DIR [flags]  FID, KID, IS, recall, ... with their protocol; --help
 
        gans fit dcgan-digits                             no download, three minutes on two cores
        gans fit dcgan-digits --ckpt_path last            go on where it stopped
@@ -29,6 +30,7 @@ A wrong input is one sentence and exit code 2; GANS_TRACEBACK=1 shows where it c
 """
 
 VERBS = ("fit", "validate", "test", "predict")
+COMMANDS = ("evaluate",)  # on what was trained, each a file of gans.commands
 LINKED = ("size", "channels")  # what the data decide for the model
 HERE = "\0"  # stands before a key in the complaint of a parser that does not know below which key it was called
 
@@ -168,25 +170,31 @@ def main(argv: list[str] | None = None) -> int:
     try:
         if verb in VERBS:
             name, args = checked(verb, rest)
+        elif verb in COMMANDS:
+            pass
         elif verb in ("-h", "--help", "help"):
             print(USAGE, end="")
         elif verb == "recipes":
             show(rest)
         else:
-            close = nearest(verb, [*VERBS, "recipes"])
+            close = nearest(verb, [*VERBS, *COMMANDS, "recipes"])
             raise ValueError(f"there is no command {verb}{close}: `gans --help` lists them")
     except ValueError as error:
         print(f"gans: error: {error}", file=sys.stderr)
         return 2
-    if verb not in VERBS:
-        return 0
     try:
-        from gans.cli import run
+        if verb in VERBS:
+            from gans.cli import run
 
-        return run(verb, name, args)
+            return run(verb, name, args)
+        if verb in COMMANDS:
+            from gans.cli import command
+
+            return command(verb, rest)
     except KeyboardInterrupt:
         print("gans: stopped before it began", file=sys.stderr)
         return 130
+    return 0
 
 
 if __name__ == "__main__":

@@ -38,8 +38,9 @@ def build(name: str, size: int, channels: int) -> GAN:
 class Repeat:
     """A loader that gives the same batch on the device for ever."""
 
-    def __init__(self, batch: Tensor, steps: int) -> None:
-        self.batch = (batch, torch.zeros(len(batch), dtype=torch.long, device=batch.device))
+    def __init__(self, batch: Tensor, steps: int, labels: Tensor | None = None) -> None:
+        none = torch.zeros(len(batch), dtype=torch.long, device=batch.device)
+        self.batch = (batch, none if labels is None else labels)
         self.steps = steps
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
@@ -172,7 +173,7 @@ def step(options: Options) -> dict[str, float]:
 
 
 def peak(options: Options, side: str) -> float:
-    """Return the peak memory in MB of one side: allocated on CUDA, else resident in this fresh process (Linux)."""
+    """Return the peak memory in MB of one side, for a fresh process."""
     quiet()
     batch = batch_of(options)
     model = build(options.model, options.size, options.channels)
@@ -181,6 +182,11 @@ def peak(options: Options, side: str) -> float:
     else:
         with tempfile.TemporaryDirectory() as folder:
             trainer_of(options, options.steps, folder).fit(model, Repeat(batch, options.steps))
+    return peak_memory()
+
+
+def peak_memory() -> float:
+    """Return the most memory that this process has used, in MB: allocated on CUDA, else resident (Linux)."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated() / 1e6
     # Not getrusage: its peak of a started process begins at that of the process that started it.

@@ -5,6 +5,7 @@ batches whose first element is such images; they know nothing else of a model.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,13 @@ from torchvision.transforms.functional import to_pil_image
 from tqdm import tqdm
 
 from gans import images
+from gans.checkpoint import ends
+from gans.checks import at_least
+from gans.metrics.extractors import Extractor, extractor
+from gans.metrics.features import of_samples
+from gans.metrics.reference import Reference, reference
+from gans.metrics.sampling import samples
+from gans.metrics.suite import PROTOCOLS, scores
 
 Trainer = L.Trainer
 Module = L.LightningModule
@@ -42,22 +50,6 @@ def run_folder(trainer: Trainer) -> Path:
     return Path(getattr(trainer.logger, "log_dir", None) or trainer.default_root_dir)
 
 
-def samples(module: Module, n: int, seed: int) -> Tensor:
-    """Return `n` images of `module.sample`, the same for a seed and weights; torch's generators stay as they were."""
-    devices = [module.device] if module.device.type == "cuda" else []
-    modes = {part: part.training for part in module.modules()}
-    with torch.random.fork_rng(devices), torch.no_grad():
-        torch.manual_seed(seed)
-        try:
-            # Somebody else's `sample` may run a network in training: its BatchNorm must not learn from pictures.
-            module.eval()
-            drawn: Tensor = module.sample(n)  # type: ignore[operator]
-        finally:
-            for part, mode in modes.items():
-                part.training = mode
-    return drawn.clamp(-1, 1).float().cpu()
-
-
 def real_images(batch: Any) -> Tensor:
     """Return the images of a batch: itself, or its first element."""
     real: Tensor = batch[0] if isinstance(batch, tuple | list) else batch
@@ -77,9 +69,7 @@ class ImageGrid(L.Callback):
     """
 
     def __init__(self, every_n_steps: int = 500, samples: int = 64, seed: int = 0) -> None:
-        for name, value in [("every_n_steps", every_n_steps), ("samples", samples)]:
-            if value < 1:
-                raise ValueError(f"{name} is {value}; expected at least 1")
+        at_least(1, every_n_steps=every_n_steps, samples=samples)
         self.every_n_steps = every_n_steps
         self.samples = samples
         self.seed = seed
@@ -98,13 +88,13 @@ class ImageGrid(L.Callback):
             return
         if self.last < 0:
             self.show(trainer, "images/real", real_images(batch)[: self.samples])
-        self.show(trainer, "images/samples", samples(pl_module, self.samples, self.seed))
+        self.show(trainer, "images/samples", samples(pl_module, self.samples, self.seed).cpu())
         self.last = step
 
     def on_train_end(self, trainer: Trainer, pl_module: Module) -> None:
         """Show the final grid."""
         if trainer.is_global_zero and trainer.global_step != self.last and not rehearsal(trainer):
-            self.show(trainer, "images/samples", samples(pl_module, self.samples, self.seed))
+            self.show(trainer, "images/samples", samples(pl_module, self.samples, self.seed).cpu())
             self.last = trainer.global_step
 
     def show(self, trainer: Trainer, tag: str, batch: Tensor) -> None:
@@ -149,9 +139,8 @@ class Health(L.Callback):
         won: float = 0.99,
         patience: int = 500,
     ) -> None:
-        for name, value, least in [("every_n_steps", every_n_steps, 1), ("patience", patience, 0)]:
-            if value < least:
-                raise ValueError(f"{name} is {value}; expected at least {least}")
+        at_least(1, every_n_steps=every_n_steps)
+        at_least(0, patience=patience)
         self.every_n_steps = every_n_steps
         self.collapse = collapse
         self.vanishing = vanishing
@@ -193,7 +182,7 @@ class Health(L.Callback):
         real = real[:64].float().cpu()
         if len(real) < 2:
             return
-        ratio = spread(samples(module, len(real), seed=1)) / max(spread(real), 1e-12)
+        ratio = spread(samples(module, len(real), seed=1).cpu()) / max(spread(real), 1e-12)
         for logger in trainer.loggers:
             logger.log_metrics({"health/diversity": ratio}, step=trainer.global_step)
         says = f"samples have collapsed (diversity {ratio:.2f} of that of the real images)"
@@ -227,6 +216,73 @@ class Health(L.Callback):
 def spread(batch: Tensor) -> float:
     """Return the mean Euclidean distance between two of the images `(N, C, H, W)`."""
     return float(torch.pdist(batch.flatten(1)).mean())
+
+
+class Evaluate(L.Callback):
+    """Scores samples during training: curves `fid/<extractor>`, `recall/<extractor>`, ..., the same on any processes.
+
+    The scores also are what `ModelCheckpoint(monitor="fid/mnist")` can choose by. They compare with the training
+    images; final numbers come from other latents and more samples: `gans evaluate`.
+
+    Args:
+        features: `mnist`, `inception`, or the file of a classifier; None evaluates nothing.
+        every_n_steps: trainer steps between two evaluations; the last step has one besides.
+        samples: generated images of an evaluation.
+        reference: real images that they are compared with; all if there are fewer.
+        seed: of the latents.
+    """
+
+    def __init__(
+        self,
+        features: str | Extractor | None = None,
+        every_n_steps: int = 1000,
+        samples: int = 5000,
+        reference: int = 10_000,
+        seed: int = 0,
+    ) -> None:
+        at_least(1, every_n_steps=every_n_steps)
+        at_least(10, samples=samples, reference=reference)
+        self.extractor = None if features is None else extractor(features)
+        self.every_n_steps = every_n_steps
+        self.protocol = replace(PROTOCOLS["quick"], samples=samples, reference=reference)
+        self.seed = seed
+        self.real: Reference | None = None
+        self.last = 0
+
+    def on_train_start(self, trainer: Trainer, pl_module: Module) -> None:
+        """Look at the real images, in one process, before anything is trained."""
+        self.last = trainer.global_step
+        if self.extractor is None or rehearsal(trainer):
+            return
+        loader: Any = trainer.train_dataloader
+        if trainer.is_global_zero:
+            count = min(self.protocol.reference or 0, len(loader.dataset))
+            self.real = reference(loader.dataset, self.extractor, count, self.protocol.neighbours, pl_module.device)
+        trainer.strategy.barrier()
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: Module, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Evaluate when it is due."""
+        step = trainer.global_step
+        due = step // self.every_n_steps > self.last // self.every_n_steps or (ends(trainer) and step > self.last)
+        if self.extractor is None or not due or rehearsal(trainer):
+            return
+        self.last = step
+        values = self.evaluate(trainer, pl_module, self.extractor)
+        for logger in trainer.loggers:
+            logger.log_metrics(values, step=step)
+        pl_module.log_dict(values, logger=False)
+
+    def evaluate(self, trainer: Trainer, module: Module, extractor: Extractor) -> dict[str, float]:
+        """Return the scores by their tags; every process draws its share of the samples, and one compares."""
+        rank, world = trainer.global_rank, trainer.world_size
+        count = self.protocol.samples
+        fake = of_samples(module, extractor, count, self.seed, rank=rank, world=world, device=module.device)
+        values = {}
+        if self.real is not None:
+            found = scores(self.real, fake, self.protocol)
+            values = {f"{name}/{extractor.name}": score.value for name, score in found.items()}
+        shared: dict[str, float] = trainer.strategy.broadcast(values)
+        return shared
 
 
 class Progress(ProgressBar):

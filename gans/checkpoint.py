@@ -1,5 +1,6 @@
 """Checkpoints that a crash cannot spoil, that end with the last step, and that know what they hold."""
 
+import importlib
 import os
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,17 @@ import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch.callbacks import ModelCheckpoint
 
+from gans.checks import at_least
+
 Trainer = L.Trainer
 Module = L.LightningModule
+
+
+def ends(trainer: Trainer) -> bool:
+    """Return whether the batch that has just been trained on is the last of the run."""
+    epochs = trainer.is_last_batch and trainer.current_epoch + 1 == trainer.max_epochs
+    # should_stop: early stopping, --trainer.max_time
+    return trainer.global_step == trainer.max_steps or epochs or trainer.should_stop
 
 
 class Checkpoint(ModelCheckpoint):
@@ -22,8 +32,7 @@ class Checkpoint(ModelCheckpoint):
     """
 
     def __init__(self, every_n_steps: int = 500, dirpath: str | None = None) -> None:
-        if every_n_steps < 1:
-            raise ValueError(f"every_n_steps is {every_n_steps}; expected at least 1")
+        at_least(1, every_n_steps=every_n_steps)
         # save_top_k=0: one file. No version counter: a resumed run goes on writing the file that it came from.
         super().__init__(
             dirpath=dirpath,
@@ -40,17 +49,48 @@ class Checkpoint(ModelCheckpoint):
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: Module, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Save when due; the end of training is due, and is saved here, from where a longer run can go on mid-epoch."""
-        ends = trainer.global_step == trainer.max_steps or (
-            trainer.is_last_batch and trainer.current_epoch + 1 == trainer.max_epochs
-        )
-        ends |= trainer.should_stop  # early stopping, --trainer.max_time
-        if ends and not self._should_skip_saving_checkpoint(trainer):
+        if ends(trainer) and not self._should_skip_saving_checkpoint(trainer):
             self._save_last_checkpoint(trainer, self._monitor_candidates(trainer))
         else:
             super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
 
     def on_train_end(self, trainer: Trainer, pl_module: Module) -> None:
         """Save nothing more: here a trainer's progress already is that of the next epoch."""
+
+
+class Best(ModelCheckpoint):
+    """Writes `checkpoints/best.ckpt` whenever a score is better than all before.
+
+    Args:
+        monitor: the score, such as `fid/mnist`; the smaller the better.
+        every_n_steps: trainer steps between two scores.
+        dirpath: folder of the checkpoint; None is `checkpoints` in the run folder.
+    """
+
+    def __init__(self, monitor: str, every_n_steps: int, dirpath: str | None = None) -> None:
+        super().__init__(
+            dirpath=dirpath,
+            filename="best",
+            monitor=monitor,
+            every_n_train_steps=every_n_steps,
+            auto_insert_metric_name=False,
+            enable_version_counter=False,
+        )
+
+    @property
+    def state_key(self) -> str:
+        """The name of this callback's state in a checkpoint: a resumed run may evaluate at another interval."""
+        return type(self).__qualname__
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: Module, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Save when due, and with the last step, which has a score of its own."""
+        if ends(trainer) and not self._should_skip_saving_checkpoint(trainer):
+            self._save_topk_checkpoint(trainer, self._monitor_candidates(trainer))
+        else:
+            super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+
+    def on_train_end(self, trainer: Trainer, pl_module: Module) -> None:
+        """Save nothing more."""
 
 
 class AtomicCheckpoints(TorchCheckpointIO):
@@ -97,3 +137,27 @@ def check_checkpoint(model: Module, checkpoint: dict[str, Any]) -> None:
                 f"the checkpoint's {name} is {there}, the model's is {tuple(value.shape)}: it was trained with another "
                 "size, channels, width or architecture"
             )
+
+
+def load_model(path: str | Path, device: torch.device | str = "cpu") -> Module:
+    """Return the model that a checkpoint of this framework holds, in evaluation mode.
+
+    Raises:
+        ValueError: if the file is no such checkpoint, or its class cannot be imported.
+    """
+    try:
+        held = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        name = held["adversarial"]["model"]
+    except OSError as error:
+        raise ValueError(f"there is no checkpoint {path}: {error.strerror or error}") from error
+    except Exception as error:  # unpickling what is no checkpoint raises almost anything
+        raise ValueError(f"{path} is not a checkpoint of this framework ({type(error).__name__})") from error
+    module, _, kind = name.rpartition(".")
+    try:
+        found = getattr(importlib.import_module(module), kind)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"{path} holds a {name}, which cannot be imported: {error}") from error
+    if not (isinstance(found, type) and issubclass(found, Module)):
+        raise ValueError(f"{path} holds a {name}, which is no LightningModule")
+    model: Module = found.load_from_checkpoint(path, map_location=device, weights_only=True)
+    return model.eval()

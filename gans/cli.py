@@ -5,6 +5,7 @@ events, `checkpoints/last.ckpt`, `samples/*.png`.
 """
 
 import contextlib
+import importlib
 import inspect
 import logging
 import os
@@ -26,6 +27,7 @@ import datamodules
 import gans.models
 from gans import callbacks, checkpoint
 from gans.__main__ import HERE, LINKED, located, sentence
+from gans.callbacks import Evaluate
 from gans.module import AdversarialModule
 
 # Asking for every model and datamodule makes their short names known to the parser.
@@ -126,6 +128,7 @@ class CLI(LightningCLI):
         parser.add_lightning_class_args(callbacks.ImageGrid, "grid")
         parser.add_lightning_class_args(callbacks.Health, "health")
         parser.add_lightning_class_args(checkpoint.Checkpoint, "checkpoint")
+        parser.add_lightning_class_args(callbacks.Evaluate, "evaluate")
         for name in LINKED:
             parser.link_arguments(f"data.init_args.{name}", f"model.init_args.{name}")
 
@@ -186,11 +189,14 @@ class CLI(LightningCLI):
             ) from error
 
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[L.Callback]) -> L.Trainer:
-        """Leave our checkpoints out where they are switched off; Lightning would complain about them."""
+        """Keep the best checkpoint where scores are computed, and none where that is switched off."""
+        folder = self.config[self.subcommand].checkpoint.dirpath
+        for scorer in [c for c in callbacks if isinstance(c, Evaluate)]:
+            if scorer.extractor is not None:
+                callbacks.append(checkpoint.Best(f"fid/{scorer.extractor.name}", scorer.every_n_steps, folder))
         on = config.get("enable_checkpointing") is not False
-        return super()._instantiate_trainer(
-            config, [c for c in callbacks if on or not isinstance(c, checkpoint.Checkpoint)]
-        )
+        saving = (checkpoint.Checkpoint, checkpoint.Best)
+        return super()._instantiate_trainer(config, [c for c in callbacks if on or not isinstance(c, saving)])
 
     def find_checkpoint(self, given: str | None) -> str | None:
         """Return the path of the checkpoint to start from: the one given, or the newest of this recipe for `last`.
@@ -340,4 +346,19 @@ def run(verb: str, name: str, args: list[str]) -> int:
             told = located(" ".join(str(error).replace(HERE, "").rstrip(".").split()), watch.config)
             print(f"gans: error: {told}", file=sys.stderr)
         return 1 if diverged else 2
+    return 0
+
+
+def command(verb: str, args: list[str]) -> int:
+    """Run a command on what was trained, and return the exit code: 0, or 2 for bad input."""
+    quiet()
+    try:
+        importlib.import_module(f"gans.commands.{verb}").main(args)
+    except SystemExit as end:  # of --help
+        return int(end.code or 0)
+    except BAD_INPUT as error:
+        if os.environ.get("GANS_TRACEBACK"):
+            raise
+        print(f"gans: error: {' '.join(str(error).replace(HERE, '').rstrip('.').split())}", file=sys.stderr)
+        return 2
     return 0

@@ -38,3 +38,16 @@ def average(tensors: list[Tensor]) -> None:
     flat /= distributed.get_world_size()
     for tensor, mean in zip(tensors, torch.split(flat, [tensor.numel() for tensor in tensors]), strict=True):
         tensor.copy_(mean.view_as(tensor))
+
+
+@torch.no_grad()
+def gather_rows(tensor: Tensor) -> Tensor:
+    """Return the rows of all processes' tensors `(n, ...)`, in the order of ranks; n may differ, and be 0."""
+    counts = [torch.zeros(1, dtype=torch.long, device=tensor.device) for _ in range(distributed.get_world_size())]
+    distributed.all_gather(counts, torch.tensor([len(tensor)], device=tensor.device))
+    most = int(torch.stack(counts).max())
+    padded = tensor.new_zeros(most, *tensor.shape[1:])
+    padded[: len(tensor)] = tensor
+    parts = [torch.zeros_like(padded) for _ in counts]
+    distributed.all_gather(parts, padded)
+    return torch.cat([part[: int(count)] for part, count in zip(parts, counts, strict=True)])

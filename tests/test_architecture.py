@@ -17,18 +17,30 @@ import yaml
 ROOT = Path(__file__).parents[1]
 
 # From the shell down to torch: a room imports from its own level and from lower ones.
-PURE = {"losses", "penalties", "reconstruction", "augment", "latent", "ema", "images", "layers", "distributed"}
+PURE = {
+    "losses",
+    "penalties",
+    "reconstruction",
+    "augment",
+    "checks",
+    "latent",
+    "ema",
+    "images",
+    "layers",
+    "distributed",
+    "schedules",
+}
 LEVELS = [
     {"scripts"},
-    {"gans.cli", "gans.__main__"},
+    {"gans.cli", "gans.__main__", "gans.commands"},
     {"gans.benchmark"},
     {"gans.models"},
     {"gans.module"},
-    {"gans.callbacks", "gans.checkpoint", "gans.metrics", "gans.explore"},
+    {"gans.callbacks", "gans.checkpoint", "gans.curves", "gans.draws", "gans.metrics", "gans.explore"},
     {"gans.networks"},
     {f"gans.{name}" for name in PURE},
 ]
-DATA_USERS = {"scripts", "gans.cli", "gans.__main__", "gans.benchmark"}
+DATA_USERS = {"scripts", "gans.cli", "gans.__main__", "gans.commands", "gans.benchmark"}
 
 
 def modules(root: Path, *packages: str) -> dict[str, Path]:

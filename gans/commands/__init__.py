@@ -1,0 +1,1 @@
+"""Commands beside the trainer: what they do, for the thin files in `scripts`."""

@@ -1,0 +1,303 @@
+"""`gans evaluate`: scores of a checkpoint, or of a folder of pictures from anyone's generator, with their protocol."""
+
+import hashlib
+import json
+import shlex
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import lightning as L
+import torch
+import yaml
+from jsonargparse import Namespace
+from PIL import Image
+from tqdm import tqdm
+
+from datamodules.files import existing_folder, image_files
+from datamodules.folder import ImageFolderDataModule
+from gans.checkpoint import load_model
+from gans.cli import Parser
+from gans.metrics import report
+from gans.metrics.extractors import Extractor, extractor
+from gans.metrics.features import Features, extract, of_samples
+from gans.metrics.reference import FORMAT, Reference, cache_folder, read, reference, write
+from gans.metrics.sampling import BLOCK, Labelled, chosen, stored
+from gans.metrics.suite import PROTOCOLS, Protocol, Score, over_seeds, scores
+
+Split = Literal["train", "val", "test"]
+Watch = Callable[[Iterator[Labelled]], Iterable[Labelled]]
+
+
+def parser() -> Parser:
+    """Return the parser of the flags."""
+    flags = Parser(prog="gans evaluate", description=__doc__)
+    flags.add_argument("checkpoint", nargs="?", type=Path, help="file that training wrote")
+    flags.add_argument("--images", type=Path, help="folder of pictures of one size, instead of a checkpoint")
+    flags.add_argument("--runs", type=Path, nargs="+", help="run folders: summarise their curves over seeds")
+    flags.add_argument("--compare", type=Path, nargs="+", help="checkpoints: one table of costs and scores")
+    flags.add_argument("--features", type=str, help="mnist, inception or FILE; by default mnist for grey images")
+    flags.add_argument("--protocol", type=Literal["quick", "final"], default="quick", help="how much is looked at")
+    flags.add_argument("--seeds", type=int, nargs="+", help="of the latents; by default 0, and 0 1 2 for final")
+    flags.add_argument("--samples", type=int, help="generated images, instead of the protocol's")
+    flags.add_argument("--reference", type=int, help="real images, instead of the protocol's")
+    flags.add_argument("--split", type=Split, default="train", help="the real images to compare with")
+    flags.add_argument("--truncation", type=float, help="of the latents; by default none")
+    flags.add_argument("--batch_size", type=int, default=BLOCK, help="images that the extractor sees at once")
+    flags.add_argument("--device", type=str, default="auto", help="auto, cpu, cuda or cuda:1")
+    flags.add_argument("--out", type=Path, help="JSON file with all it takes to repeat the numbers")
+    flags.add_lightning_class_args(L.LightningDataModule, "data", subclass_mode=True, required=False)
+    return flags
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is evaluated.
+
+    Args:
+        describe: what the report says of it.
+        features: of `count` images for a seed.
+    """
+
+    describe: dict[str, Any]
+    features: Callable[[int, int], Features]
+
+
+def main(args: list[str]) -> None:
+    """Run the command.
+
+    Raises:
+        ValueError: for bad input, in one sentence.
+    """
+    options = parsed(args)
+    if options.runs or options.compare:
+        from gans.commands import compare
+
+        compare.main(options)
+        return
+    result = evaluate(options, args)
+    if options.out:
+        report.write(options.out, result)
+        print(f"report       {options.out}")
+
+
+def parsed(args: list[str]) -> Namespace:
+    """Return the options; the data are those of the run that the checkpoint is of, unless they are given."""
+    args = list(args)
+    for i, flag in enumerate(args[:-1]):
+        if flag == "--data" and Path(args[i + 1]).is_dir():
+            args[i : i + 2] = ["--data", "ImageFolderDataModule", "--data.root", args[i + 1]]
+    flags = parser()
+    given = [Path(args[i]) for i, arg in enumerate(args) if arg.endswith(".ckpt") and not args[i - 1].startswith("--")]
+    config = given[0].absolute().parent.parent / "config.yaml" if given else Path()
+    if config.is_file():
+        flags.set_defaults({"data": yaml.safe_load(config.read_text(encoding="utf-8"))["data"]})
+    options = flags.parse_args(args)
+    asked = [name for name in ("checkpoint", "images", "runs", "compare") if options[name]]
+    if len(asked) != 1:
+        raise ValueError(f"evaluate was given {' and '.join(asked) or 'nothing'}; expected CKPT or --images DIR")
+    for name, least in [("samples", 10), ("reference", 10), ("batch_size", 1)]:
+        if options[name] is not None and options[name] < least:
+            raise ValueError(f"{name} is {options[name]}; expected at least {least}")
+    return options
+
+
+def evaluate(options: Namespace, args: list[str]) -> dict[str, Any]:
+    """Compute and print the scores, and return the report."""
+    device = chosen_device(options.device)
+    data = data_of(options)
+    network = extractor(options.features or ("mnist" if data.channels == 1 else "inception"))
+    protocol = asked_protocol(options)
+    real_set, held_set, held_name = sets(data, options.split)
+    count = protocol.reference if options.reference else min(protocol.reference or len(real_set), len(real_set))
+    subject = (
+        images_of(options, data, network, device) if options.images else samples_of(options, data, network, device)
+    )
+    keep = None if protocol.thorough else protocol.neighbours
+    real = reference(real_set, network, count, keep, device, watch=bar("real images", count or len(real_set)))
+    default = (0, 1, 2) if options.protocol == "final" and not options.images else (0,)
+    seeds = tuple(options.seeds or default)
+    runs = [scores(real, subject.features(protocol.samples, seed), protocol) for seed in seeds]
+    found, baseline = over_seeds(runs), real_baseline(real, held_set, network, protocol, device)
+    where = (
+        f"{len(real_set):,} {options.split} images" if count == len(real_set) else f"{count:,} {options.split} images"
+    )
+    print(f"{protocol.samples:,} samples against {where}, features: {network.name} ({network.resize})")
+    print(report.table(found, baseline))
+    return {
+        "metrics": {name: score.plain() for name, score in found.items()},
+        "baseline_real": {name: score.plain() for name, score in baseline.items()},
+        "protocol": {**asdict(protocol), "seeds": seeds, "seeds_apart": [plain(run) for run in runs]},
+        "extractor": report.about(network),
+        "reference": {
+            "data": data_config(options),
+            "split": options.split,
+            "held_out": held_name,
+            "n": real.gaussian.n,
+            "fingerprint": real.images,
+            "key": real.key,
+        },
+        "generator": subject.describe,
+        "environment": report.environment(device),
+        "command": shlex.join(["gans", "evaluate", *args]),
+    }
+
+
+def plain(run: dict[str, Score]) -> dict[str, float]:
+    """Return the values of one seed."""
+    return {name: score.value for name, score in run.items()}
+
+
+def asked_protocol(options: Namespace) -> Protocol:
+    """Return the protocol with the counts that were given."""
+    protocol = PROTOCOLS[options.protocol]
+    if options.reference:
+        protocol = replace(protocol, reference=options.reference)
+    if options.samples or options.images:
+        number = options.samples or len(list(image_files(existing_folder(options.images))))
+        protocol = replace(protocol, samples=number)
+    return protocol
+
+
+def chosen_device(name: str) -> torch.device:
+    """Return the device of that name.
+
+    Raises:
+        ValueError: if there is none.
+    """
+    try:
+        device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"device is {name}, which is not there: {str(error).splitlines()[0]}") from error
+    return device
+
+
+def data_of(options: Namespace) -> Any:
+    """Return the datamodule, its data read.
+
+    Raises:
+        ValueError: if no data are known.
+    """
+    if options.get("data") is None:
+        raise ValueError("no run folder says which data these are: give --data FOLDER or --data MNISTDataModule")
+    data = parser().instantiate_classes(options).data
+    data.prepare_data()
+    data.setup()
+    return data
+
+
+def data_config(options: Namespace) -> Any:
+    """Return the data's class and arguments as plain values."""
+    return json.loads(json.dumps(options.data.as_dict(), default=str))
+
+
+def sets(data: Any, split: Split) -> tuple[Any, Any, str | None]:
+    """Return the set of real images to compare with, another one of images held out from it or None, and its name.
+
+    Raises:
+        ValueError: if the split is empty.
+    """
+    found = {}
+    for name in ("test", "val", "train"):
+        loader = getattr(data, f"{name}_dataloader")()
+        if not isinstance(loader, list) and len(loader.dataset):
+            found[name] = loader.dataset
+    if split not in found:
+        raise ValueError(f"split is {split}, which has no images; expected {' or '.join(found)}")
+    others = [name for name in found if found[name] is not found[split]]
+    return found[split], found[others[0]] if others else None, others[0] if others else None
+
+
+def samples_of(options: Namespace, data: Any, network: Extractor, device: torch.device) -> Subject:
+    """Return a checkpoint's samples.
+
+    Raises:
+        ValueError: if the model makes other images than the data are.
+    """
+    model = load_model(options.checkpoint, device)
+    shape = getattr(model, "image_shape", None)
+    if shape is not None and tuple(shape) != tuple(data.image_shape):
+        raise ValueError(
+            f"{options.checkpoint} makes images of shape {tuple(shape)} (channels, height, width), the data are "
+            f"{tuple(data.image_shape)}: give --data.size and --data.channels"
+        )
+
+    def features(count: int, seed: int) -> Features:
+        watch = bar(f"samples, seed {seed}", count)
+        return of_samples(model, network, count, seed, options.truncation, 0, 1, device, options.batch_size, watch)
+
+    describe = {
+        "checkpoint": str(options.checkpoint),
+        "sha256": report.sha256(options.checkpoint),
+        "model": type(model).__name__,
+        "step": int(torch.load(options.checkpoint, weights_only=True, mmap=True)["global_step"]),
+        "images_seen": int(getattr(model, "images_seen", 0)),
+        "weights": f"averaged, half-life {model.hparams.get('ema_halflife', 'default')} images",
+        "batch_norm": "running statistics of the trained generator",
+        "truncation": options.truncation,
+        "latents": f"blocks of {BLOCK}, each from a key of (seed, block)",
+    }
+    return Subject(describe, features)
+
+
+def images_of(options: Namespace, data: Any, network: Extractor, device: torch.device) -> Subject:
+    """Return the pictures of a folder.
+
+    Raises:
+        ValueError: if they are not of one size, that of the data, or there are too few.
+    """
+    folder: Path = options.images
+    sizes: dict[tuple[int, int], str] = {}
+    for name in image_files(folder):
+        with Image.open(folder / name) as picture:
+            sizes.setdefault(picture.size, name)
+    if len(sizes) > 1:
+        told = " and ".join(f"{name} is {width}x{height}" for (width, height), name in list(sizes.items())[:2])
+        raise ValueError(f"the pictures in {folder} differ in size: {told}")
+    [(width, height)] = sizes
+    if (height, width) != tuple(data.size):
+        raise ValueError(
+            f"the pictures in {folder} are {width}x{height}, the data {data.size[1]}x{data.size[0]}: give --data.size"
+        )
+    channels = data.channels
+    pictures = ImageFolderDataModule(folder, (height, width), channels, val_fraction=0, num_workers=0, on_error="raise")
+    dataset = pictures.splits()[0]
+    chosen(len(dataset), options.samples)  # complains of too few before anything is computed
+
+    def features(count: int, seed: int) -> Features:
+        rows = chosen(len(dataset), count, seed)
+        unlabelled = ((block, None) for block, _ in stored(dataset, rows))
+        return extract(bar("pictures", count)(unlabelled), network, device, options.batch_size)
+
+    return Subject({"images": str(folder), "count": len(dataset)}, features)
+
+
+def real_baseline(
+    real: Reference, held: Any, network: Extractor, protocol: Protocol, device: torch.device
+) -> dict[str, Score]:
+    """Return the scores of as many held-out real images, as far as there are so many; kept on the disk."""
+    if held is None or len(held) < 10:
+        return {}
+    count = min(protocol.samples, len(held))
+    other = reference(held, network, count, None, device, watch=bar("held-out images", count))
+    facts = (FORMAT, real.key, other.key, asdict(protocol))
+    path = cache_folder() / f"baseline-{hashlib.sha256(json.dumps(facts).encode()).hexdigest()}.pt"
+    if not path.is_file():
+        found = scores(real, replace(other.features, labels=None), protocol)
+        write(path, {name: score.plain() for name, score in found.items()})
+    return {name: Score(**values) for name, values in read(path).items()}
+
+
+def bar(what: str, count: int) -> Watch:
+    """Return what shows the progress through blocks of images."""
+
+    def watch(blocks: Iterator[Labelled]) -> Iterator[Labelled]:
+        with tqdm(total=count, desc=what, unit="image", dynamic_ncols=True, disable=not sys.stderr.isatty()) as shown:
+            for block in blocks:
+                yield block
+                shown.update(len(block[0]))
+
+    return watch

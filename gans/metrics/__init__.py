@@ -1,0 +1,1 @@
+"""Evaluation of generated images: pure functions on features, metric classes, extractors, protocols."""

@@ -1,0 +1,106 @@
+"""One pass of images through an extractor; what every score is computed from."""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from gans.distributed import gather_rows
+from gans.metrics.extractors import Extractor
+from gans.metrics.sampling import BLOCK, Labelled, blocks, conditions, generated
+
+
+@dataclass(frozen=True)
+class Features:
+    """What an extractor says of N images, on the CPU.
+
+    Args:
+        features: `(N, D)` float32.
+        logits: `(N, K)` float32, or None if the extractor classifies nothing.
+        labels: `(N,)` the classes that the images are of, or None.
+    """
+
+    features: Tensor
+    logits: Tensor | None = None
+    labels: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.features)
+
+    def first(self, count: int) -> "Features":
+        """Return the first `count` rows."""
+        parts = (self.features, self.logits, self.labels)
+        return Features(*(None if part is None else part[:count] for part in parts))  # type: ignore[arg-type]
+
+
+def batches(images: Iterable[Labelled], batch_size: int) -> Iterator[Labelled]:
+    """Yield the same images in batches of `batch_size`, the last one smaller."""
+    waiting: list[Labelled] = []
+    count = 0
+    for block in images:
+        waiting.append(block)
+        count += len(block[0])
+        while count >= batch_size:
+            whole = joined(waiting)
+            yield whole[0][:batch_size], None if whole[1] is None else whole[1][:batch_size]
+            waiting = [(whole[0][batch_size:], None if whole[1] is None else whole[1][batch_size:])]
+            count -= batch_size
+    if count:
+        yield joined(waiting)
+
+
+def joined(blocks: list[Labelled]) -> Labelled:
+    """Return blocks as one."""
+    if len(blocks) == 1:
+        return blocks[0]
+    labels = [block[1] for block in blocks if block[1] is not None]
+    return torch.cat([block[0] for block in blocks]), torch.cat(labels) if len(labels) == len(blocks) else None
+
+
+def extract(
+    images: Iterable[Labelled], extractor: Extractor, device: torch.device | str = "cpu", batch_size: int = BLOCK
+) -> Features:
+    """Return the features of uint8 images `(n, C, H, W)` that come in blocks of any size, even of none."""
+    extractor = extractor.to(device)
+    features, logits, labels = [torch.zeros(0, extractor.num_features)], [], []
+    if extractor.num_classes:
+        logits.append(torch.zeros(0, extractor.num_classes))
+    for block, classes in batches(images, batch_size):
+        found, scores = extractor(block.to(device))
+        features.append(found.cpu())
+        if scores is not None:
+            logits.append(scores.cpu())
+        if classes is not None:
+            labels.append(classes.cpu())
+    return Features(torch.cat(features), *(torch.cat(part) if part else None for part in (logits, labels)))
+
+
+def gathered(share: Features, rows: list[int], device: torch.device) -> Features:
+    """Return the features of all processes in the order of the sample numbers; `rows` are this process's numbers."""
+    order = gather_rows(torch.tensor(rows, dtype=torch.long, device=device)).argsort()
+    parts = (share.features, share.logits)
+    features, logits = (None if part is None else gather_rows(part.to(device))[order].cpu() for part in parts)
+    assert features is not None
+    return Features(features, logits)
+
+
+def of_samples(
+    module: nn.Module,
+    extractor: Extractor,
+    count: int,
+    seed: int = 0,
+    truncation: float | None = None,
+    rank: int = 0,
+    world: int = 1,
+    device: torch.device | str = "cpu",
+    batch_size: int = BLOCK,
+    watch: Callable[[Iterator[Labelled]], Iterable[Labelled]] = iter,
+) -> Features:
+    """Return the features of `count` samples of a model, the same on any number of processes, each doing its share."""
+    share = extract(watch(generated(module, count, seed, truncation, rank, world)), extractor, device, batch_size)
+    if world == 1:
+        return share
+    whole = gathered(share, [row for rows in blocks(count, rank, world) for row in rows], torch.device(device))
+    classes = conditions(module)
+    return replace(whole, labels=torch.arange(count) % classes if classes else None)

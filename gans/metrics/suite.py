@@ -1,0 +1,141 @@
+"""All scores of a set of generated images from one pass, each with the counts that it depends on."""
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+
+from gans.metrics.features import Features
+from gans.metrics.functional import (
+    authenticity,
+    class_fid,
+    fid_infinity,
+    inception_score,
+    kid,
+    mode_counts,
+    vendi,
+)
+from gans.metrics.moments import Gaussian, frechet
+from gans.metrics.neighbours import neighbour_scores
+from gans.metrics.reference import Reference
+
+K_MANIFOLD, K_DENSITY = 3, 5  # nearest neighbours of precision and recall; of density and coverage
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How much is looked at. Scores of another protocol are other scores.
+
+    Args:
+        name: of the protocol.
+        samples: generated images.
+        reference: real images that define the mean and covariance; None takes all.
+        neighbours: real and generated images whose nearest neighbours are searched.
+        thorough: search for copies among all real images, and extrapolate FID to infinitely many samples.
+    """
+
+    name: str
+    samples: int
+    reference: int | None
+    neighbours: int
+    thorough: bool
+
+
+PROTOCOLS = {
+    "quick": Protocol("quick", 5_000, 10_000, 5_000, False),
+    "final": Protocol("final", 50_000, None, 10_000, True),
+}
+
+
+@dataclass(frozen=True)
+class Score:
+    """A number and what it depends on.
+
+    Args:
+        value: of the score.
+        n_real: real images behind it, 0 if none.
+        n_fake: generated images behind it.
+        std: standard deviation, over splits or seeds, where there is one.
+        k: number of the nearest neighbour, where one is searched.
+    """
+
+    value: float
+    n_real: int
+    n_fake: int
+    std: float | None = None
+    k: int | None = None
+
+    def plain(self) -> dict[str, Any]:
+        """Return what is known as a dictionary."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+
+def scores(real: Reference, fake: Features, protocol: Protocol) -> dict[str, Score]:
+    """Return every score that can be computed, by its name.
+
+    Raises:
+        ValueError: if there are too few images, or a feature is not finite.
+    """
+    n_real, n_fake = real.gaussian.n, len(fake)
+    found = {"fid": Score(float(frechet(real.gaussian, Gaussian.of(fake.features))), n_real, n_fake)}
+    few = min(protocol.neighbours, len(real.features), n_fake)
+    near_real, near_fake = real.features.first(few), fake.first(few)
+    found["kid"] = Score(float(kid(near_real.features, near_fake.features)), few, few)
+    found |= of_neighbours(near_real, near_fake)
+    if protocol.thorough:
+        everything = real.features.features
+        found["authenticity"] = Score(float(authenticity(everything, near_fake.features)), len(everything), few, k=1)
+        found["fid_infinity"] = Score(float(fid_infinity(real.gaussian, fake.features)), n_real, n_fake)
+    found["vendi"] = Score(float(vendi(near_fake.features)), 0, few)
+    return found | of_classes(real, fake)
+
+
+def of_neighbours(real: Features, fake: Features) -> dict[str, Score]:
+    """Return the scores that compare with nearest neighbours."""
+    ks = {"precision": K_MANIFOLD, "recall": K_MANIFOLD, "density": K_DENSITY, "coverage": K_DENSITY}
+    values = neighbour_scores(real.features, fake.features, K_MANIFOLD, K_DENSITY)
+    return {name: Score(value, len(real), len(fake), k=ks.get(name, 1)) for name, value in values.items()}
+
+
+def of_classes(real: Reference, fake: Features) -> dict[str, Score]:
+    """Return the scores that need a classifier's logits, or the classes that images were asked to be of."""
+    found = {}
+    if fake.logits is not None and real.features.logits is not None:
+        mean, deviation = inception_score(fake.logits, min(10, len(fake)))
+        found["inception_score"] = Score(float(mean), 0, len(fake), float(deviation))
+        classes = fake.logits.shape[1]
+        histogram = torch.bincount(real.features.logits.argmax(1), minlength=classes)
+        modes, kl = mode_counts(fake.logits, classes, histogram)
+        found["modes"] = Score(float(modes), len(real.features), len(fake))
+        if torch.isfinite(kl):  # infinite where a class is hit that no real image is of
+            found["mode_kl"] = Score(float(kl), len(real.features), len(fake))
+    labels = real.features.labels
+    if fake.labels is not None and labels is not None and enough(labels) and set_of(labels) == set_of(fake.labels):
+        mean_fid = class_fid(real.features.features, labels, fake.features, fake.labels)[0]
+        found["class_fid"] = Score(float(mean_fid), len(labels), len(fake))
+    return found
+
+
+def set_of(labels: torch.Tensor) -> set[int]:
+    """Return the classes that occur."""
+    return set(labels.tolist())
+
+
+def enough(labels: torch.Tensor) -> bool:
+    """Return whether there are several classes, with two images each."""
+    counts = labels.bincount()
+    counts = counts[counts > 0]
+    return len(counts) > 1 and int(counts.min()) >= 2
+
+
+def over_seeds(runs: Iterable[dict[str, Score]]) -> dict[str, Score]:
+    """Return the mean of every score over runs with other latents, and their deviation where there are several."""
+    runs = list(runs)
+    if len(runs) == 1:
+        return runs[0]
+    found = {}
+    for name, first in runs[0].items():
+        values = torch.tensor([run[name].value for run in runs], dtype=torch.float64)
+        found[name] = Score(float(values.mean()), first.n_real, first.n_fake, float(values.std()), first.k)
+    return found

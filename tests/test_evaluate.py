@@ -1,0 +1,210 @@
+"""`gans evaluate` as a user runs it, on a small run on the embedded digits."""
+
+import json
+import os
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+from torch.utils.tensorboard import SummaryWriter
+
+from gans.checkpoint import load_model
+from gans.models import GAN
+
+FEW = "--samples 60 --reference 200"
+DIGITS = "--data DigitsDataModule --data.size 8"
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("GANS_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def run(gans, tmp_path):
+    """Train a little and return the folder of the run."""
+    flags = "--data.size 8 --data.batch_size 16 --model GAN --model.width 2 --trainer.accelerator cpu"
+    more = "--evaluate.features mnist --evaluate.every_n_steps 2 --evaluate.samples 50 --evaluate.reference 50"
+    code, _, err = gans(f"fit dcgan-digits {flags} {more} --trainer.max_steps 4")
+    assert code == 0, err
+    return tmp_path / "runs" / "dcgan-digits" / "version_0"
+
+
+def write(folder, count, size=(8, 8), start=0):
+    folder.mkdir(exist_ok=True)
+    random = np.random.default_rng(start)
+    for i in range(start, start + count):
+        Image.fromarray(random.integers(0, 256, size[::-1], dtype=np.uint8)).save(folder / f"{i}.png")
+    return folder
+
+
+def test_a_checkpoint_is_evaluated_and_twice_is_the_same(run, gans, tmp_path):
+    reports, outputs = [], []
+    for name in ("a", "b"):
+        out = tmp_path / f"{name}.json"
+        code, shown, err = gans(f"evaluate {run}/checkpoints/last.ckpt {FEW} --seeds 0 1 --out {out}")
+        assert code == 0, err
+        reports.append(json.loads(out.read_text()))
+        outputs.append(shown)
+    first, second = reports
+    assert first["metrics"] == second["metrics"]
+    assert first["baseline_real"] == second["baseline_real"]
+    assert first["metrics"]["fid"]["n_fake"] == 60
+    assert first["metrics"]["fid"]["n_real"] == 200
+    assert first["metrics"]["fid"]["std"] > 0
+    assert first["metrics"]["recall"]["k"] == 3
+    assert first["metrics"]["fid"]["value"] > first["baseline_real"]["fid"]["value"]
+    assert first["reference"]["data"]["class_path"].endswith("DigitsDataModule")
+    assert (first["reference"]["split"], first["reference"]["held_out"]) == ("train", "test")
+    assert first["generator"]["step"] == 4
+    assert len(first["generator"]["sha256"]) == len(first["extractor"]["sha256"]) == 64
+    assert first["protocol"]["seeds"] == [0, 1]
+    assert first["command"].startswith(f"gans evaluate {run}/checkpoints/last.ckpt --samples 60")
+    assert "torch" in first["environment"]
+    for name in ("fid", "kid", "recall", "coverage", "authenticity", "inception_score"):
+        assert f"\n{name} " in outputs[0]
+
+
+def test_training_leaves_a_curve_and_the_best_checkpoint(run):
+    assert sorted(os.listdir(run / "checkpoints")) == ["best.ckpt", "last.ckpt"]
+    assert isinstance(load_model(run / "checkpoints" / "best.ckpt"), GAN)
+
+
+def test_pictures_of_anyone(gans, tmp_path):
+    folder = write(tmp_path / "theirs", 40)
+    out = tmp_path / "report.json"
+    code, shown, err = gans(f"evaluate --images {folder} {DIGITS} --reference 200 --out {out}")
+    assert code == 0, err
+    report = json.loads(out.read_text())
+    assert report["generator"] == {"images": str(folder), "count": 40}
+    assert report["metrics"]["fid"]["n_fake"] == 40
+    assert "40 samples against 200 train images, features: mnist" in shown
+
+
+def test_a_folder_of_real_pictures_is_enough(gans, tmp_path):
+    real, fake = write(tmp_path / "real", 60), write(tmp_path / "fake", 30, start=100)
+    code, shown, err = gans(f"evaluate --images {fake} --data {real} --data.size 8 --data.channels 1 --features mnist")
+    assert code == 0, err
+    assert "30 samples against 57 train images" in shown
+
+
+def test_runs_are_summarised_over_seeds(gans, tmp_path):
+    curves = {"a": [9.0, 4.0, 5.0, 5.0, 5.0], "b": [9.0, 3.0, 3.0, 3.0, 3.0], "c": [9.0, 2.0, 2.0, 8.0, 7.0]}
+    for name, values in curves.items():
+        writer = SummaryWriter(str(tmp_path / name))
+        for i, value in enumerate(values):
+            writer.add_scalar("fid/mnist", value, 100 * i)
+        writer.close()
+    code, shown, err = gans(f"evaluate --runs a b c --out {tmp_path / 'all.json'}")
+    assert code == 0, err
+    report = json.loads((tmp_path / "all.json").read_text())
+    assert report["summary"]["final"]["mean"] == pytest.approx(5)
+    assert report["summary"]["final"]["std"] == pytest.approx(2)
+    assert report["summary"]["best"]["mean"] == pytest.approx(3)
+    assert report["summary"]["ratio"]["mean"] == pytest.approx((1.25 + 1 + 3.5) / 3)
+    assert report["summary"]["diverged"] == pytest.approx(1 / 3)
+    assert [report["apart"][name]["best_step"] for name in "abc"] == [100, 100, 100]
+    assert "diverged     33%" in shown
+
+
+@pytest.mark.slow
+def test_models_are_compared_by_cost(run, gans, tmp_path):
+    path = run / "checkpoints" / "last.ckpt"
+    code, shown, err = gans(f"evaluate --compare {path} {path} {FEW} --device cpu --out {tmp_path / 'costs.json'}")
+    assert code == 0, err
+    first, second = json.loads((tmp_path / "costs.json").read_text())["models"]
+    model = load_model(path)
+    assert first["generator"] == sum(p.numel() for p in model.generator.parameters())
+    weights = [p for p in model.generator.parameters() if p.ndim == 2]
+    assert first["multiply_adds"] == sum(w.numel() for w in weights)
+    assert first["fid"] == second["fid"]
+    assert min(first[name] for name in ("sampling", "training", "memory")) > 0
+    assert "multiply-adds of G" in shown
+
+
+# -- bad input ---------------------------------------------------------------------------------------------------------
+
+
+def test_nothing_or_two_things_are_refused(refused):
+    assert "was given nothing; expected CKPT or --images DIR" in refused("evaluate")
+    assert "checkpoint and images" in refused(f"evaluate a.ckpt --images b {DIGITS}")
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        (f"evaluate a.ckpt {DIGITS}", "there is no checkpoint a.ckpt"),
+        ("evaluate a.ckpt", "give --data FOLDER or --data MNISTDataModule"),
+        (f"evaluate --images nowhere {DIGITS}", "nowhere"),
+        (f"evaluate a.ckpt {DIGITS} --protocol fast", "protocol is fast"),
+        (f"evaluate a.ckpt {DIGITS} --samples 5", "samples is 5; expected at least 10"),
+        (f"evaluate a.ckpt {DIGITS} --smaples 50", "there is no key smaples (did you mean samples?)"),
+        (f"evaluate a.ckpt {DIGITS} --device tpu", "device is tpu, which is not there"),
+        (f"evaluate a.ckpt {DIGITS} --features mnits", "extractor is mnits (did you mean mnist?)"),
+        (f"evaluate a.ckpt {DIGITS} --features none.pt", "there is no file none.pt"),
+        ("evaluate --runs nowhere", "there is no run folder nowhere"),
+    ],
+)
+def test_bad_input_is_one_sentence(refused, line, says):
+    assert says in refused(line)
+
+
+def test_what_is_no_checkpoint_is_refused(refused, tmp_path):
+    (tmp_path / "a.ckpt").write_bytes(b"nothing of ours")
+    assert "a.ckpt is not a checkpoint of this framework" in refused(f"evaluate a.ckpt {DIGITS}")
+    torch.save({"state_dict": {}}, tmp_path / "a.ckpt")
+    assert "a.ckpt is not a checkpoint of this framework" in refused(f"evaluate a.ckpt {DIGITS}")
+    torch.save(nn.Linear(1, 1), tmp_path / "a.ckpt")  # would run code
+    assert "a.ckpt is not a checkpoint of this framework" in refused(f"evaluate a.ckpt {DIGITS}")
+    held = {"model": "json.dumps"}
+    torch.save({"adversarial": held}, tmp_path / "a.ckpt")
+    assert "no LightningModule" in refused(f"evaluate a.ckpt {DIGITS}")
+    torch.save({"adversarial": {"model": "no_such_file.Model"}}, tmp_path / "a.ckpt")
+    assert "cannot be imported" in refused(f"evaluate a.ckpt {DIGITS}")
+
+
+def test_other_data_than_the_models_are_refused(run, refused):
+    assert "makes images of shape (1, 8, 8)" in refused(f"evaluate {run}/checkpoints/last.ckpt --data.size 16")
+
+
+def test_pictures_of_several_sizes_are_refused(refused, tmp_path):
+    folder = write(tmp_path / "theirs", 20)
+    said = refused(f"evaluate --images {folder} --data DigitsDataModule --data.size 16")
+    assert "are 8x8, the data 16x16: give --data.size" in said
+    write(folder, 1, (9, 8), start=50)
+    said = refused(f"evaluate --images {folder} {DIGITS}")
+    assert "differ in size" in said
+    assert "50.png is 9x8" in said
+
+
+def test_an_empty_folder_and_too_few_pictures_are_refused(refused, tmp_path):
+    (tmp_path / "empty").mkdir()
+    assert "empty" in refused(f"evaluate --images empty {DIGITS}")
+    folder = write(tmp_path / "theirs", 20)
+    said = refused(f"evaluate --images {folder} {DIGITS} --samples 30")
+    assert "30 images were asked for, but there are 20" in said
+    said = refused(f"evaluate --images {folder} {DIGITS} --reference 5000")
+    assert "5,000 images were asked for, but there are 1," in said
+
+
+def test_inception_without_weights_says_where_they_belong(refused, monkeypatch, tmp_path):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    folder = write(tmp_path / "theirs", 20)
+    said = refused(f"evaluate --images {folder} {DIGITS} --features inception")
+    assert "weights-inception-2015-12-05-6726825d.pth is not in" in said
+    assert "https://" in said
+
+
+def test_a_damaged_cache_is_refused(run, gans, refused, tmp_path):
+    line = f"evaluate {run}/checkpoints/last.ckpt {FEW}"
+    assert gans(line)[0] == 0
+    for path in (tmp_path / "cache").iterdir():
+        path.write_bytes(path.read_bytes()[:-1])
+    assert "are damaged: delete the file" in refused(line)
+
+
+def test_a_run_without_scores_is_refused(refused, tmp_path):
+    (tmp_path / "a").mkdir()
+    assert "no curve of FID: fit with --evaluate.features" in refused("evaluate --runs a")

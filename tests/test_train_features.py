@@ -1,0 +1,225 @@
+"""The command that trains feature extractors: on digits in class folders, on MNIST's layout, and on bad input."""
+
+import json
+import struct
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from sklearn.datasets import load_digits
+
+import datamodules.mnist
+from gans.commands import train_features
+from gans.commands.train_features import augmented, main
+from gans.metrics.extractors import Classifier, extractor
+from gans.metrics.sanity import passes, sanity
+from gans.networks import classifier
+
+torch.set_num_threads(1)
+FLAGS = ["--size", "12", "--channels", "1", "--width", "8", "--features", "32"]
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory):
+    """Scikit-learn's digits as 8x8 PNG files in class folders, a sixth of them for tests."""
+    root, data = tmp_path_factory.mktemp("digits"), load_digits()
+    for i, (image, label) in enumerate(zip(data.images, data.target, strict=True)):
+        path = root / ("test" if i % 6 == 0 else "train") / f"digit {label}" / f"{i:04}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray((image * 15.9).astype(np.uint8)).save(path)
+    return root
+
+
+@pytest.fixture
+def command(tmp_path, monkeypatch, capfd):
+    """Run the command in a folder of its own; return exit code, stdout, stderr."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("GANS_TRACEBACK", raising=False)
+
+    def run(*words):
+        capfd.readouterr()
+        code = main([str(word) for word in words])
+        return (code, *capfd.readouterr())
+
+    return run
+
+
+def test_class_folders(command, digits, tmp_path):
+    data = ["--data", digits / "train", "--test", digits / "test"]
+    before = torch.get_rng_state()
+    code, out, err = command(*data, "--out", "new/digits.pt", *FLAGS, "--epochs", 4)
+    assert code == 0, err
+    assert torch.equal(torch.get_rng_state(), before)
+    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["digits.json", "digits.pt"]
+
+    found, report = extractor("new/digits.pt"), json.loads((tmp_path / "new" / "digits.json").read_text())
+    assert (found.name, found.num_features, found.num_classes) == ("digits", 32, 10)
+    assert found.resize == "12x12 bilinear antialias"
+    assert found.sha256 == report["sha256"]
+    assert report["passes"] is True
+    assert report["arguments"]["epochs"] == 4
+    assert report["fid"]["one class alone"] > 2 * report["fid"]["blur 0.8"]
+    assert report["versions"]["torch"] == torch.__version__
+    assert "train (digit 0, digit 1," in found.data
+    assert found.data.endswith("1497 training and 300 test images")
+
+    images, labels = train_features.folder(train_features.parse([*map(str, data), "--out", "x", *FLAGS])).test
+    accuracy = (found(images)[1].argmax(1) == labels).double().mean().item()
+    assert accuracy == found.accuracy == report["accuracy"] > 0.9
+    lines = out.splitlines()
+    assert lines[0] == f"test accuracy {100 * accuracy:.2f} %"
+    assert lines[-2] == "one class alone is more than twice as far as blur 0.8: pass"
+    assert "wrote new/digits.pt and digits.json, sha256" in lines[-1]
+    assert f"  none              {report['fid']['none']:10.3f}" in lines
+
+
+def test_a_random_network_fails_the_semantic_test(digits):
+    options = train_features.parse(
+        ["--data", str(digits / "train"), "--test", str(digits / "test"), "--out", "x", *FLAGS]
+    )
+    data = train_features.folder(options)
+    torch.manual_seed(0)
+    network = classifier.Classifier(1, 8, 32, 10).eval()
+    table = sanity(lambda images: train_features.outputs(network, images)[0], data.train.images, *data.test)
+    assert not passes(table)
+    assert table["one class alone"] < table["blur 0.8"]
+
+
+def test_runs_are_equal_and_seeds_differ(command, digits, tmp_path):
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        flags = [*FLAGS, "--epochs", 1, "--seed", seed, "--flip"]
+        assert command("--data", digits / "test", "--out", f"{name}.pt", *flags)[0] in (0, 1)
+    a, b, c = (Classifier(tmp_path / f"{name}.pt") for name in "abc")
+    assert a.sha256 == b.sha256 != c.sha256
+    assert a.data.endswith("270 training and 30 test images"), "a tenth is held out"
+
+
+def test_useless_features_are_written_but_told(command, digits, monkeypatch, tmp_path):
+    monkeypatch.setattr(train_features, "train", lambda network, *_: network.eval())
+    code, out, _ = command("--data", digits / "test", "--out", "a.pt", *FLAGS)
+    assert code == 1
+    assert "blur 0.8: FAIL: these features do not know the classes" in out
+    assert json.loads((tmp_path / "a.json").read_text())["passes"] is False
+
+
+def mnist(root):
+    """Write 200 + 40 images of ten simple shapes in torchvision's layout."""
+    raw = root / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    for part, count in [("train", 200), ("t10k", 40)]:
+        labels = np.arange(count, dtype=np.uint8) % 10
+        images = np.zeros((count, 28, 28), np.uint8)
+        for image, label in zip(images, labels, strict=True):
+            image[4 + 2 * label : 8 + 2 * label, 4:24] = 255
+        for kind, values in [("images-idx3", images), ("labels-idx1", labels)]:
+            header = struct.pack(f">HBB{values.ndim}I", 0, 8, values.ndim, *values.shape)
+            (raw / f"{part}-{kind}-ubyte").write_bytes(header + values.tobytes())
+
+
+@pytest.mark.parametrize(
+    ("size", "resize"), [(32, "28x28 bilinear antialias, black frame to 32x32"), (20, "20x20 bilin")]
+)
+def test_mnist_is_framed_at_32(command, tmp_path, size, resize):
+    mnist(tmp_path / "data")
+    flags = ["--width", 2, "--features", 8, "--epochs", 1, "--size", size]
+    code, _, err = command("--data", "mnist", "--out", "a.pt", *flags)
+    assert code in (0, 1), err
+    assert extractor(tmp_path / "a.pt").resize.startswith(resize)
+    assert extractor(tmp_path / "a.pt").data == "MNIST: 200 training and 40 test images"
+
+
+@pytest.mark.parametrize("flip", [False, True])
+def test_augmented_images_are_shifted_with_their_edges_repeated(flip):
+    images = torch.randint(0, 256, (200, 2, 16, 32), dtype=torch.uint8)
+    found = augmented(images, flip, torch.Generator().manual_seed(0))
+    assert found.dtype == torch.uint8
+    padded = torch.nn.functional.pad(images.float(), (2, 2, 2, 2), mode="replicate").to(torch.uint8)
+    seen = set()
+    for i, image in enumerate(found):
+        options = {
+            (down, right, mirrored): padded[i, :, 2 + down : 18 + down, 2 + right : 34 + right].flip(
+                -1 if mirrored else ()
+            )
+            for down in range(-2, 3)
+            for right in range(-2, 3)
+            for mirrored in ([False, True] if flip else [False])
+        }
+        [which] = [key for key, option in options.items() if torch.equal(option, image)]
+        seen.add(which)
+    assert len(seen) > 0.9 * (50 if flip else 25), "all shifts happen"
+
+
+def one_class(root):
+    for name in ("a", "b"):
+        (root / "two" / name).mkdir(parents=True)
+        (root / "one" / "a").mkdir(parents=True, exist_ok=True)
+        for i in range(6):
+            Image.new("L", (8, 8), 40 * i).save(root / "two" / name / f"{i}.png")
+            Image.new("L", (8, 8), 40 * i).save(root / "one" / "a" / f"{i}.png")
+    return root
+
+
+ERRORS = [
+    ("--data two/a --out a.pt", "two/a holds images of 0 class folders; expected at least 2"),
+    ("--data one --out a.pt", "one holds images of 1 class folders; expected at least 2"),
+    ("--data none --out a.pt", "none"),
+    ("--data two --test none --out a.pt", "none"),
+    ("--data two --test one --out a.pt", "one holds images of 1 class folders"),
+    ("--data two --test other --out a.pt", "other has not the classes of two: a, b"),
+    ("--data two --out two", "--out is two; expected a file such as two.pt"),
+    ("--data two --out a.json", "--out is a.json; expected a file such as a.pt"),
+    ("--data two --out two/a/0.png/a.pt", "cannot write two/a/0.png/a.pt: Not a directory"),
+    ("--data two --out a.pt --size 7", "argument --size: 7 is no integer of at least 8"),
+    ("--data two --out a.pt --epochs 0", "argument --epochs: 0 is no integer of at least 1"),
+    ("--data two --out a.pt --width x", "argument --width: x is no integer of at least 1"),
+    ("--data two --out a.pt --channels 4", "argument --channels: invalid choice: 4"),
+    ("--data two --out a.pt --channels 3", "channels=3 needs colour images"),
+    ("--data two --out a.pt --epoch 3", "unrecognized arguments: --epoch 3"),
+    ("--data two", "the following arguments are required: --out"),
+    ("--data mnist --test two --out a.pt", "--test is two; expected none, for mnist has test images of its own"),
+    ("--data mnist --root none --out a.pt", "MNIST is not in none/MNIST/raw and downloading them failed (no network)"),
+]
+
+
+@pytest.mark.parametrize(("line", "message"), ERRORS)
+def test_bad_input_is_one_sentence(command, tmp_path, monkeypatch, line, message):
+    def offline(*_, **__):
+        raise RuntimeError("no network")
+
+    offline.mirrors = ["https://example.com/"]
+    monkeypatch.setattr(datamodules.mnist, "MNIST", offline)
+    for name in ("a", "c"):
+        (tmp_path / "other" / name).mkdir(parents=True)
+        Image.new("L", (8, 8)).save(tmp_path / "other" / name / "0.png")
+    one_class(tmp_path)
+    before = sorted(tmp_path.rglob("*"))
+    code, out, err = command(*(f"--channels 1 {line}" if "mnist" not in line else line).split())
+    assert (code, out) == (2, "")
+    assert err.startswith("train_features: error: ")
+    assert message in err
+    assert err.count("\n") == 1
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_an_interrupted_or_failed_run_leaves_the_old_file(command, digits, tmp_path, monkeypatch):
+    (tmp_path / "a.pt").write_text("old")
+
+    def stop(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(train_features, "train", stop)
+    code, _, err = command("--data", digits / "test", "--out", "a.pt", *FLAGS)
+    assert (code, err) == (130, "train_features: stopped; nothing was written\n")
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(train_features, "train", lambda network, *_: network.eval())
+    monkeypatch.setattr(train_features.torch, "save", stop)
+    assert command("--data", digits / "test", "--out", "a.pt", *FLAGS)[0] == 130
+    assert (tmp_path / "a.pt").read_text() == "old"
+
+
+def test_help(command):
+    code, out, _ = command("--help")
+    assert code == 0
+    assert "--data" in out
