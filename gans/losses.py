@@ -25,12 +25,30 @@ class Loss(Protocol):
         ...
 
 
-class Minimax:
+class Smoothed:
+    """An objective whose discriminator has a target for real images, 1 or somewhat less.
+
+    One-sided label smoothing, Salimans et al. 2016 (arXiv 1606.03498): a discriminator that is never to be sure of real
+    images keeps small logits. The target of fakes stays 0: where there are fakes only, it would reward them.
+
+    Args:
+        smoothing: what the target lacks of 1; the paper takes 0.1.
+    """
+
+    def __init__(self, smoothing: float = 0.0) -> None:
+        if not 0 <= smoothing < 1:
+            raise ValueError(f"smoothing is {smoothing}; expected a number from 0 to below 1")
+        self.smoothing = smoothing
+
+
+class Minimax(Smoothed):
     """The zero-sum game of the first GAN; its generator loss saturates when the discriminator wins."""
 
     def discriminator(self, real: Tensor, fake: Tensor) -> Tensor:
-        """Return `-log D(x) - log(1 - D(G(z)))` with `D = sigmoid(logit)`."""
-        return softplus(-real).mean() + softplus(fake).mean()
+        """Return `-t log D(x) - (1 - t) log(1 - D(x)) - log(1 - D(G(z)))` with `D = sigmoid(logit)` and target t."""
+        loss = softplus(-real).mean() + softplus(fake).mean()
+        # softplus(a) = softplus(-a) + a
+        return loss + self.smoothing * real.mean() if self.smoothing else loss
 
     def generator(self, real: Tensor | None, fake: Tensor) -> Tensor:
         """Return `log(1 - D(G(z)))`."""
@@ -45,12 +63,12 @@ class NonSaturating(Minimax):
         return softplus(-fake).mean()
 
 
-class LeastSquares:
+class LeastSquares(Smoothed):
     """Mao et al. 2017 (arXiv 1611.04076): logits regress to 1 on real and 0 on fake."""
 
     def discriminator(self, real: Tensor, fake: Tensor) -> Tensor:
-        """Return `(a - 1)^2 / 2 + b^2 / 2`."""
-        return ((real - 1).square().mean() + fake.square().mean()) / 2
+        """Return `(a - t)^2 / 2 + b^2 / 2` with target t."""
+        return ((real - (1 - self.smoothing)).square().mean() + fake.square().mean()) / 2
 
     def generator(self, real: Tensor | None, fake: Tensor) -> Tensor:
         """Return `(b - 1)^2 / 2`."""
@@ -110,20 +128,24 @@ def margin(first: Tensor, second: Tensor) -> Tensor:
     return first - second
 
 
-def objective(name: Objective) -> Loss:
-    """Return the loss that a recipe calls `name`.
+def objective(name: Objective, smoothing: float = 0.0) -> Loss:
+    """Return the loss that a recipe calls `name`, whose target for real images is 1 - `smoothing`.
 
     Raises:
-        ValueError: if there is none of that name.
+        ValueError: if there is none of that name, or it has no such target.
     """
-    losses: dict[str, Loss] = {
-        "minimax": Minimax(),
-        "nonsaturating": NonSaturating(),
-        "least_squares": LeastSquares(),
-        "hinge": Hinge(),
-        "wasserstein": Wasserstein(),
-        "relativistic": Relativistic(),
+    smoothed: dict[str, type[Minimax | LeastSquares]] = {
+        "minimax": Minimax,
+        "nonsaturating": NonSaturating,
+        "least_squares": LeastSquares,
     }
-    if name not in losses:
-        raise ValueError(f"objective is {name!r}; expected one of {', '.join(losses)}")
-    return losses[name]
+    others: dict[str, Loss] = {"hinge": Hinge(), "wasserstein": Wasserstein(), "relativistic": Relativistic()}
+    if name in smoothed:
+        return smoothed[name](smoothing)
+    if name not in others:
+        raise ValueError(f"objective is {name!r}; expected one of {', '.join([*smoothed, *others])}")
+    if smoothing:
+        raise ValueError(
+            f"smoothing is {smoothing}; expected 0, as {name} has no target (but {', '.join(smoothed)} have)"
+        )
+    return others[name]

@@ -15,25 +15,27 @@ it is, `record` notes what to plot.
 
 import copy
 import os
-import random
-import time
 import warnings
 from collections.abc import Iterator
 from contextlib import nullcontext
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import lightning as L
-import numpy as np
 import torch
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from lightning.pytorch.strategies import DDPStrategy, DeepSpeedStrategy, SingleDeviceStrategy
 from torch import Tensor, nn
 
+from gans import augment as augmentations
 from gans import ema
 from gans.callbacks import log_interval
 from gans.checkpoint import check_checkpoint, class_path
+from gans.checks import at_least, checked_batch
+from gans.curves import Curves
 from gans.distributed import average, average_gradients
+from gans.draws import Draws, seed_generators
 from gans.latent import Prior, draw, key, truncate
+from gans.schedules import linear
 
 
 class AdversarialModule(L.LightningModule):
@@ -48,6 +50,11 @@ class AdversarialModule(L.LightningModule):
             batch statistics see the pieces.
         ema_halflife: half-life in images of the averaged generator; 0 averages nothing.
         ema_rampup: the half-life is at most this share of the images seen so far.
+        augment: changes of all images that the discriminator sees, for small sets of images.
+        augment_options: arguments of `augment.DiffAugment` or `augment.ADA`.
+        instance_noise: standard deviation of noise on all images that the discriminator sees, at the start.
+        instance_noise_images: images seen until that noise has fallen to 0; 0 keeps it.
+        lr_decay_images: images seen until the learning rates have fallen to 0; 0 keeps them.
     """
 
     players = ("generator", "discriminator")
@@ -64,19 +71,18 @@ class AdversarialModule(L.LightningModule):
         accumulate: int = 1,
         ema_halflife: float = 10_000,
         ema_rampup: float = 0.05,
+        augment: Literal["diffaugment", "ada"] | None = None,
+        augment_options: dict[str, Any] | None = None,
+        instance_noise: float = 0.0,
+        instance_noise_images: float = 0,
+        lr_decay_images: float = 0,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
-        for name, value, least in [
-            ("latent_dim", latent_dim, 1),
-            ("critic_steps", critic_steps, 1),
-            ("accumulate", accumulate, 1),
-            ("gradient_clip", gradient_clip, 0),
-            ("ema_halflife", ema_halflife, 0),
-            ("ema_rampup", ema_rampup, 0),
-        ]:
-            if value < least:
-                raise ValueError(f"{name} is {value}; expected at least {least}")
+        at_least(1, latent_dim=latent_dim, critic_steps=critic_steps, accumulate=accumulate)
+        at_least(0, gradient_clip=gradient_clip, ema_halflife=ema_halflife, ema_rampup=ema_rampup)
+        at_least(0, instance_noise=instance_noise, instance_noise_images=instance_noise_images)
+        at_least(0, lr_decay_images=lr_decay_images)
         self.latent_dim = latent_dim
         self.prior: Prior = prior
         self.critic_steps = critic_steps
@@ -84,19 +90,16 @@ class AdversarialModule(L.LightningModule):
         self.accumulate = accumulate
         self.ema_halflife = ema_halflife
         self.ema_rampup = ema_rampup
+        self.instance_noise, self.instance_noise_images = instance_noise, instance_noise_images
+        self.lr_decay_images = lr_decay_images
+        self.augment = augmentations.named(augment, **augment_options or {}) or augmentations.Augmentation()
         self.image_shape: tuple[int, int, int] | None = None
         self.seed: int | None = None
         self.batches_seen = 0
         self.images_seen = 0
         self.images_averaged = 0  # images seen when the average last moved
-        self._purpose: tuple[int | str, ...] = ("train", 0)
-        self._draws = 0
-        self._rows: int | None = None
-        self._offset = 0
-        self._piece, self._pieces, self._chunk, self._share = 0, 1, 0, 1.0
-        self._ticked = self._hooked = False
-        self._records: dict[str, list[Tensor]] = {}
-        self._flushed = (time.perf_counter(), 0)
+        self._draws, self._curves = Draws(), Curves()
+        self._piece, self._pieces, self._share, self._ticked, self._hooked = 0, 1, 1.0, False, False
 
     def average_generator(self) -> None:
         """Start `generator_ema`, the averaged copy that pictures come from; call it once `generator` is built."""
@@ -115,9 +118,9 @@ class AdversarialModule(L.LightningModule):
         """Return latents `(n, latent_dim)` for `n` rows of this process's batch, fresh at every call."""
         return self._draw(n, (self.latent_dim,), self.prior)
 
-    def uniform(self, n: int) -> Tensor:
-        """Return `(n,)` numbers in [0, 1), one a row of this process's batch, fresh at every call."""
-        return (self._draw(n, (), "uniform") + 1) / 2
+    def uniform(self, n: int, *shape: int) -> Tensor:
+        """Return `(n, *shape)` numbers in [0, 1) for `n` rows of this process's batch, fresh at every call."""
+        return (self._draw(n, shape, "uniform") + 1) / 2
 
     def noise_like(self, images: Tensor) -> Tensor:
         """Return N(0, 1) of the shape `(N, ...)` of `images`, a draw for each row, fresh at every call."""
@@ -132,19 +135,35 @@ class AdversarialModule(L.LightningModule):
         """Return whether the generator moves in this batch: in every `critic_steps`-th one."""
         return self.batches_seen % self.critic_steps == 0
 
-    def pieces(self, batch: Tensor) -> Iterator[Tensor]:
-        """Yield `batch` in `accumulate` pieces; `descend` steps after the last, with the gradient of the whole."""
-        chunks = batch.tensor_split(min(self.accumulate, len(batch)))
-        draws = self._draws
-        self._rows, self._pieces, self._offset = len(batch), len(chunks), 0
+    def critic(self, images: Tensor, *labels: Tensor) -> Tensor:
+        """Return the discriminator's logits on images as it sees them in training: augmented, and noised."""
+        if self.augment.draws:
+            images = self.augment(images, self.uniform(len(images), self.augment.draws))
+        noise, until = self.instance_noise, self.instance_noise_images
+        if noise:
+            noise = linear(self.images_seen, noise, 0.0, until) if until else noise
+            images = images + noise * self.noise_like(images)
+        logits: Tensor = self.discriminator(images, *labels)
+        return logits
+
+    def pieces(self, *batch: Tensor) -> Iterator[Any]:
+        """Yield `batch` in `accumulate` pieces; `descend` steps after the last, with the gradient of the whole.
+
+        A piece of one tensor is a tensor, of several (images and labels) a tuple.
+        """
+        whole, draws, count = len(batch[0]), self._draws, self._draws.count
+        chunks = list(zip(*(part.tensor_split(min(self.accumulate, whole)) for part in batch), strict=True))
+        draws.rows, draws.offset, self._pieces = whole, 0, len(chunks)
         try:
             for self._piece, chunk in enumerate(chunks):
-                self._draws = draws  # each piece continues the same draws, further down their rows
-                self._chunk, self._share = len(chunk), len(chunk) / len(batch)
-                yield chunk
-                self._offset += len(chunk)
+                draws.count = count  # each piece continues the same draws, further down their rows
+                draws.piece = len(chunk[0])
+                self._share = draws.piece / whole
+                yield chunk if len(chunk) > 1 else chunk[0]
+                draws.offset += draws.piece
         finally:
-            self._rows, self._piece, self._pieces, self._offset, self._share = None, 0, 1, 0, 1.0
+            draws.rows, draws.offset = None, 0
+            self._piece, self._pieces, self._share = 0, 1, 1.0
 
     def descend(self, loss: Tensor, optimizer: LightningOptimizer) -> None:
         """Take one optimizer step on `loss`, the mean over this process's rows, for the mean over all processes.
@@ -181,8 +200,7 @@ class AdversarialModule(L.LightningModule):
 
         What is plotted is the mean over all steps since the last point, `log_every_n_steps` of the trainer apart.
         """
-        value = value.detach()
-        self._records.setdefault(name, []).append(value.float().mean() if value.ndim else value.float())
+        self._curves.add(name, value)
 
     def adam(self, network: nn.Module, lr: float, betas: tuple[float, float]) -> torch.optim.Adam:
         """Return Adam over `network`: fused where nothing has to see unscaled gradients before the step."""
@@ -192,10 +210,20 @@ class AdversarialModule(L.LightningModule):
 
     # -- pictures -----------------------------------------------------------------------------------------------------
 
-    def forward(self, z: Tensor) -> Tensor:
+    def forward(self, z: Tensor, *conditions: Tensor) -> Tensor:
         """Return images `(N, C, H, W)` in [-1, 1] of the averaged generator for latents `(N, latent_dim)`."""
-        generated: Tensor = self.generator_ema(z)
+        generated: Tensor = self.generator_ema(z, *conditions)
         return generated
+
+    def conditions(self, n: int, labels: Tensor | None) -> tuple[Tensor, ...]:
+        """Return what the generator takes besides `n` latents; nothing, unless a conditional model overrides this.
+
+        Raises:
+            ValueError: for labels given to a model that takes none.
+        """
+        if labels is not None:
+            raise ValueError(f"{type(self).__name__} is not conditional: sample takes no labels")
+        return ()
 
     @torch.no_grad()
     def sample(
@@ -210,23 +238,22 @@ class AdversarialModule(L.LightningModule):
 
         Args:
             n: number of images.
-            labels: classes of the images, for conditional models only.
+            labels: classes `(n,)` of the images, for conditional models only; None gives all classes in turn.
             truncation: squeeze normal latents into ± this many standard deviations: less variety, more typical images.
             seed: draw latents that depend on it alone; None draws them from torch's global generator.
 
         Raises:
             ValueError: for labels given to a model that takes none, or a truncation of a uniform prior.
         """
-        if labels is not None:
-            raise ValueError(f"{type(self).__name__} is not conditional: sample takes no labels")
+        given = self.conditions(n, labels)
         if truncation is not None and self.prior != "normal":
             raise ValueError(f"truncation needs a normal prior; this model's is {self.prior}")
-        z = draw(
-            (n, self.latent_dim), None if seed is None else key(seed), self.prior, self.device, self._weights_dtype()
-        )
+        dtype = next(self.generator.parameters()).dtype
+        z = draw((n, self.latent_dim), None if seed is None else key(seed), self.prior, self.device, dtype)
         if truncation is not None:
             z = truncate(z, truncation)
-        return torch.cat([self(piece) for piece in torch.split(z, 256)])  # bounds memory whatever n is
+        pieces = zip(*(torch.split(part, 256) for part in (z, *given)), strict=True)  # bounds memory whatever n is
+        return torch.cat([self(*piece) for piece in pieces])
 
     def predict_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Return as many generated images as the batch has real ones."""
@@ -244,8 +271,8 @@ class AdversarialModule(L.LightningModule):
             given = int(os.environ.get("PL_GLOBAL_SEED", torch.initial_seed()))  # of lightning.seed_everything
             self.seed = strategy.broadcast(given % 2**63)
         # False alarms: nobody resumes from weights of before a step, and the averaged generator stays in eval mode.
-        warnings.filterwarnings("ignore", message=".*no pre-optimization state was saved.*")
-        warnings.filterwarnings("ignore", message=r".*module\(s\) in eval mode at the start of training.*")
+        for message in (r"no pre-optimization state was saved", r"module\(s\) in eval mode at the start of training"):
+            warnings.filterwarnings("ignore", message=f".*{message}.*")
 
     def on_train_start(self) -> None:
         """Give the run its row in TensorBoard's table of hyper-parameters, and move restored points to the device.
@@ -256,35 +283,33 @@ class AdversarialModule(L.LightningModule):
         if len(self.players) != len(self.player_optimizers()):
             count = len(self.player_optimizers())
             raise ValueError(f"players is {self.players}; expected a name for each of the {count} optimizers")
-        self._records = {name: [v.to(self.device) for v in values] for name, values in self._records.items()}
-        self._flushed = (time.perf_counter(), self.images_seen)
+        self._curves.start(self.device, self.images_seen)
         for logger in self.loggers:
             if isinstance(logger, L.pytorch.loggers.TensorBoardLogger) and self.trainer.global_step == 0:
                 logger.log_hyperparams(dict(self.hparams), {"images_seen": float(self.images_seen)})
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Move the clock of batches, and make every generator of random numbers a function of it."""
-        if not isinstance(batch, tuple | list):
-            kind = type(batch).__name__
-            raise ValueError(f"a batch is a {kind}; expected a tuple whose first element holds the images")
-        real = batch[0]
-        if self.image_shape is not None and tuple(real.shape[1:]) != self.image_shape:
-            raise ValueError(
-                f"the data gives images of shape {tuple(real.shape[1:])} (channels, height, width), but the model was "
-                f"built for {self.image_shape}: set the same size and channels for both"
-            )
-        if not real.is_floating_point():
-            raise ValueError(f"the data gives images of {real.dtype}; expected floats in [-1, 1]")
+        real = checked_batch(batch, self.image_shape)
         self.batches_seen += 1
         self.images_seen += len(real) * self.trainer.world_size
-        self._purpose, self._draws, self._ticked = ("train", self.batches_seen), 0, False
-        seed = key(self.seed or 0, "global", self.batches_seen, self.global_rank)
-        random.seed(seed)
-        np.random.seed(seed % 2**32)
-        # torch.manual_seed would queue a call for every backend that is not initialised: a millisecond and a leak.
-        torch.default_generator.manual_seed(seed)
-        if self.device.type == "cuda":
-            torch.cuda.manual_seed(seed)
+        self._draws.begin(self.seed or 0, "train", self.batches_seen)
+        self._ticked = False
+        seed_generators(key(self.seed or 0, "global", self.batches_seen, self.global_rank), self.device)
+        self.schedule()
+
+    def schedule(self) -> None:
+        """Set what follows the clock: learning rates, and the probability of an augmentation that adapts."""
+        for optimizer in self.trainer.optimizers if self.lr_decay_images else ():
+            for group in optimizer.param_groups:
+                start = group.setdefault("initial_lr", group["lr"])
+                group["lr"] = linear(self.images_seen, start, 0.0, self.lr_decay_images)
+        observed = self.augment.statistics()
+        if observed and self.batches_seen % self.augment.interval == 0:
+            if self._distributed():
+                average(observed)
+            self.augment.adjust(self.trainer.world_size)
+            self.record("augment/probability", self.augment.state_dict()["probability"])
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Clip and note the gradient's norm here, where a scaler has unscaled it already."""
@@ -300,11 +325,9 @@ class AdversarialModule(L.LightningModule):
 
     def on_validation_batch_start(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Key the draws of validation by its batch, so that validating disturbs nothing."""
-        self._purpose, self._draws = ("validate", batch_idx), 0
+        self._draws.begin(self.seed or 0, "validate", batch_idx)
 
-    def on_test_batch_start(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
-        """Key the draws of testing by its batch."""
-        self._purpose, self._draws = ("test", batch_idx), 0
+    on_test_batch_start = on_validation_batch_start
 
     def on_validation_start(self) -> None:
         """Validate the same network on every process."""
@@ -313,16 +336,10 @@ class AdversarialModule(L.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Save the clock, the run seed and the curves' pending points; make buffers equal on all processes first."""
         self._average_buffers()
-        pending = {name: torch.stack(values) for name, values in self._records.items()}
-        if self._distributed():
-            average(list(pending.values()))
         checkpoint["adversarial"] = {
             "model": class_path(type(self)),
-            "seed": self.seed,
-            "batches_seen": self.batches_seen,
-            "images_seen": self.images_seen,
-            "images_averaged": self.images_averaged,
-            "pending": pending,
+            **{name: getattr(self, name) for name in ("seed", "batches_seen", "images_seen", "images_averaged")},
+            "pending": self._curves.pending(self._distributed()),
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -333,32 +350,21 @@ class AdversarialModule(L.LightningModule):
         """
         check_checkpoint(self, checkpoint)
         state = checkpoint["adversarial"]
-        self.seed = state["seed"]
-        self.batches_seen, self.images_seen = state["batches_seen"], state["images_seen"]
-        self.images_averaged = state["images_averaged"]
-        self._records = {name: list(values) for name, values in state["pending"].items()}
+        for name in ("seed", "batches_seen", "images_seen", "images_averaged"):
+            setattr(self, name, state[name])
+        self._curves.restore(state["pending"])
 
     # -- private ------------------------------------------------------------------------------------------------------
 
     def _distributed(self) -> bool:
         return self._trainer is not None and self.trainer.world_size > 1
 
-    def _weights_dtype(self) -> torch.dtype:
-        return next(self.generator.parameters()).dtype
-
     def _draw(self, n: int, shape: tuple[int, ...], prior: Prior) -> Tensor:
-        """Draw the whole global batch from a key and return this process's rows of it."""
+        """Draw for the whole global batch from a key and return this process's rows."""
         world, rank = (self.trainer.world_size, self.global_rank) if self._trainer is not None else (1, 0)
         if self._trainer is not None and self.seed is None:
             raise RuntimeError("the run has no seed: an overridden `setup` must call super().setup(stage)")
-        if self._rows and n != self._chunk:
-            raise ValueError(f"{n} rows were asked for in a piece of {self._chunk}: inside `pieces`, draw one a row")
-        rows = self._rows or n
-        seed = key(self.seed or 0, *self._purpose, self._draws)
-        self._draws += 1
-        start = rank * rows + self._offset
-        everywhere = draw((world * rows, *shape), seed, prior, self.device, self._weights_dtype())
-        return everywhere[start : start + n]
+        return self._draws.draw(n, shape, prior, rank, world, like=next(self.generator.parameters()))
 
     def _tick(self) -> None:
         """Follow a step of the generator: average its weights, and write the curves when they are due."""
@@ -371,14 +377,8 @@ class AdversarialModule(L.LightningModule):
 
     def _flush(self) -> None:
         """Write the means of all records since the last time: one reduction, one transfer from the device."""
-        means = torch.stack([torch.stack(values).mean() for values in self._records.values()])
-        if self._distributed():
-            average([means])
-        metrics = dict(zip(self._records, means.tolist(), strict=True))
-        self._records = {}
-        now, (then, images_then) = time.perf_counter(), self._flushed
-        self._flushed = (now, self.images_seen)
-        metrics["speed/images_per_second"] = (self.images_seen - images_then) / (now - then)
+        metrics = self._curves.means(self._distributed())
+        metrics["speed/images_per_second"] = self._curves.speed(self.images_seen)
         metrics["images_seen"] = float(self.images_seen)
         for player, optimizer in zip(self.players, self.player_optimizers(), strict=True):
             metrics[f"lr/{player}"] = optimizer.param_groups[0]["lr"]

@@ -1,4 +1,4 @@
-"""Regularisers of a discriminator's gradient, computed in float32 outside autocast whatever the run's precision.
+"""Regularisers of a discriminator, mostly of its gradient, computed in float32 outside autocast whatever the precision.
 
 Half precision under a double backward is wrong by percents (bfloat16) or lost entirely (float16), so the discriminator
 is evaluated here once more, in float32. The backward pass of the result must run outside autocast too, as
@@ -9,11 +9,12 @@ from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor
+from torch.nn.functional import relu
 
-Critic = Callable[[Tensor], Tensor]
+Critic = Callable[..., Tensor]
 
 
-def input_gradient(critic: Critic, images: Tensor) -> Tensor:
+def input_gradient(critic: Critic, images: Tensor, *conditions: Tensor) -> Tensor:
     """Return the gradient of the summed logits with respect to `images` `(N, C, H, W)`, itself differentiable.
 
     The logits of one sample must not depend on another sample, or the gradient mixes them: no BatchNorm in `critic`.
@@ -21,16 +22,16 @@ def input_gradient(critic: Critic, images: Tensor) -> Tensor:
     full = torch.promote_types(images.dtype, torch.float32)
     with torch.autocast(images.device.type, enabled=False), torch.enable_grad():
         images = images.detach().to(full).requires_grad_()
-        (gradient,) = torch.autograd.grad(critic(images).sum(), images, create_graph=True)
+        (gradient,) = torch.autograd.grad(critic(images, *conditions).sum(), images, create_graph=True)
     return gradient
 
 
-def zero_centered(critic: Critic, images: Tensor) -> Tensor:
+def zero_centered(critic: Critic, images: Tensor, *conditions: Tensor) -> Tensor:
     """Return `E |grad D|^2 / 2`, squares summed over pixels: R1 on real images, R2 on fake ones.
 
     Source: Mescheder et al. 2018 (arXiv 1801.04406), equation 9.
     """
-    return input_gradient(critic, images).square().flatten(1).sum(1).mean() / 2
+    return input_gradient(critic, images, *conditions).square().flatten(1).sum(1).mean() / 2
 
 
 def one_centered(critic: Critic, real: Tensor, fake: Tensor, weights: Tensor | None = None) -> Tensor:
@@ -52,6 +53,29 @@ def one_centered(critic: Critic, real: Tensor, fake: Tensor, weights: Tensor | N
     between = torch.lerp(fake, real, weights.view(-1, *[1] * (real.ndim - 1)))
     norms: Tensor = torch.linalg.vector_norm(input_gradient(critic, between).flatten(1), dim=1)
     return (norms - 1).square().mean()
+
+
+def gamma_heuristic(size: tuple[int, int], batch_size: int) -> float:
+    """Return a first guess of the weight of `zero_centered`, for whole batches of images of (height, width).
+
+    Source: the "auto" configuration of Karras et al. 2020 (arXiv 2006.06676). Which weight is best differs from data to
+    data by more than a factor of 10, so try some.
+    """
+    return 2e-4 * size[0] * size[1] / batch_size
+
+
+def lecam(real_logits: Tensor, fake_logits: Tensor, real_average: Tensor, fake_average: Tensor) -> Tensor:
+    """Return `E max(0, D(x) - fake_average)^2 + E max(0, real_average - D(G(z)))^2`, for training on few images.
+
+    It draws logits, of any shape, towards the moving average of those on the other kind of images. The caller keeps
+    the averages; no gradient flows into them.
+
+    Source: Tseng et al. 2021 (arXiv 2104.03310), here one-sided as is customary: nothing pushes real and fake apart.
+    """
+    full = torch.promote_types(real_logits.dtype, torch.float32)
+    above = real_logits.to(full) - fake_average.detach()
+    below = real_average.detach() - fake_logits.to(full)
+    return relu(above).square().mean() + relu(below).square().mean()
 
 
 @torch.no_grad()

@@ -154,6 +154,67 @@ def test_relativistic_needs_real_logits_of_the_same_shape():
             getattr(Relativistic(), side)(real.unsqueeze(1), fake)  # would broadcast to 37 x 37 pairs
 
 
+@pytest.mark.parametrize("loss", [Minimax, NonSaturating])
+@pytest.mark.parametrize("smoothing", [0.1, 0.3])
+@pytest.mark.parametrize("scale", [0.1, 3.0, 100.0])
+def test_smoothing_is_cross_entropy_with_a_smaller_target(loss, smoothing, scale):
+    real, fake = logits(scale)
+    a, b = real.numpy(), fake.numpy()
+    expected = -((1 - smoothing) * log_sigmoid(a) + smoothing * log_sigmoid(-a)).mean() - log_sigmoid(-b).mean()
+    assert loss(smoothing).discriminator(real, fake).item() == pytest.approx(expected, rel=1e-12)
+    targets = torch.full_like(real, 1 - smoothing)
+    reference = torch.nn.functional.binary_cross_entropy_with_logits(real, targets)
+    reference += torch.nn.functional.binary_cross_entropy_with_logits(fake, torch.zeros_like(fake))
+    assert loss(smoothing).discriminator(real, fake).item() == pytest.approx(reference.item(), rel=1e-12)
+
+
+@pytest.mark.parametrize("loss", [Minimax, NonSaturating, LeastSquares])
+def test_smoothing_is_one_sided(loss):
+    real, fake = logits()
+    assert loss(0.2).generator(None, fake) == loss().generator(None, fake)
+    plain, smooth = (
+        torch.autograd.grad(loss(s).discriminator(real, x), x)[0]
+        for s in (0.0, 0.2)
+        for x in [fake.clone().requires_grad_()]
+    )
+    assert torch.equal(plain, smooth)
+    assert torch.equal(loss(0.0).discriminator(real, fake), loss().discriminator(real, fake))
+    big = torch.full((4,), 1e6)  # now certainty costs
+    assert loss(0.2).discriminator(big, -big) > loss().discriminator(big, -big)
+
+
+@pytest.mark.parametrize(("loss", "best"), [(Minimax, np.log(9)), (NonSaturating, np.log(9)), (LeastSquares, 0.9)])
+def test_smoothing_has_its_best_real_logit_at_the_target(loss, best):
+    real = torch.tensor([best], dtype=torch.float64, requires_grad=True)  # log 9: where the sigmoid is 0.9
+    value = loss(0.1).discriminator(real, torch.zeros(1, dtype=torch.float64))
+    assert torch.autograd.grad(value, real)[0].item() == pytest.approx(0, abs=1e-12)
+    for step in (-0.1, 0.1):
+        assert loss(0.1).discriminator(real + step, torch.zeros(1, dtype=torch.float64)) > value
+
+
+def test_smoothed_least_squares_is_the_closed_form():
+    real, fake = logits()
+    expected = ((real.numpy() - 0.7) ** 2).mean() / 2 + (fake.numpy() ** 2).mean() / 2
+    assert LeastSquares(0.3).discriminator(real, fake).item() == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("smoothing", [-0.1, 1.0, float("nan")])
+def test_smoothing_lies_between_nothing_and_all(smoothing):
+    for name in ("minimax", "nonsaturating", "least_squares"):
+        with pytest.raises(ValueError, match=f"smoothing is {smoothing}; expected a number from 0 to below 1"):
+            objective(name, smoothing)
+
+
+def test_recipes_smooth_only_what_has_a_target():
+    for name in ("minimax", "nonsaturating", "least_squares"):
+        assert objective(name, smoothing=0.1).smoothing == 0.1
+        assert objective(name).smoothing == 0
+    for name in ("hinge", "wasserstein", "relativistic"):
+        objective(name, smoothing=0.0)
+        with pytest.raises(ValueError, match=f"smoothing is 0.1; expected 0, as {name} has no target"):
+            objective(name, smoothing=0.1)
+
+
 @pytest.mark.parametrize(("name", "loss"), NAMES.items())
 def test_every_objective_has_its_name(name, loss):
     assert type(objective(name)) is loss

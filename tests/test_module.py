@@ -116,7 +116,7 @@ def test_players_get_fresh_latents_and_pieces_their_rows():
     model.seed = 5
     whole = [model.latent(8), model.latent(8)]
     assert not torch.equal(*whole)
-    model._draws = 0
+    model._draws.count = 0
     parts = []
     model.accumulate = 3
     for piece in model.pieces(torch.zeros(8, 1)):

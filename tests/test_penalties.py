@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from gans.networks.dcgan import Discriminator
-from gans.penalties import clip_weights, input_gradient, one_centered, zero_centered
+from gans.penalties import clip_weights, gamma_heuristic, input_gradient, lecam, one_centered, zero_centered
 
 torch.set_num_threads(1)
 
@@ -252,3 +252,37 @@ def test_clip_weights_clamps_in_place_and_leaves_what_is_inside():
         assert parameter.is_leaf
     assert any((old.abs() > 0.1).any() for old in before)
     assert any((old.abs() < 0.1).any() for old in before)
+
+
+def test_lecam_is_the_closed_form():
+    real, fake = torch.tensor([3.0, 0.5, -2.0]), torch.tensor([-1.0, 2.0])
+    # Real logits above the fakes' average 1: by 2. Fake logits under the reals' average 1.5: by 2.5.
+    value = lecam(real, fake, torch.tensor(1.5), torch.tensor(1.0))
+    assert value.item() == pytest.approx(2**2 / 3 + 2.5**2 / 2)
+    patches = lecam(real.view(1, 1, 3), fake.view(2, 1), torch.tensor(1.5), torch.tensor(1.0))
+    assert patches.item() == pytest.approx(value.item())
+    # A discriminator that cannot tell pays nothing, and one that is sure all the more.
+    assert lecam(real, real, real.max(), real.max()).item() == pytest.approx((2.5**2 + 5**2) / 3)
+    assert lecam(real * 0 + 1, fake * 0 + 1, torch.tensor(1.0), torch.tensor(1.0)).item() == 0
+
+
+def test_lecam_pulls_real_and_fake_logits_together_and_leaves_the_averages():
+    real, fake = torch.tensor([3.0, 0.5], requires_grad=True), torch.tensor([-1.0, 2.0], requires_grad=True)
+    averages = [torch.tensor(1.5, requires_grad=True), torch.tensor(1.0, requires_grad=True)]
+    gradients = torch.autograd.grad(lecam(real, fake, *averages), [real, fake, *averages], allow_unused=True)
+    assert gradients[0].tolist() == [2, 0]
+    assert gradients[1].tolist() == [-2.5, 0]
+    assert gradients[2:] == (None, None)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, torch.float64])
+def test_lecam_is_in_single_precision_at_least(dtype):
+    real, fake = torch.tensor([300.0, 1.0]).to(dtype), torch.tensor([-300.0, 1.0]).to(dtype)
+    value = lecam(real, fake, torch.tensor(0.001), torch.tensor(0.001))
+    assert value.dtype == torch.promote_types(dtype, torch.float32)
+    assert value.item() == pytest.approx((299.999**2 + 0.999**2 + 300.001**2) / 2, rel=1e-6)
+
+
+def test_the_heuristic_weight_is_the_papers():
+    assert gamma_heuristic((256, 256), 64) == pytest.approx(0.2048)
+    assert gamma_heuristic((32, 64), 16) == pytest.approx(0.0256)

@@ -20,14 +20,10 @@ class DCGAN(GAN):
         channels: 1, 3 or 4.
         latent_dim: length of a latent vector.
         width: channels next to the image; every layer further in has twice as many, up to 8 times.
-        objective: what the players minimise.
         critic: architecture of the discriminator.
         batch_norm: BatchNorm in the critic too, as in the paper; without it the logits of one image do not depend on
             another.
-        lr: learning rate of Adam, of both players.
-        discriminator_lr: learning rate of the discriminator; None takes `lr`.
-        betas: Adam's decay rates, of both players.
-        engine: options of the training engine, see `AdversarialModule`.
+        options: as in `GAN`.
     """
 
     def __init__(
@@ -36,27 +32,11 @@ class DCGAN(GAN):
         channels: int = 3,
         latent_dim: int = 100,
         width: int = 64,
-        objective: Literal["minimax", "nonsaturating", "least_squares", "hinge"] = "nonsaturating",
         critic: Literal["mlp", "conv"] = "conv",
         batch_norm: bool = True,
-        lr: float = 2e-4,
-        discriminator_lr: float | None = None,
-        betas: tuple[float, float] = (0.5, 0.999),
-        **engine: Any,
+        **options: Any,
     ) -> None:
-        super().__init__(
-            size=size,
-            channels=channels,
-            latent_dim=latent_dim,
-            width=width,
-            objective=objective,
-            critic=critic,
-            batch_norm=batch_norm,
-            lr=lr,
-            discriminator_lr=discriminator_lr,
-            betas=betas,
-            **engine,
-        )
+        super().__init__(size, channels, latent_dim, width, critic=critic, batch_norm=batch_norm, **options)
 
     def make_generator(self, size: Size, channels: int, width: int) -> nn.Module:
         """Return the network from latents to images."""

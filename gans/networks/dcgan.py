@@ -69,22 +69,25 @@ class Discriminator(nn.Module):
         width: channels after the first halving; twice as many after each further one, up to 8 times.
         batch_norm: normalise every hidden layer but the first, as the paper does. Switch it off under a gradient
             penalty, which needs logits that depend on one sample each.
+        outputs: numbers per image: 1 for logits `(N,)`; more, for `(N, outputs)`, are features for a head.
     """
 
-    def __init__(self, size: Size, channels: int, width: int, batch_norm: bool = True) -> None:
+    def __init__(self, size: Size, channels: int, width: int, batch_norm: bool = True, outputs: int = 1) -> None:
         super().__init__()
         height, breadth = image_size(size)
         hidden = widths((height, breadth), width)
         layers: list[nn.Module] = [nn.Conv2d(image_channels(channels), width, 4, 2, 1), nn.LeakyReLU(0.2, inplace=True)]
-        for inputs, outputs in pairwise(hidden):
-            layers += [nn.Conv2d(inputs, outputs, 4, 2, 1, bias=not batch_norm)]
-            layers += [nn.BatchNorm2d(outputs)] if batch_norm else []
+        for before, after in pairwise(hidden):
+            layers += [nn.Conv2d(before, after, 4, 2, 1, bias=not batch_norm)]
+            layers += [nn.BatchNorm2d(after)] if batch_norm else []
             layers += [nn.LeakyReLU(0.2, inplace=True)]
         scale = 2 ** len(hidden)
-        layers += [nn.Conv2d(hidden[-1], 1, (height // scale, breadth // scale))]
+        layers += [nn.Conv2d(hidden[-1], outputs, (height // scale, breadth // scale))]
+        self.shape = () if outputs == 1 else (outputs,)
         self.layers = nn.Sequential(*layers).apply(normal_init)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits `(N,)`, higher for what looks real."""
-        logits: Tensor = self.layers(images).view(len(images))  # not flatten: images of another size would pass
+        # A view of this shape, not flatten: images of another size would pass.
+        logits: Tensor = self.layers(images).view(len(images), *self.shape)
         return logits

@@ -1,0 +1,528 @@
+"""Augmentations against numpy, closed forms and exact pixel moves, and ADA's probability against its equation."""
+
+import copy
+import math
+import pickle
+from statistics import NormalDist
+
+import numpy as np
+import pytest
+import torch
+from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
+
+from gans.augment import ADA, Augmentation, DiffAugment, finer, named
+from gans.penalties import zero_centered
+
+torch.set_num_threads(1)
+
+GEOMETRIC = ["xflip", "rotate90", "xint", "scale", "rotate", "aniso", "xfrac"]
+COLOR = ["brightness", "contrast", "lumaflip", "hue", "saturation"]
+
+
+def images(n=6, channels=3, height=8, width=10, dtype=torch.float32, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return (torch.rand(n, channels, height, width, generator=generator, dtype=torch.float64) * 2 - 1).to(dtype)
+
+
+def uniform(augment, n=6, seed=1, dtype=torch.float32):
+    return torch.rand(n, augment.draws, generator=torch.Generator().manual_seed(seed)).to(dtype)
+
+
+def always(policy, pictures, *draws):
+    """What ADA does at probability 1; each of `draws`, one or several numbers, is what one operation draws."""
+    augment = ADA(policy, probability=1.0).double()
+    row = [number for draw in draws for number in (0.0, *(draw if isinstance(draw, tuple) else (draw,)))]
+    return augment(pictures.double(), torch.tensor([row], dtype=torch.float64).expand(len(pictures), -1))
+
+
+def quantile(z):
+    """The draw that becomes `z` of a standard normal."""
+    return NormalDist().cdf(z)
+
+
+def everything():
+    return [DiffAugment(), ADA(probability=0.7), ADA("blit", probability=1.0), ADA("color", probability=1.0)]
+
+
+# -- what every augmentation promises ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("augment", everything(), ids=["diffaugment", "ada", "blit", "color"])
+@pytest.mark.parametrize("channels", [1, 3, 4])
+@pytest.mark.parametrize("size", [(8, 8), (5, 12), (1, 1), (2, 7)])
+def test_shapes_stay_and_rows_mind_their_own_images(augment, channels, size):
+    pictures, u = images(6, channels, *size), uniform(augment)
+    changed = augment(pictures, u)
+    assert changed.shape == pictures.shape
+    assert changed.isfinite().all()
+    assert torch.equal(changed, augment(pictures, u))  # and nothing is drawn elsewhere
+    others, v = images(6, channels, *size, seed=7), uniform(augment, seed=8)
+    others[2], v[2] = pictures[2], u[2]
+    assert torch.equal(augment(others, v)[2], changed[2])
+    assert torch.equal(augment(pictures.flip(0), u.flip(0)), changed.flip(0))
+    if size == (8, 8):
+        assert not torch.equal(augment(pictures, v), changed)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
+def test_precision_stays_and_is_single_inside(dtype):
+    for augment in everything():
+        pictures, u = images(dtype=dtype), uniform(augment)
+        changed = augment(pictures, u)
+        assert changed.dtype == dtype
+        exact = augment(pictures.double(), u)
+        torch.testing.assert_close(changed.double(), exact, rtol=2 * torch.finfo(dtype).eps, atol=1e-4)
+        with torch.autocast("cpu", torch.bfloat16):
+            assert torch.equal(augment(pictures, u), changed)
+
+
+@pytest.mark.parametrize("extreme", [0.0, 1 - 2**-24, 1.0])  # 1 is what half precision makes of 1 - 2^-24
+def test_extreme_draws_do_no_harm(extreme):
+    for augment in everything():
+        changed = augment(images(), torch.full((6, augment.draws), extreme))
+        assert changed.isfinite().all()
+        assert changed.abs().max() < 2**10
+
+
+@pytest.mark.parametrize("augment", everything(), ids=["diffaugment", "ada", "blit", "color"])
+def test_autograd_checks_both_orders(augment):
+    pictures, u = images(2, 3, 3, 4, torch.float64).requires_grad_(), uniform(augment, 2)
+    assert torch.autograd.gradcheck(lambda x: augment(x, u), pictures, fast_mode=True)
+    assert torch.autograd.gradgradcheck(lambda x: augment(x, u).square(), pictures, fast_mode=True)
+
+
+def test_a_penalty_goes_through_to_the_images_before():
+    augment, real = ADA("xflip,rotate90,contrast", probability=1.0), images(6, 3, 8, 8, torch.float64)
+    u = uniform(augment, dtype=torch.float64)
+    # |x|^2 / 2 of a mirrored, turned and c-fold image: its gradient with respect to x is c^2 x.
+    value = zero_centered(lambda x: augment(x, u).square().sum((1, 2, 3)) / 2, real)
+    factor = torch.tensor([2 ** (0.5 * NormalDist().inv_cdf(c)) for c in u[:, 5].tolist()], dtype=torch.float64)
+    assert value.item() == pytest.approx((factor**4 * real.square().sum((1, 2, 3))).mean().item() / 2, rel=1e-9)
+
+
+def test_nothing_waits_for_the_device():
+    with FakeTensorMode():  # tensors without values: whatever asks for one fails
+        with pytest.raises(DataDependentOutputException):
+            torch.ones(()).item()
+        for augment in [DiffAugment(), ADA()]:
+            pictures = torch.rand(4, 4, 8, 8, requires_grad=True)
+            augment(pictures, torch.rand(4, augment.draws)).square().sum().backward()
+            augment.observe(torch.rand(4))
+            augment.adjust()
+
+
+def test_what_does_not_fit_is_refused():
+    augment = DiffAugment()
+    for shape in [(3, 8, 8), (2, 2, 8, 8), (2, 5, 8, 8)]:
+        with pytest.raises(ValueError, match="expected \\(N, C, H, W\\) with C 1, 3 or 4"):
+            augment(torch.zeros(shape), torch.zeros(shape[0], augment.draws))
+    with pytest.raises(ValueError, match=r"uniform has the shape \(6, 3\); expected \(6, 7\)"):
+        augment(images(), torch.zeros(6, 3))
+
+
+# -- DiffAugment -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_color_is_that_of_the_paper(channels):
+    pictures, u = images(channels=channels, dtype=torch.float64), uniform(DiffAugment("color"), dtype=torch.float64)
+    changed = DiffAugment("color")(pictures, u).numpy()
+    for x, (light, saturation, contrast), y in zip(pictures.numpy(), u.numpy(), changed, strict=True):
+        expected = x[:3] + light - 0.5
+        grey = expected.mean(0)
+        expected = grey + 2 * saturation * (expected - grey)
+        expected = expected.mean() + (0.5 + contrast) * (expected - expected.mean())
+        np.testing.assert_allclose(y[:3], expected, atol=1e-12)
+        assert (y[3:] == x[3:]).all()
+
+
+def test_the_middle_of_all_draws_is_the_image_itself():
+    changed = DiffAugment("color,translation")(images(), torch.full((6, 5), 0.5))
+    torch.testing.assert_close(changed, images())
+    assert torch.equal(DiffAugment("translation")(images(), torch.full((6, 2), 0.5)), images())
+
+
+@pytest.mark.parametrize(("height", "width", "most"), [(32, 32, (4, 4)), (20, 8, (3, 1)), (3, 12, (0, 2))])
+def test_translation_moves_pixels_and_zeros_follow(height, width, most):
+    n = 1000
+    pictures = images(n, 1, height, width) + 5
+    changed = DiffAugment("translation")(pictures, uniform(DiffAugment("translation"), n))
+    seen = set()
+    for x, y in zip(pictures.numpy(), changed.numpy(), strict=True):
+        rows, columns = (np.flatnonzero(y[0].any(axis)) for axis in (1, 0))
+        shift = [int(place[0]) or int(place[-1]) + 1 - side for place, side in [(rows, height), (columns, width)]]
+        seen.add(tuple(shift))
+        padded = np.pad(x, [(0, 0), (height, height), (width, width)])
+        top, left = height - shift[0], width - shift[1]
+        assert (y == padded[:, top : top + height, left : left + width]).all()
+    assert seen == {(y, x) for y in range(-most[0], most[0] + 1) for x in range(-most[1], most[1] + 1)}
+
+
+@pytest.mark.parametrize(("height", "width"), [(8, 8), (7, 10)])
+def test_cutout_is_a_rectangle_of_half_the_sides(height, width):
+    n = 600
+    pictures = torch.ones(n, 4, height, width)
+    holes = DiffAugment("cutout")(pictures, uniform(DiffAugment("cutout"), n)) == 0
+    assert torch.equal(holes, holes[:, :1].expand_as(holes))
+    for axis, side in [(2, height), (1, width)]:
+        spans = holes[:, 0].any(axis).numpy()
+        cut = (side + 1) // 2
+        # All windows of `cut` whose centre is in the image, cut off at its edges, and equally often.
+        centres = range(side + 1 - cut % 2)
+        expected = [tuple(0 <= i - (centre - cut // 2) < cut for i in range(side)) for centre in centres]
+        counts = [sum((spans == window).all(1)) for window in expected]
+        assert sum(counts) == n
+        np.testing.assert_allclose(np.array(counts) / n, 1 / len(expected), atol=0.05)
+    assert torch.equal(holes[:, 0], holes[:, 0].any(2, keepdim=True) & holes[:, 0].any(1, keepdim=True))
+
+
+def test_a_policy_has_an_order():
+    u = uniform(DiffAugment("translation,cutout"), 64)
+    pictures = images(64) + 3
+    first = DiffAugment("translation,cutout")(pictures, u)
+    assert torch.equal(first, DiffAugment("cutout")(DiffAugment("translation")(pictures, u[:, :2]), u[:, 2:]))
+    assert not torch.equal(first, DiffAugment("cutout, translation")(pictures, u.roll(2, 1)))
+    assert (DiffAugment().draws, DiffAugment("color").draws) == (7, 3)
+
+
+# -- ADA: geometry -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [(8, 8), (7, 7), (6, 9)])
+def test_flips_are_exact(size):
+    pictures = images(6, 4, *size, torch.float64)
+    assert torch.equal(always("xflip", pictures, 0.2), pictures.flip(3))
+    assert torch.equal(always("xflip", pictures, 0.8), pictures)
+
+
+@pytest.mark.parametrize("side", [1, 2, 7, 8, 33])
+def test_quarter_turns_are_exact(side):
+    for dtype in (torch.float32, torch.float64):
+        pictures = images(2, 3, side, side, dtype)
+        for turns in range(4):
+            u = torch.tensor([[0.0, turns / 4 + 0.1]]).expand(2, -1)
+            changed = ADA("rotate90", probability=1.0)(pictures, u)
+            assert torch.equal(changed, pictures.rot90(turns, (2, 3)))
+
+
+@pytest.mark.parametrize("size", [(8, 16), (24, 17)])
+def test_whole_pixel_moves_are_exact_and_reflect(size):
+    height, width = size
+    pictures = images(2, 3, height, width, torch.float64)
+    padded = np.pad(pictures.numpy(), [(0, 0), (0, 0), (height, height), (width, width)], mode="symmetric")
+    for u in [(0.01, 0.01), (0.99, 0.3), (0.5, 0.99), (0.7, 0.1)]:
+        x, y = (round((2 * v - 1) / 8 * side) for v, side in zip(u, (width, height), strict=True))
+        expected = padded[:, :, height - y : 2 * height - y, width - x : 2 * width - x]
+        np.testing.assert_array_equal(always("xint", pictures, u).numpy(), expected)
+
+
+def test_far_moves_reflect_again_and_again():
+    pictures = images(1, 1, 8, 8, torch.float64)
+    many = np.pad(pictures.numpy(), [(0, 0), (0, 0), (0, 0), (40, 40)], mode="symmetric")
+    for z in (-4, -2, 3, 5):  # standard deviations of one pixel each, of a side of 8
+        changed = always("xfrac", pictures, (quantile(z), 0.5))
+        np.testing.assert_allclose(changed.numpy(), many[..., 40 - z : 48 - z], atol=1e-6)
+
+
+def wave(x, y):
+    """A smooth picture without symmetry."""
+    return np.cos(0.15 * x + 0.1 * y + 0.3) + 0.5 * np.sin(0.05 * x - 0.2 * y)
+
+
+def spatial(policy, *draws, where, size=(40, 48)):
+    """Compare ADA on the wave with the wave at `where(x, y)`, wherever that lies inside the picture."""
+    y, x = np.mgrid[: size[0], : size[1]].astype(float)
+    x, y = x - (size[1] - 1) / 2, y - (size[0] - 1) / 2
+    changed = always(policy, torch.from_numpy(wave(x, y))[None, None], *draws)[0, 0].numpy()
+    source_x, source_y = where(x, y)
+    inside = (abs(source_x) < size[1] / 2 - 3) & (abs(source_y) < size[0] / 2 - 3)
+    assert inside.sum() > 300
+    np.testing.assert_allclose(changed[inside], wave(source_x, source_y)[inside], atol=4e-3)
+    assert abs(wave(x, y) - wave(source_x, source_y))[inside].max() > 0.1
+
+
+def rotated(x, y, angle):
+    """Where the pixels of a picture turned counterclockwise come from, with y downwards."""
+    return math.cos(angle) * x - math.sin(angle) * y, math.sin(angle) * x + math.cos(angle) * y
+
+
+def test_every_smooth_operation_reads_where_it_says():
+    spatial("scale", quantile(1.5), where=lambda x, y: (x / 2**0.3, y / 2**0.3))
+    spatial("scale", quantile(-2), where=lambda x, y: (x * 2**0.4, y * 2**0.4))
+    spatial("aniso", quantile(1.5), where=lambda x, y: (x / 2**0.3, y * 2**0.3))
+    spatial("xfrac", (quantile(0.7), quantile(-0.4)), where=lambda x, y: (x - 0.7 * 6, y + 0.4 * 5))
+    for share in (0.03, 0.2, 0.6, 0.9):
+        spatial("rotate", share, 0.0, where=lambda x, y, a=share: rotated(x, y, 2 * math.pi * a))
+        spatial("rotate", 0.0, share, where=lambda x, y, a=share: rotated(x, y, 2 * math.pi * a))
+
+
+def test_operations_follow_each_other_as_in_the_paper():
+    def where(x, y):  # backwards: the last operation is undone first
+        x, y = x - 0.5 * 6, y
+        x, y = rotated(x, y, 0.5)
+        x, y = x / 2**0.2, y * 2**0.2
+        x, y = rotated(x, y, 1.0)
+        x, y = x / 2**0.1, y / 2**0.1
+        x, y = x - 3, y + 2
+        return -y, x  # of a quarter turn to the left, which came first
+
+    turn = 1 / (2 * math.pi)
+    blit = ("rotate90,xint,geometry", 0.3, (0.75, 0.3))  # 0.5 / 8 of 48 pixels, and -0.4 / 8 of 40
+    spatial(*blit, quantile(0.5), 1.0 * turn, quantile(1), 0.5 * turn, (quantile(0.5), 0.5), where=where)
+
+
+def test_finer_takes_the_polynomial_through_six_pixels():
+    x = torch.arange(12, dtype=torch.float64)
+    for power in range(6):
+        line = (x - 5).pow(power)
+        result = finer(line.view(1, 1, 1, 12), 3).flatten()
+        middle, own = result[:13], result[13:]
+        assert torch.equal(own[:12], line)
+        torch.testing.assert_close(middle[3:10], (torch.arange(3, 10, dtype=torch.float64) - 5.5).pow(power))
+    result = finer(images(1, 1, 7, 5, torch.float64), 2)
+    padded = np.pad(images(1, 1, 7, 5, torch.float64).numpy(), [(0, 0), (0, 0), (3, 3), (0, 0)], mode="symmetric")
+    taps = np.array([3, -25, 150, 150, -25, 3]) / 256
+    expected = sum(tap * padded[:, :, k : k + 8] for k, tap in enumerate(taps))
+    np.testing.assert_allclose(result[:, :, :8].numpy(), expected, atol=1e-14)
+
+
+def test_moving_by_half_a_pixel_hardly_blurs():
+    line = torch.cos(math.pi / 2 * torch.arange(32) + 0.25 * math.pi)  # four pixels a period
+    moved = always("xfrac", line.view(1, 1, 1, 32).expand(1, 1, 32, 32), (quantile(0.125), 0.5))
+    inside = moved[0, 0, 16, 6:-6]
+    # Linear interpolation between the pixels would leave 0.71 of it.
+    assert inside.square().mean().sqrt() / 0.5**0.5 == pytest.approx(0.95, abs=0.005)
+
+
+# -- ADA: color --------------------------------------------------------------------------------------------------------
+
+
+def test_every_color_operation_is_its_formula():
+    x = images(dtype=torch.float64)
+    grey = x.mean(1, keepdim=True).expand_as(x)
+    close = torch.testing.assert_close
+    close(always("brightness", x, quantile(1.5)), x + 0.3)
+    close(always("contrast", x, quantile(-1.5)), x * 2**-0.75)
+    close(always("lumaflip", x, 0.2), x - 2 * grey)
+    close(always("lumaflip", x, 0.8), x)
+    close(always("saturation", x, quantile(0.7)), grey + 2**0.7 * (x - grey))
+    close(always("hue", x, 1 / 3), x.roll(1, 1))  # by a third of the circle red becomes green
+    close(always("hue", x, 2 / 3), x.roll(2, 1))
+    close(always("hue", x, 0.5), 2 * grey - x)
+    turned = always("hue", x, 0.11)
+    close(turned.mean(1), x.mean(1))
+    close(turned.square().sum(1), x.square().sum(1))
+
+
+def test_colors_follow_each_other_as_in_the_paper():
+    x = images(dtype=torch.float64)
+    expected = (x + 0.2) * 2**0.5
+    grey = expected.mean(1, keepdim=True)
+    expected = (expected - 2 * grey).roll(1, 1)
+    expected = -grey + 0.5 * (expected + grey)
+    changed = always("color", x, quantile(1), quantile(1), 0.1, 1 / 3, quantile(-1))
+    torch.testing.assert_close(changed, expected)
+
+
+def test_grey_has_no_hue_and_alpha_no_color():
+    grey = images(channels=1, dtype=torch.float64)
+    changed = always("color", grey, quantile(1), quantile(1), 0.1, 0.3, quantile(-1))
+    torch.testing.assert_close(changed, -(grey + 0.2) * 2**0.5)
+    assert torch.equal(always("hue,saturation", grey, 0.3, 0.9), grey)
+    rgba = images(channels=4, dtype=torch.float64)
+    draws = (quantile(1), quantile(1), 0.1, 0.3, quantile(-1))
+    assert torch.equal(always("color", rgba, *draws)[:, 3], rgba[:, 3])
+    torch.testing.assert_close(always("color", rgba, *draws)[:, :3], always("color", rgba[:, :3], *draws))
+    assert torch.equal(always("xflip", rgba, 0.1)[:, 3], rgba[:, 3].flip(2))
+
+
+# -- ADA: gates --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
+def test_with_shut_gates_images_come_back_bit_for_bit(dtype):
+    pictures = images(64, dtype=dtype)
+    pictures[0] = 1e-3 / 3
+    pictures[:3, :, 2, 3] = float("inf")
+    pictures.requires_grad_()
+    augment = ADA()
+    assert torch.equal(augment(pictures, uniform(augment, 64)), pictures)
+    assert torch.equal(augment(pictures, torch.zeros(64, augment.draws)), pictures)
+    (gradient,) = torch.autograd.grad(augment(pictures, uniform(augment, 64)).sum(), pictures)
+    assert torch.equal(gradient, torch.ones_like(pictures))
+    augment = ADA(probability=0.05)
+    u = uniform(augment, 64)
+    starts = torch.tensor([0, 2, 4, 7, 9, 11, 13, 15, 18, 20, 22, 24, 26])
+    limit = torch.full((13,), 0.05)
+    limit[[4, 6]] = 1 - 0.95**0.5
+    still = (u[:, starts] >= limit).all(1)
+    assert 10 < still.sum() < 54
+    changed = augment(pictures, u)
+    assert torch.equal(changed[still], pictures[still])
+    assert sum(torch.equal(a, b) for a, b in zip(changed[~still], pictures[~still], strict=True)) < 10  # idle flips
+
+
+@pytest.mark.parametrize("name", GEOMETRIC + COLOR)
+@pytest.mark.parametrize("probability", [0.1, 0.6, 1.0])
+def test_gates_open_as_often_as_they_should(name, probability):
+    n = 3000
+    pictures = images(1, 3, 8, 8).expand(n, -1, -1, -1)
+    augment = ADA(name, probability=probability)
+    changed = augment(pictures, uniform(augment, n))
+    share = (changed != pictures).flatten(1).any(1).double().mean().item()
+    idle = {"xflip": 1 / 2, "rotate90": 1 / 4, "lumaflip": 1 / 2, "xint": 1 / 4}.get(name, 0)
+    expected = probability * (1 - idle)  # of rotations too: at least one of two has this probability
+    assert share == pytest.approx(expected, abs=4 * (expected * (1 - expected) / n) ** 0.5 + 1e-3)
+
+
+def test_gates_are_independent():
+    n = 4000
+    augment = ADA("brightness,xflip", probability=0.5)
+    pictures = torch.zeros(n, 1, 1, 2)
+    pictures[..., 1] = 1
+    changed = augment(pictures, uniform(augment, n))[:, 0, 0]
+    flipped, lit = changed[:, 0] > changed[:, 1], changed.sum(1) != 1
+    shares = [x.double().mean().item() for x in (flipped, lit, flipped & lit)]
+    assert shares == pytest.approx([0.25, 0.5, 0.125], abs=0.03)
+
+
+def test_policies_choose_operations():
+    draws = {policy: ADA(policy).draws for policy in [*GEOMETRIC, *COLOR, "blit", "geometry", "color"]}
+    assert draws["rotate"] == 4
+    assert {name for name, count in draws.items() if count == 3} == {"xint", "xfrac"}
+    assert (draws["blit"], draws["geometry"], draws["color"], ADA().draws) == (7, 11, 10, 28)
+    assert ADA("color, hue").draws == 10
+    for bad in ["", "bgc", "color,blur", "color,"]:
+        for kind in (ADA, DiffAugment):
+            with pytest.raises(ValueError, match=f"policy is {bad!r}; expected one or more of .*color"):
+                kind(bad)
+
+
+# -- ADA: its probability ----------------------------------------------------------------------------------------------
+
+
+def steps(augment, *batches):
+    for batch in batches:
+        augment.observe(batch)
+    augment.adjust()
+    return augment.probability.item()
+
+
+def test_probability_rises_at_the_rate_of_the_paper_when_the_discriminator_is_sure():
+    augment = ADA()
+    assert augment.interval == 4
+    sure = torch.full((64,), 3.0)
+    assert steps(augment, sure, sure, sure, sure) == pytest.approx(4 * 64 / 500_000)
+    assert steps(augment, sure) == pytest.approx(5 * 64 / 500_000)
+    assert steps(augment, -sure, -sure) == pytest.approx(3 * 64 / 500_000)
+    assert steps(augment, *[-sure] * 8) == 0  # not below
+    augment = ADA(images=1000)
+    for _ in range(19):
+        assert steps(augment, torch.full((50, 1), 0.01)) < 1
+    assert steps(augment, torch.full((50, 1), 0.01)) == pytest.approx(1)
+    assert steps(augment, torch.full((500, 1), 0.01)) == 1  # not above
+
+
+def test_the_target_is_a_mean_of_signs():
+    def logits(share):
+        return torch.where(torch.arange(100) < 100 * share, 0.1, -50.0)
+
+    for share, direction in [(0.85, 1), (0.81, 1), (0.79, -1), (0.5, -1)]:  # r = 2 share - 1 against 0.6
+        value = steps(ADA(probability=0.5, images=1000), logits(share))
+        assert value == pytest.approx(0.5 + 0.1 * direction)
+    assert steps(ADA(target=0.0, probability=0.5, images=1000), logits(0.55)) == pytest.approx(0.6)
+    assert steps(ADA(target=None, probability=0.5), torch.ones(10_000)) == 0.5
+    # What counts is all batches together, not the last one.
+    assert steps(ADA(probability=0.5, images=1000), logits(1.0), logits(1.0), logits(0.5)) == pytest.approx(0.8)
+
+
+def test_images_count_and_not_their_patches():
+    assert steps(ADA(), torch.ones(8, 1, 30, 30)) == pytest.approx(8 / 500_000)
+    half = torch.ones(8, 1, 30, 30)
+    half[:, :, :15] = -1
+    assert steps(ADA(probability=0.5, images=80), half) == pytest.approx(0.4)
+
+
+def test_what_is_not_a_number_does_not_poison_the_probability():
+    augment = ADA(probability=0.5, images=1000)
+    assert steps(augment, torch.full((100,), float("nan"))) == pytest.approx(0.4)
+    assert steps(augment, torch.full((100,), float("inf"))) == pytest.approx(0.5)
+    augment.adjust()  # of nothing
+    assert augment.probability.item() == pytest.approx(0.5)
+
+
+def test_processes_agree_on_what_one_would_find():
+    batches = [torch.randn(16, generator=torch.Generator().manual_seed(i)) + 1 for i in range(8)]
+    alone = ADA(probability=0.5, images=1000)
+    value = steps(alone, *batches)
+    both = [ADA(probability=0.5, images=1000) for _ in range(2)]
+    for i, batch in enumerate(batches):
+        both[i % 2].observe(batch)
+        if i % 4 == 3:  # a mean of means is the mean
+            mean = (both[0].statistics()[0] + both[1].statistics()[0]) / 2
+            for augment in both:
+                augment.statistics()[0].copy_(mean)
+    for augment in both:
+        augment.adjust(processes=2)
+        assert augment.probability.item() == pytest.approx(value)
+    assert abs(value - 0.5) == pytest.approx(0.128)
+
+
+def test_state_travels_with_the_checkpoint():
+    first, second = ADA(probability=0.3, images=1000), ADA(images=1000)
+    first.observe(torch.ones(10))
+    assert set(first.state_dict()) == {"probability", "observed"}
+    second.load_state_dict(first.state_dict())
+    assert steps(first, torch.ones(5)) == steps(second, torch.ones(5)) == pytest.approx(0.315)
+    for twin in (copy.deepcopy(first), pickle.loads(pickle.dumps(first))):
+        u = uniform(first)
+        assert torch.equal(twin(images(), u), first(images(), u))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+def test_the_probability_stays_in_single_precision(dtype):
+    model = torch.nn.Sequential(torch.nn.Linear(1, 1), ADA(probability=0.5)).to(dtype)
+    assert model[0].weight.dtype == dtype
+    assert model[1].probability.dtype == model[1].observed.dtype == torch.float32
+    assert steps(model[1], torch.ones(256, dtype=dtype)) == pytest.approx(0.5 + 256 / 500_000, abs=1e-7)
+    assert model[1].probability.shape == ()
+
+
+def test_observing_makes_no_graph():
+    augment, logits = ADA(), torch.ones(4, requires_grad=True)
+    augment.observe(logits)
+    augment.adjust()
+    assert not augment.probability.requires_grad
+    assert not augment.observed.requires_grad
+
+
+@pytest.mark.parametrize("option", [{"target": 1.5}, {"probability": -0.1}, {"images": 0}, {"interval": 0}])
+def test_values_out_of_range_are_refused(option):
+    ((name, value),) = option.items()
+    with pytest.raises(ValueError, match=f"{name} is {value}; expected a number from"):
+        ADA(**option)
+
+
+# -- names -------------------------------------------------------------------------------------------------------------
+
+
+def test_recipes_name_them():
+    assert named(None) is None
+    assert named(None, target=0.5) is None
+    assert isinstance(named("diffaugment", policy="cutout"), DiffAugment)
+    ada = named("ada", target=0.5, images=100_000)
+    assert isinstance(ada, ADA)
+    assert (ada.target, ada.images) == (0.5, 100_000)
+    with pytest.raises(ValueError, match="augment is 'adda'; expected one of diffaugment, ada"):
+        named("adda")
+    with pytest.raises(ValueError, match="diffaugment has no option 'target'; expected one of policy"):
+        named("diffaugment", target=0.5)
+
+
+def test_those_that_do_not_adapt_may_be_told_so_too():
+    augment = DiffAugment()
+    augment.observe(torch.ones(4))
+    augment.adjust(2)
+    assert augment.statistics() == []
+    assert isinstance(augment, Augmentation)
+    assert augment.state_dict() == {}
