@@ -4,10 +4,31 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from gans.models.acgan import ACGAN
+    from gans.models.conditionalgan import ConditionalGAN
     from gans.models.dcgan import DCGAN
     from gans.models.gan import GAN
+    from gans.models.infogan import InfoGAN
+    from gans.models.projectiongan import ProjectionGAN
+    from gans.models.r3gan import R3GAN
+    from gans.models.sagan import SAGAN
+    from gans.models.sngan import SNGAN
+    from gans.models.wgan import WGAN
+    from gans.models.wgangp import WGANGP
 
-__all__ = ["DCGAN", "GAN"]
+__all__ = [
+    "ACGAN",
+    "DCGAN",
+    "GAN",
+    "R3GAN",
+    "SAGAN",
+    "SNGAN",
+    "WGAN",
+    "WGANGP",
+    "ConditionalGAN",
+    "InfoGAN",
+    "ProjectionGAN",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,0 +1,74 @@
+"""Auxiliary classifier GAN, Odena, Olah and Shlens 2017 (arXiv 1610.09585)."""
+
+from typing import Any
+
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from gans.layers import Size
+from gans.models.gan import GAN, labelled
+from gans.networks import concatenated
+
+
+class ACGAN(GAN):
+    """The generator is told the class; the discriminator guesses it, and both want the guess to be right.
+
+    Args:
+        size: image side, or (height, width).
+        channels: 1, 3 or 4.
+        latent_dim: length of a latent vector.
+        width: channels next to the image; every layer further in has twice as many, up to 8 times.
+        num_classes: number of classes; at least as many as the data have.
+        class_weight: of the classification of real images, in the discriminator's loss.
+        generator_class_weight: of the classification of fake images, in the generator's loss.
+        options: as in `GAN`.
+    """
+
+    def __init__(
+        self,
+        size: Size = 32,
+        channels: int = 1,
+        latent_dim: int = 100,
+        width: int = 64,
+        num_classes: int = 10,
+        class_weight: float = 1.0,
+        generator_class_weight: float = 0.1,
+        **options: Any,
+    ) -> None:
+        super().__init__(size, channels, latent_dim, width, **{"critic": "conv", **options})
+        self.num_classes = num_classes
+
+    def make_generator(self, size: Size, channels: int, width: int) -> nn.Module:
+        """Return the network from latents and classes to images."""
+        return concatenated.Generator(self.latent_dim, size, channels, width, self.hparams["num_classes"])
+
+    def make_discriminator(self, size: Size, channels: int, width: int) -> nn.Module:
+        """Return the network from images to logits of reality and of the class."""
+        return concatenated.AuxiliaryDiscriminator(size, channels, width, self.hparams["num_classes"])
+
+    def training_step(self, batch: tuple[Tensor, ...], batch_idx: int) -> None:
+        """One step of the discriminator and, in its turn, one of the generator, on the classes of the batch."""
+        optimizer_g, optimizer_d = self.player_optimizers()
+        with self.toggled_optimizer(optimizer_d):
+            for real, labels in self.pieces(*labelled(batch)):
+                fake = self.generator(self.latent(len(real)), labels).detach()
+                (real_logits, guesses), (fake_logits, _) = self.critic(real), self.critic(fake)
+                loss = self.loss.discriminator(real_logits, fake_logits)
+                guessed = cross_entropy(guesses.float(), labels)
+                self.record_discriminator(loss, real_logits, fake_logits)
+                self.record("loss/class_real", guessed)
+                self.record("accuracy/class_real", guesses.argmax(1) == labels)
+                self.descend(loss + self.hparams["class_weight"] * guessed, optimizer_d)
+        if self.generator_turn():
+            with self.toggled_optimizer(optimizer_g):
+                for real, labels in self.pieces(*labelled(batch)):
+                    fake_logits, guesses = self.critic(self.generator(self.latent(len(real)), labels))
+                    loss, guessed = self.loss.generator(None, fake_logits), cross_entropy(guesses.float(), labels)
+                    self.record("loss/generator", loss)
+                    self.record("loss/class_fake", guessed)
+                    self.descend(loss + self.hparams["generator_class_weight"] * guessed, optimizer_g)
+
+    def hold_out_logits(self, batch: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
+        """Return the discriminator's logits on a batch and on averaged samples of the same classes."""
+        real, labels = labelled(batch)
+        return self.discriminator(real)[0], self.discriminator(self(self.latent(len(real)), labels))[0]

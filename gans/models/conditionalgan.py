@@ -1,0 +1,44 @@
+"""Conditional GAN, Mirza and Osindero 2014 (arXiv 1411.1784)."""
+
+from typing import Any
+
+from torch import nn
+
+from gans.layers import Size
+from gans.models.gan import GAN
+from gans.networks import concatenated
+
+
+class ConditionalGAN(GAN):
+    """DCGAN's networks that are told the class: an embedding of it beside the latent, and beside the features.
+
+    Batches are `(images, labels)`; `sample(n, labels=...)` draws the classes that it is asked for.
+
+    Args:
+        size: image side, or (height, width).
+        channels: 1, 3 or 4.
+        latent_dim: length of a latent vector.
+        width: channels next to the image; every layer further in has twice as many, up to 8 times.
+        num_classes: number of classes; at least as many as the data have.
+        options: as in `GAN`.
+    """
+
+    def __init__(
+        self,
+        size: Size = 32,
+        channels: int = 1,
+        latent_dim: int = 100,
+        width: int = 64,
+        num_classes: int = 10,
+        **options: Any,
+    ) -> None:
+        super().__init__(size, channels, latent_dim, width, **{"critic": "conv", **options})
+        self.num_classes = num_classes
+
+    def make_generator(self, size: Size, channels: int, width: int) -> nn.Module:
+        """Return the network from latents and classes to images."""
+        return concatenated.Generator(self.latent_dim, size, channels, width, self.hparams["num_classes"])
+
+    def make_discriminator(self, size: Size, channels: int, width: int) -> nn.Module:
+        """Return the network from images and classes to logits."""
+        return concatenated.Discriminator(size, channels, width, self.hparams["num_classes"])

@@ -1,0 +1,137 @@
+"""InfoGAN, Chen et al. 2016 (arXiv 1606.03657): codes that the generator must leave readable in its images."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from gans.latent import Prior, draw, key
+from gans.layers import Size
+from gans.models.gan import GAN
+from gans.networks import concatenated
+
+
+class InfoGAN(GAN):
+    """Finds classes and factors of variation without labels: a head of the discriminator guesses the generator's codes.
+
+    A latent ends with the continuous codes, U(-1, 1); the category comes beside it. `sample(n, labels=..., codes=...)`
+    sets both.
+
+    Args:
+        size: image side, or (height, width).
+        channels: 1, 3 or 4.
+        latent_dim: length of a latent vector, continuous codes included.
+        width: channels next to the image; every layer further in has twice as many, up to 8 times.
+        num_categories: number of categories to find.
+        num_codes: number of continuous codes.
+        category_weight: of the guess of the category.
+        code_weight: of the guess of the continuous codes.
+        prior: distribution of the rest of the latent.
+        options: as in `GAN`.
+    """
+
+    def __init__(
+        self,
+        size: Size = 32,
+        channels: int = 1,
+        latent_dim: int = 64,
+        width: int = 64,
+        num_categories: int = 10,
+        num_codes: int = 2,
+        category_weight: float = 1.0,
+        code_weight: float = 0.1,
+        prior: Prior = "uniform",
+        **options: Any,
+    ) -> None:
+        if num_categories < 2 or not 0 <= num_codes < latent_dim:
+            given = f"num_categories is {num_categories}, num_codes {num_codes}"
+            raise ValueError(f"{given}; expected at least 2, and from 0 to below latent_dim ({latent_dim})")
+        super().__init__(size, channels, latent_dim, width, prior=prior, **{"critic": "conv", **options})
+        self.num_categories, self.num_codes = num_categories, num_codes
+
+    def make_generator(self, size: Size, channels: int, width: int) -> nn.Module:
+        """Return the network from latents and categories to images."""
+        return concatenated.Generator(self.latent_dim, size, channels, width, self.hparams["num_categories"])
+
+    def make_discriminator(self, size: Size, channels: int, width: int) -> nn.Module:
+        """Return the network from images to logits and to guesses of the codes."""
+        guesses = self.hparams["num_categories"] + self.hparams["num_codes"]
+        return concatenated.AuxiliaryDiscriminator(size, channels, width, guesses)
+
+    def latent_and_category(self, n: int) -> tuple[Tensor, Tensor]:
+        """Return latents `(n, latent_dim)` and categories `(n,)` for `n` rows of this process's batch."""
+        z, u = self.latent(n), self.uniform(n, 1 + self.num_codes)
+        category = (u[:, 0] * self.num_categories).long().clamp(max=self.num_categories - 1)
+        return torch.cat([z[:, : self.latent_dim - self.num_codes], (2 * u[:, 1:] - 1).to(z.dtype)], 1), category
+
+    def information(self, guesses: Tensor, z: Tensor, category: Tensor) -> Tensor:
+        """Return the weighted error of the guesses `(N, categories + codes)`: a bound on the information, negated."""
+        of_category = cross_entropy(guesses[:, : self.num_categories].float(), category)
+        self.record("loss/category", of_category)
+        total: Tensor = self.hparams["category_weight"] * of_category
+        if self.num_codes:
+            codes = z[:, self.latent_dim - self.num_codes :].float()
+            # The likelihood of a normal distribution around the guess with variance 1, without its constant.
+            of_codes = (guesses[:, self.num_categories :].float() - codes).square().mean() / 2
+            self.record("loss/codes", of_codes)
+            total = total + self.hparams["code_weight"] * of_codes
+        return total
+
+    def training_step(self, batch: tuple[Tensor, ...], batch_idx: int) -> None:
+        """Both players minimise their adversarial loss and the error of the guessed codes."""
+        optimizer_g, optimizer_d = self.player_optimizers()
+        with self.toggled_optimizer(optimizer_d):
+            for real in self.pieces(batch[0]):
+                z, category = self.latent_and_category(len(real))
+                fake = self.generator(z, category).detach()
+                (real_logits, _), (fake_logits, guesses) = self.critic(real), self.critic(fake)
+                loss = self.loss.discriminator(real_logits, fake_logits)
+                self.record_discriminator(loss, real_logits, fake_logits)
+                self.descend(loss + self.information(guesses, z, category), optimizer_d)
+        if self.generator_turn():
+            with self.toggled_optimizer(optimizer_g):
+                for real in self.pieces(batch[0]):
+                    z, category = self.latent_and_category(len(real))
+                    fake_logits, guesses = self.critic(self.generator(z, category))
+                    loss = self.loss.generator(None, fake_logits)
+                    self.record("loss/generator", loss)
+                    self.descend(loss + self.information(guesses, z, category), optimizer_g)
+
+    def hold_out_logits(self, batch: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
+        """Return the discriminator's logits on a batch and on as many averaged samples."""
+        fake = self(*self.latent_and_category(len(batch[0])))
+        return self.discriminator(batch[0])[0], self.discriminator(fake)[0]
+
+    def conditions(self, n: int, labels: Tensor | None) -> tuple[Tensor, ...]:
+        """Return the categories `(n,)` of `n` samples: all in turn unless they are given.
+
+        Raises:
+            ValueError: for another number of them, or such as there are not.
+        """
+        if labels is None:
+            return (torch.arange(n, device=self.device) % self.num_categories,)
+        if labels.shape != (n,) or int(labels.min()) < 0 or int(labels.max()) >= self.num_categories:
+            raise ValueError(f"labels are {labels.tolist()}; expected {n} from 0 to {self.num_categories - 1}")
+        return (labels.to(self.device),)
+
+    @torch.no_grad()
+    def sample(
+        self,
+        n: int,
+        *,
+        labels: Tensor | None = None,
+        truncation: float | None = None,
+        seed: int | None = None,
+        codes: Tensor | None = None,
+    ) -> Tensor:
+        """Return `n` images `(n, C, H, W)` in [-1, 1] of categories `labels` `(n,)` and `codes` `(n, num_codes)`."""
+        if codes is None:
+            return super().sample(n, labels=labels, truncation=truncation, seed=seed)
+        if codes.shape != (n, self.num_codes):
+            raise ValueError(f"codes have the shape {tuple(codes.shape)}; expected ({n}, {self.num_codes})")
+        noise = draw(
+            (n, self.latent_dim - self.num_codes), None if seed is None else key(seed), self.prior, self.device
+        )
+        images: Tensor = self(torch.cat([noise, codes.to(noise)], 1), *self.conditions(n, labels))
+        return images

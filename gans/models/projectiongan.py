@@ -1,0 +1,55 @@
+"""Projection discriminator, Miyato and Koyama 2018 (cGAN-PD, arXiv 1802.05637)."""
+
+from typing import Any, Literal
+
+from torch import nn
+
+from gans.layers import Size
+from gans.models.gan import GAN
+from gans.networks import resnet
+
+
+class ProjectionGAN(GAN):
+    """SNGAN that is told the class: by BatchNorm's gain and bias, and by a product of its embedding with the features.
+
+    Args:
+        size: image side, or (height, width).
+        channels: 1, 3 or 4.
+        latent_dim: length of a latent vector.
+        width: channels of the generator next to the image, and everywhere up to 32 pixels; 256 in the paper.
+        discriminator_width: channels of the discriminator's first block; None is `width`.
+        num_classes: number of classes; at least as many as the data have.
+        objective: what the players minimise.
+        lr: learning rate of Adam, of both players.
+        betas: Adam's decay rates, of both players.
+        critic_steps: discriminator updates for each update of the generator.
+        options: as in `GAN`.
+    """
+
+    def __init__(
+        self,
+        size: Size = 32,
+        channels: int = 3,
+        latent_dim: int = 128,
+        width: int = 256,
+        discriminator_width: int | None = None,
+        num_classes: int = 10,
+        objective: Literal["nonsaturating", "hinge"] = "hinge",
+        lr: float = 2e-4,
+        betas: tuple[float, float] = (0.0, 0.9),
+        critic_steps: int = 5,
+        **options: Any,
+    ) -> None:
+        options |= {"objective": objective, "critic_steps": critic_steps}
+        super().__init__(size, channels, latent_dim, width, lr=lr, betas=betas, **options)
+        self.num_classes = num_classes
+
+    def make_generator(self, size: Size, channels: int, width: int) -> nn.Module:
+        """Return the network from latents and classes to images."""
+        growth, classes = resnet.growth(size), self.hparams["num_classes"]
+        return resnet.Generator(self.latent_dim, size, channels, width, growth, num_classes=classes)
+
+    def make_discriminator(self, size: Size, channels: int, width: int) -> nn.Module:
+        """Return the network from images and classes to logits."""
+        width, classes = self.hparams["discriminator_width"] or width, self.hparams["num_classes"]
+        return resnet.Discriminator(size, channels, width, num_classes=classes, **resnet.shape(size))

@@ -1,0 +1,129 @@
+"""R3GAN, Huang, Gokaslan, Kuleshov and Tompkin 2024 (arXiv 2501.05441): a modern baseline."""
+
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from gans.layers import Size
+from gans.models.gan import GAN
+from gans.networks import r3gan
+from gans.penalties import zero_centered
+from gans.schedules import cosine
+
+PRESETS = {
+    "small": r3gan.SMALL,
+    "cifar10": r3gan.CIFAR10,
+    "ffhq64": r3gan.FFHQ64,
+    "ffhq256": r3gan.FFHQ256,
+    "imagenet64": r3gan.IMAGENET64,
+}
+
+
+class R3GAN(GAN):
+    """The relativistic pairing loss with R1 and R2, on residual networks without normalisation.
+
+    Learning rate, beta2, the penalties' weight, the augmentation's probability and the half-life of the averaged
+    weights follow a cosine over the first `schedule_images` images, from the first number of each pair to the second.
+
+    Args:
+        size: image side, or (height, width), from 8 pixels.
+        channels: 1, 3 or 4.
+        latent_dim: length of a latent vector.
+        preset: architecture of both networks; `small` is for a processor without a GPU.
+        width: channels of the finest stage, instead of the preset's.
+        num_classes: classes to be told of, 0 for none.
+        lr: learning rate of Adam, of both players.
+        betas2: second decay rate of Adam; the first is 0.
+        gamma: weight of R1 and R2.
+        augment_probability: of ADA, where `augment` is `ada`; it does not adapt here.
+        halflives: of the averaged weights, in images.
+        schedule_images: images until the end of all schedules.
+        options: as in `GAN`.
+    """
+
+    def __init__(
+        self,
+        size: Size = 32,
+        channels: int = 3,
+        latent_dim: int = 64,
+        preset: Literal["small", "cifar10", "ffhq64", "ffhq256", "imagenet64"] = "small",
+        width: int | None = None,
+        num_classes: int = 0,
+        lr: tuple[float, float] = (2e-4, 5e-5),
+        betas2: tuple[float, float] = (0.9, 0.99),
+        gamma: tuple[float, float] = (0.05, 0.005),
+        augment_probability: tuple[float, float] = (0.0, 0.55),
+        halflives: tuple[float, float] = (0, 5_000_000),
+        schedule_images: float = 20_000_000,
+        **options: Any,
+    ) -> None:
+        if preset not in PRESETS:
+            raise ValueError(f"preset is {preset}; expected one of {', '.join(PRESETS)}")
+        if schedule_images <= 0:
+            raise ValueError(f"schedule_images is {schedule_images}; expected a number above 0")
+        for name, pair in (("lr", lr), ("betas2", betas2), ("gamma", gamma), ("halflives", halflives)):
+            if len(pair) != 2 or min(pair) < 0:
+                raise ValueError(f"{name} is {pair}; expected two numbers of at least 0, at the start and at the end")
+        if options.get("augment") == "ada":
+            options["augment_options"] = {**(options.get("augment_options") or {}), "target": None}
+        fixed: dict[str, Any] = {"objective": "relativistic", "lr": lr[0], "betas": (0.0, betas2[0])}
+        super().__init__(size, channels, latent_dim, width or PRESETS[preset]["width"], **{**options, **fixed})
+        self.num_classes = num_classes
+
+    def plan(self, width: int) -> r3gan.Plan:
+        """Return the numbers of the architecture."""
+        plan = PRESETS[self.hparams["preset"]]
+        return r3gan.Plan(**{**plan, "width": width, "max_width": max(width, plan["max_width"])})
+
+    def make_generator(self, size: Size, channels: int, width: int) -> nn.Module:
+        """Return the network from latents, and classes, to images."""
+        classes = self.hparams["num_classes"]
+        return r3gan.Generator(self.latent_dim, size, channels, num_classes=classes, **self.plan(width))
+
+    def make_discriminator(self, size: Size, channels: int, width: int) -> nn.Module:
+        """Return the network from images, and classes, to logits."""
+        return r3gan.Discriminator(size, channels, num_classes=self.hparams["num_classes"], **self.plan(width))
+
+    def configure_optimizers(self) -> list[torch.optim.Optimizer]:
+        """Return Adam for the generator and for the discriminator, as the schedules begin."""
+        lr, betas = self.hparams["lr"], (0.0, self.hparams["betas2"][0])
+        return [self.adam(network, lr[0], betas) for network in (self.generator, self.discriminator)]
+
+    def scheduled(self, name: str) -> float:
+        """Return what a pair of numbers, start and end, amounts to now."""
+        start, end = self.hparams[name]
+        return cosine(self.images_seen, start, end, self.hparams["schedule_images"])
+
+    def schedule(self) -> None:
+        """Let learning rates, beta2, the augmentation and the half-life follow their cosines."""
+        super().schedule()
+        for optimizer in self.trainer.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"], group["betas"] = self.scheduled("lr"), (0.0, self.scheduled("betas2"))
+        self.ema_halflife = self.scheduled("halflives")
+        if "probability" in dict(self.augment.named_buffers()):
+            self.augment.get_buffer("probability").fill_(self.scheduled("augment_probability"))
+
+    def training_step(self, batch: tuple[Tensor, ...], batch_idx: int) -> None:
+        """One step of the discriminator and one of the generator, each on pairs of a real and a fake image."""
+        optimizer_g, optimizer_d = self.player_optimizers()
+        gamma = self.scheduled("gamma")
+        with self.toggled_optimizer(optimizer_d):
+            for real, *labels in self.parts(batch):
+                fake = self.generator(self.latent(len(real)), *labels).detach()
+                real_logits, fake_logits = self.critic(real, *labels), self.critic(fake, *labels)
+                loss = self.loss.discriminator(real_logits, fake_logits)
+                r1 = zero_centered(self.critic, real, *labels)
+                r2 = zero_centered(self.critic, fake, *labels)
+                self.record_discriminator(loss, real_logits, fake_logits)
+                self.record("penalty/r1", r1)
+                self.record("penalty/r2", r2)
+                self.descend(loss + gamma * (r1 + r2), optimizer_d)
+        if self.generator_turn():
+            with self.toggled_optimizer(optimizer_g):
+                for real, *labels in self.parts(batch):
+                    fake_logits = self.critic(self.generator(self.latent(len(real)), *labels), *labels)
+                    loss = self.loss.generator(self.critic(real, *labels), fake_logits)
+                    self.record("loss/generator", loss)
+                    self.descend(loss, optimizer_g)

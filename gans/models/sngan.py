@@ -1,0 +1,55 @@
+"""Spectrally normalised GAN, Miyato et al. 2018 (arXiv 1802.05957)."""
+
+from typing import Any, Literal
+
+from torch import nn
+
+from gans.layers import Size
+from gans.models.gan import GAN
+from gans.networks import resnet
+
+
+class SNGAN(GAN):
+    """Residual networks whose critic is Lipschitz by the norm of its weights, under the hinge loss.
+
+    The defaults are those of the paper's CIFAR-10, with `width` 256 and `discriminator_width` 128 there.
+
+    Args:
+        size: image side, or (height, width).
+        channels: 1, 3 or 4.
+        latent_dim: length of a latent vector.
+        width: channels of the generator next to the image, and everywhere up to 32 pixels.
+        discriminator_width: channels of the discriminator's first block; None is `width`.
+        objective: what the players minimise.
+        lr: learning rate of Adam, of both players.
+        betas: Adam's decay rates, of both players.
+        critic_steps: discriminator updates for each update of the generator.
+        minibatch_std: group size of a minibatch standard deviation in the discriminator; 0 for none.
+        options: as in `GAN`.
+    """
+
+    def __init__(
+        self,
+        size: Size = 32,
+        channels: int = 3,
+        latent_dim: int = 128,
+        width: int = 256,
+        discriminator_width: int | None = None,
+        objective: Literal["nonsaturating", "hinge", "wasserstein"] = "hinge",
+        lr: float = 2e-4,
+        betas: tuple[float, float] = (0.0, 0.9),
+        critic_steps: int = 5,
+        minibatch_std: int = 0,
+        **options: Any,
+    ) -> None:
+        options |= {"objective": objective, "critic_steps": critic_steps}
+        super().__init__(size, channels, latent_dim, width, lr=lr, betas=betas, **options)
+
+    def make_generator(self, size: Size, channels: int, width: int) -> nn.Module:
+        """Return the network from latents to images."""
+        return resnet.Generator(self.latent_dim, size, channels, width, growth=resnet.growth(size))
+
+    def make_discriminator(self, size: Size, channels: int, width: int) -> nn.Module:
+        """Return the network from images to logits."""
+        width, group = self.hparams["discriminator_width"] or width, self.hparams["minibatch_std"]
+        return resnet.Discriminator(size, channels, width, minibatch_std=group, **resnet.shape(size))

@@ -1,0 +1,83 @@
+"""DCGAN's networks, told the class by an embedding beside their input: Mirza and Osindero 2014 (arXiv 1411.1784)."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import leaky_relu
+
+from gans.layers import Size, normal_init
+from gans.networks import dcgan
+from gans.networks.conditional import check_labels
+
+EMBEDDING = 50  # length of a class's vector
+HIDDEN = 256
+
+
+class Generator(nn.Module):
+    """Latents `(N, latent_dim)` and classes `(N,)` to images `(N, channels, height, width)` in [-1, 1].
+
+    Args:
+        latent_dim: length of a latent.
+        size: image side, or (height, width).
+        channels: 1, 3 or 4.
+        width: channels of the last hidden layer; every layer before it has twice as many, up to 8 times.
+        num_classes: number of classes.
+    """
+
+    def __init__(self, latent_dim: int, size: Size, channels: int, width: int, num_classes: int) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(num_classes, EMBEDDING)
+        self.images = dcgan.Generator(latent_dim + EMBEDDING, size, channels, width)
+
+    def forward(self, z: Tensor, labels: Tensor) -> Tensor:
+        """Return images `(N, C, H, W)` in [-1, 1] for `z` `(N, latent_dim)` and `labels` `(N,)`."""
+        check_labels(labels, len(z), self.embedding.num_embeddings)
+        images: Tensor = self.images(torch.cat([z, self.embedding(labels).to(z.dtype)], 1))
+        return images
+
+
+class Discriminator(nn.Module):
+    """Images `(N, channels, height, width)` and classes `(N,)` to logits `(N,)`; one logit depends on one image.
+
+    Args:
+        size: image side, or (height, width).
+        channels: 1, 3 or 4.
+        width: channels after the first halving; twice as many after each further one, up to 8 times.
+        num_classes: number of classes.
+    """
+
+    def __init__(self, size: Size, channels: int, width: int, num_classes: int) -> None:
+        super().__init__()
+        self.features = dcgan.Discriminator(size, channels, width, batch_norm=False, outputs=HIDDEN)
+        self.embedding = nn.Embedding(num_classes, EMBEDDING)
+        self.together = nn.Sequential(
+            nn.Linear(HIDDEN + EMBEDDING, HIDDEN), nn.LeakyReLU(0.2), nn.Linear(HIDDEN, 1)
+        ).apply(normal_init)
+
+    def forward(self, images: Tensor, labels: Tensor) -> Tensor:
+        """Return logits `(N,)`, higher for what looks real and like its class `labels` `(N,)`."""
+        check_labels(labels, len(images), self.embedding.num_embeddings)
+        features = leaky_relu(self.features(images), 0.2)
+        logits: Tensor = self.together(torch.cat([features, self.embedding(labels).to(features.dtype)], 1))
+        return logits.squeeze(1)
+
+
+class AuxiliaryDiscriminator(nn.Module):
+    """Images `(N, channels, height, width)` to logits `(N,)` and class logits `(N, num_classes)`, as ACGAN and InfoGAN.
+
+    Args:
+        size: image side, or (height, width).
+        channels: 1, 3 or 4.
+        width: channels after the first halving; twice as many after each further one, up to 8 times.
+        num_classes: length of the second output.
+    """
+
+    def __init__(self, size: Size, channels: int, width: int, num_classes: int) -> None:
+        super().__init__()
+        self.features = dcgan.Discriminator(size, channels, width, batch_norm=False, outputs=HIDDEN)
+        self.real = nn.Linear(HIDDEN, 1).apply(normal_init)
+        self.guess = nn.Sequential(nn.Linear(HIDDEN, 128), nn.LeakyReLU(0.2), nn.Linear(128, num_classes))
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Return logits `(N,)`, higher for what looks real, and class logits `(N, num_classes)`."""
+        features = leaky_relu(self.features(images), 0.2)
+        return self.real(features).squeeze(1), self.guess(features)

@@ -1,0 +1,33 @@
+"""Minibatch standard deviation, Karras et al. 2018 (arXiv 1710.10196): the critic sees how much samples vary."""
+
+import torch
+from torch import Tensor, nn
+
+
+class MinibatchStd(nn.Module):
+    """Append to `(N, C, H, W)` a channel with the standard deviation between samples, a mean over all features.
+
+    It mixes samples: a logit depends on the other samples of its group, so the gradient of a logit with respect to
+    its image, which gradient penalties bound, is no longer a matter of one sample. The groups follow from the batch
+    alone, so a run that cuts the batch into other pieces is another run.
+
+    Args:
+        group_size: samples compared with each other. A batch that it does not divide is cut into the next larger
+            groups of equal size, at most one group of all.
+    """
+
+    def __init__(self, group_size: int = 4) -> None:
+        super().__init__()
+        if group_size < 2:
+            raise ValueError(f"group_size is {group_size}; expected at least 2 samples to compare")
+        self.group_size = group_size
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return `(N, C + 1, H, W)`; samples i, i + N/g, i + 2N/g, ... form a group of g, as in the authors' code."""
+        count, _, height, width = features.shape
+        group = next(g for g in range(min(self.group_size, count), count + 1) if count % g == 0)
+        full = torch.promote_types(features.dtype, torch.float32)  # half precision would lose the 1e-8
+        groups = features.to(full).view(group, count // group, *features.shape[1:])
+        spread = (groups.var(0, correction=0) + 1e-8).sqrt().mean((1, 2, 3)).to(features.dtype)  # (N / g,)
+        channel = spread.repeat(group)[:, None, None, None].expand(-1, 1, height, width)
+        return torch.cat([features, channel], 1)

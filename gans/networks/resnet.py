@@ -1,0 +1,288 @@
+"""Residual networks of WGAN-GP and SNGAN (Gulrajani et al. 2017, arXiv 1704.00028; Miyato et al. 2018, 1802.05957).
+
+Any image size: as many doublings as keep the shorter side at 4 or more, from the rounded-up quotient, the surplus cut
+off, as in `gans.networks.dcgan`. SNGAN's networks for 3 channels and latents of 128, by the options that differ:
+
+    pixels  generator            discriminator                                          parameters of each
+    32      width 256, growth 1  width 128, growth 1, smallest 8, flat_blocks 2    4,276,739   1,053,825
+    48      width 64             width 64, smallest 3                              4,878,083  10,141,441
+    64      width 64             width 64, smallest 2, flat_blocks 0              12,220,675  10,141,441
+    128     width 64             width 64                                         32,150,787  29,017,857
+
+With `attention=(32,)`, spectral norms in both networks and classes they are SAGAN's (Zhang et al. 2019, arXiv
+1805.08318); with `pool="mean"` and without spectral norms, the critic of WGAN-GP.
+"""
+
+from itertools import pairwise
+from math import prod
+from typing import Literal, TypedDict
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import avg_pool2d, interpolate, relu
+from torchvision.transforms.functional import center_crop
+
+from gans.layers import Size, doublings, image_channels, image_size
+from gans.networks.attention import SelfAttention, attended
+from gans.networks.conditional import ConditionalBatchNorm2d, Head, check_labels, make_head
+from gans.networks.minibatch import MinibatchStd
+from gans.networks.spectral import xavier
+
+
+class Shape(TypedDict):
+    """What the size of the images decides of a discriminator."""
+
+    growth: int
+    smallest: int
+    flat_blocks: int
+
+
+def growth(size: Size) -> int:
+    """Return the growth of a generator's width: none up to 32 pixels, as the papers' networks for CIFAR-10."""
+    return 1 if min(image_size(size)) <= 32 else 2
+
+
+def shape(size: Size) -> Shape:
+    """Return the discriminator's shape: that for CIFAR-10 up to 32 pixels, else that for 128."""
+    if min(image_size(size)) <= 32:
+        return Shape(growth=1, smallest=8, flat_blocks=2)
+    return Shape(growth=2, smallest=4, flat_blocks=1)
+
+
+def widths(size: tuple[int, int], width: int, growth: int, levels: int) -> list[int]:
+    """Return the channels of `levels` levels from the image inwards: `width`, times `growth` each, up to 16 x `width`.
+
+    Raises:
+        ValueError: if a side of `size` is too short to be halved, or `width` or `growth` is not positive.
+    """
+    if min(size) < 2:
+        raise ValueError(f"size is {size[0]}x{size[1]}; a convolutional network needs at least 2 pixels a side")
+    if width < 1 or growth < 1:
+        raise ValueError(f"width is {width} and growth {growth}; expected at least 1 each")
+    return [width * min(growth**level, 16) for level in range(levels)]
+
+
+def convolution(inputs: int, outputs: int, side: int, spectral_norm: bool, gain: float = 1) -> nn.Conv2d:
+    """Return a convolution with a `side` x `side` kernel that keeps the size of its input."""
+    return xavier(nn.Conv2d(inputs, outputs, side, padding=side // 2), gain, spectral_norm)
+
+
+def attention_layers(follows: list[bool], channels: list[int], spectral_norm: bool) -> nn.ModuleList:
+    """Return a layer for every level: self-attention where it `follows`, the identity elsewhere."""
+    levels = zip(follows, channels, strict=True)
+    return nn.ModuleList(SelfAttention(width, spectral_norm) if on else nn.Identity() for on, width in levels)
+
+
+def normalisation(channels: int, num_classes: int, batch_norm: bool) -> nn.Module:
+    """Return BatchNorm, with gains and biases of the classes if there are any, or the identity."""
+    if num_classes:
+        return ConditionalBatchNorm2d(channels, num_classes)
+    return nn.BatchNorm2d(channels) if batch_norm else nn.Identity()
+
+
+def double(features: Tensor) -> Tensor:
+    """Return `(N, C, 2 H, 2 W)`: every pixel four times."""
+    return interpolate(features, scale_factor=2, mode="nearest")
+
+
+# No ReLU here works in place: the shortcut of a discriminator's block reads the same features as its first ReLU.
+
+
+class GeneratorBlock(nn.Module):
+    """Twice normalise, ReLU, 3x3 convolution, plus a 1x1 convolution of the input; doubles the sides."""
+
+    def __init__(self, inputs: int, outputs: int, num_classes: int, batch_norm: bool, spectral_norm: bool) -> None:
+        super().__init__()
+        self.norm1 = normalisation(inputs, num_classes, batch_norm)
+        self.conv1 = convolution(inputs, outputs, 3, spectral_norm, gain=2**0.5)
+        self.norm2 = normalisation(outputs, num_classes, batch_norm)
+        self.conv2 = convolution(outputs, outputs, 3, spectral_norm, gain=2**0.5)
+        self.shortcut = convolution(inputs, outputs, 1, spectral_norm)
+
+    def forward(self, features: Tensor, labels: Tensor | None) -> Tensor:
+        """Return `(N, outputs, 2 H, 2 W)` for `(N, inputs, H, W)` and, for networks with classes, labels `(N,)`."""
+        classes = () if labels is None else (labels,)
+        hidden = self.conv1(double(relu(self.norm1(features, *classes))))
+        hidden = self.conv2(relu(self.norm2(hidden, *classes)))
+        # A 1x1 convolution commutes with repeating pixels, as below with their mean; the small side is cheaper.
+        result: Tensor = hidden + double(self.shortcut(features))
+        return result
+
+
+class DiscriminatorBlock(nn.Module):
+    """Twice ReLU, 3x3 convolution, plus the input, through a 1x1 convolution where channels or sides change.
+
+    Args:
+        inputs: channels of the input.
+        outputs: channels of the output.
+        down: halve the sides, by means of 2x2 pixels.
+        first: the input is an image, whose sign matters: no ReLU before the first convolution.
+        spectral_norm: normalise the convolutions.
+    """
+
+    def __init__(self, inputs: int, outputs: int, down: bool, first: bool, spectral_norm: bool) -> None:
+        super().__init__()
+        hidden = outputs if first else inputs
+        self.first, self.down = first, down
+        self.conv1 = convolution(inputs, hidden, 3, spectral_norm, gain=2**0.5)
+        self.conv2 = convolution(hidden, outputs, 3, spectral_norm, gain=2**0.5)
+        changes = down or inputs != outputs
+        self.shortcut: nn.Module = convolution(inputs, outputs, 1, spectral_norm) if changes else nn.Identity()
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return `(N, outputs, H / 2, W / 2)`, rounded down, for `(N, inputs, H, W)`; or of `H, W` unless `down`."""
+        hidden = self.conv2(relu(self.conv1(features if self.first else relu(features))))
+        if self.down:
+            hidden, features = avg_pool2d(hidden, 2), avg_pool2d(features, 2)
+        result: Tensor = hidden + self.shortcut(features)
+        return result
+
+
+class Generator(nn.Module):
+    """Latents `(N, latent_dim)`, and classes `(N,)`, to images `(N, channels, height, width)` in [-1, 1].
+
+    Args:
+        latent_dim: length of a latent.
+        size: image side, or (height, width).
+        channels: 1, 3 or 4.
+        width: channels of the last hidden layer.
+        growth: how many times more channels every level before it has, up to 16 times in all: 2, or 1 for a constant
+            width, as SNGAN has at 32 pixels.
+        num_classes: number of classes, which enter through every block's BatchNorm; 0 for none.
+        batch_norm: normalise every hidden layer.
+        spectral_norm: normalise the weights of every layer, as SAGAN does.
+        attention: sides of the feature maps that self-attention follows, see `gans.networks.attention.attended`.
+    """
+
+    def __init__(
+        self,
+        latent_dim: int,
+        size: Size,
+        channels: int,
+        width: int,
+        growth: int = 2,
+        num_classes: int = 0,
+        batch_norm: bool = True,
+        spectral_norm: bool = False,
+        attention: tuple[int, ...] = (),
+    ) -> None:
+        super().__init__()
+        if num_classes < 0 or (num_classes and not batch_norm):
+            raise ValueError(f"num_classes is {num_classes}; expected 0 or more, and 0 without batch_norm")
+        self.size, self.num_classes = image_size(size), num_classes
+        levels = doublings(self.size)
+        hidden = widths(self.size, width, growth, levels + 1)[::-1]
+        scale = 2**levels
+        self.base = (hidden[0], -(-self.size[0] // scale), -(-self.size[1] // scale))
+        self.linear = xavier(nn.Linear(latent_dim, prod(self.base)), spectral_norm=spectral_norm)
+        self.blocks = nn.ModuleList(
+            GeneratorBlock(inputs, outputs, num_classes, batch_norm, spectral_norm)
+            for inputs, outputs in pairwise(hidden)
+        )
+        sides = [min(self.base[1:]) * 2 ** (level + 1) for level in range(levels)]
+        self.attentions = attention_layers(attended(sides, attention, self.size), hidden[1:], spectral_norm)
+        self.norm = normalisation(width, 0, batch_norm)
+        self.image = convolution(width, image_channels(channels), 3, spectral_norm)
+
+    def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Return images `(N, C, H, W)` in [-1, 1] for `z` `(N, latent_dim)`, of classes `labels` `(N,)`.
+
+        Raises:
+            ValueError: if labels are missing, given to a network without classes, or no classes (out of range: on the
+                CPU only).
+        """
+        check_labels(labels, len(z), self.num_classes)
+        features = self.linear(z).unflatten(1, self.base)
+        for block, attention in zip(self.blocks, self.attentions, strict=True):
+            features = attention(block(features, labels))
+        images = torch.tanh(self.image(relu(self.norm(features))))
+        if images.shape[-2:] == self.size:
+            return images
+        cropped: Tensor = center_crop(images, list(self.size))
+        return cropped
+
+
+class Discriminator(nn.Module):
+    """Images `(N, channels, height, width)`, and classes `(N,)`, to logits `(N,)`.
+
+    Args:
+        size: image side, or (height, width).
+        channels: 1, 3 or 4.
+        width: channels after the first block.
+        growth: how many times more channels every further block has, up to 16 times in all; 1 for a constant width.
+        smallest: sides are halved, at least once, as often as they stay at this many pixels or more.
+        flat_blocks: blocks after the last halving.
+        pool: `sum` of the last features over all pixels, as in SNGAN, or `mean`, as in WGAN-GP.
+        num_classes: number of classes; 0 for none.
+        head: how classes enter: `projection` takes them and judges whether image and class belong together, `auxiliary`
+            (ACGAN) judges the image alone and guesses its class. Not read without classes.
+        spectral_norm: normalise the weights of every layer.
+        attention: sides of the feature maps that self-attention follows, see `gans.networks.attention.attended`.
+        minibatch_std: group size of a `MinibatchStd` before the last block; 0 for none. It mixes samples: not under a
+            gradient penalty.
+    """
+
+    def __init__(
+        self,
+        size: Size,
+        channels: int,
+        width: int,
+        growth: int = 2,
+        smallest: int = 4,
+        flat_blocks: int = 1,
+        pool: Literal["sum", "mean"] = "sum",
+        num_classes: int = 0,
+        head: Head = "projection",
+        spectral_norm: bool = True,
+        attention: tuple[int, ...] = (),
+        minibatch_std: int = 0,
+    ) -> None:
+        super().__init__()
+        if smallest < 1 or flat_blocks < 0 or num_classes < 0:
+            given = f"smallest is {smallest}, flat_blocks {flat_blocks}, num_classes {num_classes}"
+            raise ValueError(f"{given}; expected at least 1, 0 and 0")
+        if pool not in ("sum", "mean"):
+            raise ValueError(f"pool is {pool!r}; expected sum or mean")
+        self.size, self.num_classes, self.pool = image_size(size), num_classes, pool
+        halvings = doublings(self.size, smallest)
+        hidden = widths(self.size, width, growth, halvings + flat_blocks)
+        inputs = [image_channels(channels), *hidden[:-1]]
+        inputs[-1] += minibatch_std > 0
+        self.blocks = nn.ModuleList(
+            DiscriminatorBlock(*ends, down=level < halvings, first=level == 0, spectral_norm=spectral_norm)
+            for level, ends in enumerate(zip(inputs, hidden, strict=True))
+        )
+        sides = [min(self.size) >> min(level + 1, halvings) for level in range(len(hidden))]
+        self.attentions = attention_layers(attended(sides, attention, self.size), hidden, spectral_norm)
+        if minibatch_std:
+            self.blocks[-1] = nn.Sequential(MinibatchStd(minibatch_std), self.blocks[-1])
+        self.head = make_head(hidden[-1], num_classes, head, spectral_norm)
+
+    def features(self, images: Tensor) -> Tensor:
+        """Return what the logits are linear in, `(N, C)`, for images `(N, channels, H, W)`.
+
+        Raises:
+            ValueError: if the images have another size than the network was built for, which it would pool away.
+        """
+        if images.shape[-2:] != self.size:
+            given, expected = ("x".join(map(str, size)) for size in (images.shape[-2:], self.size))
+            raise ValueError(f"images are {given}; expected {expected}, the size of this discriminator")
+        features = images
+        for block, attention in zip(self.blocks, self.attentions, strict=True):
+            features = attention(block(features))
+        pixels = relu(features).flatten(2)
+        return pixels.sum(2) if self.pool == "sum" else pixels.mean(2)
+
+    def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor | tuple[Tensor, Tensor]:
+        """Return logits `(N,)`, higher for what looks real; with the head `auxiliary`, class logits `(N, K)` too.
+
+        Args:
+            images: `(N, C, H, W)`.
+            labels: classes `(N,)`, which the head `projection` needs and `auxiliary` does not read.
+
+        Raises:
+            ValueError: if labels are missing, given to a network without classes, or no classes (out of range: on the
+                CPU only).
+        """
+        logits: Tensor | tuple[Tensor, Tensor] = self.head(self.features(images), labels)
+        return logits

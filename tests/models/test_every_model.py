@@ -1,0 +1,186 @@
+"""What every model promises: found by their names in gans.models, each built small."""
+
+import copy
+
+import pytest
+import torch
+from lightning.pytorch.utilities.model_helpers import is_overridden
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+import gans.models
+from datamodules import DigitsDataModule
+from gans.checkpoint import Checkpoint, load_model
+from gans.metrics.sampling import samples
+from gans.module import AdversarialModule
+
+MODELS = gans.models.__all__
+# What a small one needs besides size, channels, latent_dim and width.
+SMALL = {"R3GAN": {"preset": "small", "schedule_images": 1000}, "InfoGAN": {"num_codes": 2}}
+CONDITIONAL = {"ConditionalGAN", "ACGAN", "ProjectionGAN"}
+
+
+SIZE = 16
+
+
+def make(name, **options):
+    torch.manual_seed(0)
+    small = {"size": SIZE, "channels": 1, "latent_dim": 4, "width": 16 if name == "R3GAN" else 2}
+    small |= {} if name == "R3GAN" else {"critic_steps": 1}
+    return getattr(gans.models, name)(**{**small, **SMALL.get(name, {}), **options})
+
+
+def loader(n=24, size=SIZE, channels=1):
+    torch.manual_seed(0)
+    images, labels = torch.rand(n, channels, size, size) * 2 - 1, torch.arange(n) % 10
+    return DataLoader(TensorDataset(images, labels), batch_size=SIZE)
+
+
+def moved(before, network):
+    return any(not torch.equal(before[name], value) for name, value in network.named_parameters())
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_each_player_moves_in_its_own_step_alone(trainer, name, precision):
+    kind, seen = getattr(gans.models, name), []
+
+    class Spy(kind):
+        def descend(self, loss, optimizer):
+            before = [copy.deepcopy(player.state_dict()) for player in (self.generator, self.discriminator)]
+            super().descend(loss, optimizer)
+            mine = self.player_optimizers().index(optimizer)
+            seen.append((mine, moved(before[0], self.generator), moved(before[1], self.discriminator)))
+            assert loss.isfinite()
+
+    torch.manual_seed(0)
+    model = make(name)
+    model.__class__ = Spy
+    run = trainer(3, precision=precision)
+    run.fit(model, loader())
+    assert seen == [(1, False, True), (0, True, False)] * 3
+    assert run.global_step == model.batches_seen == 3
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_checkpoint_gives_the_same_samples(trainer, tmp_path, name):
+    model = make(name, critic_steps=2) if name != "R3GAN" else make(name)
+    run = trainer(2, callbacks=[Checkpoint(1, str(tmp_path))], enable_checkpointing=True, limit_val_batches=1)
+    run.fit(model, loader(), loader())
+    again = load_model(tmp_path / "last.ckpt")
+    assert type(again) is type(model)
+    assert torch.equal(again.sample(5, seed=3), model.eval().sample(5, seed=3))
+    assert again.sample(5, seed=3).shape == (5, 1, SIZE, SIZE)
+    assert torch.equal(samples(again, 4, 1), samples(model, 4, 1))
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_any_size_and_channels(trainer, name):
+    shape = (20, 28)
+    model = make(name, size=shape, channels=3)
+    trainer(1).fit(model, wide(shape))
+    assert model.sample(2).shape == (2, 3, *shape)
+
+
+def wide(shape):
+    images = torch.rand(16, 3, *shape) * 2 - 1
+    return DataLoader(TensorDataset(images, torch.arange(16) % 10), batch_size=SIZE)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_two_processes_are_one(trainer, tmp_path, name):
+    states = []
+    for world in (1, 2):
+        model = make(name, **without_batch_norm(name))
+        freeze_batch_norm(model)
+        model.seed = 3
+        strategy = {"strategy": "ddp_fork", "devices": 2} if world == 2 else {}
+        saver = Checkpoint(2, str(tmp_path / str(world)))
+        run = trainer(
+            2, precision="64-true", callbacks=[saver], enable_checkpointing=True, limit_val_batches=0, **strategy
+        )
+        run.fit(model, DigitsDataModule(size=SIZE, batch_size=12 // world))
+        states.append(torch.load(tmp_path / str(world) / "last.ckpt", weights_only=True)["state_dict"])
+    start = make(name, **without_batch_norm(name)).generator.state_dict()
+    assert max(float((states[0][f"generator.{key}"] - value).abs().max()) for key, value in start.items()) > 1e-5
+    for key, value in states[0].items():
+        assert torch.allclose(value.double(), states[1][key].double(), atol=1e-9), key
+
+
+def without_batch_norm(name):
+    return {"batch_norm": False} if name in ("DCGAN", "WGAN") else {}
+
+
+def freeze_batch_norm(model):
+    """Make normalisation a function of one sample: statistics of a share of a batch are not those of the batch."""
+    for part in model.modules():
+        if isinstance(part, nn.BatchNorm2d):
+            part.momentum, part.train = 0.0, lambda mode=True, part=part: part
+            part.training = False
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_accumulation_is_the_whole_batch(trainer, name):
+    states = []
+    for accumulate in (1, 4):
+        model = make(name, accumulate=accumulate, **without_batch_norm(name))
+        freeze_batch_norm(model)
+        model.seed = 3
+        trainer(1, precision="64-true").fit(model, loader())
+        states.append(model.state_dict())
+    for key, value in states[0].items():
+        # Power iterations of a spectral norm go on with every piece.
+        if "parametrizations" not in key and "SN" not in name and "SA" not in name and name != "ProjectionGAN":
+            assert torch.allclose(value.double(), states[1][key].double(), atol=1e-9), key
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_model_reads_like_its_paper(name):
+    kind = getattr(gans.models, name)
+    depth = kind.__mro__.index(AdversarialModule)
+    assert depth <= 2
+    assert is_overridden("training_step", kind.__new__(kind), AdversarialModule)
+    assert "arXiv" in __import__(kind.__module__, fromlist=["x"]).__doc__
+
+
+# -- classes -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_labels_choose_classes_where_there_are_some(name):
+    model = make(name).eval()
+    if name not in CONDITIONAL | {"InfoGAN"}:
+        with pytest.raises(ValueError, match=f"{name} is not conditional"):
+            model.sample(2, labels=torch.tensor([0, 1]))
+        return
+    labels = torch.tensor([3, 3, 7])
+    three = model.sample(3, labels=labels, seed=0)
+    other = model.sample(3, labels=torch.tensor([3, 4, 7]), seed=0)
+    assert torch.equal(three[0], other[0])
+    assert not torch.equal(three[1], other[1])
+    in_turn = model.sample(12, seed=0)
+    assert torch.equal(in_turn, model.sample(12, labels=torch.arange(12) % 10, seed=0))
+    for wrong in (torch.tensor([10, 0]), torch.tensor([-1, 0]), torch.tensor([1])):
+        with pytest.raises(ValueError, match="labels are"):
+            model.sample(2, labels=wrong)
+
+
+@pytest.mark.parametrize("name", sorted(CONDITIONAL))
+def test_data_without_fitting_classes_are_refused(trainer, name):
+    images = torch.rand(16, 1, SIZE, SIZE) * 2 - 1
+    with pytest.raises(ValueError, match="a batch has no labels"):
+        trainer(1).fit(make(name), DataLoader(TensorDataset(images), batch_size=SIZE))
+    with pytest.raises(ValueError, match="num_classes is 5; expected at least 10, as many as the data have"):
+        trainer(1).fit(make(name, num_classes=5), DigitsDataModule(size=SIZE, batch_size=SIZE))
+
+    class Flat(DigitsDataModule):
+        num_classes = 1
+
+    with pytest.raises(ValueError, match="the data have no classes"):
+        trainer(1).fit(make(name), Flat(size=SIZE, batch_size=SIZE))
+
+
+def test_every_model_is_here():
+    kinds = {kind.__name__ for kind in AdversarialModule.__subclasses__()[0].__subclasses__()}
+    assert len(MODELS) >= 11
+    assert set(MODELS) >= {kind for kind in kinds if kind in MODELS}

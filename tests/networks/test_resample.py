@@ -1,0 +1,116 @@
+"""Resampling against dense matrices, one row an output pixel, and against torch's own filters."""
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from gans.networks.resample import downsample, upsample
+
+torch.set_num_threads(1)
+
+
+def halving(n):
+    """Output i sees inputs 2i - 1 ... 2i + 2 as 1:3:3:1; a pixel beyond the border is the border's."""
+    matrix = torch.zeros(n // 2, n, dtype=torch.float64)
+    for i in range(n // 2):
+        for offset, weight in zip((-1, 0, 1, 2), (1 / 8, 3 / 8, 3 / 8, 1 / 8), strict=True):
+            matrix[i, min(max(2 * i + offset, 0), n - 1)] += weight
+    return matrix
+
+
+def doubling(n):
+    matrix = torch.zeros(2 * n, n, dtype=torch.float64)
+    for i in range(n):
+        for out, neighbour in ((2 * i, max(i - 1, 0)), (2 * i + 1, min(i + 1, n - 1))):
+            matrix[out, i] += 3 / 4
+            matrix[out, neighbour] += 1 / 4
+    return matrix
+
+
+def dense(matrix, images):
+    height, width = images.shape[-2:]
+    return torch.einsum("ph,nchw,qw->ncpq", matrix(height), images, matrix(width))
+
+
+CASES = [(downsample, halving), (upsample, doubling)]
+SIZES = [(2, 2), (2, 3), (3, 2), (4, 4), (5, 8), (7, 7), (16, 6), (33, 10)]
+
+
+@pytest.mark.parametrize(("resample", "matrix"), CASES)
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("channels", [1, 3, 5])
+def test_dense_matrices_give_the_same(resample, matrix, size, channels):
+    torch.manual_seed(0)
+    images = torch.randn(2, channels, *size, dtype=torch.float64)
+    torch.testing.assert_close(resample(images), dense(matrix, images), rtol=1e-12, atol=1e-12)
+
+
+def test_one_pixel_doubles_to_four_of_itself():
+    assert torch.equal(upsample(torch.full((1, 1, 1, 1), 0.3)), torch.full((1, 1, 2, 2), 0.3))
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_doubling_is_bilinear_interpolation(size):
+    images = torch.randn(2, 3, *size, dtype=torch.float64)
+    expected = F.interpolate(images, scale_factor=2, mode="bilinear")
+    torch.testing.assert_close(upsample(images), expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_halving_is_a_strided_depthwise_convolution(size):
+    images = torch.randn(2, 3, *size, dtype=torch.float64)
+    taps = torch.tensor([1, 3, 3, 1], dtype=torch.float64) / 8
+    padded = F.pad(images, (1, 1, 1, 1), mode="replicate")
+    expected = F.conv2d(padded, torch.outer(taps, taps).expand(3, 1, 4, 4), stride=2, groups=3)
+    torch.testing.assert_close(downsample(images), expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("resample", [downsample, upsample])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
+def test_constants_stay_exactly_and_in_their_dtype(resample, dtype):
+    values = torch.tensor([0.1, -1, 77.7], dtype=dtype).view(1, 3, 1, 1)
+    resampled = resample(values.expand(2, 3, 9, 6))
+    assert resampled.dtype == dtype
+    assert torch.equal(resampled, values.expand(2, 3, *resampled.shape[-2:]))
+
+
+@pytest.mark.parametrize("pattern", [(1, -1), (-1, 1)])
+def test_what_is_too_fine_for_half_the_pixels_vanishes_instead_of_aliasing(pattern):
+    stripes = torch.tensor(pattern * 8, dtype=torch.float32).expand(1, 1, 16, 16)
+    for images in (stripes, stripes.mT):
+        assert (images[..., ::2, ::2].abs() == 1).all()  # dropping pixels makes a constant of it
+        assert (downsample(images)[..., 1:-1, 1:-1] == 0).all()
+
+
+@pytest.mark.parametrize("resample", [downsample, upsample])
+def test_ramps_stay_ramps_away_from_the_border(resample):
+    images = torch.arange(12, dtype=torch.float64).expand(1, 1, 12, 12)
+    factor = {downsample: 2, upsample: 0.5}[resample]
+    row = resample(images)[0, 0, 3]
+    inner = torch.arange(1, len(row) - 1, dtype=torch.float64)
+    # Centres of pixels: output i lies at (i + 1/2) factor - 1/2 of the input.
+    torch.testing.assert_close(row[1:-1], (inner + 0.5) * factor - 0.5, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("resample", [downsample, upsample])
+@pytest.mark.parametrize("size", [(4, 5), (2, 3)])
+def test_first_and_second_derivatives(resample, size):
+    torch.manual_seed(0)
+    images = torch.randn(1, 2, *size, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(resample, images)
+    assert torch.autograd.gradgradcheck(lambda x: resample(x).pow(3), images)
+
+
+@pytest.mark.parametrize(("resample", "matrix"), CASES)
+def test_channels_last_and_samples_apart(resample, matrix):
+    images = torch.randn(3, 4, 6, 8, dtype=torch.float64)
+    expected = dense(matrix, images)
+    last = resample(images.to(memory_format=torch.channels_last))
+    torch.testing.assert_close(last, expected, rtol=1e-12, atol=1e-12)
+    assert torch.equal(resample(images[1:2]), resample(images)[1:2])
+
+
+@pytest.mark.parametrize("size", [(1, 4), (4, 1)])
+def test_a_side_of_one_pixel_cannot_be_halved(size):
+    with pytest.raises(ValueError, match=f"images are {size[0]}x{size[1]}; expected at least 2 pixels a side to halve"):
+        downsample(torch.zeros(1, 1, *size))
