@@ -29,11 +29,11 @@ def mnist(root):
     return ["--data.val_size=16"]
 
 
-def pictures(folder, size, ending):
-    """Write 20 colour images of (width, height) into a folder."""
+def pictures(folder, size, ending, count=20):
+    """Write colour images of (width, height) into a folder."""
     folder.mkdir(parents=True)
     random = np.random.default_rng(0)
-    for i in range(20):
+    for i in range(count):
         pixels = random.integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
         Image.fromarray(pixels).save(folder / f"{i:06d}.{ending}")
 
@@ -51,8 +51,15 @@ def celeba(root):
     return []
 
 
+def classes(root):
+    """Write ten class folders of two 32x32 colour images."""
+    for name in range(10):
+        pictures(root / f"class{name}", (32, 32), "jpg", 2)
+    return []
+
+
 # By the data part of a recipe's name: writes the data below a folder, returns the flags that they need besides.
-MAKE = {"mnist": mnist, "folder": flat, "celeba": celeba, "digits": None}
+MAKE = {"mnist": mnist, "folder": flat, "celeba": celeba, "cifar10": classes, "digits": None}
 
 
 @pytest.mark.parametrize("name", recipes())
@@ -61,7 +68,8 @@ def test_a_recipe_runs(name, tmp_path, monkeypatch, capfd):
     data = name.rpartition("-")[2]
     assert data in MAKE, f"recipe {name}: add a rule to MAKE that writes tiny data for '{data}'"
     flags = [f"--data.root={tmp_path / 'data'}", *MAKE[data](tmp_path / "data")] if MAKE[data] else []
-    flags += ["--model.width=4", "--data.batch_size=8", "--data.num_workers=0", "--grid.samples=4"]
+    flags += ["--model.width=16" if "r3gan" in name else "--model.width=4", "--data.batch_size=8"]
+    flags += ["--data.num_workers=0", "--grid.samples=4", "--evaluate.samples=10", "--evaluate.reference=10"]
     code = main(["fit", name, *flags, f"--trainer.max_steps={STEPS}", "--trainer.accelerator=cpu"])
     out, err = capfd.readouterr()
     assert code == 0, err

@@ -64,7 +64,10 @@ def test_class_folders(command, digits, tmp_path):
     assert "train (digit 0, digit 1," in found.data
     assert found.data.endswith("1497 training and 300 test images")
 
-    images, labels = train_features.folder(train_features.parse([*map(str, data), "--out", "x", *FLAGS])).test
+    read = train_features.folder(train_features.parse([*map(str, data), "--out", "x", *FLAGS]))
+    again = sanity(lambda images: found(images)[0], read.train.images, *read.test)
+    assert report["fid"] == pytest.approx(again, rel=1e-5)
+    images, labels = read.test
     accuracy = (found(images)[1].argmax(1) == labels).double().mean().item()
     assert accuracy == found.accuracy == report["accuracy"] > 0.9
     lines = out.splitlines()
@@ -163,8 +166,8 @@ def one_class(root):
 ERRORS = [
     ("--data two/a --out a.pt", "two/a holds images of 0 class folders; expected at least 2"),
     ("--data one --out a.pt", "one holds images of 1 class folders; expected at least 2"),
-    ("--data none --out a.pt", "none"),
-    ("--data two --test none --out a.pt", "none"),
+    ("--data none --out a.pt", "--data is none; expected mnist or a folder with one folder of images per class"),
+    ("--data two --test none --out a.pt", "--test is none; expected a folder with one folder of images per class"),
     ("--data two --test one --out a.pt", "one holds images of 1 class folders"),
     ("--data two --test other --out a.pt", "other has not the classes of two: a, b"),
     ("--data two --out two", "--out is two; expected a file such as two.pt"),

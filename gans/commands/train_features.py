@@ -117,7 +117,10 @@ def folder(options: Options) -> Data:
         ValueError: if there are fewer than two classes, or those of the test images are others.
     """
 
-    def module(root: str, val_fraction: float) -> ImageFolderDataModule:
+    def module(flag: str, root: str, val_fraction: float) -> ImageFolderDataModule:
+        if not Path(root).is_dir():
+            expected = "mnist or a folder" if flag == "--data" else "a folder"
+            raise ValueError(f"{flag} is {root}; expected {expected} with one folder of images per class")
         found = ImageFolderDataModule(
             root, options.size, options.channels, val_fraction=val_fraction, seed=options.seed, num_workers=0
         )
@@ -125,10 +128,10 @@ def folder(options: Options) -> Data:
             raise ValueError(f"{root} holds images of {len(found.classes)} class folders; expected at least 2")
         return found
 
-    data = module(options.data, 0 if options.test else HELD_OUT)
+    data = module("--data", options.data, 0 if options.test else HELD_OUT)
     train, test, _ = data.splits()
     if options.test:
-        other = module(options.test, 0)
+        other = module("--test", options.test, 0)
         if other.classes != data.classes:
             raise ValueError(f"{options.test} has not the classes of {options.data}: {', '.join(data.classes)}")
         test = other.splits()[0]

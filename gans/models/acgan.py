@@ -35,7 +35,7 @@ class ACGAN(GAN):
         generator_class_weight: float = 0.1,
         **options: Any,
     ) -> None:
-        super().__init__(size, channels, latent_dim, width, **{"critic": "conv", **options})
+        super().__init__(size, channels, latent_dim, width, **options)
         self.num_classes = num_classes
 
     def make_generator(self, size: Size, channels: int, width: int) -> nn.Module:

@@ -32,7 +32,7 @@ class ConditionalGAN(GAN):
         num_classes: int = 10,
         **options: Any,
     ) -> None:
-        super().__init__(size, channels, latent_dim, width, **{"critic": "conv", **options})
+        super().__init__(size, channels, latent_dim, width, **options)
         self.num_classes = num_classes
 
     def make_generator(self, size: Size, channels: int, width: int) -> nn.Module:

@@ -10,6 +10,7 @@ from gans.checks import at_least
 from gans.distributed import average
 from gans.latent import key
 from gans.layers import Size, image_channels, image_size
+from gans.losses import Objective
 from gans.losses import objective as loss_named
 from gans.module import AdversarialModule
 from gans.networks import dcgan, mlp
@@ -39,6 +40,7 @@ class GAN(AdversarialModule):
         engine: options of the training engine, see `AdversarialModule`.
     """
 
+    fixed: tuple[str, ...] = ()  # arguments that a subclass chooses itself
     num_classes = 0  # a conditional model has some, takes them from the batch, and passes them to both networks
     logit_averages: Tensor
 
@@ -48,7 +50,7 @@ class GAN(AdversarialModule):
         channels: int = 1,
         latent_dim: int = 100,
         width: int = 64,
-        objective: Literal["minimax", "nonsaturating", "least_squares", "hinge", "wasserstein"] = "nonsaturating",
+        objective: Objective = "nonsaturating",
         critic: Literal["mlp", "conv"] = "mlp",
         batch_norm: bool = False,
         lr: float = 2e-4,
@@ -62,7 +64,7 @@ class GAN(AdversarialModule):
         **engine: Any,
     ) -> None:
         super().__init__(latent_dim=latent_dim, **engine)
-        self.save_hyperparameters()
+        self.save_hyperparameters(ignore=self.fixed)
         at_least(1, lazy=lazy)
         if lecam and self.accumulate > 1:
             raise ValueError(f"lecam is {lecam}; expected 0 with accumulate, whose pieces would move its averages")

@@ -47,7 +47,7 @@ class InfoGAN(GAN):
         if num_categories < 2 or not 0 <= num_codes < latent_dim:
             given = f"num_categories is {num_categories}, num_codes {num_codes}"
             raise ValueError(f"{given}; expected at least 2, and from 0 to below latent_dim ({latent_dim})")
-        super().__init__(size, channels, latent_dim, width, prior=prior, **{"critic": "conv", **options})
+        super().__init__(size, channels, latent_dim, width, prior=prior, **options)
         self.num_categories, self.num_codes = num_categories, num_codes
 
     def make_generator(self, size: Size, channels: int, width: int) -> nn.Module:

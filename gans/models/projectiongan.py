@@ -40,8 +40,9 @@ class ProjectionGAN(GAN):
         critic_steps: int = 5,
         **options: Any,
     ) -> None:
-        options |= {"objective": objective, "critic_steps": critic_steps}
-        super().__init__(size, channels, latent_dim, width, lr=lr, betas=betas, **options)
+        super().__init__(
+            size, channels, latent_dim, width, objective, lr=lr, betas=betas, critic_steps=critic_steps, **options
+        )
         self.num_classes = num_classes
 
     def make_generator(self, size: Size, channels: int, width: int) -> nn.Module:

@@ -42,6 +42,8 @@ class R3GAN(GAN):
         options: as in `GAN`.
     """
 
+    fixed = ("objective", "betas")
+
     def __init__(
         self,
         size: Size = 32,
@@ -67,8 +69,8 @@ class R3GAN(GAN):
                 raise ValueError(f"{name} is {pair}; expected two numbers of at least 0, at the start and at the end")
         if options.get("augment") == "ada":
             options["augment_options"] = {**(options.get("augment_options") or {}), "target": None}
-        fixed: dict[str, Any] = {"objective": "relativistic", "lr": lr[0], "betas": (0.0, betas2[0])}
-        super().__init__(size, channels, latent_dim, width or PRESETS[preset]["width"], **{**options, **fixed})
+        width = width or PRESETS[preset]["width"]
+        super().__init__(size, channels, latent_dim, width, "relativistic", lr=lr[0], betas=(0.0, betas2[0]), **options)
         self.num_classes = num_classes
 
     def plan(self, width: int) -> r3gan.Plan:

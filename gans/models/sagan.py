@@ -41,8 +41,17 @@ class SAGAN(GAN):
         betas: tuple[float, float] = (0.0, 0.9),
         **options: Any,
     ) -> None:
-        options |= {"objective": objective, "lr": lr, "discriminator_lr": discriminator_lr, "betas": betas}
-        super().__init__(size, channels, latent_dim, width, **options)
+        super().__init__(
+            size,
+            channels,
+            latent_dim,
+            width,
+            objective,
+            lr=lr,
+            discriminator_lr=discriminator_lr,
+            betas=betas,
+            **options,
+        )
 
     def make_generator(self, size: Size, channels: int, width: int) -> nn.Module:
         """Return the network from latents to images."""

@@ -42,8 +42,9 @@ class SNGAN(GAN):
         minibatch_std: int = 0,
         **options: Any,
     ) -> None:
-        options |= {"objective": objective, "critic_steps": critic_steps}
-        super().__init__(size, channels, latent_dim, width, lr=lr, betas=betas, **options)
+        super().__init__(
+            size, channels, latent_dim, width, objective, lr=lr, betas=betas, critic_steps=critic_steps, **options
+        )
 
     def make_generator(self, size: Size, channels: int, width: int) -> nn.Module:
         """Return the network from latents to images."""

@@ -22,8 +22,11 @@ class WGAN(GAN):
         lr: learning rate of RMSprop, of both players: momentum upsets a critic that is clipped.
         clip: largest absolute value of the critic's weights.
         critic_steps: critic updates for each update of the generator.
+        batch_norm: BatchNorm in the critic too.
         options: as in `GAN`; `betas` is not read.
     """
+
+    fixed = ("objective",)
 
     def __init__(
         self,
@@ -34,17 +37,31 @@ class WGAN(GAN):
         lr: float = 5e-5,
         clip: float = 0.01,
         critic_steps: int = 5,
+        batch_norm: bool = False,
         **options: Any,
     ) -> None:
         if clip <= 0:
             raise ValueError(f"clip is {clip}; expected a number above 0")
-        fixed: dict[str, Any] = {"objective": "wasserstein", "critic": "conv", "critic_steps": critic_steps}
-        super().__init__(size, channels, latent_dim, width, lr=lr, **{**options, **fixed})
+        super().__init__(
+            size,
+            channels,
+            latent_dim,
+            width,
+            objective="wasserstein",
+            lr=lr,
+            critic_steps=critic_steps,
+            batch_norm=batch_norm,
+            **options,
+        )
         self.clip = clip
 
     def make_generator(self, size: Size, channels: int, width: int) -> nn.Module:
         """Return the network from latents to images."""
         return dcgan.Generator(self.latent_dim, size, channels, width)
+
+    def make_discriminator(self, size: Size, channels: int, width: int) -> nn.Module:
+        """Return the network from images to the critic's values."""
+        return dcgan.Discriminator(size, channels, width, self.hparams["batch_norm"])
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         """Return RMSprop for the generator and for the critic."""

@@ -26,6 +26,8 @@ class WGANGP(GAN):
         options: as in `GAN`.
     """
 
+    fixed = ("objective",)
+
     def __init__(
         self,
         size: Size = 32,
@@ -41,9 +43,17 @@ class WGANGP(GAN):
     ) -> None:
         if architecture not in ("dcgan", "resnet"):
             raise ValueError(f"architecture is {architecture}; expected dcgan or resnet")
-        fixed: dict[str, Any] = {"objective": "wasserstein", "critic": "conv", "batch_norm": False}
-        fixed |= {"critic_steps": critic_steps}
-        super().__init__(size, channels, latent_dim, width, lr=lr, betas=betas, **{**options, **fixed})
+        super().__init__(
+            size,
+            channels,
+            latent_dim,
+            width,
+            objective="wasserstein",
+            lr=lr,
+            betas=betas,
+            critic_steps=critic_steps,
+            **options,
+        )
 
     def make_generator(self, size: Size, channels: int, width: int) -> nn.Module:
         """Return the network from latents to images."""
@@ -55,7 +65,7 @@ class WGANGP(GAN):
         """Return the network from images to the critic's values."""
         if self.hparams["architecture"] == "resnet":
             return resnet.Discriminator(size, channels, width, pool="mean", spectral_norm=False, **resnet.shape(size))
-        return super().make_discriminator(size, channels, width)
+        return dcgan.Discriminator(size, channels, width, batch_norm=False)
 
     def training_step(self, batch: tuple[Tensor, ...], batch_idx: int) -> None:
         """Algorithm 1: the critic moves; after `critic_steps` batches the generator follows."""

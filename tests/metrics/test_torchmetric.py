@@ -169,8 +169,10 @@ def test_the_real_side_can_be_kept():
 def test_floats_are_rounded_and_clipped(extractor):
     levels = torch.arange(256, dtype=torch.uint8).repeat(3)[: 64 * 12].view(64, 3, 2, 2)
     for metric in metrics(extractor, normalize=True):
-        for factor in (255, 254.6):  # exactly, and a little above 1
-            feed(metric, levels.float() / factor, True)
+        there_and_back = ((levels.float() / 127.5 - 1) + 1) / 2  # a generator's [-1, 1], off by rounding
+        assert not torch.equal((there_and_back * 255).byte(), levels)
+        for floats in (levels.float() / 255, there_and_back, levels.float() / 254.6):
+            feed(metric, floats, True)
             assert torch.equal(extractor.seen[-1], levels)
         with pytest.raises(ValueError, match=r"images reach -0\.9; normalize=True expects \[0, 1\]"):
             feed(metric, torch.full((2, 3, 2, 2), -0.9), True)
