@@ -11,6 +11,8 @@ from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 
 from gans.checkpoint import load_model
+from gans.commands.evaluate import check_scores
+from gans.metrics.extractors import Wrapped
 from gans.models import GAN
 
 FEW = "--samples 60 --reference 200"
@@ -144,6 +146,7 @@ def test_nothing_or_two_things_are_refused(refused):
         (f"evaluate a.ckpt {DIGITS} --device tpu", "device is tpu, which is not there"),
         (f"evaluate a.ckpt {DIGITS} --features mnits", "extractor is mnits (did you mean mnist?)"),
         (f"evaluate a.ckpt {DIGITS} --features none.pt", "there is no file none.pt"),
+        (f"evaluate a.ckpt {DIGITS} --scores fidd", "there is no score fidd; expected fid, "),
         ("evaluate --runs nowhere", "there is no run folder nowhere"),
     ],
 )
@@ -195,6 +198,19 @@ def test_inception_without_weights_says_where_they_belong(refused, monkeypatch, 
     said = refused(f"evaluate --images {folder} {DIGITS} --features inception")
     assert "weights-inception-2015-12-05-6726825d.pth is not in" in said
     assert "https://" in said
+
+
+def test_inception_score_needs_logits():
+    blind = nn.Flatten()
+    blind.num_features = 64
+    with pytest.raises(ValueError, match="inception_score needs an extractor with logits; blind has none"):
+        check_scores(["fid", "inception_score"], Wrapped(blind, "blind"))
+
+
+def test_only_the_scores_that_were_asked_for(run, gans):
+    code, shown, err = gans(f"evaluate {run}/checkpoints/last.ckpt {FEW} --scores fid recall")
+    assert code == 0, err
+    assert [line.split()[0] for line in shown.splitlines()[2:]] == ["fid", "recall"]
 
 
 def test_a_damaged_cache_is_refused(run, gans, refused, tmp_path):

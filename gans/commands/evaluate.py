@@ -39,11 +39,13 @@ def parser() -> Parser:
     flags.add_argument("--runs", type=Path, nargs="+", help="run folders: summarise their curves over seeds")
     flags.add_argument("--compare", type=Path, nargs="+", help="checkpoints: one table of costs and scores")
     flags.add_argument("--features", type=str, help="mnist, inception or FILE; by default mnist for grey images")
+    flags.add_argument("--weights", type=Path, help="file of Inception's weights; by default in torch's cache")
     flags.add_argument("--protocol", type=Literal["quick", "final"], default="quick", help="how much is looked at")
     flags.add_argument("--seeds", type=int, nargs="+", help="of the latents; by default 0, and 0 1 2 for final")
     flags.add_argument("--samples", type=int, help="generated images, instead of the protocol's")
     flags.add_argument("--reference", type=int, help="real images, instead of the protocol's")
     flags.add_argument("--split", type=Split, default="train", help="the real images to compare with")
+    flags.add_argument("--scores", type=str, nargs="+", help="only these; by default all that can be computed")
     flags.add_argument("--truncation", type=float, help="of the latents; by default none")
     flags.add_argument("--batch_size", type=int, default=BLOCK, help="images that the extractor sees at once")
     flags.add_argument("--device", type=str, default="auto", help="auto, cpu, cuda or cuda:1")
@@ -108,7 +110,8 @@ def evaluate(options: Namespace, args: list[str]) -> dict[str, Any]:
     """Compute and print the scores, and return the report."""
     device = chosen_device(options.device)
     data = data_of(options)
-    network = extractor(options.features or ("mnist" if data.channels == 1 else "inception"))
+    network = extractor(options.features or ("mnist" if data.channels == 1 else "inception"), options.weights)
+    check_scores(options.scores or (), network)
     protocol = asked_protocol(options)
     real_set, held_set, held_name = sets(data, options.split)
     count = protocol.reference if options.reference else min(protocol.reference or len(real_set), len(real_set))
@@ -121,6 +124,11 @@ def evaluate(options: Namespace, args: list[str]) -> dict[str, Any]:
     seeds = tuple(options.seeds or default)
     runs = [scores(real, subject.features(protocol.samples, seed), protocol) for seed in seeds]
     found, baseline = over_seeds(runs), real_baseline(real, held_set, network, protocol, device)
+    for name in options.scores or ():
+        if name not in found:
+            raise ValueError(f"{name} cannot be computed by the {protocol.name} protocol for these images")
+    if options.scores:
+        found = {name: found[name] for name in options.scores}
     where = (
         f"{len(real_set):,} {options.split} images" if count == len(real_set) else f"{count:,} {options.split} images"
     )
@@ -143,6 +151,19 @@ def evaluate(options: Namespace, args: list[str]) -> dict[str, Any]:
         "environment": report.environment(device),
         "command": shlex.join(["gans", "evaluate", *args]),
     }
+
+
+def check_scores(names: Iterable[str], network: Extractor) -> None:
+    """Refuse scores that there are not, and those that the extractor gives nothing for.
+
+    Raises:
+        ValueError: if there is one.
+    """
+    for name in names:
+        if name not in report.MEANING:
+            raise ValueError(f"there is no score {name}; expected {', '.join(report.MEANING)}")
+        if name in ("inception_score", "modes", "mode_kl") and network.num_classes is None:
+            raise ValueError(f"{name} needs an extractor with logits; {network.name} has none")
 
 
 def plain(run: dict[str, Score]) -> dict[str, float]:
