@@ -105,16 +105,28 @@ def of_classes(real: Reference, fake: Features) -> dict[str, Score]:
         mean, deviation = inception_score(fake.logits, min(10, len(fake)))
         found["inception_score"] = Score(float(mean), 0, len(fake), float(deviation))
         classes = fake.logits.shape[1]
-        histogram = torch.bincount(real.features.logits.argmax(1), minlength=classes)
-        modes, kl = mode_counts(fake.logits, classes, histogram)
+        modes, kl = mode_counts(fake.logits, classes, frequencies(real.features.logits.argmax(1), classes))
         found["modes"] = Score(float(modes), len(real.features), len(fake))
-        if torch.isfinite(kl):  # infinite where a class is hit that no real image is of
+        if torch.isfinite(kl):  # infinite where the real images are all of one class, and fakes of another
             found["mode_kl"] = Score(float(kl), len(real.features), len(fake))
     labels = real.features.labels
     if fake.labels is not None and labels is not None and enough(labels) and set_of(labels) == set_of(fake.labels):
         mean_fid = class_fid(real.features.features, labels, fake.features, fake.labels)[0]
         found["class_fid"] = Score(float(mean_fid), len(labels), len(fake))
     return found
+
+
+def frequencies(labels: torch.Tensor, classes: int) -> torch.Tensor:
+    """Return the frequencies `(K,)` of the classes that labels `(N,)` are a sample of, the better known the more of it.
+
+    What is counted is shrunk towards equal frequencies by as much as chance explains: among 5,000 images of 1,000
+    classes some classes do not occur, and counts alone would make a divergence from them infinite.
+    Source: Hausser and Strimmer 2009 (arXiv 0811.3579), a James-Stein estimator.
+    """
+    seen = torch.bincount(labels, minlength=classes).double() / len(labels)
+    chance = (1 - seen.square().sum()) / (len(labels) - 1)
+    share = (chance / (seen - 1 / classes).square().sum()).nan_to_num(1.0).clamp(max=1)
+    return torch.lerp(seen, torch.full_like(seen, 1 / classes), share)
 
 
 def set_of(labels: torch.Tensor) -> set[int]:

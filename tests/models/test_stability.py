@@ -1,0 +1,230 @@
+"""The options that keep a game stable, each against what it says it does."""
+
+import pytest
+import torch
+from torch.utils.data import DataLoader, TensorDataset
+
+from datamodules import DigitsDataModule
+from gans.checkpoint import Checkpoint
+from gans.models import DCGAN, GAN, R3GAN, SNGAN, WGAN, WGANGP
+from gans.penalties import gamma_heuristic, zero_centered
+
+
+def make(kind=GAN, **options):
+    torch.manual_seed(0)
+    model = kind(**{"size": 8, "channels": 1, "latent_dim": 4, "width": 2, **options})
+    model.seed = 1
+    return model
+
+
+def loader(n=32):
+    images = torch.rand(n, 1, 8, 8, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    return DataLoader(TensorDataset(images, torch.arange(n) % 10), batch_size=8)
+
+
+class Losses:
+    """Keeps what each player's steps minimised."""
+
+    def __init_subclass__(cls):
+        cls.seen = None
+
+    def descend(self, loss, optimizer):
+        self.seen = [*(self.seen or []), (self.player_optimizers().index(optimizer), float(loss))]
+        super().descend(loss, optimizer)
+
+
+def losses(trainer, steps=2, kind=GAN, **options):
+    """Return what the discriminator minimised in each step."""
+    spy = type("Spy", (Losses, kind), {})
+    model = make(spy, **options)
+    trainer(steps).fit(model, loader())
+    return [loss for player, loss in model.seen if player == 1], model
+
+
+@pytest.mark.parametrize("which", ["r1", "r2"])
+def test_gradient_penalties_are_added_with_their_weight(trainer, which):
+    [plain], _ = losses(trainer, 1)
+    [once], _ = losses(trainer, 1, **{which: 1.0})
+    [thrice], _ = losses(trainer, 1, **{which: 3.0})
+    assert once > plain
+    assert thrice - plain == pytest.approx(3 * (once - plain), rel=1e-3)
+    if which == "r1":
+        fresh = make()
+        expected = float(zero_centered(fresh.discriminator, next(iter(loader()))[0]))
+        assert once - plain == pytest.approx(expected, rel=1e-3)
+
+
+def test_a_lazy_penalty_is_taken_rarely_and_harder(trainer):
+    plain, _ = losses(trainer, 4)
+    model = make(r1=1.0, lazy=4, lr=1e-3)
+    optimizer = model.configure_optimizers()[1]
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(1e-3 * 4 / 5)
+    assert optimizer.param_groups[0]["betas"] == pytest.approx((0.5**0.8, 0.999**0.8))
+    assert model.configure_optimizers()[0].param_groups[0]["lr"] == 1e-3
+    spy = type("Spy", (Losses, GAN), {})
+    model = make(spy, r1=1.0, lazy=4, discriminator_lr=2e-4 * 5 / 4, betas=(0.5, 0.999))
+    run = trainer(4)
+    run.fit(model, loader())
+    lazy = [loss for player, loss in model.seen if player == 1]
+    assert lazy[0] == plain[0]  # no penalty yet
+    assert lazy[3] > plain[3] + 0.01
+
+
+def test_the_heuristic_knows_pixels_and_batch(trainer):
+    [plain], _ = losses(trainer, 1)
+    [by_number], _ = losses(trainer, 1, r1=gamma_heuristic((8, 8), 8))
+    [by_rule], _ = losses(trainer, 1, r1="heuristic")
+    assert by_rule == by_number > plain
+
+
+def test_smooth_labels_move_the_discriminators_target(trainer):
+    [plain], _ = losses(trainer, 1)
+    [smooth], _ = losses(trainer, 1, label_smoothing=0.1)
+    fresh = make()
+    with torch.no_grad():
+        logits = fresh.discriminator(next(iter(loader()))[0])
+    assert smooth - plain == pytest.approx(0.1 * float(logits.mean()), abs=1e-6)
+    with pytest.raises(ValueError, match="smoothing"):
+        make(objective="hinge", label_smoothing=0.1)
+
+
+def test_lecam_follows_the_logits(trainer):
+    curve, model = losses(trainer, 3, lecam=1.0)
+    assert model.logit_averages.abs().sum() > 0
+    assert "logit_averages" in model.state_dict()
+    assert curve[1] != losses(trainer, 3)[0][1]
+    with pytest.raises(ValueError, match=r"lecam is 1\.0; expected 0 with accumulate"):
+        make(lecam=1.0, accumulate=2)
+
+
+def test_instance_noise_fades(trainer):
+    levels = []
+
+    class Spy(GAN):
+        def noise_like(self, images):
+            levels.append(self.images_seen)
+            return torch.zeros_like(images)
+
+    model = make(Spy, instance_noise=0.5, instance_noise_images=16)
+    trainer(4).fit(model, loader())
+    assert levels == [8, 8, 8, 16, 16, 16, 24, 24, 24, 32, 32, 32][: len(levels)]
+    model = make(instance_noise=0.5, instance_noise_images=16)
+    model._trainer = None
+    still = torch.zeros(64, 1, 8, 8)
+    seen = []
+    model.discriminator = torch.nn.Module()
+    model.discriminator.forward = lambda images: seen.append(float(images.std())) or images.mean()
+    for model.images_seen in (0, 8, 16):
+        model.critic(still)
+    assert seen == pytest.approx([0.5, 0.25, 0.0], abs=0.02)
+
+
+def test_rates_fall_with_the_images_seen(trainer):
+    model = make(lr=1e-3, discriminator_lr=2e-3, lr_decay_images=64)
+    run = trainer(4)
+    run.fit(model, loader())
+    rates = [optimizer.param_groups[0]["lr"] for optimizer in run.optimizers]
+    assert rates == pytest.approx([0.5e-3, 1e-3])
+
+
+@pytest.mark.parametrize("name", ["diffaugment", "ada"])
+def test_augmentation_is_for_both_players_and_in_the_checkpoint(trainer, tmp_path, name):
+    seen = []
+
+    class Spy(DCGAN):
+        def critic(self, images, *labels):
+            seen.append(images.shape)
+            return super().critic(images, *labels)
+
+    options = {"augment_options": {"probability": 1.0, "interval": 1, "images": 100}} if name == "ada" else {}
+    model = make(Spy, augment=name, batch_norm=False, **options)
+    calls = []
+    model.augment.register_forward_hook(lambda module, given, out: calls.append(not torch.equal(given[0], out)))
+    saver = Checkpoint(1, str(tmp_path))
+    trainer(2, callbacks=[saver], enable_checkpointing=True).fit(model, loader())
+    assert calls == [True] * 6  # real, fake and the generator's fake, twice
+    saved = torch.load(tmp_path / "last.ckpt", weights_only=True)["state_dict"]
+    assert ("augment.probability" in saved) == (name == "ada")
+
+
+def test_ada_adapts_the_same_on_two_processes(trainer, tmp_path):
+    values = []
+    for world in (1, 2):
+        ada = {"probability": 0.2, "interval": 1, "images": 200}
+        model = make(augment="ada", augment_options=ada)
+        strategy = {"strategy": "ddp_fork", "devices": 2} if world == 2 else {}
+        saver = Checkpoint(3, str(tmp_path / str(world)))
+        run = trainer(
+            3, precision="64-true", callbacks=[saver], enable_checkpointing=True, limit_val_batches=0, **strategy
+        )
+        run.fit(model, DigitsDataModule(size=8, batch_size=24 // world))
+        values.append(torch.load(tmp_path / str(world) / "last.ckpt", weights_only=True)["state_dict"])
+    assert values[0]["augment.probability"] != 0.2
+    assert torch.equal(values[0]["augment.probability"], values[1]["augment.probability"])
+    values[1]["augment.observed"] *= 2  # the mean over processes of what each has seen
+    for name, value in values[0].items():
+        assert torch.allclose(value.double(), values[1][name].double(), atol=1e-9), name
+
+
+def test_wgan_clips_after_each_step(trainer):
+    model = make(WGAN, clip=0.01)
+    trainer(1).fit(model, loader(64))
+    assert max(float(p.abs().max()) for p in model.discriminator.parameters()) <= 0.01
+    assert max(float(p.abs().max()) for p in model.generator.parameters()) > 0.01
+    with pytest.raises(ValueError, match="clip is 0"):
+        make(WGAN, clip=0)
+
+
+def test_wgan_gp_penalises_between_real_and_fake(trainer):
+    [light], _ = losses(trainer, 1, WGANGP, critic_steps=1, penalty_weight=1.0)
+    [heavy], _ = losses(trainer, 1, WGANGP, critic_steps=1, penalty_weight=10.0)
+    assert heavy > light + 1
+    with pytest.raises(ValueError, match="architecture is vgg"):
+        make(WGANGP, architecture="vgg")
+
+
+def test_r3gan_follows_its_cosines(trainer):
+    model = make(R3GAN, width=16, lr=(1e-2, 1e-3), betas2=(0.9, 0.99), schedule_images=32, halflives=(0, 100))
+    run = trainer(4)
+    run.fit(model, loader())
+    for optimizer in run.optimizers:
+        assert optimizer.param_groups[0]["lr"] == pytest.approx(1e-3)
+        assert optimizer.param_groups[0]["betas"] == pytest.approx((0.0, 0.99))
+    assert model.ema_halflife == 100
+    assert model.scheduled("gamma") == 0.005
+    for wrong in ({"preset": "huge"}, {"lr": (1e-3,)}, {"schedule_images": 0}):
+        with pytest.raises(ValueError, match="expected"):
+            make(R3GAN, **{"width": 16, **wrong})
+
+
+def test_minibatch_std_is_a_layer_of_the_critic():
+    mixed, alone = make(SNGAN, minibatch_std=4), make(SNGAN)
+    images = torch.rand(8, 1, 8, 8)
+    changed = images.clone()
+    changed[1:] = 0
+    for model, sees_others in ((mixed, True), (alone, False)):
+        model.eval()
+        with torch.no_grad():
+            first, second = model.discriminator(images)[0], model.discriminator(changed)[0]
+        assert bool(abs(first - second) > 1e-6) == sees_others
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"augment": "cutmix"}, "augment is 'cutmix'; expected one of diffaugment, ada"),
+        ({"lazy": 0}, "lazy is 0"),
+        ({"instance_noise": -1}, "instance_noise is -1"),
+        ({"lr_decay_images": -1}, "lr_decay_images is -1"),
+        ({"objective": "elastic"}, "objective is 'elastic'"),
+    ],
+)
+def test_bad_options_are_refused(options, says):
+    with pytest.raises(ValueError, match=says):
+        make(**options)
+
+
+def test_betas_may_be_whole_numbers():
+    for kind in (GAN, WGANGP):
+        groups = make(kind, betas=[0, 0.99]).configure_optimizers()[0].param_groups
+        assert groups[0]["betas"] == (0.0, 0.99)
