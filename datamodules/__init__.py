@@ -7,10 +7,16 @@ if TYPE_CHECKING:
     from datamodules.digits import DigitsDataModule
     from datamodules.folder import ImageFolderDataModule
     from datamodules.mnist import MNISTDataModule
+    from datamodules.stacked import StackedMNISTDataModule
 
-__all__ = ["DigitsDataModule", "ImageFolderDataModule", "MNISTDataModule"]
+__all__ = ["DigitsDataModule", "ImageFolderDataModule", "MNISTDataModule", "StackedMNISTDataModule"]
 
-_FILES = {"DigitsDataModule": "digits", "ImageFolderDataModule": "folder", "MNISTDataModule": "mnist"}
+_FILES = {
+    "DigitsDataModule": "digits",
+    "ImageFolderDataModule": "folder",
+    "MNISTDataModule": "mnist",
+    "StackedMNISTDataModule": "stacked",
+}
 
 
 def __getattr__(name: str) -> Any:

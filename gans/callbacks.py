@@ -60,7 +60,7 @@ class ImageGrid(L.Callback):
     """Shows samples of fixed latents through training, and once the real images beside them.
 
     TensorBoard gets `images/samples` and `images/real` at the trainer's step; the run folder gets PNG files under
-    `samples/`.
+    `samples/`. The columns of a conditional model's grid are its classes.
 
     Args:
         every_n_steps: trainer steps between two grids; the first and the last step have one besides.
@@ -88,25 +88,30 @@ class ImageGrid(L.Callback):
             return
         if self.last < 0:
             self.show(trainer, "images/real", real_images(batch)[: self.samples])
-        self.show(trainer, "images/samples", samples(pl_module, self.samples, self.seed).cpu())
+        self.show(trainer, "images/samples", samples(pl_module, self.samples, self.seed).cpu(), columns(pl_module))
         self.last = step
 
     def on_train_end(self, trainer: Trainer, pl_module: Module) -> None:
         """Show the final grid."""
         if trainer.is_global_zero and trainer.global_step != self.last and not rehearsal(trainer):
-            self.show(trainer, "images/samples", samples(pl_module, self.samples, self.seed).cpu())
+            self.show(trainer, "images/samples", samples(pl_module, self.samples, self.seed).cpu(), columns(pl_module))
             self.last = trainer.global_step
 
-    def show(self, trainer: Trainer, tag: str, batch: Tensor) -> None:
+    def show(self, trainer: Trainer, tag: str, batch: Tensor, columns: int | None = None) -> None:
         """Write images `(N, C, H, W)` to TensorBoard and, as PNG, to the run folder."""
-        picture = images.grid(batch)
+        picture = images.grid(batch, columns)
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
                 # TensorBoard's plugin shows RGB: lay a transparent picture over white.
                 flat = picture if picture.shape[0] < 4 else over_white(picture)
                 logger.experiment.add_image(tag, flat, trainer.global_step)
         name = f"step_{trainer.global_step:07d}" if tag == "images/samples" else "real"
-        images.save_grid(batch, run_folder(trainer) / "samples" / f"{name}.png")
+        images.save_grid(batch, run_folder(trainer) / "samples" / f"{name}.png", columns)
+
+
+def columns(module: Module) -> int | None:
+    """Return the columns of a grid of samples: one for each class of a conditional model, else None for a square."""
+    return getattr(module, "num_classes", 0) or getattr(module, "num_categories", 0) or None
 
 
 def over_white(picture: Tensor) -> Tensor:
@@ -225,7 +230,7 @@ class Evaluate(L.Callback):
     images; final numbers come from other latents and more samples: `gans evaluate`.
 
     Args:
-        features: `mnist`, `inception`, or the file of a classifier; None evaluates nothing.
+        features: `mnist`, `stacked`, `inception`, or the file of a classifier; None evaluates nothing.
         every_n_steps: trainer steps between two evaluations; the last step has one besides.
         samples: generated images of an evaluation.
         reference: real images that they are compared with; all if there are fewer.

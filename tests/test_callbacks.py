@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from datamodules import DigitsDataModule
 from gans.callbacks import DivergedError, Health, ImageGrid, Progress, SaveSamples
 from gans.checkpoint import AtomicCheckpoints, Checkpoint
-from gans.models import GAN
+from gans.models import GAN, ConditionalGAN
 
 
 class Foreign(L.LightningModule):
@@ -229,6 +229,14 @@ def test_health_sees_collapse(trainer, logger, spread, warned):
     assert any("samples have collapsed" in str(w.message) for w in caught) == warned
     [point] = events(logger).Scalars("health/diversity")
     assert (point.value < 0.3) == warned
+
+
+def test_the_columns_of_a_conditional_models_grid_are_its_classes(trainer, logger):
+    model = ConditionalGAN(size=8, latent_dim=4, width=2)
+    pictures = DataLoader(TensorDataset(torch.zeros(8, 1, 8, 8), torch.arange(8)), batch_size=8)
+    trainer(1, callbacks=[ImageGrid(1, samples=20)], logger=logger).fit(model, pictures)
+    with Image.open(os.path.join(logger.log_dir, "samples", "step_0000001.png")) as picture:
+        assert picture.size == (10 * 10 + 2, 2 * 10 + 2)
 
 
 def test_the_bar_counts_generator_steps(trainer, capsys):

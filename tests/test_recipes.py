@@ -59,7 +59,7 @@ def classes(root):
 
 
 # By the data part of a recipe's name: writes the data below a folder, returns the flags that they need besides.
-MAKE = {"mnist": mnist, "folder": flat, "celeba": celeba, "cifar10": classes, "digits": None}
+MAKE = {"mnist": mnist, "stacked": mnist, "folder": flat, "celeba": celeba, "cifar10": classes, "digits": None}
 
 
 @pytest.mark.parametrize("name", recipes())

@@ -38,7 +38,9 @@ def parser() -> Parser:
     flags.add_argument("--images", type=Path, help="folder of pictures of one size, instead of a checkpoint")
     flags.add_argument("--runs", type=Path, nargs="+", help="run folders: summarise their curves over seeds")
     flags.add_argument("--compare", type=Path, nargs="+", help="checkpoints: one table of costs and scores")
-    flags.add_argument("--features", type=str, help="mnist, inception or FILE; by default mnist for grey images")
+    flags.add_argument(
+        "--features", type=str, help="mnist, stacked, inception or FILE; by default mnist for grey images"
+    )
     flags.add_argument("--weights", type=Path, help="file of Inception's weights; by default in torch's cache")
     flags.add_argument("--protocol", type=Literal["quick", "final"], default="quick", help="how much is looked at")
     flags.add_argument("--seeds", type=int, nargs="+", help="of the latents; by default 0, and 0 1 2 for final")

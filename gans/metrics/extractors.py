@@ -165,6 +165,28 @@ class Classifier(Extractor):
         return found
 
 
+class Stacked(Extractor):
+    """The shipped classifier on each of three channels, for digits stacked as red, green and blue: 1,000 classes.
+
+    Features are those of the channels, joined. Logits are sums of the channels' log-probabilities, so the most likely
+    class is the triple of the most likely digits, the red one counting hundreds. Metz et al. 2017 (arXiv 1611.02163)
+    and Srivastava et al. 2017 (arXiv 1705.07761) count modes so, each with a classifier of their own.
+    """
+
+    def __init__(self) -> None:
+        digits = Classifier(MNIST, MNIST_SHA256)
+        assert digits.num_classes is not None
+        sizes = 3 * digits.num_features, digits.num_classes**3
+        super().__init__(digits, "stacked", *sizes, digest({}, "stacked", digits.sha256), digits.resize, channels=3)
+
+    def extract(self, images: Tensor) -> Features:
+        """Return features `(N, 192)` and logits `(N, 1000)` of uint8 images `(N, 3, H, W)`."""
+        features, logits = self.network(images.flatten(0, 1).unsqueeze(1))
+        red, green, blue = logits.log_softmax(1).unflatten(0, (-1, 3)).unbind(1)
+        triples = red[:, :, None, None] + green[:, None, :, None] + blue[:, None, None, :]
+        return features.unflatten(0, (-1, 3)).flatten(1), triples.flatten(1)
+
+
 class Wrapped(Extractor):
     """Any module that gives features, or features and logits, of uint8 images. A copy of it is frozen, not itself.
 
@@ -197,7 +219,7 @@ class Wrapped(Extractor):
 
 
 def extractor(given: str | Path | nn.Module, weights: str | Path | None = None) -> Extractor:
-    """Return the extractor of a name (mnist, inception), of a file that `train_features` wrote, or of a module.
+    """Return the extractor of a name (mnist, stacked, inception), of a file of `train_features`, or of a module.
 
     `weights` is a file for inception.
 
@@ -213,14 +235,18 @@ def extractor(given: str | Path | nn.Module, weights: str | Path | None = None) 
         return given if isinstance(given, Extractor) else Wrapped(given)
     if given == "mnist":
         return Classifier(MNIST, MNIST_SHA256)
+    if given == "stacked":
+        return Stacked()
     path = Path(given)
     if path.is_file():
         return Classifier(path)
     if path.suffix or len(path.parts) > 1:
         raise FileNotFoundError(f"there is no file {path}")
-    close = difflib.get_close_matches(str(given), ["mnist", "inception"], n=1, cutoff=0.5)
+    close = difflib.get_close_matches(str(given), ["mnist", "stacked", "inception"], n=1, cutoff=0.5)
     near = f" (did you mean {close[0]}?)" if close else ""
-    raise ValueError(f"extractor is {given}{near}; expected mnist, inception or a file that train_features wrote")
+    raise ValueError(
+        f"extractor is {given}{near}; expected mnist, stacked, inception or a file that train_features wrote"
+    )
 
 
 @contextmanager

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from datamodules import MNISTDataModule
+from datamodules import DigitsDataModule, MNISTDataModule, StackedMNISTDataModule
 from gans.metrics import extractors
 from gans.metrics.extractors import MNIST, MNIST_SHA256, Classifier, Extractor, Inception, Wrapped, digest, extractor
 from gans.metrics.functional import fid
@@ -354,6 +354,44 @@ def test_the_shipped_file_knows_mnist(size, channels, least):
     assert (logits.argmax(1) == test.labels).double().mean() >= least
 
 
+# -- stacked digits ----------------------------------------------------------------------------------------------------
+
+
+def test_stacked_digits_are_three_digits():
+    found, digits = extractor("stacked"), extractor("mnist")
+    images = DigitsDataModule(size=28, val_size=0).splits()[0].images[:60].view(20, 3, 28, 28)
+    assert described(found) == ("stacked", 192, 1000, "28x28 bilinear antialias, black frame to 32x32")
+    features, logits = found(images)
+    channels = [digits(images[:, channel : channel + 1]) for channel in range(3)]
+    torch.testing.assert_close(features, torch.cat([each[0] for each in channels], 1))
+    red, green, blue = (each[1].double().softmax(1) for each in channels)
+    triples = torch.einsum("ni,nj,nk->nijk", red, green, blue).flatten(1)
+    torch.testing.assert_close(logits.double().exp(), triples, rtol=1e-3, atol=1e-7)
+    hundreds, tens, ones = (each[1].argmax(1) for each in channels)
+    assert torch.equal(logits.argmax(1), 100 * hundreds + 10 * tens + ones)
+    assert len(logits.argmax(1).unique()) > 10
+    assert found.sha256 not in (digits.sha256, digest({}))
+    assert extractor("stacked").sha256 == found.sha256
+
+
+def test_a_grey_digit_is_three_times_the_same():
+    features, logits = extractor("stacked")(pixels(4, 1, 32, 32))
+    assert torch.equal(features[:, :64], features[:, 128:])
+    assert (logits.argmax(1) % 111 == 0).all()
+    empty = extractor("stacked")(pixels(4, 3, 28, 28)[:0])
+    assert (empty[0].shape, empty[1].shape) == ((0, 192), (0, 1000))
+
+
+@pytest.mark.data
+@pytest.mark.skipif(not (DATA / "MNIST" / "raw").is_dir(), reason=f"there is no MNIST in {DATA}")
+def test_stacked_digits_are_known():
+    _, _, test = StackedMNISTDataModule(DATA, val_size=0).splits()
+    images, labels = test.__getitems__(range(2000))
+    found = extractor("stacked")
+    logits = torch.cat([found(part)[1] for part in images.split(250)])
+    assert (logits.argmax(1) == labels).double().mean() > 0.96  # 0.992 cubed is 0.976
+
+
 # -- any module --------------------------------------------------------------------------------------------------------
 
 
@@ -406,8 +444,9 @@ def test_an_extractor_stays_itself(stored):
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ("mnits", r"extractor is mnits \(did you mean mnist\?\); expected mnist, inception or a file"),
-        ("qqq", "extractor is qqq; expected mnist, inception or a file that train_features wrote"),
+        ("mnits", r"extractor is mnits \(did you mean mnist\?\); expected mnist, stacked, inception or a file"),
+        ("stakced", r"did you mean stacked\?"),
+        ("qqq", "extractor is qqq; expected mnist, stacked, inception or a file that train_features wrote"),
         ("none.pt", "there is no file none.pt"),
         (Path("no") / "such", "there is no file no/such"),
     ],
