@@ -71,7 +71,7 @@ def show(names: list[str]) -> None:
         print(find(names[0]).read_text(encoding="utf-8"), end="")
         return
     for name, path in recipes().items():
-        print(f"{name:16}{path.read_text(encoding='utf-8').splitlines()[0].lstrip('# ')}")
+        print(f"{name:25}{path.read_text(encoding='utf-8').splitlines()[0].lstrip('# ')}")
 
 
 def checked(verb: str, args: list[str]) -> tuple[str, list[str]]:

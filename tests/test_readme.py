@@ -41,17 +41,17 @@ def block(containing):
 
 
 def test_the_whole_of_wgan_gp_from_the_command_line(gans, tmp_path, monkeypatch):
-    (tmp_path / "wgan_gp.py").write_text(block("class WGANGP"))
+    (tmp_path / "my_gan.py").write_text(block("class MyGAN"))
     monkeypatch.syspath_prepend(tmp_path)
     flags = (
         "--trainer.max_steps 2 --model.width 4 --data.size 8 --trainer.log_every_n_steps 1 --trainer.accelerator cpu"
     )
-    code, _, err = gans(f"fit dcgan-digits --model wgan_gp.WGANGP {flags}")
+    code, _, err = gans(f"fit dcgan-digits --model my_gan.MyGAN {flags}")
     assert code == 0, err
     path = tmp_path / "runs" / "dcgan-digits" / "version_0" / "checkpoints" / "last.ckpt"
-    from wgan_gp import WGANGP
+    from my_gan import MyGAN
 
-    model = WGANGP.load_from_checkpoint(path)
+    model = MyGAN.load_from_checkpoint(path)
     assert model.sample(3, seed=0).shape == (3, 1, 8, 8)
     assert model.batches_seen == 10
 

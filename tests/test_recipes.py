@@ -12,6 +12,8 @@ import yaml
 from PIL import Image
 
 from gans.__main__ import main, recipes
+from gans.callbacks import columns
+from gans.checkpoint import load_model
 
 STEPS = 2
 
@@ -69,6 +71,8 @@ def test_a_recipe_runs(name, tmp_path, monkeypatch, capfd):
     assert data in MAKE, f"recipe {name}: add a rule to MAKE that writes tiny data for '{data}'"
     flags = [f"--data.root={tmp_path / 'data'}", *MAKE[data](tmp_path / "data")] if MAKE[data] else []
     flags += ["--model.width=16" if "r3gan" in name else "--model.width=4", "--data.batch_size=8"]
+    if yaml.safe_load(recipes()[name].read_text())["model"]["init_args"].get("discriminator_width"):
+        flags += ["--model.discriminator_width=4"]
     flags += ["--data.num_workers=0", "--grid.samples=4", "--evaluate.samples=10", "--evaluate.reference=10"]
     code = main(["fit", name, *flags, f"--trainer.max_steps={STEPS}", "--trainer.accelerator=cpu"])
     out, err = capfd.readouterr()
@@ -81,8 +85,10 @@ def test_a_recipe_runs(name, tmp_path, monkeypatch, capfd):
     assert all(tensor.isfinite().all() for tensor in saved["state_dict"].values() if tensor.is_floating_point())
     given, resolved = (yaml.safe_load(path.read_text()) for path in (recipes()[name], run / "config.yaml"))
     assert resolved["data"]["init_args"]["size"] == given["data"]["init_args"]["size"]  # tiny in all but the images
+    kind = load_model(run / "checkpoints" / "last.ckpt")
+    rows = 1 if columns(kind) else 2  # four samples, in a square or in a row of classes, two pixels between
     with Image.open(run / "samples" / f"step_{STEPS:07d}.png") as picture:
-        assert picture.height == 2 * (given["data"]["init_args"]["size"] + 2) + 2  # four samples, two pixels between
+        assert picture.height == rows * (given["data"]["init_args"]["size"] + 2) + 2
 
 
 def test_the_rules_are_all_used():
