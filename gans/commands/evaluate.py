@@ -164,7 +164,7 @@ def check_scores(names: Iterable[str], network: Extractor) -> None:
     for name in names:
         if name not in report.MEANING:
             raise ValueError(f"there is no score {name}; expected {', '.join(report.MEANING)}")
-        if name in ("inception_score", "modes", "mode_kl") and network.num_classes is None:
+        if name in ("inception_score", "modes", "mode_kl", "class_accuracy") and network.num_classes is None:
             raise ValueError(f"{name} needs an extractor with logits; {network.name} has none")
 
 
@@ -309,7 +309,7 @@ def real_baseline(
     facts = (FORMAT, real.key, other.key, asdict(protocol))
     path = cache_folder() / f"baseline-{hashlib.sha256(json.dumps(facts).encode()).hexdigest()}.pt"
     if not path.is_file():
-        found = scores(real, replace(other.features, labels=None), protocol)
+        found = scores(real, other.features, protocol)
         write(path, {name: score.plain() for name, score in found.items()})
     return {name: Score(**values) for name, values in read(path).items()}
 

@@ -16,7 +16,7 @@ from gans.metrics.features import Features, extract
 from gans.metrics.moments import Gaussian
 from gans.metrics.sampling import BLOCK, Labelled, chosen, stored
 
-FORMAT = 2  # of the files; a change of what they hold is another key
+FORMAT = 3  # of the files; a change of what they hold is another key
 
 
 @dataclass(frozen=True)

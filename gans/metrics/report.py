@@ -18,6 +18,7 @@ MEANING = {
     "fid": ("lower", "Fréchet distance between the features' Gaussians"),
     "fid_infinity": ("lower", "the same, extrapolated to infinitely many samples"),
     "class_fid": ("lower", "the same within each class, averaged"),
+    "class_accuracy": ("higher", "share of samples that the extractor takes for the class that was asked for"),
     "kid": ("lower", "kernel distance, unbiased (x 1000)"),
     "inception_score": ("higher", "exp of the information that a sample gives on its class"),
     "precision": ("higher", "share of samples near a real image"),

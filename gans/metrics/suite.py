@@ -110,9 +110,13 @@ def of_classes(real: Reference, fake: Features) -> dict[str, Score]:
         if torch.isfinite(kl):  # infinite where the real images are all of one class, and fakes of another
             found["mode_kl"] = Score(float(kl), len(real.features), len(fake))
     labels = real.features.labels
-    if fake.labels is not None and labels is not None and enough(labels) and set_of(labels) == set_of(fake.labels):
+    if fake.labels is None or labels is None or set_of(labels) != set_of(fake.labels):
+        return found
+    if enough(labels) and enough(fake.labels):
         mean_fid = class_fid(real.features.features, labels, fake.features, fake.labels)[0]
         found["class_fid"] = Score(float(mean_fid), len(labels), len(fake))
+    if fake.logits is not None and len(set_of(labels)) == fake.logits.shape[1]:  # the extractor knows these classes
+        found["class_accuracy"] = Score(float((fake.logits.argmax(1) == fake.labels).double().mean()), 0, len(fake))
     return found
 
 

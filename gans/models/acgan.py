@@ -21,6 +21,7 @@ class ACGAN(GAN):
         num_classes: number of classes; at least as many as the data have.
         class_weight: of the classification of real images, in the discriminator's loss.
         generator_class_weight: of the classification of fake images, in the generator's loss.
+        batch_norm: BatchNorm in the discriminator too; not under a gradient penalty.
         options: as in `GAN`.
     """
 
@@ -33,9 +34,10 @@ class ACGAN(GAN):
         num_classes: int = 10,
         class_weight: float = 1.0,
         generator_class_weight: float = 0.1,
+        batch_norm: bool = True,
         **options: Any,
     ) -> None:
-        super().__init__(size, channels, latent_dim, width, **options)
+        super().__init__(size, channels, latent_dim, width, batch_norm=batch_norm, **options)
         self.num_classes = num_classes
 
     def make_generator(self, size: Size, channels: int, width: int) -> nn.Module:
@@ -44,7 +46,9 @@ class ACGAN(GAN):
 
     def make_discriminator(self, size: Size, channels: int, width: int) -> nn.Module:
         """Return the network from images to logits of reality and of the class."""
-        return concatenated.AuxiliaryDiscriminator(size, channels, width, self.hparams["num_classes"])
+        return concatenated.AuxiliaryDiscriminator(
+            size, channels, width, self.hparams["num_classes"], self.hparams["batch_norm"]
+        )
 
     def training_step(self, batch: tuple[Tensor, ...], batch_idx: int) -> None:
         """One step of the discriminator and, in its turn, one of the generator, on the classes of the batch."""

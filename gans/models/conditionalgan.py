@@ -20,6 +20,7 @@ class ConditionalGAN(GAN):
         latent_dim: length of a latent vector.
         width: channels next to the image; every layer further in has twice as many, up to 8 times.
         num_classes: number of classes; at least as many as the data have.
+        batch_norm: BatchNorm in the discriminator too; not under a gradient penalty.
         options: as in `GAN`.
     """
 
@@ -30,9 +31,10 @@ class ConditionalGAN(GAN):
         latent_dim: int = 100,
         width: int = 64,
         num_classes: int = 10,
+        batch_norm: bool = True,
         **options: Any,
     ) -> None:
-        super().__init__(size, channels, latent_dim, width, **options)
+        super().__init__(size, channels, latent_dim, width, batch_norm=batch_norm, **options)
         self.num_classes = num_classes
 
     def make_generator(self, size: Size, channels: int, width: int) -> nn.Module:
@@ -41,4 +43,6 @@ class ConditionalGAN(GAN):
 
     def make_discriminator(self, size: Size, channels: int, width: int) -> nn.Module:
         """Return the network from images and classes to logits."""
-        return concatenated.Discriminator(size, channels, width, self.hparams["num_classes"])
+        return concatenated.Discriminator(
+            size, channels, width, self.hparams["num_classes"], self.hparams["batch_norm"]
+        )

@@ -28,6 +28,7 @@ class InfoGAN(GAN):
         category_weight: of the guess of the category.
         code_weight: of the guess of the continuous codes.
         prior: distribution of the rest of the latent.
+        batch_norm: BatchNorm in the discriminator too; not under a gradient penalty.
         options: as in `GAN`.
     """
 
@@ -42,12 +43,13 @@ class InfoGAN(GAN):
         category_weight: float = 1.0,
         code_weight: float = 0.1,
         prior: Prior = "uniform",
+        batch_norm: bool = True,
         **options: Any,
     ) -> None:
         if num_categories < 2 or not 0 <= num_codes < latent_dim:
             given = f"num_categories is {num_categories}, num_codes {num_codes}"
             raise ValueError(f"{given}; expected at least 2, and from 0 to below latent_dim ({latent_dim})")
-        super().__init__(size, channels, latent_dim, width, prior=prior, **options)
+        super().__init__(size, channels, latent_dim, width, batch_norm=batch_norm, prior=prior, **options)
         self.num_categories, self.num_codes = num_categories, num_codes
 
     def make_generator(self, size: Size, channels: int, width: int) -> nn.Module:
@@ -57,7 +59,7 @@ class InfoGAN(GAN):
     def make_discriminator(self, size: Size, channels: int, width: int) -> nn.Module:
         """Return the network from images to logits and to guesses of the codes."""
         guesses = self.hparams["num_categories"] + self.hparams["num_codes"]
-        return concatenated.AuxiliaryDiscriminator(size, channels, width, guesses)
+        return concatenated.AuxiliaryDiscriminator(size, channels, width, guesses, self.hparams["batch_norm"])
 
     def latent_and_category(self, n: int) -> tuple[Tensor, Tensor]:
         """Return latents `(n, latent_dim)` and categories `(n,)` for `n` rows of this process's batch."""

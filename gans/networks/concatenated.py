@@ -36,18 +36,19 @@ class Generator(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """Images `(N, channels, height, width)` and classes `(N,)` to logits `(N,)`; one logit depends on one image.
+    """Images `(N, channels, height, width)` and classes `(N,)` to logits `(N,)`.
 
     Args:
         size: image side, or (height, width).
         channels: 1, 3 or 4.
         width: channels after the first halving; twice as many after each further one, up to 8 times.
         num_classes: number of classes.
+        batch_norm: normalise every hidden layer but the first.
     """
 
-    def __init__(self, size: Size, channels: int, width: int, num_classes: int) -> None:
+    def __init__(self, size: Size, channels: int, width: int, num_classes: int, batch_norm: bool = True) -> None:
         super().__init__()
-        self.features = dcgan.Discriminator(size, channels, width, batch_norm=False, outputs=HIDDEN)
+        self.features = dcgan.Discriminator(size, channels, width, batch_norm, outputs=HIDDEN)
         self.embedding = nn.Embedding(num_classes, EMBEDDING)
         self.together = nn.Sequential(
             nn.Linear(HIDDEN + EMBEDDING, HIDDEN), nn.LeakyReLU(0.2), nn.Linear(HIDDEN, 1)
@@ -69,11 +70,12 @@ class AuxiliaryDiscriminator(nn.Module):
         channels: 1, 3 or 4.
         width: channels after the first halving; twice as many after each further one, up to 8 times.
         num_classes: length of the second output.
+        batch_norm: normalise every hidden layer but the first.
     """
 
-    def __init__(self, size: Size, channels: int, width: int, num_classes: int) -> None:
+    def __init__(self, size: Size, channels: int, width: int, num_classes: int, batch_norm: bool = True) -> None:
         super().__init__()
-        self.features = dcgan.Discriminator(size, channels, width, batch_norm=False, outputs=HIDDEN)
+        self.features = dcgan.Discriminator(size, channels, width, batch_norm, outputs=HIDDEN)
         self.real = nn.Linear(HIDDEN, 1).apply(normal_init)
         self.guess = nn.Sequential(nn.Linear(HIDDEN, 128), nn.LeakyReLU(0.2), nn.Linear(128, num_classes))
 

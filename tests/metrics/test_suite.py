@@ -29,8 +29,8 @@ class Thumbnail(nn.Module):
 
     def __init__(self, scale=1.0):
         super().__init__()
-        self.head = nn.Linear(16, 10)
         torch.manual_seed(0)
+        self.head = nn.Linear(16, 10)
         nn.init.normal_(self.head.weight, std=scale)
 
     def forward(self, images):
@@ -280,6 +280,18 @@ def test_classes_are_compared_one_by_one():
     mixed = Features(torch.cat([real.features - 1.5, real.features + 1.5]), None, torch.arange(800) % 2)
     found = scores(Known(mixed), Features(shifted - 1.5, None, labels), SMALL)
     assert found["class_fid"].value > 3 * found["fid"].value
+
+
+def test_a_classifier_that_knows_the_classes_says_whether_they_are_right():
+    labels = torch.arange(400) % 4
+    asked = torch.nn.functional.one_hot(labels, 4).float()
+    real = Features(clouds(400, 0).features, asked, labels)
+    wrong = asked.clone()
+    wrong[:100] = asked[:100].roll(1, 1)
+    found = scores(Known(real), Features(clouds(400, 1).features, wrong, labels), SMALL)
+    assert found["class_accuracy"].value == 0.75
+    seven = torch.cat([asked, asked[:, :3]], 1)  # an extractor for other classes
+    assert "class_accuracy" not in scores(Known(real), Features(clouds(400, 1).features, seven, labels), SMALL)
 
 
 def test_seeds_give_a_mean_and_a_deviation():

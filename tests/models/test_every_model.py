@@ -108,7 +108,7 @@ def test_two_processes_are_one(trainer, tmp_path, name):
 
 
 def without_batch_norm(name):
-    return {"batch_norm": False} if name in ("DCGAN", "WGAN") else {}
+    return {"batch_norm": False} if name in ("DCGAN", "WGAN", "ConditionalGAN", "ACGAN", "InfoGAN") else {}
 
 
 def freeze_batch_norm(model):
