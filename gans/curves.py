@@ -17,8 +17,8 @@ class Curves:
 
     def add(self, name: str, value: Tensor) -> None:
         """Note the mean of `value` for the curve `name`."""
-        value = value.detach()
-        self.points.setdefault(name, []).append(value.float().mean() if value.ndim else value.float())
+        # mean() copies a number too: what it is read from may change before the curve is written.
+        self.points.setdefault(name, []).append(value.detach().float().mean())
 
     def start(self, device: torch.device, images: int) -> None:
         """Begin to measure speed at `images` seen, and take restored points to the device."""

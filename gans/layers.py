@@ -1,6 +1,7 @@
 """Small pieces that several architectures share: sizes by formula, initialisation."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -34,6 +35,13 @@ def image_channels(channels: int) -> int:
 def doublings(size: tuple[int, int], smallest: int = 4) -> int:
     """Return how often the shorter side of `size` can be halved without falling under `smallest`, at least 1."""
     return max(1, (min(size) // smallest).bit_length() - 1)
+
+
+def widened(value: Any) -> Any:
+    """Return a tensor, or a tuple of them, in single precision at least: losses of half-precision logits are coarse."""
+    if isinstance(value, tuple):
+        return tuple(widened(part) for part in value)
+    return value.to(torch.promote_types(value.dtype, torch.float32))
 
 
 @torch.no_grad()

@@ -18,7 +18,7 @@ import os
 import warnings
 from collections.abc import Iterator
 from contextlib import nullcontext
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, cast
 
 import lightning as L
 import torch
@@ -35,6 +35,7 @@ from gans.curves import Curves
 from gans.distributed import average, average_gradients
 from gans.draws import Draws, seed_generators
 from gans.latent import Prior, draw, key, truncate
+from gans.layers import widened
 from gans.schedules import linear
 
 
@@ -143,8 +144,7 @@ class AdversarialModule(L.LightningModule):
         if noise:
             noise = linear(self.images_seen, noise, 0.0, until) if until else noise
             images = images + noise * self.noise_like(images)
-        logits: Tensor = self.discriminator(images, *labels)
-        return logits
+        return cast(Tensor, widened(self.discriminator(images, *labels)))
 
     def pieces(self, *batch: Tensor) -> Iterator[Any]:
         """Yield `batch` in `accumulate` pieces; `descend` steps after the last, with the gradient of the whole.

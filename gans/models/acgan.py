@@ -25,6 +25,8 @@ class ACGAN(GAN):
         options: as in `GAN`.
     """
 
+    unread = ("critic", "lazy")
+
     def __init__(
         self,
         size: Size = 32,
@@ -58,19 +60,25 @@ class ACGAN(GAN):
                 fake = self.generator(self.latent(len(real)), labels).detach()
                 (real_logits, guesses), (fake_logits, _) = self.critic(real), self.critic(fake)
                 loss = self.loss.discriminator(real_logits, fake_logits)
-                guessed = cross_entropy(guesses.float(), labels)
+                guessed = cross_entropy(guesses, labels)
                 self.record_discriminator(loss, real_logits, fake_logits)
                 self.record("loss/class_real", guessed)
                 self.record("accuracy/class_real", guesses.argmax(1) == labels)
+                loss = loss + self.penalty(real, fake, real_logits, fake_logits)
                 self.descend(loss + self.hparams["class_weight"] * guessed, optimizer_d)
         if self.generator_turn():
             with self.toggled_optimizer(optimizer_g):
                 for real, labels in self.pieces(*labelled(batch)):
                     fake_logits, guesses = self.critic(self.generator(self.latent(len(real)), labels))
-                    loss, guessed = self.loss.generator(None, fake_logits), cross_entropy(guesses.float(), labels)
+                    loss = self.loss.generator(self.compared(real), fake_logits)
+                    guessed = cross_entropy(guesses, labels)
                     self.record("loss/generator", loss)
                     self.record("loss/class_fake", guessed)
                     self.descend(loss + self.hparams["generator_class_weight"] * guessed, optimizer_g)
+
+    def reality(self, images: Tensor, *labels: Tensor) -> Tensor:
+        """Return the logits of reality, `(N,)`, without those of the class."""
+        return self.critic(images)[0]
 
     def hold_out_logits(self, batch: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
         """Return the discriminator's logits on a batch and on averaged samples of the same classes."""

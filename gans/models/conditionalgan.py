@@ -24,6 +24,8 @@ class ConditionalGAN(GAN):
         options: as in `GAN`.
     """
 
+    unread = ("critic",)
+
     def __init__(
         self,
         size: Size = 32,

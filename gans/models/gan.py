@@ -1,19 +1,22 @@
 """Generative adversarial networks, Goodfellow et al. 2014 (arXiv 1406.2661)."""
 
 from collections.abc import Iterator
+from inspect import signature
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from gans.checks import at_least
 from gans.distributed import average
 from gans.latent import key
 from gans.layers import Size, image_channels, image_size
-from gans.losses import Objective
+from gans.losses import Objective, Relativistic
 from gans.losses import objective as loss_named
 from gans.module import AdversarialModule
 from gans.networks import dcgan, mlp
+from gans.networks.minibatch import MinibatchStd
 from gans.penalties import gamma_heuristic, lecam, zero_centered
 
 
@@ -41,6 +44,7 @@ class GAN(AdversarialModule):
     """
 
     fixed: tuple[str, ...] = ()  # arguments that a subclass chooses itself
+    unread: tuple[str, ...] = ()  # arguments that a subclass has no use for: they are refused
     num_classes = 0  # a conditional model has some, takes them from the batch, and passes them to both networks
     logit_averages: Tensor
 
@@ -65,7 +69,7 @@ class GAN(AdversarialModule):
     ) -> None:
         super().__init__(latent_dim=latent_dim, **engine)
         self.save_hyperparameters(ignore=self.fixed)
-        at_least(1, lazy=lazy)
+        self.check_options()
         if lecam and self.accumulate > 1:
             raise ValueError(f"lecam is {lecam}; expected 0 with accumulate, whose pieces would move its averages")
         self.r1, self.r2, self.lazy, self.lecam = r1, r2, lazy, lecam
@@ -79,7 +83,28 @@ class GAN(AdversarialModule):
         self.loss = loss_named(objective, label_smoothing)
         self.generator = self.make_generator(size, channels, width)
         self.discriminator = self.make_discriminator(size, channels, width)
+        if (r1 or r2) and any(isinstance(part, _BatchNorm | MinibatchStd) for part in self.discriminator.modules()):
+            given = f"r1 is {r1}, r2 is {r2}"
+            raise ValueError(f"{given}; expected 0 where the critic compares the images of a batch: no batch_norm")
         self.average_generator()
+
+    def check_options(self) -> None:
+        """Refuse options that make no sense, or none for this model.
+
+        Raises:
+            ValueError: if there is one.
+        """
+        given = self.hparams
+        at_least(1, lazy=given["lazy"])
+        at_least(0, label_smoothing=given["label_smoothing"], lecam=given["lecam"])
+        for name in ("r1", "r2"):
+            if isinstance(given[name], str) and given[name] != "heuristic":
+                raise ValueError(f"{name} is {given[name]}; expected a number or heuristic")
+            at_least(0, **{name: 0 if isinstance(given[name], str) else given[name]})
+        defaults = {**signature(AdversarialModule.__init__).parameters, **signature(GAN.__init__).parameters}
+        for name in self.unread:
+            if given.get(name, defaults[name].default) != defaults[name].default:
+                raise ValueError(f"{name} is {given[name]}, which {type(self).__name__} does not read")
 
     def make_generator(self, size: Size, channels: int, width: int) -> nn.Module:
         """Return the network from latents to images."""
@@ -94,9 +119,9 @@ class GAN(AdversarialModule):
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         """Return Adam for the generator and for the discriminator."""
         lr, discriminator_lr, betas = (self.hparams[name] for name in ("lr", "discriminator_lr", "betas"))
-        # Karras et al. 2020 (arXiv 1912.04958), appendix B: the lazy penalty's own steps are left out, so the others
-        # shall move as far and remember as long as if they were there.
-        share = self.lazy / (self.lazy + 1) if self.lazy > 1 else 1.0
+        # Karras et al. 2020 (arXiv 1912.04958), appendix B: with a step of its own for the penalty, `lazy` batches have
+        # one step more; they shall move as far and remember as long as without it.
+        share = self.lazy / (self.lazy + 1) if self.lazy > 1 and (self.r1 or self.r2) else 1.0
         slower = (betas[0] ** share, betas[1] ** share)
         return [
             self.adam(self.generator, lr, betas),
@@ -113,11 +138,15 @@ class GAN(AdversarialModule):
                 loss = self.loss.discriminator(real_logits, fake_logits)
                 self.record_discriminator(loss, real_logits, fake_logits)
                 self.descend(loss + self.penalty(real, fake, real_logits, fake_logits, *labels), optimizer_d)
+            if self.lazy > 1 and self.batches_seen % self.lazy == 0 and (self.r1 or self.r2):
+                for real, *labels in self.parts(batch):
+                    fake = self.generator(self.latent(len(real)), *labels).detach()
+                    self.descend(self.lazy * self.gradient_penalty(real, fake, *labels), optimizer_d)
         if self.generator_turn():
             with self.toggled_optimizer(optimizer_g):
                 for real, *labels in self.parts(batch):
                     fake = self.generator(self.latent(len(real)), *labels)
-                    loss = self.loss.generator(None, self.critic(fake, *labels))
+                    loss = self.loss.generator(self.compared(real, *labels), self.critic(fake, *labels))
                     self.record("loss/generator", loss)
                     self.descend(loss, optimizer_g)
 
@@ -138,16 +167,19 @@ class GAN(AdversarialModule):
         self.record("logits/fake", fake_logits)
         self.augment.observe(real_logits.detach())
 
+    def reality(self, images: Tensor, *labels: Tensor) -> Tensor:
+        """Return the critic's logits of reality alone, `(N,)`, where it says more."""
+        return self.critic(images, *labels)
+
+    def compared(self, real: Tensor, *labels: Tensor) -> Tensor | None:
+        """Return the logits of real images for a generator's loss that compares with them, else None."""
+        return self.reality(real, *labels) if isinstance(self.loss, Relativistic) else None
+
     def penalty(
         self, real: Tensor, fake: Tensor, real_logits: Tensor, fake_logits: Tensor, *labels: Tensor
     ) -> Tensor | float:
-        """Return the weighted sum of the penalties that are switched on."""
-        total: Tensor | float = 0.0
-        for name, weight, images in (("r1", self.r1, real), ("r2", self.r2, fake)):
-            if weight and self.batches_seen % self.lazy == 0:
-                value = zero_centered(self.critic, images, *labels)
-                self.record(f"penalty/{name}", value)
-                total = total + self.lazy * self.gamma(weight, len(real)) * value
+        """Return the weighted sum of the penalties of each step: the gradient's, unless lazy, and LeCam's."""
+        total: Tensor | float = self.gradient_penalty(real, fake, *labels) if self.lazy == 1 else 0.0
         if self.lecam:
             averages = self.logit_averages
             value = lecam(real_logits, fake_logits, averages[0], averages[1])
@@ -157,6 +189,16 @@ class GAN(AdversarialModule):
             if self.trainer.world_size > 1:
                 average([now])
             self.logit_averages = torch.lerp(averages, now, 0.01)
+        return total
+
+    def gradient_penalty(self, real: Tensor, fake: Tensor, *labels: Tensor) -> Tensor:
+        """Return R1 and R2, weighted; 0 if both are switched off."""
+        total = real.new_zeros(())
+        for name, weight, images in (("r1", self.r1, real), ("r2", self.r2, fake)):
+            if weight:
+                value = zero_centered(self.reality, images, *labels)
+                self.record(f"penalty/{name}", value)
+                total = total + self.gamma(weight, self._draws.rows or len(real)) * value
         return total
 
     def gamma(self, weight: float | str, rows: int) -> float:
@@ -194,12 +236,15 @@ class GAN(AdversarialModule):
     # -- classes ------------------------------------------------------------------------------------------------------
 
     def setup(self, stage: str) -> None:
-        """Refuse data with other classes than a conditional model has.
+        """Refuse half precision throughout, and data with other classes than a conditional model has.
 
         Raises:
-            ValueError: if the data have more, or none.
+            ValueError: for such a precision, or if the data have more classes, or none.
         """
         super().setup(stage)
+        if str(self.trainer.precision).endswith("16-true"):
+            asked = f"trainer.precision is {self.trainer.precision}"
+            raise ValueError(f"{asked}; expected 32-true, 64-true, bf16-mixed or 16-mixed")
         there = getattr(getattr(self.trainer, "datamodule", None), "num_classes", None)
         if self.num_classes and there is not None and there > self.num_classes:
             raise ValueError(f"num_classes is {self.num_classes}; expected at least {there}, as many as the data have")

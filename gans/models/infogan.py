@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from gans.latent import Prior, draw, key
+from gans.latent import draw, key
 from gans.layers import Size
 from gans.models.gan import GAN
 from gans.networks import concatenated
@@ -15,8 +15,8 @@ from gans.networks import concatenated
 class InfoGAN(GAN):
     """Finds classes and factors of variation without labels: a head of the discriminator guesses the generator's codes.
 
-    A latent ends with the continuous codes, U(-1, 1); the category comes beside it. `sample(n, labels=..., codes=...)`
-    sets both.
+    Latents are U(-1, 1) and end with the continuous codes; the category comes beside them. `sample(n, labels=...,
+    codes=...)` sets both.
 
     Args:
         size: image side, or (height, width).
@@ -27,10 +27,12 @@ class InfoGAN(GAN):
         num_codes: number of continuous codes.
         category_weight: of the guess of the category.
         code_weight: of the guess of the continuous codes.
-        prior: distribution of the rest of the latent.
         batch_norm: BatchNorm in the discriminator too; not under a gradient penalty.
         options: as in `GAN`.
     """
+
+    fixed = ("prior",)
+    unread = ("critic", "lazy")
 
     def __init__(
         self,
@@ -42,14 +44,13 @@ class InfoGAN(GAN):
         num_codes: int = 2,
         category_weight: float = 1.0,
         code_weight: float = 0.1,
-        prior: Prior = "uniform",
         batch_norm: bool = True,
         **options: Any,
     ) -> None:
         if num_categories < 2 or not 0 <= num_codes < latent_dim:
             given = f"num_categories is {num_categories}, num_codes {num_codes}"
             raise ValueError(f"{given}; expected at least 2, and from 0 to below latent_dim ({latent_dim})")
-        super().__init__(size, channels, latent_dim, width, batch_norm=batch_norm, prior=prior, **options)
+        super().__init__(size, channels, latent_dim, width, batch_norm=batch_norm, prior="uniform", **options)
         self.num_categories, self.num_codes = num_categories, num_codes
 
     def make_generator(self, size: Size, channels: int, width: int) -> nn.Module:
@@ -69,13 +70,13 @@ class InfoGAN(GAN):
 
     def information(self, guesses: Tensor, z: Tensor, category: Tensor) -> Tensor:
         """Return the weighted error of the guesses `(N, categories + codes)`: a bound on the information, negated."""
-        of_category = cross_entropy(guesses[:, : self.num_categories].float(), category)
+        of_category = cross_entropy(guesses[:, : self.num_categories], category)
         self.record("loss/category", of_category)
         total: Tensor = self.hparams["category_weight"] * of_category
         if self.num_codes:
             codes = z[:, self.latent_dim - self.num_codes :].float()
             # The likelihood of a normal distribution around the guess with variance 1, without its constant.
-            of_codes = (guesses[:, self.num_categories :].float() - codes).square().mean() / 2
+            of_codes = (guesses[:, self.num_categories :] - codes).square().mean() / 2
             self.record("loss/codes", of_codes)
             total = total + self.hparams["code_weight"] * of_codes
         return total
@@ -90,15 +91,20 @@ class InfoGAN(GAN):
                 (real_logits, _), (fake_logits, guesses) = self.critic(real), self.critic(fake)
                 loss = self.loss.discriminator(real_logits, fake_logits)
                 self.record_discriminator(loss, real_logits, fake_logits)
+                loss = loss + self.penalty(real, fake, real_logits, fake_logits)
                 self.descend(loss + self.information(guesses, z, category), optimizer_d)
         if self.generator_turn():
             with self.toggled_optimizer(optimizer_g):
                 for real in self.pieces(batch[0]):
                     z, category = self.latent_and_category(len(real))
                     fake_logits, guesses = self.critic(self.generator(z, category))
-                    loss = self.loss.generator(None, fake_logits)
+                    loss = self.loss.generator(self.compared(real), fake_logits)
                     self.record("loss/generator", loss)
                     self.descend(loss + self.information(guesses, z, category), optimizer_g)
+
+    def reality(self, images: Tensor, *labels: Tensor) -> Tensor:
+        """Return the logits of reality, `(N,)`, without the guesses."""
+        return self.critic(images)[0]
 
     def hold_out_logits(self, batch: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
         """Return the discriminator's logits on a batch and on as many averaged samples."""
@@ -132,8 +138,11 @@ class InfoGAN(GAN):
             return super().sample(n, labels=labels, truncation=truncation, seed=seed)
         if codes.shape != (n, self.num_codes):
             raise ValueError(f"codes have the shape {tuple(codes.shape)}; expected ({n}, {self.num_codes})")
-        noise = draw(
-            (n, self.latent_dim - self.num_codes), None if seed is None else key(seed), self.prior, self.device
-        )
-        images: Tensor = self(torch.cat([noise, codes.to(noise)], 1), *self.conditions(n, labels))
-        return images
+        if truncation is not None:
+            raise ValueError(f"truncation is {truncation}; expected None, for these latents are uniform")
+        dtype = next(self.generator.parameters()).dtype
+        shape = (n, self.latent_dim - self.num_codes)
+        noise = draw(shape, None if seed is None else key(seed), self.prior, self.device, dtype)
+        z, (categories,) = torch.cat([noise, codes.to(noise)], 1), self.conditions(n, labels)
+        pieces = zip(torch.split(z, 256), torch.split(categories, 256), strict=True)
+        return torch.cat([self(*piece) for piece in pieces])

@@ -26,6 +26,8 @@ class ProjectionGAN(GAN):
         options: as in `GAN`.
     """
 
+    unread = ("critic", "batch_norm")
+
     def __init__(
         self,
         size: Size = 32,

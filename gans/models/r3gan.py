@@ -1,5 +1,6 @@
 """R3GAN, Huang, Gokaslan, Kuleshov and Tompkin 2024 (arXiv 2501.05441): a modern baseline."""
 
+import math
 from typing import Any, Literal
 
 import torch
@@ -24,7 +25,9 @@ class R3GAN(GAN):
     """The relativistic pairing loss with R1 and R2, on residual networks without normalisation.
 
     Learning rate, beta2, the penalties' weight, the augmentation's probability and the half-life of the averaged
-    weights follow a cosine over the first `schedule_images` images, from the first number of each pair to the second.
+    weights follow a cosine over the first `schedule_images` images, from the first number of each pair to the second;
+    the defaults are those of CIFAR-10, and `gans.schedules` lists the paper's others. Both players' images count, so a
+    batch is twice the paper's.
 
     Args:
         size: image side, or (height, width), from 8 pixels.
@@ -38,11 +41,23 @@ class R3GAN(GAN):
         gamma: weight of R1 and R2.
         augment_probability: of ADA, where `augment` is `ada`; it does not adapt here.
         halflives: of the averaged weights, in images.
+        ema_rampup: the half-life is at most this share of the images seen so far; 0 leaves it to the schedule.
         schedule_images: images until the end of all schedules.
         options: as in `GAN`.
     """
 
     fixed = ("objective", "betas")
+    unread = (
+        "critic",
+        "batch_norm",
+        "discriminator_lr",
+        "r1",
+        "r2",
+        "lazy",
+        "lecam",
+        "lr_decay_images",
+        "ema_halflife",
+    )
 
     def __init__(
         self,
@@ -57,6 +72,7 @@ class R3GAN(GAN):
         gamma: tuple[float, float] = (0.05, 0.005),
         augment_probability: tuple[float, float] = (0.0, 0.55),
         halflives: tuple[float, float] = (0, 5_000_000),
+        ema_rampup: float = 0.0,
         schedule_images: float = 20_000_000,
         **options: Any,
     ) -> None:
@@ -64,13 +80,25 @@ class R3GAN(GAN):
             raise ValueError(f"preset is {preset}; expected one of {', '.join(PRESETS)}")
         if schedule_images <= 0:
             raise ValueError(f"schedule_images is {schedule_images}; expected a number above 0")
-        for name, pair in (("lr", lr), ("betas2", betas2), ("gamma", gamma), ("halflives", halflives)):
-            if len(pair) != 2 or min(pair) < 0:
-                raise ValueError(f"{name} is {pair}; expected two numbers of at least 0, at the start and at the end")
+        limits = {"lr": (lr, 1.0), "betas2": (betas2, 1.0), "augment_probability": (augment_probability, 1.0)}
+        limits |= {"gamma": (gamma, math.inf), "halflives": (halflives, math.inf)}
+        for name, (pair, limit) in limits.items():
+            if len(pair) != 2 or min(pair) < 0 or max(pair) > limit:
+                raise ValueError(f"{name} is {pair}; expected two numbers from 0 to {limit}, at start and end")
         if options.get("augment") == "ada":
             options["augment_options"] = {**(options.get("augment_options") or {}), "target": None}
         width = width or PRESETS[preset]["width"]
-        super().__init__(size, channels, latent_dim, width, "relativistic", lr=lr[0], betas=(0.0, betas2[0]), **options)
+        super().__init__(
+            size,
+            channels,
+            latent_dim,
+            width,
+            "relativistic",
+            lr=lr[0],
+            betas=(0.0, betas2[0]),
+            ema_rampup=ema_rampup,
+            **options,
+        )
         self.num_classes = num_classes
 
     def plan(self, width: int) -> r3gan.Plan:
@@ -108,11 +136,15 @@ class R3GAN(GAN):
             self.augment.get_buffer("probability").fill_(self.scheduled("augment_probability"))
 
     def training_step(self, batch: tuple[Tensor, ...], batch_idx: int) -> None:
-        """One step of the discriminator and one of the generator, each on pairs of a real and a fake image."""
+        """One step of each player on pairs of a real and a fake image; each has half of the real ones to itself."""
         optimizer_g, optimizer_d = self.player_optimizers()
+        if len(batch[0]) % 2:
+            raise ValueError(f"a batch has {len(batch[0])} images; expected an even number, half for each player")
+        # Every other one, so that the halves of all processes are the halves of the global batch.
+        for_discriminator, for_generator = (tuple(part[first::2] for part in batch) for first in (0, 1))
         gamma = self.scheduled("gamma")
         with self.toggled_optimizer(optimizer_d):
-            for real, *labels in self.parts(batch):
+            for real, *labels in self.parts(for_discriminator):
                 fake = self.generator(self.latent(len(real)), *labels).detach()
                 real_logits, fake_logits = self.critic(real, *labels), self.critic(fake, *labels)
                 loss = self.loss.discriminator(real_logits, fake_logits)
@@ -124,7 +156,7 @@ class R3GAN(GAN):
                 self.descend(loss + gamma * (r1 + r2), optimizer_d)
         if self.generator_turn():
             with self.toggled_optimizer(optimizer_g):
-                for real, *labels in self.parts(batch):
+                for real, *labels in self.parts(for_generator):
                     fake_logits = self.critic(self.generator(self.latent(len(real)), *labels), *labels)
                     loss = self.loss.generator(self.critic(real, *labels), fake_logits)
                     self.record("loss/generator", loss)

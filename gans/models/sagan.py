@@ -27,6 +27,8 @@ class SAGAN(GAN):
         options: as in `GAN`.
     """
 
+    unread = ("critic", "batch_norm")
+
     def __init__(
         self,
         size: Size = 64,

@@ -28,6 +28,8 @@ class SNGAN(GAN):
         options: as in `GAN`.
     """
 
+    unread = ("critic", "batch_norm")
+
     def __init__(
         self,
         size: Size = 32,

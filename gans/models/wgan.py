@@ -27,6 +27,7 @@ class WGAN(GAN):
     """
 
     fixed = ("objective",)
+    unread = ("critic", "lazy")
 
     def __init__(
         self,

@@ -27,6 +27,7 @@ class WGANGP(GAN):
     """
 
     fixed = ("objective",)
+    unread = ("critic", "batch_norm", "lazy")
 
     def __init__(
         self,
@@ -78,7 +79,8 @@ class WGANGP(GAN):
                 penalty = one_centered(self.critic, real, fake, self.uniform(len(real)))
                 self.record_critic(loss, real_logits, fake_logits)
                 self.record("penalty/gradient", penalty)
-                self.descend(loss + self.hparams["penalty_weight"] * penalty, optimizer_d)
+                penalty = self.hparams["penalty_weight"] * penalty + self.penalty(real, fake, real_logits, fake_logits)
+                self.descend(loss + penalty, optimizer_d)
         if self.generator_turn():
             with self.toggled_optimizer(optimizer_g):
                 for real in self.pieces(batch[0]):

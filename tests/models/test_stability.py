@@ -6,7 +6,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from datamodules import DigitsDataModule
 from gans.checkpoint import Checkpoint
-from gans.models import DCGAN, GAN, R3GAN, SNGAN, WGAN, WGANGP
+from gans.models import ACGAN, DCGAN, GAN, R3GAN, SNGAN, WGAN, WGANGP, ConditionalGAN, InfoGAN
 from gans.penalties import gamma_heuristic, zero_centered
 
 
@@ -65,9 +65,11 @@ def test_a_lazy_penalty_is_taken_rarely_and_harder(trainer):
     model = make(spy, r1=1.0, lazy=4, discriminator_lr=2e-4 * 5 / 4, betas=(0.5, 0.999))
     run = trainer(4)
     run.fit(model, loader())
-    lazy = [loss for player, loss in model.seen if player == 1]
-    assert lazy[0] == plain[0]  # no penalty yet
-    assert lazy[3] > plain[3] + 0.01
+    *lazy, penalty = [loss for player, loss in model.seen if player == 1]
+    assert len(lazy) == 4
+    assert lazy == pytest.approx(plain, rel=1e-3)  # the penalty has a step of its own
+    assert penalty == pytest.approx(4 * losses(trainer, 4, r1=1.0)[0][3] - 4 * plain[3], rel=0.1)
+    assert make(lazy=4, lr=1e-3).configure_optimizers()[1].param_groups[0]["lr"] == 1e-3  # no penalty, no correction
 
 
 def test_the_heuristic_knows_pixels_and_batch(trainer):
@@ -217,11 +219,79 @@ def test_minibatch_std_is_a_layer_of_the_critic():
         ({"instance_noise": -1}, "instance_noise is -1"),
         ({"lr_decay_images": -1}, "lr_decay_images is -1"),
         ({"objective": "elastic"}, "objective is 'elastic'"),
+        ({"r1": -1.0}, "r1 is -1.0; expected at least 0"),
+        ({"r2": "auto"}, "r2 is auto; expected a number or heuristic"),
+        ({"kind": DCGAN, "size": 16, "r1": 1.0}, "expected 0 where the critic compares the images of a batch"),
+        ({"kind": SNGAN, "size": 16, "r2": 1.0, "minibatch_std": 4}, "expected 0 where the critic compares"),
+        ({"kind": SNGAN, "critic": "conv"}, "critic is conv, which SNGAN does not read"),
+        ({"kind": R3GAN, "width": 16, "r1": 1.0}, "r1 is 1.0, which R3GAN does not read"),
+        ({"kind": R3GAN, "width": 16, "betas2": (0.9, 1.5)}, "betas2 is .* expected two numbers from 0 to 1.0"),
+        ({"kind": WGAN, "lazy": 4}, "lazy is 4, which WGAN does not read"),
     ],
 )
 def test_bad_options_are_refused(options, says):
     with pytest.raises(ValueError, match=says):
-        make(**options)
+        make(**{"kind": GAN, **options})
+
+
+@pytest.mark.parametrize("kind", [ACGAN, InfoGAN, WGANGP, GAN, ConditionalGAN])
+def test_penalties_are_never_ignored(trainer, kind):
+    options = {} if kind in (WGANGP, GAN) else {"batch_norm": False}
+    weights = []
+    for extra in ({}, {"r1": 5.0}, {"lecam": 5.0}):
+        model = make(kind, critic_steps=1, **options, **extra)
+        trainer(2).fit(model, loader())
+        weights.append(next(model.discriminator.parameters()).detach())
+    assert not torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[0], weights[2])
+
+
+def test_the_heuristic_is_that_of_the_whole_batch(trainer):
+    states = []
+    for accumulate in (1, 4):
+        model = make(r1="heuristic", accumulate=accumulate)
+        trainer(1, precision="64-true").fit(model, loader())
+        states.append(model.state_dict())
+    assert all(torch.allclose(value, states[1][name], atol=1e-9) for name, value in states[0].items())
+
+
+def test_any_objective_works_with_any_critic(trainer):
+    for kind in (GAN, DCGAN, ACGAN):
+        trainer(1).fit(make(kind, objective="relativistic"), loader())
+
+
+def test_r3gan_gives_each_player_reals_of_its_own(trainer):
+    seen = []
+
+    class Spy(R3GAN):
+        def parts(self, batch):
+            seen.append(batch[0])
+            return super().parts(batch)
+
+    trainer(1).fit(make(Spy, width=16), loader(8))
+    whole = next(iter(loader(8)))[0]
+    assert torch.equal(seen[0], whole[::2])
+    assert torch.equal(seen[1], whole[1::2])
+    with pytest.raises(ValueError, match="a batch has 7 images; expected an even number"):
+        trainer(1).fit(make(R3GAN, width=16), loader(7))
+
+
+@pytest.mark.parametrize("precision", ["bf16-true", "16-true"])
+def test_half_precision_throughout_is_refused(trainer, precision):
+    with pytest.raises(ValueError, match=f"trainer.precision is {precision}; expected 32-true"):
+        trainer(1, precision=precision).fit(make(), loader())
+
+
+def test_losses_of_mixed_precision_are_full(trainer):
+    kinds = []
+
+    class Spy(GAN):
+        def descend(self, loss, optimizer):
+            kinds.append(loss.dtype)
+            super().descend(loss, optimizer)
+
+    trainer(1, precision="bf16-mixed").fit(make(Spy), loader())
+    assert kinds == [torch.float32] * 2
 
 
 def test_betas_may_be_whole_numbers():
