@@ -24,7 +24,7 @@ from gans.checks import at_least
 from gans.metrics.extractors import Extractor, extractor
 from gans.metrics.features import of_samples
 from gans.metrics.reference import Reference, reference
-from gans.metrics.sampling import samples
+from gans.metrics.sampling import BrokenSamplesError, samples
 from gans.metrics.suite import PROTOCOLS, scores
 
 Trainer = L.Trainer
@@ -172,7 +172,7 @@ class Health(L.Callback):
         """
         for name, value in metrics.items():
             if name.startswith(("loss/", "logits/", "penalty/")) and not torch.isfinite(value):
-                raise DivergedError(f"{name} is {float(value)} at step {trainer.global_step}: training diverged")
+                raise diverged(trainer, f"{name} is {float(value)} at step {trainer.global_step}: training diverged")
         if "grad_norm/generator" in metrics:
             norm = float(metrics["grad_norm/generator"])
             says = f"the generator's gradient has vanished (norm {norm:.1e})"
@@ -215,7 +215,16 @@ class Health(L.Callback):
         for name, tensor in checkpoint["state_dict"].items():
             # The extremes, which NaN makes NaN: isfinite would take several times the memory of the tensor.
             if tensor.is_floating_point() and tensor.numel() and not all(map(torch.isfinite, tensor.aminmax())):
-                raise DivergedError(f"{name} is not finite at step {trainer.global_step}: training diverged, not saved")
+                says = f"{name} is not finite at step {trainer.global_step}: training diverged, not saved"
+                raise diverged(trainer, says)
+
+
+def diverged(trainer: Trainer, says: str) -> DivergedError:
+    """Return the error that stops a run, noted in its curves as `health/diverged`."""
+    for logger in trainer.loggers:
+        logger.log_metrics({"health/diverged": 1.0}, step=trainer.global_step)
+        logger.save()
+    return DivergedError(says)
 
 
 def spread(batch: Tensor) -> float:
@@ -260,6 +269,9 @@ class Evaluate(L.Callback):
         if self.extractor is None or rehearsal(trainer):
             return
         loader: Any = trainer.train_dataloader
+        if not (hasattr(loader, "dataset") and hasattr(loader.dataset, "__len__")):
+            kind = type(getattr(loader, "dataset", loader)).__name__
+            raise ValueError(f"Evaluate cannot choose images from a {kind}; expected a dataset with a length")
         if trainer.is_global_zero:
             count = min(self.protocol.reference or 0, len(loader.dataset))
             self.real = reference(loader.dataset, self.extractor, count, self.protocol.neighbours, pl_module.device)
@@ -281,7 +293,10 @@ class Evaluate(L.Callback):
         """Return the scores by their tags; every process draws its share of the samples, and one compares."""
         rank, world = trainer.global_rank, trainer.world_size
         count = self.protocol.samples
-        fake = of_samples(module, extractor, count, self.seed, rank=rank, world=world, device=module.device)
+        try:
+            fake = of_samples(module, extractor, count, self.seed, rank=rank, world=world, device=module.device)
+        except BrokenSamplesError as error:
+            raise diverged(trainer, f"{error} at step {trainer.global_step}: training diverged") from error
         values = {}
         if self.real is not None:
             found = scores(self.real, fake, self.protocol)

@@ -80,10 +80,21 @@ class Best(ModelCheckpoint):
     @property
     def state_key(self) -> str:
         """The name of this callback's state in a checkpoint: a resumed run may evaluate at another interval."""
-        return type(self).__qualname__
+        return f"{type(self).__qualname__}({self.monitor})"
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Know the best score again, also where the run's folder has been moved."""
+        path = str(Path(self.dirpath or "") / "best.ckpt")
+        if Path(path).is_file() and state_dict.get("best_model_path"):
+            score = state_dict["best_model_score"]
+            here = {"dirpath": self.dirpath, "best_model_path": path, "kth_best_model_path": path}
+            state_dict = {**state_dict, **here, "best_k_models": {path: score}}
+        super().load_state_dict(state_dict)
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: Module, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Save when due, and with the last step, which has a score of its own."""
+        if self.monitor not in trainer.callback_metrics:
+            return
         if ends(trainer) and not self._should_skip_saving_checkpoint(trainer):
             self._save_topk_checkpoint(trainer, self._monitor_candidates(trainer))
         else:

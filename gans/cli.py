@@ -196,7 +196,10 @@ class CLI(LightningCLI):
                 callbacks.append(checkpoint.Best(f"fid/{scorer.extractor.name}", scorer.every_n_steps, folder))
         on = config.get("enable_checkpointing") is not False
         saving = (checkpoint.Checkpoint, checkpoint.Best)
-        return super()._instantiate_trainer(config, [c for c in callbacks if on or not isinstance(c, saving)])
+        trainer: Any = super()._instantiate_trainer(config, [c for c in callbacks if on or not isinstance(c, saving)])
+        # Scores after what may end the run in this batch (Lightning's timer), checkpoints after the scores.
+        trainer.callbacks.sort(key=lambda c: 2 * isinstance(c, saving) + isinstance(c, Evaluate))
+        return trainer  # type: ignore[no-any-return]
 
     def find_checkpoint(self, given: str | None) -> str | None:
         """Return the path of the checkpoint to start from: the one given, or the newest of this recipe for `last`.
@@ -293,7 +296,7 @@ def check_writable(folder: Path) -> None:
         with tempfile.TemporaryDirectory(dir=there):
             pass
     except OSError as error:
-        raise ValueError(f"cannot write runs under {folder}: {error.strerror} ({there})") from error
+        raise ValueError(f"cannot write under {folder}: {error.strerror} ({there})") from error
 
 
 def arguments() -> set[str]:

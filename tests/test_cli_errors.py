@@ -75,8 +75,8 @@ VALUES = [
     ("trainer.strategy=deepspeed", "trainer.strategy is deepspeed; expected ddp, or auto for one device"),
     ("trainer.gradient_clip_val=1", "trainer.gradient_clip_val does not work with two optimizers: give --model.grad"),
     ("trainer.accumulate_grad_batches=2", "trainer.accumulate_grad_batches does not work with two optimizers: give"),
-    ("trainer.default_root_dir=/proc/x", "cannot write runs under /proc/x/dcgan-digits: "),
-    ("trainer.default_root_dir=/dev/null/x", "cannot write runs under /dev/null/x/dcgan-digits: Not a directory"),
+    ("trainer.default_root_dir=/proc/x", "cannot write under /proc/x/dcgan-digits: "),
+    ("trainer.default_root_dir=/dev/null/x", "cannot write under /dev/null/x/dcgan-digits: Not a directory"),
     ("ckpt_path=none.ckpt", "there is no checkpoint none.ckpt"),
 ]
 

@@ -129,6 +129,56 @@ def test_models_are_compared_by_cost(run, gans, tmp_path):
 # -- bad input ---------------------------------------------------------------------------------------------------------
 
 
+def test_flags_may_have_an_equals_sign(run, gans, tmp_path):
+    code, shown, err = gans(f"evaluate {run}/checkpoints/last.ckpt --samples=60 --reference=200 --protocol=quick")
+    assert code == 0, err
+    assert "60 samples against 200 train images" in shown
+
+
+def test_other_data_take_nothing_from_the_run(run, gans, tmp_path):
+    real = write(tmp_path / "real", 40)
+    flags = f"--data {real} --data.size 8 --data.channels 1 --samples 30 --features mnist"
+    code, shown, err = gans(f"evaluate {run}/checkpoints/last.ckpt {flags}")
+    assert code == 0, err
+    assert "30 samples against 38 train images" in shown
+
+
+def test_a_moved_run_keeps_its_best(run, gans, tmp_path):
+    score = torch.load(run / "checkpoints" / "best.ckpt", weights_only=True)["callbacks"]["Best(fid/mnist)"]
+    moved = tmp_path / "elsewhere"
+    (tmp_path / "runs").rename(moved)
+    best = moved / "dcgan-digits" / "version_0" / "checkpoints" / "best.ckpt"
+    state = torch.load(best.with_name("last.ckpt"), weights_only=True)
+    state["callbacks"]["Best(fid/mnist)"]["best_model_score"] = torch.tensor(-1.0)  # nothing will be better
+    torch.save(state, best.with_name("last.ckpt"))
+    before = best.read_bytes()
+    flags = "--data.size 8 --data.batch_size 16 --model GAN --model.width 2 --trainer.accelerator cpu"
+    more = "--evaluate.features mnist --evaluate.every_n_steps 2 --evaluate.samples 50 --evaluate.reference 50"
+    line = f"fit dcgan-digits {flags} {more} --trainer.max_steps 6 --trainer.default_root_dir {moved} --ckpt_path last"
+    code, _, err = gans(line)
+    assert code == 0, err
+    assert best.read_bytes() == before
+    assert score["best_model_score"] > 0
+
+
+def test_a_run_that_time_ends_is_scored(gans, tmp_path):
+    flags = "--data.size 8 --data.batch_size 16 --model GAN --model.width 2 --trainer.accelerator cpu"
+    more = "--evaluate.features mnist --evaluate.every_n_steps 100000 --evaluate.samples 50 --evaluate.reference 50"
+    code, _, err = gans(f"fit dcgan-digits {flags} {more} --trainer.max_steps -1 --trainer.max_time 00:00:00:02")
+    assert code == 0, err
+    folder = tmp_path / "runs" / "dcgan-digits" / "version_0" / "checkpoints"
+    assert sorted(os.listdir(folder)) == ["best.ckpt", "last.ckpt"]
+
+
+def test_a_run_that_diverged_counts_as_that(gans, tmp_path):
+    flags = "--data.size 8 --data.batch_size 16 --model GAN --model.width 2 --trainer.accelerator cpu --model.lr 1e18"
+    more = "--evaluate.features mnist --evaluate.every_n_steps 1 --evaluate.samples 50 --evaluate.reference 50"
+    assert gans(f"fit dcgan-digits {flags} {more} --trainer.max_steps 50 --trainer.log_every_n_steps 2")[0] == 1
+    code, shown, err = gans("evaluate --runs runs/dcgan-digits/version_0")
+    assert code == 0, err
+    assert "diverged     100%" in shown
+
+
 def test_nothing_or_two_things_are_refused(refused):
     assert "was given nothing; expected CKPT or --images DIR" in refused("evaluate")
     assert "checkpoint and images" in refused(f"evaluate a.ckpt --images b {DIGITS}")
@@ -147,6 +197,10 @@ def test_nothing_or_two_things_are_refused(refused):
         (f"evaluate a.ckpt {DIGITS} --features mnits", "extractor is mnits (did you mean mnist?)"),
         (f"evaluate a.ckpt {DIGITS} --features none.pt", "there is no file none.pt"),
         (f"evaluate a.ckpt {DIGITS} --scores fidd", "there is no score fidd; expected fid, "),
+        (f"evaluate a.ckpt {DIGITS} --seeds 0 0", "expected each once"),
+        (f"evaluate --images b {DIGITS} --truncation 0.5", "truncation is 0.5; expected none"),
+        ("evaluate --compare a.ckpt b.ckpt --scores fid", "scores cannot be chosen for compare"),
+        (f"evaluate a.ckpt {DIGITS} --out /proc/x/a.json", "cannot write under /proc/x"),
         ("evaluate --runs nowhere", "there is no run folder nowhere"),
     ],
 )

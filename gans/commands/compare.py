@@ -20,6 +20,7 @@ from gans.metrics import report
 from gans.metrics.sampling import BLOCK, conditions, samples
 
 DIVERGED = 3  # a run has diverged whose FID is over this many times its best in the last fifth of its scores
+PASSED_ON = ("features", "weights", "protocol", "samples", "reference", "split", "truncation", "batch_size", "device")
 STEPS = 20  # timed training steps, after five to warm up
 
 
@@ -40,11 +41,15 @@ def over_runs(runs: list[Path], features: str | None) -> dict[str, Any]:
     found = {str(run): stability(*curve(run, features)) for run in runs}
     print(f"{'run':40} {'final':>10} {'best':>10} {'at step':>9} {'final/best':>11}  diverged")
     for name, row in found.items():
-        numbers = f"{row['final']:10.3f} {row['best']:10.3f} {row['best_step']:9} {row['ratio']:11.3f}"
+        numbers = f"{'-':>10} {'-':>10} {'-':>9} {'-':>11}"
+        if row["final"] is not None:
+            numbers = f"{row['final']:10.3f} {row['best']:10.3f} {row['best_step']:9} {row['ratio']:11.3f}"
         print(f"{name[-40:]:40} {numbers}  {'yes' if row['diverged'] else 'no'}")
     summary: dict[str, Any] = {"runs": len(found)}
     for name in ("final", "best", "ratio"):
-        values = [row[name] for row in found.values()]
+        values = [row[name] for row in found.values() if row[name] is not None]
+        if not values:  # all diverged before their first score
+            continue
         summary[name] = {"mean": statistics.fmean(values)}
         if len(values) > 1:
             summary[name]["std"] = statistics.stdev(values)
@@ -55,8 +60,8 @@ def over_runs(runs: list[Path], features: str | None) -> dict[str, Any]:
     return {"summary": summary, "apart": found}
 
 
-def curve(run: Path, features: str | None) -> tuple[list[int], list[float]]:
-    """Return the steps and values of a run's curve `fid/<features>` from its TensorBoard events.
+def curve(run: Path, features: str | None) -> tuple[list[int], list[float], bool]:
+    """Return steps and values of a run's curve `fid/<features>`, and whether it was stopped for a number not finite.
 
     Raises:
         ValueError: if there is none, or several and none was asked for.
@@ -68,6 +73,9 @@ def curve(run: Path, features: str | None) -> tuple[list[int], list[float]]:
     tags = [tag for tag in events.Tags()["scalars"] if tag.startswith("fid/")]
     if features is not None:
         tags = [tag for tag in tags if tag == f"fid/{features}"]
+    stopped = "health/diverged" in events.Tags()["scalars"]
+    if stopped and not tags:
+        return [], [], True
     if len(tags) != 1:
         known = (
             f"the curves {', '.join(tags)}: give --features"
@@ -76,15 +84,17 @@ def curve(run: Path, features: str | None) -> tuple[list[int], list[float]]:
         )
         raise ValueError(f"{run} has {known}")
     points = events.Scalars(tags[0])
-    return [point.step for point in points], [point.value for point in points]
+    return [point.step for point in points], [point.value for point in points], stopped
 
 
-def stability(steps: list[int], values: list[float]) -> dict[str, Any]:
-    """Return the final and best of a curve, their ratio, and whether it diverged."""
+def stability(steps: list[int], values: list[float], stopped: bool) -> dict[str, Any]:
+    """Return the final and best of a curve, their ratio, and whether the run was stopped for it or diverged."""
+    if not values:
+        return {"final": None, "best": None, "best_step": None, "ratio": None, "diverged": True}
     sound = [value for value in values if math.isfinite(value)]
     best = min(sound) if sound else math.inf
     last = values[-max(1, len(values) // 5) :]
-    diverged = len(sound) < len(values) or min(last) > DIVERGED * best
+    diverged = stopped or len(sound) < len(values) or min(last) > DIVERGED * best
     place = values.index(best) if sound else 0
     return {
         "final": values[-1],
@@ -102,9 +112,11 @@ def costs(options: Namespace) -> dict[str, Any]:
     rows = []
     for path in options.compare:
         flags: list[str] = []
-        for name in ("features", "protocol", "samples", "reference", "split", "batch_size", "device"):
+        for name in PASSED_ON:
             if options.get(name) is not None:
                 flags += [f"--{name}", str(options[name])]
+        if options.seeds:
+            flags += ["--seeds", *map(str, options.seeds)]
         given = evaluate.parsed([str(path), *flags])
         if options.get("data") is not None:
             given.data = options.data
@@ -142,6 +154,7 @@ def cost(path: Path, device: torch.device) -> dict[str, Any]:
     with FlopCounterMode(display=False) as counter:
         samples(model, 1, 0)
     samples(model, BLOCK, 0)
+    wait(device)
     start, rounds = time.perf_counter(), 4
     for _ in range(rounds):
         samples(model, BLOCK, 0)

@@ -19,7 +19,7 @@ from tqdm import tqdm
 from datamodules.files import existing_folder, image_files
 from datamodules.folder import ImageFolderDataModule
 from gans.checkpoint import load_model
-from gans.cli import Parser
+from gans.cli import Parser, check_writable
 from gans.metrics import report
 from gans.metrics.extractors import Extractor, extractor
 from gans.metrics.features import Features, extract, of_samples
@@ -89,15 +89,16 @@ def main(args: list[str]) -> None:
 
 def parsed(args: list[str]) -> Namespace:
     """Return the options; the data are those of the run that the checkpoint is of, unless they are given."""
-    args = list(args)
+    args = [part for arg in args for part in (arg.split("=", 1) if arg.startswith("--") else [arg])]
     for i, flag in enumerate(args[:-1]):
         if flag == "--data" and Path(args[i + 1]).is_dir():
             args[i : i + 2] = ["--data", "ImageFolderDataModule", "--data.root", args[i + 1]]
     flags = parser()
-    given = [Path(args[i]) for i, arg in enumerate(args) if arg.endswith(".ckpt") and not args[i - 1].startswith("--")]
-    config = given[0].absolute().parent.parent / "config.yaml" if given else Path()
-    if config.is_file():
-        flags.set_defaults({"data": yaml.safe_load(config.read_text(encoding="utf-8"))["data"]})
+    alone = not {"--data", "--images", "--runs", "--compare"} & set(args)
+    for before, arg in zip(["", *args], args, strict=False):
+        config = Path(arg).absolute().parent.parent / "config.yaml"
+        if alone and arg.endswith(".ckpt") and not before.startswith("--") and config.is_file():
+            flags.set_defaults({"data": yaml.safe_load(config.read_text(encoding="utf-8"))["data"]})
     options = flags.parse_args(args)
     asked = [name for name in ("checkpoint", "images", "runs", "compare") if options[name]]
     if len(asked) != 1:
@@ -105,6 +106,14 @@ def parsed(args: list[str]) -> Namespace:
     for name, least in [("samples", 10), ("reference", 10), ("batch_size", 1)]:
         if options[name] is not None and options[name] < least:
             raise ValueError(f"{name} is {options[name]}; expected at least {least}")
+    if options.seeds and len(set(options.seeds)) < len(options.seeds):
+        raise ValueError(f"seeds is {options.seeds}; expected each once")
+    if options.truncation is not None and not options.checkpoint and not options.compare:
+        raise ValueError(f"truncation is {options.truncation}; expected none, for pictures have no latents")
+    if options.scores and options.compare:
+        raise ValueError("scores cannot be chosen for compare, whose columns are fixed")
+    if options.out:
+        check_writable(options.out.parent)
     return options
 
 

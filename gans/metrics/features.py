@@ -29,9 +29,9 @@ class Features:
         return len(self.features)
 
     def first(self, count: int) -> "Features":
-        """Return the first `count` rows."""
+        """Return the first `count` rows, as tensors of their own: what is saved of a view is all of it."""
         parts = (self.features, self.logits, self.labels)
-        return Features(*(None if part is None else part[:count] for part in parts))  # type: ignore[arg-type]
+        return Features(*(None if part is None else part[:count].clone() for part in parts))  # type: ignore[arg-type]
 
 
 def batches(images: Iterable[Labelled], batch_size: int) -> Iterator[Labelled]:

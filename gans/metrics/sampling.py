@@ -16,6 +16,10 @@ BLOCK = 250
 Labelled = tuple[Tensor, Tensor | None]
 
 
+class BrokenSamplesError(ValueError):
+    """A model's samples are not finite."""
+
+
 def samples(module: nn.Module, count: int, seed: int, **options: Any) -> Tensor:
     """Return `count` images of `module.sample`, `(count, C, H, W)` in [-1, 1] on the module's device.
 
@@ -65,6 +69,8 @@ def generated(
             options["labels"] = torch.arange(rows.start, rows.start + BLOCK) % classes
         # The whole block even at the end: image i does not depend on the count.
         images = samples(module, BLOCK, key("evaluate", seed, rows.start // BLOCK), **options)
+        if not images.isfinite().all():
+            raise BrokenSamplesError(f"{type(module).__name__}.sample gave NaN or infinity")
         labels = options["labels"][: len(rows)] if classes else None
         yield to_uint8(images[: len(rows)]), labels
 
@@ -90,12 +96,17 @@ def stored(dataset: Any, rows: Sequence[int]) -> Iterator[Labelled]:
         keys = list(rows[start : start + BLOCK])
         batch = dataset.__getitems__(keys) if hasattr(dataset, "__getitems__") else [dataset[row] for row in keys]
         images, labels = stacked(batch) if isinstance(batch, list) else batch
+        if images.is_floating_point() and start == 0 and images.min() >= 0:
+            raise ValueError("the images are floats without a negative value; expected uint8, or floats in [-1, 1]")
         yield (images if images.dtype == torch.uint8 else to_uint8(images)), labels
 
 
 def stacked(batch: list[Any]) -> Labelled:
     """Return items, as torch's own datasets give them one by one, as a batch."""
     items = [item if isinstance(item, tuple | list) else (item,) for item in batch]
-    labels = [int(item[1]) for item in items if len(item) > 1]
-    images = torch.stack([torch.as_tensor(item[0]) for item in items])
+    if not all(isinstance(item[0], Tensor) for item in items):
+        kind = type(items[0][0]).__name__
+        raise ValueError(f"an item of the dataset is a {kind}; expected an image tensor, or a tuple of one and a label")
+    labels = [int(item[1]) for item in items if len(item) > 1 and not isinstance(item[1], str)]
+    images = torch.stack([item[0] for item in items])
     return images, torch.tensor(labels) if len(labels) == len(items) else None

@@ -86,8 +86,10 @@ def scores(real: Reference, fake: Features, protocol: Protocol) -> dict[str, Sco
     if protocol.thorough:
         everything = real.features.features
         found["authenticity"] = Score(float(authenticity(everything, near_fake.features)), len(everything), few, k=1)
-        found["fid_infinity"] = Score(float(fid_infinity(real.gaussian, fake.features)), n_real, n_fake)
-    found["vendi"] = Score(float(vendi(near_fake.features)), 0, few)
+        if n_fake >= 20:  # points enough for a line
+            found["fid_infinity"] = Score(float(fid_infinity(real.gaussian, fake.features)), n_real, n_fake)
+    if bool(near_fake.features.any(1).all()):  # a row of zeros has no direction
+        found["vendi"] = Score(float(vendi(near_fake.features)), 0, few)
     return found | of_classes(real, fake)
 
 
@@ -152,6 +154,8 @@ def over_seeds(runs: Iterable[dict[str, Score]]) -> dict[str, Score]:
         return runs[0]
     found = {}
     for name, first in runs[0].items():
+        if not all(name in run for run in runs):
+            continue
         values = torch.tensor([run[name].value for run in runs], dtype=torch.float64)
         found[name] = Score(float(values.mean()), first.n_real, first.n_fake, float(values.std()), first.k)
     return found

@@ -12,6 +12,13 @@ EMBEDDING = 50  # length of a class's vector
 HIDDEN = 256
 
 
+def embedding(num_classes: int) -> nn.Embedding:
+    """Return vectors N(0, .2) for classes: at torch's N(0, 1) the generator soon reads them alone, not the latent."""
+    vectors = nn.Embedding(num_classes, EMBEDDING)
+    nn.init.normal_(vectors.weight, std=0.2)
+    return vectors
+
+
 class Generator(nn.Module):
     """Latents `(N, latent_dim)` and classes `(N,)` to images `(N, channels, height, width)` in [-1, 1].
 
@@ -25,7 +32,7 @@ class Generator(nn.Module):
 
     def __init__(self, latent_dim: int, size: Size, channels: int, width: int, num_classes: int) -> None:
         super().__init__()
-        self.embedding = nn.Embedding(num_classes, EMBEDDING)
+        self.embedding = embedding(num_classes)
         self.images = dcgan.Generator(latent_dim + EMBEDDING, size, channels, width)
 
     def forward(self, z: Tensor, labels: Tensor) -> Tensor:
@@ -49,7 +56,7 @@ class Discriminator(nn.Module):
     def __init__(self, size: Size, channels: int, width: int, num_classes: int, batch_norm: bool = True) -> None:
         super().__init__()
         self.features = dcgan.Discriminator(size, channels, width, batch_norm, outputs=HIDDEN)
-        self.embedding = nn.Embedding(num_classes, EMBEDDING)
+        self.embedding = embedding(num_classes)
         self.together = nn.Sequential(
             nn.Linear(HIDDEN + EMBEDDING, HIDDEN), nn.LeakyReLU(0.2), nn.Linear(HIDDEN, 1)
         ).apply(normal_init)

@@ -366,6 +366,37 @@ def test_too_little_is_refused(option):
         Evaluate(**option)
 
 
+def test_data_that_cannot_be_compared_are_refused(trainer, network):
+    class Stream(torch.utils.data.IterableDataset):
+        def __iter__(self):
+            return iter([(torch.zeros(1, 8, 8), 0)] * 16)
+
+    with pytest.raises(ValueError, match="Evaluate cannot choose images from a Stream"):
+        trainer(1, callbacks=[Evaluate(network)]).fit(model(), torch.utils.data.DataLoader(Stream(), batch_size=8))
+    with pytest.raises(ValueError, match="floats without a negative value"):
+        list(stored(TensorDataset(torch.rand(10, 1, 8, 8)), range(10)))
+    with pytest.raises(ValueError, match="an item of the dataset is a str"):
+        list(stored(["a", "b"], [0, 1]))
+
+
+def test_a_broken_generator_is_an_error():
+    gan = model()
+    next(gan.generator_ema.parameters()).data.fill_(float("nan"))
+    with pytest.raises(ValueError, match="sample gave NaN or infinity"):
+        list(generated(gan, 10, 0))
+
+
+def test_what_is_kept_is_what_is_saved(network, cache):
+    small, whole = (reference(digits(), network, 1000, keep) for keep in (10, None))
+    sizes = [(cache / f"reference-{real.key}.pt").stat().st_size for real in (small, whole)]
+    assert sizes[0] < sizes[1] / 5
+
+
+def test_scores_that_one_seed_lacks_are_left_out():
+    runs = [{"fid": Score(1.0, 1, 1), "mode_kl": Score(0.1, 1, 1)}, {"fid": Score(2.0, 1, 1)}]
+    assert set(over_seeds(runs)) == {"fid"}
+
+
 def test_the_protocols():
     assert PROTOCOLS["quick"].samples == 5000
     assert PROTOCOLS["final"].samples == 50_000
