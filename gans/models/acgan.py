@@ -1,31 +1,34 @@
 """Auxiliary classifier GAN, Odena, Olah and Shlens 2017 (arXiv 1610.09585)."""
 
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from gans.layers import Size
 from gans.models.gan import GAN, labelled
-from gans.networks import concatenated
+from gans.networks import resnet
 
 
 class ACGAN(GAN):
     """The generator is told the class; the discriminator guesses it, and both want the guess to be right.
 
+    On SNGAN's networks: on the paper's, without spectral norms, the generator soon gave one image a class.
+
     Args:
         size: image side, or (height, width).
         channels: 1, 3 or 4.
         latent_dim: length of a latent vector.
-        width: channels next to the image; every layer further in has twice as many, up to 8 times.
+        width: channels next to the image, and everywhere up to 32 pixels.
         num_classes: number of classes; at least as many as the data have.
         class_weight: of the classification of real images, in the discriminator's loss.
         generator_class_weight: of the classification of fake images, in the generator's loss.
-        batch_norm: BatchNorm in the discriminator too; not under a gradient penalty.
+        objective: what the players minimise besides.
+        betas: Adam's decay rates, of both players.
         options: as in `GAN`.
     """
 
-    unread = ("critic", "lazy")
+    unread = ("critic", "batch_norm", "lazy")
 
     def __init__(
         self,
@@ -36,21 +39,22 @@ class ACGAN(GAN):
         num_classes: int = 10,
         class_weight: float = 1.0,
         generator_class_weight: float = 0.1,
-        batch_norm: bool = True,
+        objective: Literal["nonsaturating", "hinge"] = "hinge",
+        betas: tuple[float, float] = (0.0, 0.9),
         **options: Any,
     ) -> None:
-        super().__init__(size, channels, latent_dim, width, batch_norm=batch_norm, **options)
+        super().__init__(size, channels, latent_dim, width, objective, betas=betas, **options)
         self.num_classes = num_classes
 
     def make_generator(self, size: Size, channels: int, width: int) -> nn.Module:
         """Return the network from latents and classes to images."""
-        return concatenated.Generator(self.latent_dim, size, channels, width, self.hparams["num_classes"])
+        growth, classes = resnet.growth(size), self.hparams["num_classes"]
+        return resnet.Generator(self.latent_dim, size, channels, width, growth, num_classes=classes)
 
     def make_discriminator(self, size: Size, channels: int, width: int) -> nn.Module:
         """Return the network from images to logits of reality and of the class."""
-        return concatenated.AuxiliaryDiscriminator(
-            size, channels, width, self.hparams["num_classes"], self.hparams["batch_norm"]
-        )
+        options, classes = resnet.shape(size), self.hparams["num_classes"]
+        return resnet.Discriminator(size, channels, width, num_classes=classes, head="auxiliary", **options)
 
     def training_step(self, batch: tuple[Tensor, ...], batch_idx: int) -> None:
         """One step of the discriminator and, in its turn, one of the generator, on the classes of the batch."""
