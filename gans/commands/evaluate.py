@@ -140,9 +140,7 @@ def evaluate(options: Namespace, args: list[str]) -> dict[str, Any]:
             raise ValueError(f"{name} cannot be computed by the {protocol.name} protocol for these images")
     if options.scores:
         found = {name: found[name] for name in options.scores}
-    where = (
-        f"{len(real_set):,} {options.split} images" if count == len(real_set) else f"{count:,} {options.split} images"
-    )
+    where = f"{real.gaussian.n:,} {options.split} images"
     print(f"{protocol.samples:,} samples against {where}, features: {network.name} ({network.resize})")
     print(report.table(found, baseline))
     return {

@@ -62,7 +62,6 @@ def reference(
     count: int | None = None,
     keep: int | None = None,
     device: torch.device | str = "cpu",
-    folder: Path | None = None,
     watch: Callable[[Iterator[Labelled]], Iterable[Labelled]] = iter,
 ) -> Reference:
     """Return the statistics of `count` images of a dataset (None: all), from the disk if they are there.
@@ -73,7 +72,6 @@ def reference(
         count: images to look at, chosen by a fixed seed.
         keep: of how many of them to keep the features themselves; None keeps all.
         device: where the extractor runs.
-        folder: of the cache; None is `cache_folder()`.
         watch: wraps the blocks of images, as a progress bar does.
 
     Raises:
@@ -84,13 +82,13 @@ def reference(
     images = fingerprint(stored(dataset, rows))
     facts = (FORMAT, images, extractor.name, extractor.sha256, extractor.resize, len(rows), kept)
     key = hashlib.sha256(json.dumps(facts).encode()).hexdigest()
-    path = (cache_folder() if folder is None else folder) / f"reference-{key}.pt"
+    path = cache_folder() / f"reference-{key}.pt"
     if path.is_file():
         return Reference(key, images, *unpacked(read(path)), cached=True)
     found = extract(watch(stored(dataset, rows)), extractor, device, BLOCK)
-    gaussian = Gaussian.of(found.features)
-    write(path, packed(gaussian, found.first(kept)))
-    return Reference(key, images, gaussian, found.first(kept), cached=False)
+    gaussian, first = Gaussian.of(found.features), found.first(kept)
+    write(path, packed(gaussian, first))
+    return Reference(key, images, gaussian, first, cached=False)
 
 
 def packed(gaussian: Gaussian, features: Features) -> dict[str, Any]:

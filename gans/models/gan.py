@@ -259,15 +259,7 @@ class GAN(AdversarialModule):
         """
         if not self.num_classes:
             return super().conditions(n, labels)
-        if labels is None:
-            return (torch.arange(n, device=self.device) % self.num_classes,)
-        if (
-            labels.shape != (n,)
-            or labels.is_floating_point()
-            or not 0 <= int(labels.min()) <= int(labels.max()) < self.num_classes
-        ):
-            raise ValueError(f"labels are {labels.tolist()}; expected {n} classes from 0 to {self.num_classes - 1}")
-        return (labels.to(self.device),)
+        return (classes_of(n, labels, self.num_classes, self.device),)
 
     def predict_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Return as many generated images as the batch has real ones, of their classes."""
@@ -284,3 +276,17 @@ def labelled(batch: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
     if len(batch) < 2 or batch[1].is_floating_point() or batch[1].ndim != 1:
         raise ValueError("a batch has no labels; expected (images, labels) with whole numbers of shape (N,)")
     return batch[0], batch[1]
+
+
+def classes_of(n: int, labels: Tensor | None, count: int, device: torch.device) -> Tensor:
+    """Return the classes `(n,)`, of `count`, that `n` samples shall be of: all in turn unless they are given.
+
+    Raises:
+        ValueError: for another number of labels, or labels that are no classes.
+    """
+    if labels is None:
+        return torch.arange(n, device=device) % count
+    whole = labels.shape == (n,) and not labels.is_floating_point()
+    if not whole or not 0 <= int(labels.min()) <= int(labels.max()) < count:
+        raise ValueError(f"labels are {labels.tolist()}; expected {n} classes from 0 to {count - 1}")
+    return labels.to(device)

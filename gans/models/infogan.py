@@ -8,7 +8,7 @@ from torch.nn.functional import cross_entropy
 
 from gans.latent import draw, key
 from gans.layers import Size
-from gans.models.gan import GAN
+from gans.models.gan import GAN, classes_of
 from gans.networks import concatenated
 
 
@@ -117,11 +117,7 @@ class InfoGAN(GAN):
         Raises:
             ValueError: for another number of them, or such as there are not.
         """
-        if labels is None:
-            return (torch.arange(n, device=self.device) % self.num_categories,)
-        if labels.shape != (n,) or int(labels.min()) < 0 or int(labels.max()) >= self.num_categories:
-            raise ValueError(f"labels are {labels.tolist()}; expected {n} from 0 to {self.num_categories - 1}")
-        return (labels.to(self.device),)
+        return (classes_of(n, labels, self.num_categories, self.device),)
 
     @torch.no_grad()
     def sample(
