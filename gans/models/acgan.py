@@ -13,7 +13,8 @@ from gans.networks import resnet
 class ACGAN(GAN):
     """The generator is told the class; the discriminator guesses it, and both want the guess to be right.
 
-    On SNGAN's networks: on the paper's, without spectral norms, the generator soon gave one image a class.
+    On SNGAN's networks: on the paper's, without spectral norms, the generator soon gave one image a class, and
+    so it does on these with a `generator_class_weight` of 1.
 
     Args:
         size: image side, or (height, width).
