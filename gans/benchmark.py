@@ -20,9 +20,10 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from gans.callbacks import Health, Progress
+from gans.callbacks import Health
 from gans.checkpoint import AtomicCheckpoints, Checkpoint
 from gans.models import DCGAN, GAN
+from gans.progress import Progress
 
 Step = Callable[[int], None]
 Options = argparse.Namespace

@@ -1,4 +1,4 @@
-"""What watches a run: pictures, health, progress.
+"""What watches a run: pictures, health, scores.
 
 `ImageGrid` and `Health` need a LightningModule with `sample(n)` that returns images `(n, C, H, W)` in [-1, 1], and
 batches whose first element is such images; they know nothing else of a model.
@@ -11,12 +11,11 @@ from typing import Any
 
 import lightning as L
 import torch
-from lightning.pytorch.callbacks import BasePredictionWriter, ProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_warn
+from tensorboard.compat.proto.summary_pb2 import Summary
 from torch import Tensor
 from torchvision.transforms.functional import to_pil_image
-from tqdm import tqdm
 
 from gans import images
 from gans.checkpoint import ends
@@ -24,7 +23,7 @@ from gans.checks import at_least
 from gans.metrics.extractors import Extractor, extractor
 from gans.metrics.features import of_samples
 from gans.metrics.reference import Reference, reference
-from gans.metrics.sampling import BrokenSamplesError, samples
+from gans.metrics.sampling import BrokenSamplesError, samples, undisturbed
 from gans.metrics.suite import PROTOCOLS, scores
 
 Trainer = L.Trainer
@@ -60,7 +59,9 @@ class ImageGrid(L.Callback):
     """Shows samples of fixed latents through training, and once the real images beside them.
 
     TensorBoard gets `images/samples` and `images/real` at the trainer's step; the run folder gets PNG files under
-    `samples/`. The columns of a conditional model's grid are its classes.
+    `samples/`. The columns of a conditional model's grid are its classes. Clips `(N, C, T, H, W)` give a film strip,
+    a row for each of the first eight, and an animated GIF. A module that has more to show has
+    `pictures(batch) -> {name: (images (N, C, H, W), columns)}`, called in evaluation mode.
 
     Args:
         every_n_steps: trainer steps between two grids; the first and the last step have one besides.
@@ -84,29 +85,49 @@ class ImageGrid(L.Callback):
         step = trainer.global_step
         # Not step % every == 0: a module with several optimizers of its own skips numbers.
         due = self.last < 0 or step // self.every_n_steps > self.last // self.every_n_steps
-        if not trainer.is_global_zero or not due or step == 0 or rehearsal(trainer):
+        if not trainer.is_global_zero or not (due or ends(trainer)) or step == 0 or rehearsal(trainer):
             return
         if self.last < 0:
-            self.show(trainer, "images/real", real_images(batch)[: self.samples])
-        self.show(trainer, "images/samples", samples(pl_module, self.samples, self.seed).cpu(), columns(pl_module))
+            self.show(trainer, "real", real_images(batch)[: self.samples], name="real")
+        self.show(trainer, "samples", samples(pl_module, self.samples, self.seed).cpu(), columns(pl_module), "step")
+        if hasattr(pl_module, "pictures"):
+            with undisturbed(pl_module, self.seed):
+                shown = pl_module.pictures(batch)  # type: ignore[operator]
+            for name, (images, count) in shown.items():
+                self.show(trainer, name, images, count)
         self.last = step
 
     def on_train_end(self, trainer: Trainer, pl_module: Module) -> None:
-        """Show the final grid."""
+        """Show the samples of a run that stopped between two batches."""
         if trainer.is_global_zero and trainer.global_step != self.last and not rehearsal(trainer):
-            self.show(trainer, "images/samples", samples(pl_module, self.samples, self.seed).cpu(), columns(pl_module))
+            self.show(trainer, "samples", samples(pl_module, self.samples, self.seed).cpu(), columns(pl_module), "step")
             self.last = trainer.global_step
 
-    def show(self, trainer: Trainer, tag: str, batch: Tensor, columns: int | None = None) -> None:
-        """Write images `(N, C, H, W)` to TensorBoard and, as PNG, to the run folder."""
-        picture = images.grid(batch, columns)
+    def show(self, trainer: Trainer, tag: str, batch: Tensor, columns: int | None = None, name: str = "") -> None:
+        """Write images `(N, C, H, W)`, or clips `(N, C, T, H, W)`, to TensorBoard and to the run folder."""
+        clips = batch.ndim == 5
+        picture = images.film(batch[:8]) if clips else images.grid(batch, columns)
+        numbered = "real" if name == "real" else f"{name or tag}_{trainer.global_step:07d}"
+        path = run_folder(trainer) / "samples" / f"{numbered}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        to_pil_image(picture).save(path)
+        moving = images.gif(batch) if clips else None
+        if moving is not None:
+            path.with_suffix(".gif").write_bytes(moving)
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
                 # TensorBoard's plugin shows RGB: lay a transparent picture over white.
                 flat = picture if picture.shape[0] < 4 else over_white(picture)
-                logger.experiment.add_image(tag, flat, trainer.global_step)
-        name = f"step_{trainer.global_step:07d}" if tag == "images/samples" else "real"
-        images.save_grid(batch, run_folder(trainer) / "samples" / f"{name}.png", columns)
+                logger.experiment.add_image(f"images/{tag}", flat, trainer.global_step)
+                if moving is not None:
+                    add_gif(logger, f"clips/{tag}", moving, trainer.global_step)
+
+
+def add_gif(logger: TensorBoardLogger, tag: str, moving: bytes, step: int) -> None:
+    """Write a GIF as it is: TensorBoard's own `add_video` would need another package to make one."""
+    image = Summary.Image(encoded_image_string=moving, colorspace=3)
+    writer = logger.experiment._get_file_writer()
+    writer.add_summary(Summary(value=[Summary.Value(tag=tag, image=image)]), step)
 
 
 def columns(module: Module) -> int | None:
@@ -303,92 +324,3 @@ class Evaluate(L.Callback):
             values = {f"{name}/{extractor.name}": score.value for name, score in found.items()}
         shared: dict[str, float] = trainer.strategy.broadcast(values)
         return shared
-
-
-class Progress(ProgressBar):
-    """One bar for the whole run: steps done, time left, images per second, the newest losses."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.bar: tqdm[Any] | None = None
-        self.enabled = True
-        self.by_steps = True
-
-    def disable(self) -> None:
-        """Draw nothing; the trainer calls this on all processes but one."""
-        self.enabled = False
-
-    def enable(self) -> None:
-        """Draw again."""
-        self.enabled = True
-
-    def on_train_start(self, trainer: Trainer, pl_module: Module) -> None:
-        """Open the bar at the step reached so far."""
-        self.by_steps = trainer.max_steps > 0
-        total: float | None = trainer.max_steps
-        if not self.by_steps:
-            epochs = trainer.max_epochs if trainer.max_epochs is not None and trainer.max_epochs > 0 else float("inf")
-            total = trainer.num_training_batches * epochs
-            total = None if total == float("inf") else total
-        # Two draws a second at most, and no thread: a bar must not cost training time.
-        self.bar = tqdm(
-            total=total,
-            initial=self.done(trainer),
-            desc="fit",
-            unit="step" if self.by_steps else "batch",
-            dynamic_ncols=True,
-            disable=not self.enabled,
-            mininterval=0.5,
-            smoothing=0.1,
-        )
-
-    def on_train_batch_end(self, trainer: Trainer, pl_module: Module, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Move the bar by the generator's steps."""
-        if self.bar is None or not self.enabled:
-            return
-        metrics = trainer.progress_bar_metrics
-        if trainer.global_step % log_interval(trainer) == 0 and metrics:
-            shown = {name.split("/")[-1]: short(value) for name, value in metrics.items()}
-            self.bar.set_postfix(shown, refresh=False)
-        self.bar.update(self.done(trainer) - self.bar.n)
-
-    def done(self, trainer: Trainer) -> int:
-        """Return how much of the run is done: generator steps, or batches if the run ends with an epoch."""
-        progress: Any = trainer.fit_loop.epoch_loop.batch_progress.total
-        return trainer.global_step if self.by_steps else int(progress.processed)
-
-    def on_train_end(self, trainer: Trainer, pl_module: Module) -> None:
-        """Close the bar."""
-        self.close()
-
-    def on_exception(self, trainer: Trainer, pl_module: Module, exception: BaseException) -> None:
-        """Close the bar, so that the message stands on a line of its own."""
-        self.close()
-
-    def close(self) -> None:
-        """Leave the last state on the screen."""
-        if self.bar is not None:
-            self.bar.close()
-            self.bar = None
-
-
-def short(value: Any) -> str:
-    """Return a number in few characters: whole from 100 on, else three digits."""
-    number = float(value)
-    return f"{number:,.0f}" if abs(number) >= 100 else f"{number:.3g}"
-
-
-class SaveSamples(BasePredictionWriter):
-    """Writes what `predict` returns, images `(N, C, H, W)` in [-1, 1], as `predictions/<rank>_<number>.png`."""
-
-    def __init__(self) -> None:
-        super().__init__("batch")
-        self.written = 0
-
-    def write_on_batch_end(self, trainer: Trainer, pl_module: Module, prediction: Any, *args: Any) -> None:
-        """Write each image of a batch."""
-        folder = run_folder(trainer) / "predictions"
-        folder.mkdir(parents=True, exist_ok=True)
-        for image in images.to_uint8(prediction.cpu()):
-            to_pil_image(image).save(folder / f"{trainer.global_rank}_{self.written:06d}.png")
-            self.written += 1

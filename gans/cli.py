@@ -25,7 +25,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 
 import datamodules
 import gans.models
-from gans import callbacks, checkpoint
+from gans import callbacks, checkpoint, progress
 from gans.__main__ import HERE, LINKED, located, sentence
 from gans.callbacks import Evaluate
 from gans.module import AdversarialModule
@@ -177,9 +177,9 @@ class CLI(LightningCLI):
             self.watch.claim(Path(logger.log_dir))
             kwargs["logger"] = logger
         if trainer.get("enable_progress_bar") is None and self.subcommand == "fit":
-            trainer.callbacks = [*as_list(trainer.get("callbacks")), callbacks.Progress()]
+            trainer.callbacks = [*as_list(trainer.get("callbacks")), progress.Progress()]
         if self.subcommand == "predict":
-            trainer.callbacks = [*as_list(trainer.get("callbacks")), callbacks.SaveSamples()]
+            trainer.callbacks = [*as_list(trainer.get("callbacks")), progress.SaveSamples()]
         try:
             return super().instantiate_trainer(**kwargs)
         except (TypeError, *BAD_INPUT) as error:

@@ -1,5 +1,6 @@
-"""Images as tensors: between uint8 and [-1, 1], and many of them in one picture."""
+"""Images as tensors: between uint8 and [-1, 1], many of them in one picture, and clips of them."""
 
+import io
 from pathlib import Path
 
 import torch
@@ -32,3 +33,17 @@ def save_grid(images: Tensor, path: str | Path, columns: int | None = None) -> P
     path.parent.mkdir(parents=True, exist_ok=True)
     to_pil_image(grid(images, columns)).save(path)
     return path
+
+
+def film(clips: Tensor) -> Tensor:
+    """Return one picture `(C, H, W)`, uint8, of clips `(N, C, T, h, w)` in [-1, 1]: a row for each, frame by frame."""
+    return grid(clips.transpose(1, 2).flatten(0, 1), columns=clips.shape[2])
+
+
+def gif(clips: Tensor, frames_per_second: float = 8) -> bytes:
+    """Return a GIF, repeated without end, that plays clips `(N, C, T, h, w)` in [-1, 1] beside each other."""
+    frames = [to_pil_image(grid(clips[:, :, i])) for i in range(clips.shape[2])]
+    file = io.BytesIO()
+    options = {"save_all": True, "append_images": frames[1:], "duration": 1000 / frames_per_second, "loop": 0}
+    frames[0].save(file, "GIF", **options)
+    return file.getvalue()

@@ -59,7 +59,7 @@ class AdversarialModule(L.LightningModule):
     """
 
     players = ("generator", "discriminator")
-
+    clock = 0  # the player whose steps count; another one while a model trains in stages without a generator
     generator: nn.Module
     discriminator: nn.Module
 
@@ -94,7 +94,7 @@ class AdversarialModule(L.LightningModule):
         self.instance_noise, self.instance_noise_images = instance_noise, instance_noise_images
         self.lr_decay_images = lr_decay_images
         self.augment = augmentations.named(augment, **augment_options or {}) or augmentations.Augmentation()
-        self.image_shape: tuple[int, int, int] | None = None
+        self.image_shape: tuple[int, ...] | None = None
         self.seed: int | None = None
         self.batches_seen = 0
         self.images_seen = 0
@@ -169,7 +169,7 @@ class AdversarialModule(L.LightningModule):
         """Take one optimizer step on `loss`, the mean over this process's rows, for the mean over all processes.
 
         Inside `for ... in self.pieces(batch)` the gradient is collected, and the step taken with the last piece. The
-        step of the first optimizer, the generator's, moves the clock and the averaged weights, once in a batch.
+        step of the player `clock`, the generator, moves the clock and the averaged weights, once in a batch.
         """
         if not self.batches_seen:
             raise RuntimeError("an overridden `on_train_batch_start` must call super().on_train_batch_start(...)")
@@ -181,7 +181,7 @@ class AdversarialModule(L.LightningModule):
             self.manual_backward(loss * self._share if self._pieces > 1 else loss)
         if self._piece < self._pieces - 1:
             return
-        ticks = optimizer is self.player_optimizers()[0] and not self._ticked
+        ticks = optimizer is self.player_optimizers()[self.clock] and not self._ticked
         if self.trainer.world_size > 1:
             parameters = [p for group in optimizer.param_groups for p in group["params"]]
             # BatchNorm's statistics travel with the generator's gradients: equal everywhere when the clock has moved.

@@ -36,7 +36,7 @@ LEVELS = [
     {"gans.benchmark"},
     {"gans.models"},
     {"gans.module"},
-    {"gans.callbacks", "gans.checkpoint", "gans.curves", "gans.draws", "gans.metrics", "gans.explore"},
+    {"gans.callbacks", "gans.checkpoint", "gans.curves", "gans.draws", "gans.metrics", "gans.explore", "gans.progress"},
     {"gans.networks"},
     {f"gans.{name}" for name in PURE},
 ]

@@ -2,6 +2,7 @@
 
 import os
 import warnings
+from pathlib import Path
 from types import SimpleNamespace
 
 import lightning as L
@@ -15,9 +16,10 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from datamodules import DigitsDataModule
-from gans.callbacks import DivergedError, Health, ImageGrid, Progress, SaveSamples
+from gans.callbacks import DivergedError, Health, ImageGrid
 from gans.checkpoint import AtomicCheckpoints, Checkpoint
 from gans.models import GAN, ConditionalGAN
+from gans.progress import Progress, SaveSamples
 
 
 class Foreign(L.LightningModule):
@@ -299,3 +301,44 @@ def test_predictions_become_files(trainer, logger):
 def test_too_few_steps_are_refused(make):
     with pytest.raises(ValueError, match=r"is (0|-1); expected at least"):
         make()
+
+
+class Clips(Foreign):
+    """Clips of three frames, of brightness -1, 0 and 1, and a picture of its own."""
+
+    def sample(self, n):
+        return torch.linspace(-1, 1, 3).view(1, 1, 3, 1, 1).expand(n, 1, 3, 4, 4)
+
+    def training_step(self, batch, batch_idx):
+        return self.net(batch[0][:, :, 0]).square().mean()
+
+    def pictures(self, batch):
+        assert not self.training
+        return {"mean": (batch[0].mean(2), 2)}
+
+
+def test_clips_are_a_film_strip_and_an_animation(trainer, logger):
+    clips = DataLoader(TensorDataset(torch.ones(2, 1, 3, 4, 4)), batch_size=2)
+    trainer(1, logger=logger, callbacks=[ImageGrid(samples=2)]).fit(Clips(), clips)
+    folder = Path(logger.log_dir) / "samples"
+    names = ["mean_0000001.png", "real.gif", "real.png", "step_0000001.gif", "step_0000001.png"]
+    assert sorted(path.name for path in folder.iterdir()) == names
+    strip = np.array(Image.open(folder / "step_0000001.png").convert("L"))
+    assert strip.shape == (2 * 6 + 2, 3 * 6 + 2)  # two rows of three frames, framed by 2 pixels
+    assert [strip[4, column] for column in (4, 10, 16)] == [0, 128, 255]
+    moving = Image.open(folder / "step_0000001.gif")
+    assert (moving.n_frames, moving.info["duration"]) == (3, 120)  # GIF counts hundredths of a second
+    shown = events(logger)
+    assert set(shown.Tags()["images"]) == {f"images/{name}" for name in ("real", "samples", "mean")} | {
+        "clips/real",
+        "clips/samples",
+    }
+    assert shown.Images("clips/samples")[0].encoded_image_string == (folder / "step_0000001.gif").read_bytes()
+
+
+def test_clips_are_predicted_as_animations(trainer, logger):
+    writer = SaveSamples()
+    writer.write_on_batch_end(trainer(1, logger=logger), Clips(), Clips().sample(2), [], None, 0, 0)
+    written = sorted((Path(logger.log_dir) / "predictions").iterdir())
+    assert [path.name for path in written] == ["0_000000.gif", "0_000001.gif"]
+    assert Image.open(written[0]).n_frames == 3

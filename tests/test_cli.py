@@ -10,7 +10,7 @@ import pytest
 import torch
 import yaml
 
-from gans import callbacks
+from gans import progress
 from gans.__main__ import checked, nearest, recipes
 from gans.models import GAN
 
@@ -60,7 +60,7 @@ def test_ctrl_c_says_where_the_checkpoint_is(gans, monkeypatch, tmp_path):
         if trainer.global_step == 3:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(callbacks.Progress, "on_train_batch_end", press)
+    monkeypatch.setattr(progress.Progress, "on_train_batch_end", press)
     handler = signal.getsignal(signal.SIGINT)
     try:
         line = f"fit dcgan-digits {TINY} --checkpoint.every_n_steps"

@@ -1,6 +1,7 @@
 """The images that an evaluation is about: sets that depend on a seed and a count, not on batches or processes."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -20,27 +21,36 @@ class BrokenSamplesError(ValueError):
     """A model's samples are not finite."""
 
 
-def samples(module: nn.Module, count: int, seed: int, **options: Any) -> Tensor:
-    """Return `count` images of `module.sample`, `(count, C, H, W)` in [-1, 1] on the module's device.
+@contextmanager
+def undisturbed(module: nn.Module, seed: int) -> Iterator[None]:
+    """Look at a module without a trace: torch's generators are seeded meanwhile and put back, no gradient is kept.
 
-    The same for a seed and weights: torch's generators are seeded for the call and put back. The module is in
-    evaluation mode meanwhile: BatchNorm neither learns from pictures nor mixes them.
-
-    Raises:
-        ValueError: if the module has no `sample`.
+    The module is in evaluation mode: BatchNorm neither learns from pictures nor mixes them.
     """
-    if not callable(getattr(module, "sample", None)):
-        raise ValueError(f"{type(module).__name__} has no sample(n); expected a model that makes images")
     device = next((p.device for p in module.parameters()), torch.device("cpu"))
     modes = {part: part.training for part in module.modules()}
     with torch.random.fork_rng([device] if device.type == "cuda" else []), torch.no_grad():
         torch.manual_seed(seed)
         try:
             module.eval()
-            drawn: Tensor = module.sample(count, **options)  # type: ignore[operator]
+            yield
         finally:
             for part, mode in modes.items():
                 part.training = mode
+
+
+def samples(module: nn.Module, count: int, seed: int, **options: Any) -> Tensor:
+    """Return `count` images of `module.sample`, `(count, C, H, W)` in [-1, 1] on the module's device.
+
+    The same for a seed and weights, and nothing in the module is disturbed.
+
+    Raises:
+        ValueError: if the module has no `sample`.
+    """
+    if not callable(getattr(module, "sample", None)):
+        raise ValueError(f"{type(module).__name__} has no sample(n); expected a model that makes images")
+    with undisturbed(module, seed):
+        drawn: Tensor = module.sample(count, **options)  # type: ignore[operator]
     return drawn.clamp(-1, 1).float()
 
 

@@ -205,7 +205,8 @@ class GAN(AdversarialModule):
         """Return the weight of a gradient penalty, by the heuristic if it says so; a batch has `rows` of a process."""
         if isinstance(weight, str):
             assert self.image_shape is not None
-            return gamma_heuristic(self.image_shape[1:], rows * self.trainer.world_size)
+            _, height, breadth = self.image_shape
+            return gamma_heuristic((height, breadth), rows * self.trainer.world_size)
         return weight
 
     def validation_step(self, batch: tuple[Tensor, ...], batch_idx: int) -> None:

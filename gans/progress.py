@@ -1,0 +1,110 @@
+"""What the person at the terminal gets of a run: a bar while it trains, and files of what it predicts."""
+
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.callbacks import BasePredictionWriter, ProgressBar
+from torchvision.transforms.functional import to_pil_image
+from tqdm import tqdm
+
+from gans import images
+from gans.callbacks import log_interval, run_folder
+
+Trainer = L.Trainer
+Module = L.LightningModule
+
+
+class Progress(ProgressBar):
+    """One bar for the whole run: steps done, time left, images per second, the newest losses."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bar: tqdm[Any] | None = None
+        self.enabled = True
+        self.by_steps = True
+
+    def disable(self) -> None:
+        """Draw nothing; the trainer calls this on all processes but one."""
+        self.enabled = False
+
+    def enable(self) -> None:
+        """Draw again."""
+        self.enabled = True
+
+    def on_train_start(self, trainer: Trainer, pl_module: Module) -> None:
+        """Open the bar at the step reached so far."""
+        self.by_steps = trainer.max_steps > 0
+        total: float | None = trainer.max_steps
+        if not self.by_steps:
+            epochs = trainer.max_epochs if trainer.max_epochs is not None and trainer.max_epochs > 0 else float("inf")
+            total = trainer.num_training_batches * epochs
+            total = None if total == float("inf") else total
+        # Two draws a second at most, and no thread: a bar must not cost training time.
+        self.bar = tqdm(
+            total=total,
+            initial=self.done(trainer),
+            desc="fit",
+            unit="step" if self.by_steps else "batch",
+            dynamic_ncols=True,
+            disable=not self.enabled,
+            mininterval=0.5,
+            smoothing=0.1,
+        )
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: Module, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Move the bar by the generator's steps."""
+        if self.bar is None or not self.enabled:
+            return
+        metrics = trainer.progress_bar_metrics
+        if trainer.global_step % log_interval(trainer) == 0 and metrics:
+            shown = {name.split("/")[-1]: short(value) for name, value in metrics.items()}
+            self.bar.set_postfix(shown, refresh=False)
+        self.bar.update(self.done(trainer) - self.bar.n)
+
+    def done(self, trainer: Trainer) -> int:
+        """Return how much of the run is done: generator steps, or batches if the run ends with an epoch."""
+        progress: Any = trainer.fit_loop.epoch_loop.batch_progress.total
+        return trainer.global_step if self.by_steps else int(progress.processed)
+
+    def on_train_end(self, trainer: Trainer, pl_module: Module) -> None:
+        """Close the bar."""
+        self.close()
+
+    def on_exception(self, trainer: Trainer, pl_module: Module, exception: BaseException) -> None:
+        """Close the bar, so that the message stands on a line of its own."""
+        self.close()
+
+    def close(self) -> None:
+        """Leave the last state on the screen."""
+        if self.bar is not None:
+            self.bar.close()
+            self.bar = None
+
+
+def short(value: Any) -> str:
+    """Return a number in few characters: whole from 100 on, else three digits."""
+    number = float(value)
+    return f"{number:,.0f}" if abs(number) >= 100 else f"{number:.3g}"
+
+
+class SaveSamples(BasePredictionWriter):
+    """Writes what `predict` returns, images `(N, C, H, W)` in [-1, 1], as `predictions/<rank>_<number>.png`.
+
+    Clips `(N, C, T, H, W)` become GIF files.
+    """
+
+    def __init__(self) -> None:
+        super().__init__("batch")
+        self.written = 0
+
+    def write_on_batch_end(self, trainer: Trainer, pl_module: Module, prediction: Any, *args: Any) -> None:
+        """Write each image of a batch."""
+        folder = run_folder(trainer) / "predictions"
+        folder.mkdir(parents=True, exist_ok=True)
+        for image in prediction.cpu():
+            path = folder / f"{trainer.global_rank}_{self.written:06d}"
+            if image.ndim == 4:
+                path.with_suffix(".gif").write_bytes(images.gif(image.unsqueeze(0)))
+            else:
+                to_pil_image(images.to_uint8(image)).save(path.with_suffix(".png"))
+            self.written += 1
