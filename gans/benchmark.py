@@ -13,27 +13,37 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import lightning as L
 import torch
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
-from torch.nn.functional import softplus
 
 from gans.callbacks import Health
 from gans.checkpoint import AtomicCheckpoints, Checkpoint
-from gans.models import DCGAN, GAN
+from gans.models import DCGAN, GAN, SAGAN, SNGAN, WGANGP
+from gans.penalties import one_centered
 from gans.progress import Progress
 
 Step = Callable[[int], None]
 Options = argparse.Namespace
 
 
-def build(name: str, size: int, channels: int) -> GAN:
-    """Return the model `dcgan` (width 64, as its recipe) or `gan` (the perceptron)."""
-    if name == "dcgan":
-        return DCGAN(size=size, channels=channels, width=64, lr=1e-3, discriminator_lr=2e-4)
-    return GAN(size=size, channels=channels)
+# What each model is measured as, and how many steps make a round of it on a CPU. Widths as in the recipes for one.
+MODELS: dict[str, tuple[type[GAN], dict[str, Any], int]] = {
+    "dcgan": (DCGAN, {"width": 64, "lr": 1e-3, "discriminator_lr": 2e-4}, 10),
+    "gan": (GAN, {}, 50),
+    "wgangp": (WGANGP, {"width": 32, "architecture": "resnet", "critic_steps": 1}, 2),
+    "sngan": (SNGAN, {"width": 32, "critic_steps": 1}, 4),
+    "sagan": (SAGAN, {"width": 32}, 4),
+}
+
+
+def build(options: Options) -> GAN:
+    """Return the model that is asked for."""
+    kind, arguments, _ = MODELS[options.model]
+    return kind(size=options.size, channels=options.channels, **arguments)
 
 
 class Repeat:
@@ -89,9 +99,11 @@ class Bare:
 
     def __init__(self, model: GAN, batch: Tensor, precision: str) -> None:
         self.generator, self.discriminator = model.generator.to(batch.device), model.discriminator.to(batch.device)
-        self.latent_dim, self.batch = model.latent_dim, batch
-        self.optimizer_g = torch.optim.Adam(self.generator.parameters(), lr=1e-3, betas=(0.5, 0.999), fused=True)
-        self.optimizer_d = torch.optim.Adam(self.discriminator.parameters(), lr=2e-4, betas=(0.5, 0.999), fused=True)
+        self.latent_dim, self.batch, self.loss = model.latent_dim, batch, model.loss
+        self.penalty = model.hparams["penalty_weight"] if isinstance(model, WGANGP) else 0.0
+        lr, discriminator_lr, betas = (model.hparams[name] for name in ("lr", "discriminator_lr", "betas"))
+        self.optimizer_g = torch.optim.Adam(self.generator.parameters(), lr, betas, fused=True)
+        self.optimizer_d = torch.optim.Adam(self.discriminator.parameters(), discriminator_lr or lr, betas, fused=True)
         self.autocast = precision == "bf16-mixed"
         self.seconds: list[float] = []
 
@@ -110,14 +122,16 @@ class Bare:
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=self.autocast):
             with torch.no_grad():
                 fake = self.generator(torch.randn(len(real), self.latent_dim, device=device))
-            loss = softplus(-self.discriminator(real)).mean() + softplus(self.discriminator(fake)).mean()
+            loss = self.loss.discriminator(self.discriminator(real), self.discriminator(fake))
+        if self.penalty:
+            loss = loss + self.penalty * one_centered(self.discriminator, real, fake)
         self.optimizer_d.zero_grad()
         torch.autograd.backward(loss)
         self.optimizer_d.step()
         self.discriminator.requires_grad_(False)
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=self.autocast):
             fake = self.generator(torch.randn(len(real), self.latent_dim, device=device))
-            loss = softplus(-self.discriminator(fake)).mean()
+            loss = self.loss.generator(None, self.discriminator(fake))
         self.optimizer_g.zero_grad()
         torch.autograd.backward(loss)
         self.optimizer_g.step()
@@ -154,8 +168,8 @@ def batch_of(options: Options) -> Tensor:
 def step(options: Options) -> dict[str, float]:
     """Return images per second of both sides and their ratio, from alternating rounds; the first round warms up."""
     batch = batch_of(options)
-    bare = Bare(build(options.model, options.size, options.channels), batch, options.precision)
-    model = build(options.model, options.size, options.channels)
+    bare = Bare(build(options), batch, options.precision)
+    model = build(options)
     turns = Turns(options.steps, bare.round)
     with tempfile.TemporaryDirectory() as folder:
         total = (options.rounds + 1) * options.steps
@@ -177,7 +191,7 @@ def peak(options: Options, side: str) -> float:
     """Return the peak memory in MB of one side, for a fresh process."""
     quiet()
     batch = batch_of(options)
-    model = build(options.model, options.size, options.channels)
+    model = build(options)
     if side == "bare":
         Bare(model, batch, options.precision).round(options.steps)
     else:
@@ -212,20 +226,20 @@ def main(argv: list[str] | None = None) -> None:
     """Print what a training step costs."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("what", choices=["step"], help="step: images/s and peak memory against the bare loop")
-    parser.add_argument("--models", nargs="+", default=["dcgan", "gan"], choices=["dcgan", "gan"])
+    parser.add_argument("--models", nargs="+", default=[*MODELS], choices=[*MODELS])
     parser.add_argument("--size", type=int, default=32)
     parser.add_argument("--channels", type=int, default=3)
     parser.add_argument("--batch_size", type=int, default=64)
     parser.add_argument("--precision", default="32-true", choices=["32-true", "bf16-mixed"])
     parser.add_argument("--rounds", type=int, default=60)
-    parser.add_argument("--steps", type=int, default=0, help="steps of a round; 0: 10 for dcgan on a CPU, else 50")
+    parser.add_argument("--steps", type=int, default=0, help="steps of a round; 0: enough")
     options = parser.parse_args(argv)
     quiet()
     name = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
     given = options.steps
     for model in options.models:
         options.model = model
-        options.steps = given or (10 if options.model == "dcgan" and not torch.cuda.is_available() else 50)
+        options.steps = given or (50 if torch.cuda.is_available() else MODELS[model][2])
         head = f"{options.model} {options.size}x{options.size}x{options.channels}, batch {options.batch_size}"
         print(f"{head}, {options.precision}, {name}, torch {torch.__version__}")
         for key, value in {**step(options), **memory(options)}.items():
