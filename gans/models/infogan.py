@@ -111,6 +111,20 @@ class InfoGAN(GAN):
         fake = self(*self.latent_and_category(len(batch[0])))
         return self.discriminator(batch[0])[0], self.discriminator(fake)[0]
 
+    def pictures(self, batch: tuple[Tensor, ...]) -> dict[str, tuple[Tensor, int | None]]:
+        """Return a grid of one latent for each continuous code: categories down, the code from -1 to 1 across."""
+        steps = 10
+        shape, like = (1, self.latent_dim), next(self.generator.parameters())
+        z = draw(shape, key("pictures"), self.prior, self.device, like.dtype).repeat(self.num_categories * steps, 1)
+        category = torch.arange(self.num_categories, device=self.device).repeat_interleave(steps)
+        along = torch.linspace(-1, 1, steps).repeat(self.num_categories).to(z)
+        shown: dict[str, tuple[Tensor, int | None]] = {}
+        for i in range(self.num_codes):
+            moved = z.clone()
+            moved[:, self.latent_dim - self.num_codes + i] = along
+            shown[f"code_{i + 1}"] = (self(moved, category), steps)
+        return shown
+
     def conditions(self, n: int, labels: Tensor | None) -> tuple[Tensor, ...]:
         """Return the categories `(n,)` of `n` samples: all in turn unless they are given.
 
