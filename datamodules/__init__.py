@@ -1,4 +1,4 @@
-"""LightningDataModules for image sets, by their names, each imported when it is first asked for."""
+"""LightningDataModules for images and image sequences, by their names, each imported when it is first asked for."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -6,15 +6,26 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from datamodules.digits import DigitsDataModule
     from datamodules.folder import ImageFolderDataModule
+    from datamodules.frames import FrameFolderDataModule
     from datamodules.mnist import MNISTDataModule
+    from datamodules.moving import MovingDigitsDataModule
     from datamodules.stacked import StackedMNISTDataModule
 
-__all__ = ["DigitsDataModule", "ImageFolderDataModule", "MNISTDataModule", "StackedMNISTDataModule"]
+__all__ = [
+    "DigitsDataModule",
+    "FrameFolderDataModule",
+    "ImageFolderDataModule",
+    "MNISTDataModule",
+    "MovingDigitsDataModule",
+    "StackedMNISTDataModule",
+]
 
 _FILES = {
     "DigitsDataModule": "digits",
+    "FrameFolderDataModule": "frames",
     "ImageFolderDataModule": "folder",
     "MNISTDataModule": "mnist",
+    "MovingDigitsDataModule": "moving",
     "StackedMNISTDataModule": "stacked",
 }
 

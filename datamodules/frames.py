@@ -1,0 +1,175 @@
+"""Any folder of clips: folders of frame images or video files, flat or with one folder per class, of any length."""
+
+import os
+from collections.abc import Sequence
+from itertools import chain
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from datamodules.base import Batch, BatchDataset, Size, integer, one_of
+from datamodules.clips import ClipDataModule
+from datamodules.decode import Fit, Target
+from datamodules.files import OnError
+from datamodules.order import Key, mix, shuffled
+from datamodules.sequences import ClipFiles, clip_folder, find_clips
+
+
+class Windows(Dataset[Batch]):
+    """Windows of some of a folder's clips: where its key says, or in the middle where there is no key.
+
+    Args:
+        files: All clips of the folder.
+        labels: Labels of all of them, `(M,)` int64.
+        usable: Which of them are long enough.
+        rows: Which of those belong to this set, `(N,)`.
+        frames: Frames of a window.
+        every: Take each frame, each second one, ...
+        flip: Mirror half of the windows, as their keys say.
+    """
+
+    def __init__(
+        self,
+        files: ClipFiles,
+        labels: Tensor,
+        usable: Tensor,
+        rows: Tensor,
+        frames: int,
+        every: int,
+        flip: bool = False,
+    ) -> None:
+        self.files, self.labels, self.usable, self.rows = files, labels, usable, rows
+        self.frames, self.every, self.flip = frames, every, flip
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, key: Key) -> Batch:
+        """Return a clip `(C, T, H, W)` and its label `()`, both of the next readable clip if this one is broken."""
+        row, word = (key, None) if isinstance(key, int) else key
+        within = (int(self.rows[(row + i) % len(self)]) for i in range(len(self)))
+        for clip in chain(within, self.usable.tolist()):  # if need be one of the other sets
+            window = self.files.window(clip, self._indices(int(self.files.lengths[clip]), word))
+            if window is not None:
+                mirrored = self.flip and word is not None and mix(word) & 1
+                return window.flip(-1) if mirrored else window, self.labels[clip]
+        raise OSError(f"None of the {len(self.usable)} clips in {self.files.root} can be read.")
+
+    def __getitems__(self, keys: Sequence[Key]) -> Batch:
+        """Return the clips `(N, C, T, H, W)` and labels `(N,)` of the keys."""
+        clips, labels = zip(*(self[key] for key in keys), strict=True)
+        return torch.stack(clips), torch.stack(labels)
+
+    def _indices(self, length: int, word: int | None) -> range:
+        span = spanned(self.frames, self.every)
+        places = length - span + 1
+        start = (places - 1) // 2 if word is None else mix(word, 1) % places
+        return range(start, start + span, self.every)
+
+
+class FrameFolderDataModule(ClipDataModule):
+    """Clips of a folder: flat (all labels 0) or `ROOT/CLASS/...` (a label is the index of the sorted class name).
+
+    A clip is a folder of images, in the natural order of their names (2 before 10), or a video file: GIF, or with the
+    extra `video` mp4, avi, mov, mkv and webm, which are decoded from their beginning and so should be short. A root
+    with a clip directly in it is flat. Training takes another window of a clip each time, validation and tests the
+    middle one. Each frame is fitted by itself as images are, so a clip's frames may differ in size; a flip is the same
+    for all of them. Clips that are too short are left out; where a frame is unreadable, the next clip takes its place.
+
+    Args:
+        root: Folder of the clips.
+        size: Height and width that every frame gets.
+        channels: 1 (grey), 3 (colour) or 4 (colour and alpha); at most what the frames have.
+        frames: Frames of every clip.
+        every: Take each frame (1), each second one (2), ...
+        batch_size: Clips per process and batch.
+        fit: How other aspect ratios fit: crop the centre, pad with black, or stretch.
+        flip: Mirror training clips from left to right at random.
+        on_error: For unreadable files, skip (use the next readable clip and warn once) or raise.
+        val_size: Number of clips kept for validation, chosen by the seed; by default one in twenty, at least one.
+        test_size: Number of clips kept for tests; with 0 they are the validation clips.
+        infinite: Repeat the training clips until an epoch has at least 100 batches.
+        seed: Seed of the split and, with the run's seed, of the training order, windows and flips.
+        num_workers: Loading processes; by default the number of processors, at most 8.
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        size: Size = 64,
+        channels: int = 3,
+        frames: int = 16,
+        every: int = 1,
+        batch_size: int = 16,
+        fit: Fit = "crop",
+        flip: bool = False,
+        on_error: OnError = "skip",
+        val_size: int | None = None,
+        test_size: int = 0,
+        infinite: bool = True,
+        seed: int = 0,
+        num_workers: int | None = None,
+    ) -> None:
+        workers = min(8, os.cpu_count() or 1) if num_workers is None else num_workers
+        super().__init__(size, channels, frames, batch_size, workers, seed, infinite)
+        self.every = integer("every", every, least=1)
+        self.fit: Fit = one_of("fit", fit, ("crop", "pad", "stretch"))
+        self.flip = flip
+        self.on_error: OnError = one_of("on_error", on_error, ("skip", "raise"))
+        self.val_size = None if val_size is None else integer("val_size", val_size, least=0)
+        self.test_size = integer("test_size", test_size, least=0)
+        self.root = clip_folder(root)
+        self._clips = find_clips(self.root)
+
+    @property
+    def classes(self) -> list[str]:
+        """Names of the class folders in the order of their labels; empty for a flat folder."""
+        names = {clip.path.partition("/")[0] for clip in self._clips}
+        return [] if any("/" not in clip.path for clip in self._clips) else sorted(names)
+
+    @property
+    def num_classes(self) -> int:
+        """Number of class folders with clips in them; 1 for a flat folder."""
+        return max(1, len(self.classes))
+
+    def splits(self) -> tuple[BatchDataset, BatchDataset, BatchDataset]:
+        """Return windows of the training, validation and test clips.
+
+        Raises:
+            ValueError: All clips are too short, none would be left to train on, `channels` is more than the frames
+                have, or PyAV is needed but not installed.
+            OSError: No clip is readable, or one is not and `on_error` is raise.
+        """
+        files = ClipFiles(
+            self.root, self._clips, Target(self.channels, self.size, self.fit), self.on_error, self.num_workers > 0
+        )
+        span = spanned(self.frames, self.every)
+        needed = "frames" if self.every == 1 else f"(frames - 1) x every + 1 = {self.frames - 1} x {self.every} + 1"
+        usable = files.long_enough(span, needed)
+        files.check_channels()
+        label = {name: i for i, name in enumerate(self.classes)}
+        labels = torch.tensor([label.get(path.partition("/")[0], 0) for path in files.paths])
+        train, val, test = (
+            Windows(files, labels, usable, usable[rows], self.frames, self.every, flip)
+            for rows, flip in zip(self._rows(len(usable)), (self.flip, False, False), strict=True)
+        )
+        train[0]  # headers may be all that is left of broken files
+        return train, val, test
+
+    def _rows(self, count: int) -> tuple[Tensor, Tensor, Tensor]:
+        val_size = min(count - 1, max(1, round(count / 20))) if self.val_size is None else self.val_size
+        if val_size + self.test_size >= count:
+            raise ValueError(
+                f"val_size and test_size must together be less than the number of clips ({count}), "
+                f"got {val_size} and {self.test_size}."
+            )
+        rows, held_out = shuffled(count, self.seed), val_size + self.test_size
+        val, test, train = rows[:val_size], rows[val_size:held_out], rows[held_out:]
+        return train.sort().values, val.sort().values, (test if self.test_size else val).sort().values
+
+
+def spanned(frames: int, every: int) -> int:
+    """Return how many frames of a clip lie from the first to the last frame of a window."""
+    return (frames - 1) * every + 1

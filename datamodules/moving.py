@@ -1,0 +1,218 @@
+"""Moving MNIST (Srivastava, Mansimov and Salakhutdinov 2015, arXiv 1502.04681): digits that bounce about in a frame."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal, NamedTuple, TypeAlias
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+from torch.utils.data import Dataset
+
+from datamodules.base import Batch, BatchDataset, ImageTensors, Size, integer, one_of, split
+from datamodules.clips import ClipDataModule
+from datamodules.digits import DigitsDataModule, greyscale
+from datamodules.mnist import MNISTDataModule
+from datamodules.order import Key, mix
+
+Source: TypeAlias = Literal["mnist", "digits"]
+Labels: TypeAlias = Literal["digit", "direction"]
+Speed: TypeAlias = float | tuple[float, float]
+
+COMPASS = ("north", "north-east", "east", "south-east", "south", "south-west", "west", "north-west")
+LARGEST_DIGIT = 28  # pixels, as in the published frames of 64
+LARGEST_SHARE = 0.6  # of the shorter side of a frame: the rest is room to move
+SMALLEST_FRAME = 8
+
+
+class Scene(NamedTuple):
+    """What all clips of a set have in common; speeds are pixels per frame, (least, most)."""
+
+    size: tuple[int, int]
+    channels: int
+    frames: int
+    digits: int
+    speed: tuple[float, float]
+    labels: Labels
+
+
+class MovingDigits(Dataset[Batch]):
+    """Clips that are drawn when they are asked for; clip i depends on the seed and i alone.
+
+    Args:
+        sprites: Grey square digits and their labels from 0 to 9.
+        count: Number of clips.
+        seed: Seed of the clips.
+        scene: What the clips have in common.
+    """
+
+    def __init__(self, sprites: ImageTensors, count: int, seed: int, scene: Scene) -> None:
+        self.sprites, self.count, self.seed, self.scene = sprites, count, seed, scene
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, key: Key) -> Batch:
+        """Return one clip `(C, T, H, W)` and its label `()`."""
+        clips, labels = self.__getitems__([key])
+        return clips[0], labels[0]
+
+    def __getitems__(self, keys: Sequence[Key]) -> Batch:
+        """Return the clips `(N, C, T, H, W)` and labels `(N,)` of the keys."""
+        draws = torch.stack([self._draws(key if isinstance(key, int) else key[0]) for key in keys])
+        which, bearing, pace, start = draws[..., 0], draws[..., 1], draws[..., 2], draws[..., 3:]
+        rows = (which * len(self.sprites)).long()
+        sprites = self.sprites.images[rows, 0]
+        room = torch.tensor(self.scene.size, dtype=torch.float64) - sprites.shape[-1]
+        path = bouncing(*self._launch(bearing, pace, start, room), room, self.scene.frames)
+        # Whole pixels, as published: every frame holds the very digit, which interpolation would blur now and then.
+        views = placed(sprites.flatten(0, 1), path.round().long().flatten(0, 1), self.scene.size)
+        clips = views.view(*rows.shape, *views.shape[1:]).amax(1)
+        labels = self.sprites.labels[rows] if self.scene.labels == "digit" else (len(COMPASS) * bearing).long()
+        return clips[:, None].repeat(1, self.scene.channels, 1, 1, 1), labels[:, 0]
+
+    def _draws(self, row: int) -> Tensor:
+        """Return numbers in [0, 1) for each digit of a clip `(D, 5)`: which, bearing, speed, start down and across."""
+        generator = torch.Generator().manual_seed(mix(self.seed, row))
+        return torch.rand(self.scene.digits, 5, generator=generator, dtype=torch.float64)
+
+    def _launch(self, bearing: Tensor, pace: Tensor, start: Tensor, room: Tensor) -> tuple[Tensor, Tensor]:
+        """Return start and velocity `(N, D, 2)` (down, across); no bounce before the second frame hides the bearing."""
+        least, most = self.scene.speed
+        angle = 2 * math.pi * bearing - math.pi / len(COMPASS)  # so that each octant has its direction in the middle
+        velocity = (least + (most - least) * pace)[..., None] * torch.stack([-angle.cos(), angle.sin()], -1)
+        return start * (room - velocity.abs()) - velocity.clamp(max=0), velocity
+
+
+def bouncing(start: Tensor, velocity: Tensor, room: Tensor, frames: int) -> Tensor:
+    """Return the positions `(..., T, 2)` of points that start at `(..., 2)` and bounce perfectly off 0 and `room`."""
+    time = torch.arange(frames, dtype=start.dtype)[:, None]
+    # Without walls the room would be followed by its mirror image, that by the room again, and so on.
+    unfolded = (start[..., None, :] + velocity[..., None, :] * time).remainder(2 * room)
+    return room - (room - unfolded).abs()
+
+
+def placed(sprites: Tensor, corners: Tensor, size: tuple[int, int]) -> Tensor:
+    """Return black frames `(K, T, *size)` with sprites `(K, S, S)` at their upper left corners `(K, T, 2)`."""
+    down, across = (side - sprites.shape[-1] for side in size)
+    # Each frame is a window of a larger one with the sprite in its middle: one gather of whole lines.
+    windows = pad(sprites, (across, across, down, down)).unfold(1, size[0], 1).unfold(2, size[1], 1)
+    y, x = corners.unbind(-1)
+    return windows[torch.arange(len(sprites))[:, None], down - y, across - x]
+
+
+class MovingDigitsDataModule(ClipDataModule):
+    """Digits that move at constant speed and bounce off the edges: sequences of any number, made as they are needed.
+
+    Digits have 28 pixels, or 0.6 of the frame's shorter side if that is less; where they overlap, the brighter pixel
+    counts. No digit is in two of the sets, except that scikit-learn's digits for tests are those for validation.
+
+    Args:
+        root: Folder that holds `MNIST/raw`; only for `source` mnist.
+        source: mnist, or digits for the 1,797 of scikit-learn, which need no download.
+        size: Height and width of the frames.
+        channels: 1, or 3 for three equal channels.
+        frames: Frames of every clip.
+        digits: Digits in every clip.
+        speed: Pixels per frame, one number or (least, most), between which each digit has its own.
+        labels: digit (the class of the first one) or direction (the compass point it starts towards, 8 classes).
+        batch_size: Clips per process and batch.
+        num_workers: Loading processes; a batch takes a few milliseconds, so 0 does.
+        seed: Seed of the clips and, with the run's seed, of the training order.
+        clips: Number of training clips.
+        val_clips: Number of validation clips.
+        test_clips: Number of test clips.
+        infinite: Repeat the training clips until an epoch has at least 100 batches.
+    """
+
+    def __init__(
+        self,
+        root: str | Path = "data",
+        source: Source = "mnist",
+        size: Size = 32,
+        channels: int = 1,
+        frames: int = 16,
+        digits: int = 1,
+        speed: Speed = (1.0, 3.0),
+        labels: Labels = "digit",
+        batch_size: int = 16,
+        num_workers: int = 0,
+        seed: int = 0,
+        clips: int = 10_000,
+        val_clips: int = 1000,
+        test_clips: int = 1000,
+        infinite: bool = False,
+    ) -> None:
+        super().__init__(size, channels, frames, batch_size, num_workers, seed, infinite)
+        greyscale(channels)
+        self.source: Source = one_of("source", source, ("mnist", "digits"))
+        self.digits = integer("digits", digits, least=1)
+        self.labels: Labels = one_of("labels", labels, ("digit", "direction"))
+        self.counts = (
+            integer("clips", clips, least=1),
+            integer("val_clips", val_clips, least=0),
+            integer("test_clips", test_clips, least=0),
+        )
+        side = digit_side(self.size)
+        self.speed = slow_enough(speed, min(self.size) - side, self.size)
+        self._images = (
+            MNISTDataModule(root, side, val_size=0) if self.source == "mnist" else DigitsDataModule(side, val_size=0)
+        )
+
+    @property
+    def classes(self) -> list[str]:
+        """Names of the classes in the order of their labels."""
+        return list(COMPASS) if self.labels == "direction" else [str(digit) for digit in range(10)]
+
+    @property
+    def num_classes(self) -> int:
+        """10 digits or 8 directions."""
+        return len(self.classes)
+
+    def prepare_data(self) -> None:
+        """Download MNIST if it is asked for and not there, in one process."""
+        self._images.prepare_data()
+
+    def splits(self) -> tuple[BatchDataset, BatchDataset, BatchDataset]:
+        """Return clips of eleven twelfths of the training digits, of the others, and of the test digits."""
+        digits, _, test = self._images.splits()
+        assert isinstance(digits, ImageTensors)
+        assert isinstance(test, ImageTensors)
+        train, val = (
+            ImageTensors(digits.images[rows], digits.labels[rows])
+            for rows in split(len(digits), len(digits) // 12, self.seed)
+        )
+        scene = Scene(self.size, self.channels, self.frames, self.digits, self.speed, self.labels)
+        sprites = (train, val, test if len(test) else val)
+        first, second, third = (
+            MovingDigits(sprites[part], self.counts[part], mix(self.seed, part), scene) for part in range(3)
+        )
+        return first, second, third
+
+
+def digit_side(size: tuple[int, int]) -> int:
+    """Return height and width of the digits in frames of a size.
+
+    Raises:
+        ValueError: The frames are too small for a digit to be seen and to move.
+    """
+    if min(size) < SMALLEST_FRAME:
+        raise ValueError(f"size must be at least {SMALLEST_FRAME} for a digit to fit and to move, got {size}.")
+    return min(LARGEST_DIGIT, int(LARGEST_SHARE * min(size)))
+
+
+def slow_enough(speed: Speed, room: int, size: tuple[int, int]) -> tuple[float, float]:
+    """Return the least and the most speed.
+
+    Raises:
+        ValueError: They are no speeds, or a digit would cross its whole room in less than a frame.
+    """
+    least, most = speed if isinstance(speed, (tuple, list)) and len(speed) == 2 else (speed, speed)
+    if not all(isinstance(value, (int, float)) for value in (least, most)) or not 0 < least <= most:
+        raise ValueError(f"speed must be a positive number or (least, most) pixels per frame, got {speed!r}.")
+    if most > room:
+        raise ValueError(
+            f"speed must be at most {room}, the pixels that a digit can move in frames of {size}, got {speed!r}."
+        )
+    return float(least), float(most)
