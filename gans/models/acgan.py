@@ -7,7 +7,7 @@ from torch.nn.functional import cross_entropy
 
 from gans.layers import Size
 from gans.models.gan import GAN, labelled
-from gans.networks import resnet
+from gans.networks import concatenated, resnet
 
 
 class ACGAN(GAN):
@@ -49,8 +49,9 @@ class ACGAN(GAN):
 
     def make_generator(self, size: Size, channels: int, width: int) -> nn.Module:
         """Return the network from latents and classes to images."""
-        growth, classes = resnet.growth(size), self.hparams["num_classes"]
-        return resnet.Generator(self.latent_dim, size, channels, width, growth, num_classes=classes)
+        classes = self.hparams["num_classes"]
+        images = resnet.Generator(self.latent_dim + classes, size, channels, width, resnet.growth(size))
+        return concatenated.UnitVectors(images, classes)
 
     def make_discriminator(self, size: Size, channels: int, width: int) -> nn.Module:
         """Return the network from images to logits of reality and of the class."""

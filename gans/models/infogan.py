@@ -9,7 +9,7 @@ from torch.nn.functional import cross_entropy
 from gans.latent import draw, key
 from gans.layers import Size
 from gans.models.gan import GAN, classes_of
-from gans.networks import concatenated
+from gans.networks import concatenated, dcgan
 
 
 class InfoGAN(GAN):
@@ -55,7 +55,9 @@ class InfoGAN(GAN):
 
     def make_generator(self, size: Size, channels: int, width: int) -> nn.Module:
         """Return the network from latents and categories to images."""
-        return concatenated.Generator(self.latent_dim, size, channels, width, self.hparams["num_categories"])
+        categories = self.hparams["num_categories"]
+        images = dcgan.Generator(self.latent_dim + categories, size, channels, width)
+        return concatenated.UnitVectors(images, categories)
 
     def make_discriminator(self, size: Size, channels: int, width: int) -> nn.Module:
         """Return the network from images to logits and to guesses of the codes."""

@@ -1,8 +1,8 @@
-"""DCGAN's networks, told the class by an embedding beside their input: Mirza and Osindero 2014 (arXiv 1411.1784)."""
+"""Networks that are told the class by numbers beside their input: Mirza and Osindero 2014 (arXiv 1411.1784)."""
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import leaky_relu
+from torch.nn.functional import leaky_relu, one_hot
 
 from gans.layers import Size, normal_init
 from gans.networks import dcgan
@@ -39,6 +39,28 @@ class Generator(nn.Module):
         """Return images `(N, C, H, W)` in [-1, 1] for `z` `(N, latent_dim)` and `labels` `(N,)`."""
         check_labels(labels, len(z), self.embedding.num_embeddings)
         images: Tensor = self.images(torch.cat([z, self.embedding(labels).to(z.dtype)], 1))
+        return images
+
+
+class UnitVectors(nn.Module):
+    """Latents `(N, latent_dim)` and classes `(N,)` to images: the class stands behind the latent as a unit vector.
+
+    Not as vectors that are learned: they would move with the weights that read them, and so much faster than anything
+    that reads the latent that each class soon is one image, where nothing but diversity keeps the latent in use.
+
+    Args:
+        images: a generator of latents of the length `latent_dim + num_classes`.
+        num_classes: number of classes.
+    """
+
+    def __init__(self, images: nn.Module, num_classes: int) -> None:
+        super().__init__()
+        self.images, self.num_classes = images, num_classes
+
+    def forward(self, z: Tensor, labels: Tensor) -> Tensor:
+        """Return images `(N, C, H, W)` in [-1, 1] for `z` `(N, latent_dim)` and `labels` `(N,)`."""
+        check_labels(labels, len(z), self.num_classes)
+        images: Tensor = self.images(torch.cat([z, one_hot(labels, self.num_classes).to(z.dtype)], 1))
         return images
 
 
