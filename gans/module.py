@@ -58,7 +58,7 @@ class AdversarialModule(L.LightningModule):
         lr_decay_images: images seen until the learning rates have fallen to 0; 0 keeps them.
     """
 
-    players = ("generator", "discriminator")
+    players: tuple[str, ...] = ("generator", "discriminator")
     clock = 0  # the player whose steps count; another one while a model trains in stages without a generator
     generator: nn.Module
     discriminator: nn.Module
@@ -86,18 +86,14 @@ class AdversarialModule(L.LightningModule):
         at_least(0, lr_decay_images=lr_decay_images)
         self.latent_dim = latent_dim
         self.prior: Prior = prior
-        self.critic_steps = critic_steps
-        self.gradient_clip = gradient_clip
-        self.accumulate = accumulate
-        self.ema_halflife = ema_halflife
-        self.ema_rampup = ema_rampup
+        self.critic_steps, self.accumulate, self.gradient_clip = critic_steps, accumulate, gradient_clip
+        self.ema_halflife, self.ema_rampup = ema_halflife, ema_rampup
         self.instance_noise, self.instance_noise_images = instance_noise, instance_noise_images
         self.lr_decay_images = lr_decay_images
         self.augment = augmentations.named(augment, **augment_options or {}) or augmentations.Augmentation()
         self.image_shape: tuple[int, ...] | None = None
         self.seed: int | None = None
-        self.batches_seen = 0
-        self.images_seen = 0
+        self.batches_seen = self.images_seen = 0
         self.images_averaged = 0  # images seen when the average last moved
         self._draws, self._curves = Draws(), Curves()
         self._piece, self._pieces, self._share, self._ticked, self._hooked = 0, 1, 1.0, False, False
@@ -262,7 +258,10 @@ class AdversarialModule(L.LightningModule):
     # -- what surrounds the step --------------------------------------------------------------------------------------
 
     def setup(self, stage: str) -> None:
-        """Refuse strategies under which the promises would not hold, and share one run seed between all processes."""
+        """Refuse what would break the promises: strategies, half precision throughout. Share one run seed."""
+        if str(self.trainer.precision).endswith("16-true"):
+            asked = f"trainer.precision is {self.trainer.precision}"
+            raise ValueError(f"{asked}; expected 32-true, 64-true, bf16-mixed or 16-mixed")
         strategy = self.trainer.strategy
         known = isinstance(strategy, DDPStrategy | SingleDeviceStrategy)
         if not known or isinstance(strategy, DeepSpeedStrategy):  # which is a DDPStrategy too

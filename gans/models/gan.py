@@ -237,15 +237,12 @@ class GAN(AdversarialModule):
     # -- classes ------------------------------------------------------------------------------------------------------
 
     def setup(self, stage: str) -> None:
-        """Refuse half precision throughout, and data with other classes than a conditional model has.
+        """Refuse data with other classes than a conditional model has.
 
         Raises:
-            ValueError: for such a precision, or if the data have more classes, or none.
+            ValueError: if they have more, or none.
         """
         super().setup(stage)
-        if str(self.trainer.precision).endswith("16-true"):
-            asked = f"trainer.precision is {self.trainer.precision}"
-            raise ValueError(f"{asked}; expected 32-true, 64-true, bf16-mixed or 16-mixed")
         there = getattr(getattr(self.trainer, "datamodule", None), "num_classes", None)
         if self.num_classes and there is not None and there > self.num_classes:
             raise ValueError(f"num_classes is {self.num_classes}; expected at least {there}, as many as the data have")

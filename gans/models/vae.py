@@ -1,0 +1,288 @@
+"""Variational autoencoder, Kingma and Welling 2013 (arXiv 1312.6114), and what became of the weight of its codes.
+
+beta-VAE: Higgins et al. 2017 (ICLR); capacity: Burgess et al. 2018 (arXiv 1804.03599); free bits: Kingma et al. 2016
+(arXiv 1606.04934); optimal sigma: Rybkin et al. 2020 (arXiv 2006.13202); active units: Burda et al. 2015 (arXiv
+1509.00519).
+"""
+
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from gans.callbacks import log_interval
+from gans.checks import at_least
+from gans.distributed import average, gather_rows
+from gans.layers import Size, image_channels, image_size, widened
+from gans.metrics.sampling import undisturbed
+from gans.module import AdversarialModule
+from gans.networks.autoencoder import Decoder, Encoder, Network
+from gans.reconstruction import bernoulli, gaussian, gaussian_kl, optimal_variance
+from gans.schedules import linear
+
+Pictures = dict[str, tuple[Tensor, int]]
+
+
+class VAE(AdversarialModule):
+    """An encoder and a decoder that maximise a bound on the likelihood of images, by codes that cost what they tell.
+
+    One player, and no adversary: it stands on the adversarial engine because the data order, the noise of the codes and
+    resuming are exact there over processes, pieces and stops.
+
+    `bernoulli` takes pixels for black or white, and makes them so: 1 above the middle of [-1, 1], else -1. What it
+    generates are the probabilities. `gaussian` has one standard deviation `sigma`; `optimal` is the same with the best
+    sigma for each batch, which leaves no weight to tune. `sigma` and `beta` of a Gaussian are one knob.
+
+    Args:
+        size: image side, or (height, width).
+        channels: 1, 3 or 4.
+        latent_dim: length of a code.
+        width: convolutions have `width` channels next to the image, perceptrons one hidden layer of 4 x `width` units.
+        network: architecture of both halves, `mlp` or `conv`.
+        likelihood: distribution of the images given a code.
+        sigma: standard deviation of `gaussian`, on the scale [-1, 1].
+        beta: weight of the KL divergence.
+        warmup_images: images seen until `beta` has risen from 0 to its value.
+        free_bits: nats in each dimension, on the batch's mean, that cost nothing.
+        capacity: nats that the codes are held at, instead of making them few by `beta`; 0 does not.
+        capacity_images: images seen until the capacity has risen from 0 to its value.
+        capacity_weight: of the distance to the capacity.
+        lr: learning rate of Adam, of both halves.
+        betas: Adam's decay rates.
+        ema_halflife: half-life in images of the averaged decoder; 0, for an averaged decoder does not fit the codes of
+            an encoder that has moved on.
+        engine: `gradient_clip`, `accumulate`, `ema_rampup` and `lr_decay_images` of `AdversarialModule`.
+    """
+
+    players: tuple[str, ...] = ("autoencoder",)
+    generator: Decoder
+
+    def __init__(
+        self,
+        size: Size = 28,
+        channels: int = 1,
+        latent_dim: int = 20,
+        width: int = 64,
+        network: Network = "mlp",
+        likelihood: Literal["bernoulli", "gaussian", "optimal"] = "bernoulli",
+        sigma: float = 0.2,
+        beta: float = 1.0,
+        warmup_images: float = 0,
+        free_bits: float = 0.0,
+        capacity: float = 0.0,
+        capacity_images: float = 0,
+        capacity_weight: float = 1000.0,
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        ema_halflife: float = 0,
+        **engine: Any,
+    ) -> None:
+        super().__init__(
+            latent_dim,
+            "normal",
+            critic_steps=1,
+            ema_halflife=ema_halflife,
+            augment=None,
+            augment_options=None,
+            instance_noise=0.0,
+            instance_noise_images=0,
+            **engine,
+        )
+        self.save_hyperparameters()
+        self.check_options()
+        # Losses that are not linear in the batch: every process and piece needs to know what the whole of it gave.
+        self.joint = likelihood == "optimal" or free_bits > 0 or capacity > 0
+        self.image_shape = (image_channels(channels), *image_size(size))
+        self.encoder = Encoder(size, channels, width, 2 * latent_dim, network)
+        self.generator = Decoder(latent_dim, size, channels, width, network)
+        self.average_generator()
+
+    def check_options(self) -> None:
+        """Refuse options that make no sense.
+
+        Raises:
+            ValueError: if there is one.
+        """
+        given = self.hparams
+        names = ("beta", "warmup_images", "free_bits", "capacity", "capacity_images", "capacity_weight")
+        at_least(0, **{name: given[name] for name in names})
+        if given["likelihood"] not in ("bernoulli", "gaussian", "optimal"):
+            raise ValueError(f"likelihood is {given['likelihood']}; expected bernoulli, gaussian or optimal")
+        for name in ("sigma", "lr"):
+            if not given[name] > 0:
+                raise ValueError(f"{name} is {given[name]}; expected a number above 0")
+        if len(given["betas"]) != 2 or not all(0 <= beta < 1 for beta in given["betas"]):
+            raise ValueError(f"betas is {given['betas']}; expected two numbers from 0 to below 1")
+        others = {name: given[name] for name, idle in (("free_bits", 0), ("beta", 1)) if given[name] != idle}
+        if given["capacity"] and others:
+            name, value = others.popitem()
+            raise ValueError(f"capacity is {given['capacity']} and {name} {value}; expected only one of them")
+
+    def configure_optimizers(self) -> list[torch.optim.Optimizer]:
+        """Return one Adam for both halves."""
+        both = nn.ModuleList([self.encoder, self.generator])
+        return [self.adam(both, self.hparams["lr"], self.hparams["betas"])]
+
+    # -- the bound ----------------------------------------------------------------------------------------------------
+
+    def training_step(self, batch: tuple[Tensor, ...], batch_idx: int) -> None:
+        """Estimate the bound with one code for each image, and take a step."""
+        [optimizer] = self.player_optimizers()
+        images, noise = batch[0], self.latent(len(batch[0]))
+        self.record_active_units(images)
+        ahead = self.look_ahead(images, noise) if self.joint and self.accumulate > 1 else None
+        for real, epsilon in self.pieces(images, noise):
+            kl, decoded = self.coded(real, epsilon)
+            whole = self.of_whole(kl, decoded, real) if ahead is None else ahead
+            reconstruction = self.reconstruction(decoded, real, whole[-1])
+            if self.hparams["likelihood"] == "optimal":
+                self.record("elbo/sigma", whole[-1].sqrt())
+            loss = reconstruction + self.price(kl, whole[:-1])
+            self.record("loss/autoencoder", loss)
+            self.record("elbo/negative", reconstruction + kl.sum())  # the bound itself, whatever is descended on
+            self.record("elbo/reconstruction", reconstruction)
+            self.record("elbo/kl", kl.sum())
+            self.descend(loss, optimizer)
+
+    def data(self, images: Tensor) -> Tensor:
+        """Return the images `(N, C, H, W)` that the likelihood is about: black and white for `bernoulli`."""
+        if self.hparams["likelihood"] != "bernoulli":
+            return images
+        return (images > 0).to(images.dtype) * 2 - 1
+
+    def encode(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Return mean and log-variance of the codes of images `(N, C, H, W)`, `(N, latent_dim)` each."""
+        mean, log_variance = widened(self.encoder(self.data(images))).chunk(2, dim=1)
+        return mean, log_variance
+
+    def coded(self, images: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the KL divergence of each dimension, `(latent_dim,)`, and what codes that `noise` chose decode to.
+
+        That is before tanh, `(N, C, H, W)`.
+        """
+        mean, log_variance = self.encode(images)
+        decoded = widened(self.generator.logits(mean + (log_variance / 2).exp() * noise))
+        return gaussian_kl(mean, log_variance).mean(0), decoded
+
+    def reconstruction(self, decoded: Tensor, images: Tensor, variance: Tensor) -> Tensor:
+        """Return the negative log-likelihood of images in nats, a scalar; `variance` is that of `optimal`."""
+        data, likelihood = self.data(images), self.hparams["likelihood"]
+        if likelihood == "bernoulli":
+            return bernoulli(2 * decoded, (data + 1) / 2)
+        return gaussian(decoded.tanh(), data, variance.sqrt() if likelihood == "optimal" else self.hparams["sigma"])
+
+    def price(self, kl: Tensor, of_whole: Tensor) -> Tensor:
+        """Return what the codes cost, a scalar, given the KL divergence of each dimension here and in the whole batch.
+
+        `sum_d max(free_bits, KL_d)` and `|KL - capacity|` turn where the whole batch does. On either side of the turn
+        they are linear, so that the mean over shares of the batch has their value and their gradient.
+        """
+        given, (beta, capacity) = self.hparams, self.weights()
+        if given["capacity"]:
+            self.record("elbo/capacity", kl.new_full((), capacity))
+            weight: float = given["capacity_weight"]
+            return weight * (of_whole.sum() - capacity).sign() * (kl.sum() - capacity)
+        self.record("elbo/beta", kl.new_full((), beta))
+        return beta * torch.where(of_whole >= given["free_bits"], kl, given["free_bits"]).sum()
+
+    def weights(self) -> tuple[float, float]:
+        """Return beta and the capacity at this point of the training."""
+        given, seen = self.hparams, self.images_seen
+        beta, capacity = (
+            linear(seen, 0.0, given[name], given[until]) if given[until] else given[name]
+            for name, until in (("beta", "warmup_images"), ("capacity", "capacity_images"))
+        )
+        return beta, capacity
+
+    def of_whole(self, kl: Tensor, decoded: Tensor, images: Tensor) -> Tensor:
+        """Return `(latent_dim + 1,)` without gradient: the divergences, and the best variance, of the whole batch."""
+        best = self.hparams["likelihood"] == "optimal"
+        variance = optimal_variance(decoded.tanh(), self.data(images)) if best else kl.new_zeros(())
+        whole = torch.cat([kl.detach(), variance.view(1)])
+        if self.joint and self.training and self._distributed():
+            average([whole])
+        return whole
+
+    @torch.no_grad()
+    def look_ahead(self, images: Tensor, noise: Tensor) -> Tensor:
+        """Return what `of_whole` does for a batch that is taken in pieces, before the first of them."""
+        pieces = zip(images.tensor_split(self.accumulate), noise.tensor_split(self.accumulate), strict=True)
+        parts = [(len(real), self.of_whole(*self.coded(real, epsilon), real)) for real, epsilon in pieces if len(real)]
+        return sum((count / len(images) * part for count, part in parts), torch.zeros_like(parts[0][1]))
+
+    # -- curves -------------------------------------------------------------------------------------------------------
+
+    def record_active_units(self, images: Tensor) -> None:
+        """Note the active units of the global batch, if a point of the curves is due."""
+        if (self.trainer.global_step + 1) % log_interval(self.trainer) == 0:
+            with undisturbed(self.encoder, 0):
+                codes, _ = self.encode(images)
+            self.record("elbo/active_units", active_units(gather_rows(codes) if self._distributed() else codes))
+
+    def validation_step(self, batch: tuple[Tensor, ...], batch_idx: int) -> None:
+        """Log the bound and its terms on held-out images; the sigma of `optimal` is the best for each batch of them."""
+        self.hold_out("val", batch)
+
+    def test_step(self, batch: tuple[Tensor, ...], batch_idx: int) -> None:
+        """Log the same as `validation_step`, on the test images."""
+        self.hold_out("test", batch)
+
+    def hold_out(self, stage: str, batch: tuple[Tensor, ...]) -> None:
+        """Log the terms of the bound on a batch."""
+        images = batch[0]
+        kl, decoded = self.coded(images, self.latent(len(images)))
+        reconstruction = self.reconstruction(decoded, images, self.of_whole(kl, decoded, images)[-1])
+        values: dict[str, Tensor | float] = {
+            f"{stage}/elbo/negative": reconstruction + kl.sum(),
+            f"{stage}/elbo/reconstruction": reconstruction,
+            f"{stage}/elbo/kl": kl.sum(),
+            f"{stage}/elbo/active_units": active_units(self.encode(images)[0]).float(),
+            "step": float(self.batches_seen),  # the axis
+        }
+        self.log_dict(values, sync_dist=True, batch_size=len(images))
+
+    # -- pictures -----------------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def reconstruct(self, images: Tensor) -> Tensor:
+        """Return images `(N, C, H, W)` in [-1, 1], decoded from the means of the codes of `images`."""
+        decoded: Tensor = self.generator(self.encode(images)[0])
+        return decoded
+
+    def pictures(self, batch: tuple[Tensor, ...]) -> Pictures:
+        """Return the grids `reconstructions` and `traversal`, each with its number of columns."""
+        images = self.data(batch[0])
+        return {
+            "reconstructions": reconstructions(images, self.reconstruct(images)),
+            "traversal": traversal(self.generator, *self.encode(images)),
+        }
+
+
+def active_units(codes: Tensor, threshold: float = 0.01) -> Tensor:
+    """Return how many dimensions of the mean codes `(N, latent_dim)` vary over images by more than `threshold`."""
+    return (codes.var(0, correction=0) > threshold).sum()
+
+
+def reconstructions(images: Tensor, rebuilt: Tensor, columns: int = 8, rows: int = 4) -> tuple[Tensor, int]:
+    """Return images with what became of them below, row by row, and the number of columns."""
+    columns = min(columns, len(images))
+    count = min(rows, len(images) // columns) * columns
+    pairs = zip(*(torch.split(part[:count].float(), columns) for part in (images, rebuilt)), strict=True)
+    return torch.cat([row for pair in pairs for row in pair]), columns
+
+
+def traversal(
+    decoder: nn.Module, mean: Tensor, log_variance: Tensor, rows: int = 10, columns: int = 10
+) -> tuple[Tensor, int]:
+    """Return images of walks from -3 to 3 along single dimensions of a code, and the number of columns.
+
+    The code is that of the first image. Each row walks along one of the dimensions that tell most of the images, which
+    have codes of `mean` and `log_variance` `(N, latent_dim)`, in falling order of their KL divergence.
+    """
+    most = gaussian_kl(mean, log_variance).mean(0).argsort(descending=True)[:rows]
+    codes = mean[0].repeat(len(most), columns, 1)
+    steps = torch.linspace(-3, 3, columns, dtype=mean.dtype, device=mean.device)
+    for row, dimension in enumerate(most.tolist()):
+        codes[row, :, dimension] = steps
+    images: Tensor = decoder(codes.flatten(0, 1))
+    return images, columns

@@ -1,0 +1,156 @@
+"""VAE-GAN, Larsen et al. 2016 (arXiv 1512.09300): an autoencoder whose errors are what a discriminator can see."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from gans.checks import at_least
+from gans.layers import Size, widened
+from gans.models.gan import GAN
+from gans.models.vae import Pictures, reconstructions, traversal
+from gans.networks import dcgan
+from gans.networks.autoencoder import Encoder, FeatureDiscriminator
+from gans.reconstruction import gaussian_kl
+
+
+class VAEGAN(GAN):
+    """A DCGAN with an encoder: what it rebuilds has to look the same to the discriminator, not to be equal in pixels.
+
+    Algorithm 1 of the paper with the players in turn rather than at once: discriminator, encoder, decoder, each on
+    codes of its own. Samples are drawn by the averaged decoder; reconstructions by the encoder's partner, the present
+    one. Features are taken of images as they are, neither augmented nor noised.
+
+    Args:
+        size: image side, or (height, width).
+        channels: 1, 3 or 4.
+        latent_dim: length of a code.
+        width: channels next to the image; every layer further in has twice as many, up to 8 times.
+        gamma: weight of the error of features in the decoder's loss, against that of the discriminator's opinion.
+        beta: weight of the KL divergence in the encoder's loss.
+        encoder_lr: learning rate of the encoder; None takes `lr`.
+        batch_norm: BatchNorm in encoder and discriminator too, as in the paper: it also keeps the features in scale.
+        options: as in `GAN`.
+    """
+
+    players: tuple[str, ...] = ("generator", "discriminator", "encoder")
+    fixed = ("prior",)
+    unread = ("critic", "r1", "r2", "lazy", "lecam")
+
+    def __init__(
+        self,
+        size: Size = 64,
+        channels: int = 3,
+        latent_dim: int = 128,
+        width: int = 64,
+        gamma: float = 1e-3,
+        beta: float = 1.0,
+        encoder_lr: float | None = None,
+        batch_norm: bool = True,
+        **options: Any,
+    ) -> None:
+        super().__init__(size, channels, latent_dim, width, batch_norm=batch_norm, prior="normal", **options)
+        at_least(0, gamma=gamma, beta=beta)
+        if encoder_lr is not None and encoder_lr <= 0:
+            raise ValueError(f"encoder_lr is {encoder_lr}; expected a number above 0")
+        self.encoder = Encoder(size, channels, width, 2 * latent_dim, "conv", batch_norm)
+
+    def make_generator(self, size: Size, channels: int, width: int) -> nn.Module:
+        """Return the decoder, from codes to images."""
+        return dcgan.Generator(self.latent_dim, size, channels, width)
+
+    def make_discriminator(self, size: Size, channels: int, width: int) -> nn.Module:
+        """Return the network from images to logits and features."""
+        return FeatureDiscriminator(size, channels, width, self.hparams["batch_norm"])
+
+    def configure_optimizers(self) -> list[torch.optim.Optimizer]:
+        """Return Adam for the decoder, for the discriminator and for the encoder."""
+        lr, encoder_lr, betas = (self.hparams[name] for name in ("lr", "encoder_lr", "betas"))
+        rate = lr if encoder_lr is None else encoder_lr
+        return [*super().configure_optimizers(), self.adam(self.encoder, rate, betas)]
+
+    def training_step(self, batch: tuple[Tensor, ...], batch_idx: int) -> None:
+        """One step of the discriminator and, in the decoder's turn, one of the encoder and one of the decoder."""
+        optimizer_g, optimizer_d, optimizer_e = self.player_optimizers()
+        with self.toggled_optimizer(optimizer_d):
+            for real in self.pieces(batch[0]):
+                rebuilt, fake = self.rebuilt_and_fake(real)
+                real_logits, _ = self.critic(real)
+                (rebuilt_logits, _), (fake_logits, _) = self.critic(rebuilt), self.critic(fake)
+                loss = self.loss.discriminator(real_logits, rebuilt_logits)
+                loss = (loss + self.loss.discriminator(real_logits, fake_logits)) / 2
+                self.record("logits/rebuilt", rebuilt_logits)
+                self.record_discriminator(loss, real_logits, fake_logits)
+                self.descend(loss, optimizer_d)
+        if not self.generator_turn():
+            return
+        with self.toggled_optimizer(optimizer_e):
+            for real in self.pieces(batch[0]):
+                mean, log_variance = self.encode(real)
+                kl = gaussian_kl(mean, log_variance).sum(1).mean()
+                error = self.feature_error(self.generator(self.code(mean, log_variance)), real)
+                self.record("elbo/kl", kl)
+                self.record("loss/encoder", self.hparams["beta"] * kl + error)
+                self.descend(self.hparams["beta"] * kl + error, optimizer_e)
+        with self.toggled_optimizer(optimizer_g):  # last: its step is the clock, which averages all statistics
+            for real in self.pieces(batch[0]):
+                rebuilt, fake = self.rebuilt_and_fake(real)
+                compared, (rebuilt_logits, _), (fake_logits, _) = (
+                    self.compared(real),
+                    *map(self.critic, (rebuilt, fake)),
+                )
+                loss = (self.loss.generator(compared, rebuilt_logits) + self.loss.generator(compared, fake_logits)) / 2
+                error = self.feature_error(rebuilt, real)
+                self.record("loss/generator", loss)
+                self.record("loss/features", error)
+                self.descend(self.hparams["gamma"] * error + loss, optimizer_g)
+
+    def encode(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Return mean and log-variance of the codes of images `(N, C, H, W)`, `(N, latent_dim)` each."""
+        mean, log_variance = widened(self.encoder(images)).chunk(2, dim=1)
+        return mean, log_variance
+
+    def code(self, mean: Tensor, log_variance: Tensor) -> Tensor:
+        """Return a code `(N, latent_dim)` drawn for each image."""
+        return mean + (log_variance / 2).exp() * self.latent(len(mean))
+
+    def rebuilt_and_fake(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what the decoder makes of drawn codes of images, and of as many latents, `(N, C, H, W)` each."""
+        return self.generator(self.code(*self.encode(images))), self.generator(self.latent(len(images)))
+
+    def feature_error(self, rebuilt: Tensor, images: Tensor) -> Tensor:
+        """Return half the squared distance of the discriminator's features, a scalar: a Gaussian with sigma 1."""
+        features, target = (widened(self.discriminator(part)[1]) for part in (rebuilt, images))
+        error: Tensor = (features - target).square().sum(1).mean() / 2
+        return error
+
+    def reality(self, images: Tensor, *labels: Tensor) -> Tensor:
+        """Return the logits of reality, `(N,)`, without the features."""
+        return self.critic(images)[0]
+
+    def hold_out_logits(self, batch: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
+        """Return the discriminator's logits on a batch and on as many averaged samples."""
+        real = batch[0]
+        return self.discriminator(real)[0], self.discriminator(self(self.latent(len(real))))[0]
+
+    def hold_out(self, stage: str, batch: tuple[Tensor, ...]) -> None:
+        """Log the discriminator, as in `GAN`, and how well held-out images are rebuilt, at what cost."""
+        super().hold_out(stage, batch)
+        kl = gaussian_kl(*self.encode(batch[0])).sum(1).mean()
+        error = self.feature_error(self.reconstruct(batch[0]), batch[0])
+        values = {f"{stage}/elbo/kl": kl, f"{stage}/loss/features": error}
+        self.log_dict(values, sync_dist=True, batch_size=len(batch[0]))
+
+    @torch.no_grad()
+    def reconstruct(self, images: Tensor) -> Tensor:
+        """Return images `(N, C, H, W)` in [-1, 1], decoded from the means of the codes of `images`."""
+        decoded: Tensor = self.generator(self.encode(images)[0])
+        return decoded
+
+    def pictures(self, batch: tuple[Tensor, ...]) -> Pictures:
+        """Return the grids `reconstructions` and `traversal`, each with its number of columns."""
+        images = batch[0]
+        return {
+            "reconstructions": reconstructions(images, self.reconstruct(images)),
+            "traversal": traversal(self.generator, *self.encode(images)),
+        }

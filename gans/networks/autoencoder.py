@@ -1,0 +1,114 @@
+"""Both halves of an autoencoder, perceptrons or DCGAN's convolutions, and a critic that shows what it looks at."""
+
+from math import prod
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from gans.layers import Size, image_channels, image_size
+from gans.networks import dcgan
+from gans.networks.mlp import perceptron
+
+Network = Literal["mlp", "conv"]
+
+
+def check_network(network: str) -> None:
+    """Check the name of an architecture.
+
+    Raises:
+        ValueError: if there is no such one.
+    """
+    if network not in ("mlp", "conv"):
+        raise ValueError(f"network is {network}; expected mlp or conv")
+
+
+class Encoder(nn.Module):
+    """Images `(N, channels, height, width)` to numbers `(N, outputs)`.
+
+    Args:
+        size: image side, or (height, width).
+        channels: 1, 3 or 4.
+        width: channels after the first halving, twice as many after each further one, up to 8 times; a perceptron has
+            one hidden layer of 4 x `width` units.
+        outputs: numbers for each image: a code, or its mean and log-variance.
+        network: `mlp`, or `conv`, which is DCGAN's discriminator.
+        batch_norm: normalise every hidden layer of the convolutions but the first.
+    """
+
+    def __init__(
+        self, size: Size, channels: int, width: int, outputs: int, network: Network = "mlp", batch_norm: bool = True
+    ) -> None:
+        super().__init__()
+        check_network(network)
+        self.outputs = outputs
+        self.layers: nn.Module
+        if network == "conv":
+            self.layers = dcgan.Discriminator(size, channels, width, batch_norm, outputs)
+        else:
+            pixels = image_channels(channels) * prod(image_size(size))
+            self.layers = nn.Sequential(nn.Flatten(), *perceptron([pixels, 4 * width, outputs]))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return `(N, outputs)` for `images` `(N, C, H, W)`."""
+        numbers: Tensor = self.layers(images).view(-1, self.outputs)
+        return numbers
+
+
+class Decoder(nn.Module):
+    """Latents `(N, latent_dim)` to images `(N, channels, height, width)` in [-1, 1].
+
+    Args:
+        latent_dim: length of a latent.
+        size: image side, or (height, width).
+        channels: 1, 3 or 4.
+        width: channels next to the image, twice as many in every layer before, up to 8 times; a perceptron has one
+            hidden layer of 4 x `width` units.
+        network: `mlp`, or `conv`, which is DCGAN's generator.
+    """
+
+    def __init__(self, latent_dim: int, size: Size, channels: int, width: int, network: Network = "mlp") -> None:
+        super().__init__()
+        check_network(network)
+        self.shape = (image_channels(channels), *image_size(size))
+        self.layers: nn.Module
+        if network == "conv":
+            generator = dcgan.Generator(latent_dim, size, channels, width)
+            generator.layers = generator.layers[:-1]  # less the last, tanh
+            self.layers = generator
+        else:
+            self.layers = perceptron([latent_dim, 4 * width, prod(self.shape)])
+
+    def logits(self, z: Tensor) -> Tensor:
+        """Return `(N, C, H, W)` before tanh. Twice that are the logits of a pixel's being 1 rather than -1.
+
+        For `(tanh(a) + 1) / 2 = sigmoid(2 a)`: the image of `forward` is the mean of that distribution.
+        """
+        images: Tensor = self.layers(z).view(-1, *self.shape)
+        return images
+
+    def forward(self, z: Tensor) -> Tensor:
+        """Return images `(N, C, H, W)` in [-1, 1] for `z` `(N, latent_dim)`."""
+        return torch.tanh(self.logits(z))
+
+
+class FeatureDiscriminator(nn.Module):
+    """Images `(N, channels, height, width)` to logits `(N,)`, and to the hidden layer `(N, features)` they come from.
+
+    Args:
+        size: image side, or (height, width).
+        channels: 1, 3 or 4.
+        width: channels after the first halving; twice as many after each further one, up to 8 times.
+        batch_norm: normalise every hidden layer but the first.
+    """
+
+    def __init__(self, size: Size, channels: int, width: int, batch_norm: bool = True) -> None:
+        super().__init__()
+        layers = dcgan.Discriminator(size, channels, width, batch_norm).layers
+        self.hidden, self.last = layers[:-1], layers[-1]
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Return logits `(N,)`, higher for what looks real, and features `(N, F)`."""
+        features = self.hidden(images)
+        # A view of this shape, not flatten: images of another size would pass.
+        return self.last(features).view(len(images)), features.flatten(1)

@@ -1,0 +1,99 @@
+"""Likelihoods and divergences against torch's own distributions, and the best sigma against a search."""
+
+import math
+
+import pytest
+import torch
+from torch.distributions import Bernoulli, Normal, kl_divergence
+
+from gans.reconstruction import (
+    LEAST_VARIANCE,
+    bernoulli,
+    gaussian,
+    gaussian_kl,
+    optimal_gaussian,
+    optimal_variance,
+)
+
+
+def pair(*shape, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    one, other = (torch.randn(5, *shape, generator=generator, dtype=torch.float64) for _ in range(2))
+    return one, other
+
+
+def test_kl_is_that_of_torch():
+    mean, log_variance = pair(7)
+    expected = kl_divergence(Normal(mean, (log_variance / 2).exp()), Normal(0, 1))
+    assert gaussian_kl(mean, log_variance).shape == (5, 7)
+    assert torch.allclose(gaussian_kl(mean, log_variance), expected, rtol=1e-12)
+
+
+def test_kl_is_exact_where_codes_say_next_to_nothing():
+    """`v - 1 - log v` is about `(log v)^2 / 2`, far under the spacing of floats at 1."""
+    small = torch.full((1, 1), 1e-4)
+    assert float(gaussian_kl(torch.zeros(1, 1), small)) == pytest.approx(1e-8 / 4, rel=1e-2)
+    assert gaussian_kl(torch.zeros(2, 3), torch.zeros(2, 3)).abs().max() == 0
+
+
+def test_bernoulli_sums_over_pixels_and_averages_over_images():
+    logits, other = pair(2, 3, 4)
+    target = (other > 0).double()
+    expected = -Bernoulli(logits=logits).log_prob(target).flatten(1).sum(1).mean()
+    assert torch.allclose(bernoulli(logits, target), expected, rtol=1e-12)
+
+
+def test_bernoulli_of_a_confident_decoder_is_finite():
+    assert float(bernoulli(torch.tensor([[1000.0]]), torch.zeros(1, 1))) == 1000
+    assert float(bernoulli(torch.tensor([[1000.0]]), torch.ones(1, 1))) == 0
+
+
+@pytest.mark.parametrize("sigma", [1.0, 0.1, torch.tensor(0.3, dtype=torch.float64)])
+def test_gaussian_is_that_of_torch_with_its_constant(sigma):
+    mean, target = pair(2, 3, 4)
+    expected = -Normal(mean, sigma).log_prob(target).flatten(1).sum(1).mean()
+    assert torch.allclose(gaussian(mean, target, sigma), expected, rtol=1e-12)
+
+
+def test_gaussian_by_hand():
+    # Two pixels, errors 1 and 2, sigma 2: (1 + 4) / 8 + log(8 pi)
+    mean, target = torch.tensor([[1.0, 5.0]]), torch.tensor([[2.0, 3.0]])
+    assert float(gaussian(mean, target, 2.0)) == pytest.approx(5 / 8 + math.log(8 * math.pi))
+
+
+def test_the_best_sigma_is_the_best_of_many():
+    mean, target = pair(2, 3, 4)
+    best = optimal_variance(mean, target).sqrt()
+    candidates = torch.linspace(0.5, 2.5, 4001, dtype=torch.float64)
+    values = torch.stack([-Normal(mean, sigma).log_prob(target).flatten(1).sum(1).mean() for sigma in candidates])
+    assert float(best) == pytest.approx(float(candidates[values.argmin()]), abs=5e-4)
+    assert float(optimal_gaussian(mean, target)) == pytest.approx(float(values.min()), rel=1e-6)
+    assert optimal_gaussian(mean, target) <= values.min()
+
+
+def test_the_gradient_is_that_of_the_logarithm_of_the_squared_error():
+    mean, target = pair(2, 3, 4)
+    mean.requires_grad_()
+    [gradient] = torch.autograd.grad(optimal_gaussian(mean, target), mean)
+    [expected] = torch.autograd.grad(24 / 2 * (mean - target).square().mean().log(), mean)
+    assert torch.allclose(gradient, expected, rtol=1e-12)
+
+
+def test_shares_of_a_batch_with_the_sigma_of_the_whole():
+    mean, target = pair(3)
+    mean.requires_grad_()
+    sigma = optimal_variance(mean, target).sqrt()
+    shares = 2 / 5 * gaussian(mean[:2], target[:2], sigma) + 3 / 5 * gaussian(mean[2:], target[2:], sigma)
+    assert torch.allclose(shares, optimal_gaussian(mean, target), rtol=1e-12)
+    gradients = [torch.autograd.grad(value, mean)[0] for value in (shares, optimal_gaussian(mean, target))]
+    assert torch.allclose(*gradients, rtol=1e-12)
+
+
+def test_a_batch_without_error_is_not_infinitely_likely():
+    images = torch.zeros(2, 1, 4, 4)
+    assert optimal_variance(images, images) == LEAST_VARIANCE
+    assert optimal_gaussian(images, images).isfinite()
+    # What rounding to 256 steps does to pixels: the variance that is the least.
+    pixels = torch.rand(200_000, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 2 - 1
+    rounded = ((pixels + 1) * 127.5).round() / 127.5 - 1
+    assert float((rounded - pixels).square().mean()) == pytest.approx(LEAST_VARIANCE, rel=0.02)
