@@ -60,14 +60,34 @@ def classes(root):
     return []
 
 
-# By the data part of a recipe's name: writes the data below a folder, returns the flags that they need besides.
+def moving(root):
+    """Write MNIST for moving digits."""
+    mnist(root)
+    return []
+
+
+def clips(root):
+    """Write two clips of 20 frames and one that is too short."""
+    for name, frames in (("first", 20), ("second", 20), ("short", 5)):
+        pictures(root / name, (40, 48), "png", frames)
+    return []
+
+
+# By the data part of a recipe's name, or by the whole name: writes the data below a folder, returns the flags that they
+# need besides.
 MAKE = {"mnist": mnist, "stacked": mnist, "folder": flat, "celeba": celeba, "cifar10": classes, "digits": None}
+MAKE |= {"sequence-mnist": moving, "sequence-folder": clips}
+
+
+def layout(name):
+    """Return the key of `MAKE` that a recipe's data go by."""
+    return name if name in MAKE else name.rpartition("-")[2]
 
 
 @pytest.mark.parametrize("name", recipes())
 def test_a_recipe_runs(name, tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
-    data = name.rpartition("-")[2]
+    data = layout(name)
     assert data in MAKE, f"recipe {name}: add a rule to MAKE that writes tiny data for '{data}'"
     flags = [f"--data.root={tmp_path / 'data'}", *MAKE[data](tmp_path / "data")] if MAKE[data] else []
     flags += ["--model.width=16" if "r3gan" in name else "--model.width=4", "--data.batch_size=8"]
@@ -86,10 +106,11 @@ def test_a_recipe_runs(name, tmp_path, monkeypatch, capfd):
     given, resolved = (yaml.safe_load(path.read_text()) for path in (recipes()[name], run / "config.yaml"))
     assert resolved["data"]["init_args"]["size"] == given["data"]["init_args"]["size"]  # tiny in all but the images
     kind = load_model(run / "checkpoints" / "last.ckpt")
-    rows = 1 if columns(kind) else 2  # four samples, in a square or in a row of classes, two pixels between
+    # four samples, in a square or in a row of classes, or clips in four rows; two pixels between
+    rows = 4 if "frames" in given["data"]["init_args"] else 1 if columns(kind) else 2
     with Image.open(run / "samples" / f"step_{STEPS:07d}.png") as picture:
         assert picture.height == rows * (given["data"]["init_args"]["size"] + 2) + 2
 
 
 def test_the_rules_are_all_used():
-    assert {name.rpartition("-")[2] for name in recipes()} == set(MAKE)
+    assert {layout(name) for name in recipes()} == set(MAKE)

@@ -5,14 +5,19 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from gans.models.acgan import ACGAN
+    from gans.models.autoencoder import Autoencoder
     from gans.models.conditionalgan import ConditionalGAN
     from gans.models.dcgan import DCGAN
     from gans.models.gan import GAN
     from gans.models.infogan import InfoGAN
+    from gans.models.manifoldgan import ManifoldGAN
     from gans.models.projectiongan import ProjectionGAN
     from gans.models.r3gan import R3GAN
     from gans.models.sagan import SAGAN
+    from gans.models.sequencegan import SequenceGAN
     from gans.models.sngan import SNGAN
+    from gans.models.vae import VAE
+    from gans.models.vaegan import VAEGAN
     from gans.models.wgan import WGAN
     from gans.models.wgangp import WGANGP
 
@@ -23,11 +28,16 @@ __all__ = [
     "R3GAN",
     "SAGAN",
     "SNGAN",
+    "VAE",
+    "VAEGAN",
     "WGAN",
     "WGANGP",
+    "Autoencoder",
     "ConditionalGAN",
     "InfoGAN",
+    "ManifoldGAN",
     "ProjectionGAN",
+    "SequenceGAN",
 ]
 
 

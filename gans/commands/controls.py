@@ -1,0 +1,119 @@
+"""What a GAN on a manifold has to be compared with: samplers on the same decoder that need no game.
+
+Achlioptas et al. 2018 (arXiv 1707.02392) found a mixture of Gaussians fitted to the codes to beat their GAN: a score
+without these beside it says little. The ceiling is what the decoder makes of held-out images, which no sampler on this
+manifold can be expected to pass.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from sklearn.mixture import GaussianMixture
+from torch import Tensor, nn
+
+from gans.images import to_float, to_uint8
+from gans.latent import key
+from gans.metrics.extractors import Extractor
+from gans.metrics.features import Features, extract, of_samples
+from gans.metrics.sampling import BLOCK, Labelled, chosen, samples, stored
+from gans.metrics.suite import Score
+from gans.models.autoencoder import Autoencoder, cycle_error
+
+CODES = 10_000  # training images that the mixtures are fitted to
+COMPONENTS = 20  # of the mixture; a tenth as many images for each are enough for it
+CYCLES = 1000  # samples whose cycle error is measured
+SHOWN = ("fid", "precision", "recall", "density", "coverage", "cycle_error")
+
+
+class Mixture(nn.Module):
+    """Samples images whose codes are drawn from a mixture of Gaussians.
+
+    Args:
+        model: autoencoder that decodes them.
+        codes: `(N, latent_dim)`, to fit the mixture to.
+        components: Gaussians, each with a covariance of its own.
+    """
+
+    def __init__(self, model: Autoencoder, codes: Tensor, components: int) -> None:
+        super().__init__()
+        self.model = model
+        fitted = GaussianMixture(components, random_state=0).fit(codes.double().cpu().numpy())
+        parts = (fitted.weights_, fitted.means_, fitted.covariances_)
+        self.weights, self.means, covariances = (torch.from_numpy(part) for part in parts)
+        self.factors = torch.linalg.cholesky(covariances)
+
+    def sample(self, n: int) -> Tensor:
+        """Return `n` images `(n, C, H, W)`, drawn from torch's global generator."""
+        which = torch.multinomial(self.weights, n, replacement=True)
+        white = torch.randn(n, self.means.shape[1], 1, dtype=self.means.dtype)
+        codes = self.means[which] + (self.factors[which] @ white).squeeze(2)
+        return self.model.decode(codes.to(self.model.device, next(self.model.parameters()).dtype))
+
+
+def controls(
+    model: Autoencoder,
+    training: Any,
+    held: Any,
+    count: int,
+    seed: int,
+    network: Extractor,
+    judge: Callable[[Features], dict[str, Score]],
+) -> dict[str, dict[str, Score]]:
+    """Return the scores of the ceiling and of the samplers, and the cycle error of all, by their names.
+
+    Args:
+        model: autoencoder, or a GAN on one, whose `samples` are among the names, with their cycle error alone.
+        training: data set whose codes the samplers are fitted to.
+        held: data set of other images, or None, which have no ceiling then.
+        count: samples of each.
+        seed: of the samples.
+        network: extractor of features.
+        judge: scores of features.
+    """
+    found = {"samples": {"cycle_error": cycle(model, model, seed)}}
+    if held is not None:
+        rows = chosen(len(held), min(count, len(held)))
+        found["ceiling"] = judge(extract(reconstructed(model, held, rows), network, model.device))
+    codes = torch.cat([model.encode(images) for images in floats(model, training, chosen(len(training), None)[:CODES])])
+    for name, components in (("gaussian", 1), ("mixture", max(1, min(COMPONENTS, len(codes) // 10)))):
+        sampler = Mixture(model, codes, components)
+        fake = of_samples(sampler, network, count, seed, device=model.device)
+        found[name] = judge(fake) | {"cycle_error": cycle(model, sampler, seed)}
+    return found
+
+
+def floats(model: Autoencoder, dataset: Any, rows: list[int]) -> Iterator[Tensor]:
+    """Yield images of a data set as the model's encoder takes them."""
+    for images, _ in stored(dataset, rows):
+        yield to_float(images.to(model.device), next(model.parameters()).dtype)
+
+
+def reconstructed(model: Autoencoder, dataset: Any, rows: list[int]) -> Iterator[Labelled]:
+    """Yield the model's reconstructions of images of a data set, as uint8 `(n, C, H, W)`."""
+    for images in floats(model, dataset, rows):
+        yield to_uint8(model.reconstruct(images)), None
+
+
+def cycle(model: Autoencoder, sampler: nn.Module, seed: int) -> Score:
+    """Return the mean squared distance of samples from what the model reconstructs of them, in [-1, 1]."""
+    blocks = [samples(sampler, BLOCK, key("evaluate", seed, block)) for block in range(CYCLES // BLOCK)]
+    errors = torch.cat([cycle_error(model, images) for images in blocks])
+    return Score(float(errors.mean()), 0, len(errors))
+
+
+def table(name: str, model: dict[str, Score], found: dict[str, dict[str, Score]]) -> str:
+    """Return lines to print: the model's scores, and those of what it has to be compared with."""
+    meaning = {
+        "samples": f"the {name}",
+        "ceiling": "held-out images, encoded and decoded",
+        "gaussian": "a Gaussian on the codes, decoded",
+        "mixture": f"a mixture of {COMPONENTS} Gaussians on the codes, decoded",
+    }
+    rows = {**found, "samples": model | found["samples"]}
+    columns = [column for column in SHOWN if any(column in row for row in rows.values())]
+    lines = [f"{'on this manifold':16}" + "".join(f" {column:>11}" for column in columns)]
+    for row, scores in rows.items():
+        cells = [f"{scores[column].value:.3g}" if column in scores else "-" for column in columns]
+        lines.append(f"{row:16}" + "".join(f" {cell:>11}" for cell in cells) + f"  {meaning[row]}")
+    return "\n".join(lines)

@@ -1,0 +1,210 @@
+"""Autoencoders whose codes are a space for other models: denoising of codes as in Zhao et al. 2018 (arXiv 1706.04223).
+
+The noise on the codes fills the space between those of the data, so that what is decoded there is an image too; the
+stored moments of the codes make them comparable from one autoencoder to the other.
+"""
+
+from inspect import signature
+from math import prod
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import mse_loss
+
+from gans.checks import at_least
+from gans.latent import slerp
+from gans.layers import Size, image_channels, image_size, widened
+from gans.module import AdversarialModule
+from gans.networks import dcgan, manifold
+
+
+class Autoencoder(AdversarialModule):
+    """An encoder and a decoder, the networks of DCGAN; no game. Samples decode a Gaussian fitted to the codes.
+
+    Args:
+        size: image side, or (height, width).
+        channels: 1, 3 or 4.
+        latent_dim: length of a code, the dimension of the manifold of its images.
+        width: channels next to the image; every layer further in has twice as many, up to 8 times.
+        noise: on the codes in training, in standard deviations of each of their numbers.
+        code_penalty: weight of the codes' squared length.
+        scaling: what the encoder sees and the error is measured in: `range`, images as they are in [-1, 1], or
+            `standard`, each channel less its mean in the data and divided by its deviation.
+        lr: learning rate of Adam, of both networks.
+        betas: Adam's decay rates.
+        ema_halflife: half-life in images of the averaged decoder, which fits the encoder only if that is at rest.
+        engine: options of the training engine, see `AdversarialModule`.
+    """
+
+    players: tuple[str, ...] = ("autoencoder",)
+    # Arguments that it has no use for: they are refused.
+    unread: tuple[str, ...] = (
+        *("prior", "critic_steps", "augment", "augment_options"),
+        *("instance_noise", "instance_noise_images"),
+    )
+    generator: manifold.Generator
+    generator_ema: manifold.Generator
+
+    def __init__(
+        self,
+        size: Size = 28,
+        channels: int = 1,
+        latent_dim: int = 16,
+        width: int = 32,
+        noise: float = 0.1,
+        code_penalty: float = 1e-4,
+        scaling: Literal["range", "standard"] = "range",
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        ema_halflife: float = 0,
+        **engine: Any,
+    ) -> None:
+        super().__init__(latent_dim=latent_dim, ema_halflife=ema_halflife, **engine)
+        self.save_hyperparameters()
+        self.image_shape = (image_channels(channels), *image_size(size))
+        self.check_options()
+        self.encoder = dcgan.Discriminator(size, channels, width, outputs=latent_dim)
+        self.pixels = manifold.Moments(channels) if scaling == "standard" else None
+        self.generator = manifold.Generator(
+            latent_dim, dcgan.Generator(latent_dim, size, channels, width), self.make_latent()
+        )
+        self.average_generator()
+
+    def make_latent(self) -> nn.Module | None:
+        """Return the network from latents to whitened codes; None makes Gaussian codes."""
+        return None
+
+    def check_options(self) -> None:
+        """Refuse options that make no sense, or none for this model.
+
+        Raises:
+            ValueError: if there is one.
+        """
+        given, numbers = self.hparams, prod(self.image_shape or ())
+        if self.latent_dim > numbers:
+            told = f"{numbers}, as many numbers as a {'x'.join(map(str, self.image_shape or ()))} image has"
+            raise ValueError(f"latent_dim is {self.latent_dim}; expected at most {told}")
+        if given["scaling"] not in ("range", "standard"):
+            raise ValueError(f"scaling is {given['scaling']}; expected range or standard")
+        at_least(0, noise=given["noise"], code_penalty=given["code_penalty"])
+        for name in [name for name in given if name == "lr" or name.endswith("_lr")]:
+            if given[name] <= 0:
+                raise ValueError(f"{name} is {given[name]}; expected a number above 0")
+        defaults = signature(AdversarialModule.__init__).parameters
+        for name in self.unread:
+            if given.get(name, defaults[name].default) != defaults[name].default:
+                raise ValueError(f"{name} is {given[name]}, which {type(self).__name__} does not read")
+
+    def configure_optimizers(self) -> list[torch.optim.Optimizer]:
+        """Return Adam for encoder and decoder together."""
+        both = nn.ModuleList([self.encoder, self.generator.decoder])
+        return [self.adam(both, self.hparams["lr"], self.hparams["betas"])]
+
+    def training_step(self, batch: tuple[Tensor, ...], batch_idx: int) -> None:
+        """One step of encoder and decoder together."""
+        self.autoencode(batch[0], 0)
+
+    def autoencode(self, images: Tensor, player: int) -> None:
+        """Minimise the squared error of images `(N, C, H, W)` decoded from noisy codes, and the codes' length."""
+        optimizer, codes = self.player_optimizers()[player], self.generator.codes
+        radius = self.hparams["noise"] * codes.std  # before this batch: the same for all of its pieces
+        with self.toggled_optimizer(optimizer):
+            for real in self.pieces(images):
+                code = self.coded(real)
+                error = self.error(self.generator.decoder(code + radius * self.latent(len(real))), real).mean()
+                length = code.square().sum(1).mean()
+                self.record("loss/reconstruction", error)
+                self.record("codes/length", length)
+                codes.update(code.detach(), self._share, begin=self._piece == 0)
+                if self.pixels is not None and self._piece == self._pieces - 1:  # all pieces were scaled alike
+                    self.pixels.update(images.movedim(1, -1).flatten(0, -2))
+                self.descend(error + self.hparams["code_penalty"] * length, optimizer)
+
+    def coded(self, images: Tensor) -> Tensor:
+        """Return codes `(N, latent_dim)`, in single precision at least, of images `(N, C, H, W)`."""
+        codes: Tensor = widened(self.encoder(self.scaled(images)))
+        return codes.view(len(images), self.latent_dim)
+
+    def scaled(self, images: Tensor) -> Tensor:
+        """Return images `(N, C, H, W)` as the encoder sees them."""
+        if self.pixels is None:
+            return images
+        mean, std = (moment.to(images)[:, None, None] for moment in (self.pixels.mean, self.pixels.std))
+        return (images - mean) / std
+
+    def error(self, decoded: Tensor, images: Tensor) -> Tensor:
+        """Return the squared error of each image, `(N,)`, a mean over its numbers, scaled."""
+        decoded = widened(decoded)
+        return mse_loss(self.scaled(decoded), self.scaled(images.to(decoded)), reduction="none").flatten(1).mean(1)
+
+    # -- the manifold -------------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def encode(self, images: Tensor) -> Tensor:
+        """Return the codes `(N, latent_dim)` of images `(N, C, H, W)` in [-1, 1]."""
+        return self.coded(images)
+
+    @torch.no_grad()
+    def decode(self, codes: Tensor) -> Tensor:
+        """Return the images `(N, C, H, W)` in [-1, 1] of codes `(N, latent_dim)`, by the averaged decoder."""
+        images: Tensor = self.generator_ema.decoder(codes)
+        return images.float()
+
+    def reconstruct(self, images: Tensor) -> Tensor:
+        """Return what is on the manifold for images `(N, C, H, W)` in [-1, 1]: decoded from their codes."""
+        return self.decode(self.encode(images))
+
+    def interpolate(self, first: Tensor, last: Tensor, steps: int = 8) -> Tensor:
+        """Return ways on the manifold between images, `(N, C, H, W)` each, ends included: `(N, steps, C, H, W)`.
+
+        They are great circles between whitened codes, which are about as long in the middle as at the ends.
+        """
+        codes = self.generator_ema.codes
+        ends = zip(*(codes.whiten(self.encode(images)) for images in (first, last)), strict=True)
+        ways = [slerp(start, end, steps) for start, end in ends]
+        images = self.decode(codes.colour(torch.cat(ways)))
+        return images.view(len(first), steps, *images.shape[1:])
+
+    def pictures(self, batch: Any) -> dict[str, tuple[Tensor, int]]:
+        """Return a picture of images above their reconstructions, and one of the ways between some of them."""
+        images = batch[0][:16]
+        rows = [torch.cat([real, self.reconstruct(real)]) for real in images.split(8)]
+        half = len(images) // 2
+        found = {"reconstructions": (torch.cat(rows).cpu(), min(8, len(images)))}
+        if half:
+            ways = self.interpolate(images[:half], images[half : 2 * half])
+            found["interpolations"] = (ways.flatten(0, 1).cpu(), 8)
+        return found
+
+    # -- held-out images ----------------------------------------------------------------------------------------------
+
+    def validation_step(self, batch: tuple[Tensor, ...], batch_idx: int) -> None:
+        """Log the error of held-out images, and that of samples: are they on the manifold?"""
+        self.hold_out("val", batch)
+
+    def test_step(self, batch: tuple[Tensor, ...], batch_idx: int) -> None:
+        """Log the same as `validation_step`, on the test images."""
+        self.hold_out("test", batch)
+
+    def hold_out(self, stage: str, batch: tuple[Tensor, ...]) -> None:
+        """Log the errors of a batch and of as many samples, in squares of the scale [-1, 1] and in decibels."""
+        real = batch[0]
+        error, cycle = squares(self.reconstruct(real), real), cycle_error(self, self(self.latent(len(real))))
+        values: dict[str, Tensor | float] = {
+            f"{stage}/loss/reconstruction": error.mean(),
+            f"{stage}/psnr": (10 * (4 / error).log10()).mean(),  # 4 is the square of the range
+            f"{stage}/loss/cycle": cycle.mean(),
+            "step": float(self.trainer.global_step),
+        }
+        self.log_dict(values, sync_dist=True, batch_size=len(real))
+
+
+def squares(decoded: Tensor, images: Tensor) -> Tensor:
+    """Return the mean squared error of each image, `(N,)`, both in [-1, 1]."""
+    return (decoded.to(images) - images).square().flatten(1).mean(1)
+
+
+def cycle_error(model: Autoencoder, images: Tensor) -> Tensor:
+    """Return how far images `(N, C, H, W)` in [-1, 1] are off the manifold: `(N,)`, as `squares` of what is on it."""
+    return squares(model.reconstruct(images), images)

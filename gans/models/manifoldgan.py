@@ -1,0 +1,305 @@
+"""GAN on the manifold of an autoencoder, trained in three stages of one run.
+
+A generator against a critic of codes is the l-GAN of Achlioptas et al. 2018 (arXiv 1707.02392); two critics, of codes
+and of images, have Bang and Shim 2018 (arXiv 1804.04391): there codes guide a GAN of images, here images sharpen a GAN
+of codes.
+"""
+
+import time
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from gans.checkpoint import load_model
+from gans.checks import at_least
+from gans.layers import Size, widened
+from gans.losses import NonSaturating
+from gans.models.autoencoder import Autoencoder
+from gans.networks import dcgan, manifold
+from gans.penalties import zero_centered
+from gans.schedules import linear
+
+STAGES = ("autoencoder", "latent", "image")
+
+
+class ManifoldGAN(Autoencoder):
+    """A generator of an autoencoder's codes, its pictures judged as codes and as images.
+
+    Stage `autoencoder` trains encoder and decoder, which rest afterwards; `latent` the generator of whitened codes
+    against a critic of them; `image` goes on with a critic of the decoded images besides. Every stage ends with a
+    tenth of its learning rates. The run should have as many steps as the stages together; a longer one goes on in
+    the last.
+
+    Args:
+        size: image side, or (height, width).
+        channels: 1, 3 or 4.
+        latent_dim: length of a latent and of a code, the dimension of the manifold.
+        width: of encoder and decoder: channels next to the image, doubled at each further layer, up to 8 times.
+        autoencoder: checkpoint of an `Autoencoder` of these sizes, read when a run begins, instead of the first stage.
+        autoencoder_steps: of the first stage.
+        latent_steps: of the second.
+        image_steps: of the third.
+        latent_width: of the hidden layers of the networks on codes.
+        discriminator_width: of the critic of images; None takes `width`.
+        finetune: train the decoder in the last stage, for its images to please their critic and still be the data's.
+        reconstruction_weight: of the squared error of the data in that training.
+        image_weight: of the critic of images in the generator's loss.
+        lr: learning rate of Adam in the first stage.
+        latent_lr: of the generator and the critic of codes in the second.
+        image_lr: of both, and of the decoder that is tuned, in the third.
+        discriminator_lr: of the critic of images.
+        final_lr: share of its learning rates that each stage ends with.
+        gan_betas: Adam's decay rates, of all but the autoencoder.
+        latent_r1: weight of the zero-centred gradient penalty of the critic of codes, on whitened codes.
+        r1: weight of the same of the critic of images.
+        ema_halflife: half-life in images of the averaged generator; the first stage averages nothing.
+        options: as in `Autoencoder`.
+    """
+
+    players: tuple[str, ...] = ("generator", "latent_critic", "discriminator", "autoencoder")
+    unread = ("prior", "lr_decay_images")
+
+    def __init__(
+        self,
+        size: Size = 28,
+        channels: int = 1,
+        latent_dim: int = 16,
+        width: int = 32,
+        autoencoder: str | None = None,
+        autoencoder_steps: int = 1200,
+        latent_steps: int = 3000,
+        image_steps: int = 300,
+        latent_width: int = 256,
+        discriminator_width: int | None = None,
+        finetune: bool = False,
+        reconstruction_weight: float = 10.0,
+        image_weight: float = 1.0,
+        lr: float = 1e-3,
+        latent_lr: float = 4e-3,
+        image_lr: float = 4e-4,
+        discriminator_lr: float = 4e-4,
+        final_lr: float = 0.1,
+        gan_betas: tuple[float, float] = (0.0, 0.99),
+        latent_r1: float = 0.02,
+        r1: float = 0.05,
+        ema_halflife: float = 10_000,
+        **options: Any,
+    ) -> None:
+        super().__init__(size, channels, latent_dim, width, lr=lr, ema_halflife=ema_halflife, **options)
+        self.loss = NonSaturating()
+        self.steps = (0 if autoencoder else autoencoder_steps, latent_steps, image_steps)
+        self.latent_critic = manifold.Critic(latent_dim, latent_width)
+        self.discriminator = dcgan.Discriminator(size, channels, discriminator_width or width, batch_norm=False)
+        self.halflife, self.stage = ema_halflife, 0
+        self.seconds, self.since = dict.fromkeys(STAGES, 0.0), 0.0
+        if finetune:
+            self.players = (*self.players, "decoder")
+
+    def make_latent(self) -> nn.Module:
+        """Return the network from latents to whitened codes."""
+        return manifold.Residual(self.latent_dim, self.hparams["latent_width"])
+
+    def check_options(self) -> None:
+        """Refuse options that make no sense, or none for this model.
+
+        Raises:
+            ValueError: if there is one.
+        """
+        super().check_options()
+        given = self.hparams
+        at_least(0 if given["autoencoder"] else 1, autoencoder_steps=given["autoencoder_steps"])
+        at_least(0, **{name: given[name] for name in ("latent_steps", "image_steps", "latent_r1", "r1")})
+        at_least(0, reconstruction_weight=given["reconstruction_weight"], image_weight=given["image_weight"])
+        if given["autoencoder"] and not given["latent_steps"] + given["image_steps"]:
+            raise ValueError("latent_steps is 0, image_steps too; expected one above 0 for a trained autoencoder")
+        if not 0 <= given["final_lr"] <= 1:
+            raise ValueError(f"final_lr is {given['final_lr']}; expected a share from 0 to 1")
+
+    def configure_optimizers(self) -> list[torch.optim.Optimizer]:
+        """Return an Adam for each of `players`."""
+        given, decoder = self.hparams, self.generator.decoder
+        games = [self.generator.latent, self.latent_critic, self.discriminator]
+        optimizers: list[torch.optim.Optimizer] = [
+            self.adam(part, given["discriminator_lr"], given["gan_betas"]) for part in games
+        ]
+        optimizers += super().configure_optimizers()
+        return optimizers + ([self.adam(decoder, given["image_lr"], given["gan_betas"])] if given["finetune"] else [])
+
+    # -- stages -------------------------------------------------------------------------------------------------------
+
+    def on_fit_start(self) -> None:
+        """Begin a new run, not one that goes on, with the autoencoder that was given."""
+        if self.hparams["autoencoder"] and self.batches_seen == 0:
+            self.take(self.hparams["autoencoder"])
+
+    def on_train_start(self) -> None:
+        """Begin to measure time."""
+        super().on_train_start()
+        self.stage, _ = stage_at(self.trainer.global_step, self.steps)
+        self.since = time.perf_counter()
+
+    def take(self, path: str) -> None:
+        """Become the autoencoder of a checkpoint, its codes' moments included.
+
+        Raises:
+            ValueError: if it holds none, or one of other sizes.
+        """
+        held = load_model(path)
+        if not isinstance(held, Autoencoder):
+            raise ValueError(f"autoencoder is {path}, which holds a {type(held).__name__}; expected an Autoencoder")
+        for name in ("image_shape", "latent_dim"):
+            theirs, ours = getattr(held, name), getattr(self, name)
+            if theirs != ours:
+                raise ValueError(f"autoencoder is {path}, whose {name} is {theirs}; expected {ours}, as this model has")
+        for name in ("width", "scaling"):
+            if held.hparams[name] != self.hparams[name]:
+                told = f"{held.hparams[name]}; expected {self.hparams[name]}"
+                raise ValueError(f"autoencoder is {path}, whose {name} is {told}, as this model has")
+        self.encoder.load_state_dict(held.encoder.state_dict())
+        if self.pixels is not None and held.pixels is not None:
+            self.pixels.load_state_dict(held.pixels.state_dict())
+        for generator in (self.generator, self.generator_ema):
+            generator.decoder.load_state_dict(held.generator_ema.decoder.state_dict())
+            generator.codes.load_state_dict(held.generator_ema.codes.state_dict())
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        """Look at the clock which stage it is: who plays, who rests."""
+        self.watch()
+        self.stage, _ = stage_at(self.trainer.global_step, self.steps)
+        first = self.stage == 0
+        self.clock = self.players.index("autoencoder" if first else "generator")
+        self.ema_halflife = 0 if first else self.halflife  # an average of decoders would fit no encoder
+        for part in (self.encoder, self.generator.decoder):
+            part.train(first)  # at rest, they are those of evaluation
+        super().on_train_batch_start(batch, batch_idx)
+        self.record("stage", torch.tensor(self.stage + 1.0, device=self.device))
+
+    def schedule(self) -> None:
+        """Let the learning rates of the stage fall towards its end."""
+        super().schedule()
+        given, (stage, step) = self.hparams, stage_at(self.trainer.global_step, self.steps)
+        rates = dict.fromkeys(self.players, given["image_lr"] if stage == 2 else given["latent_lr"])
+        rates |= {"autoencoder": given["lr"], "discriminator": given["discriminator_lr"]}
+        share = linear(step, 1.0, given["final_lr"], max(1, self.steps[stage]))
+        for player, optimizer in zip(self.players, self.trainer.optimizers, strict=True):
+            for group in optimizer.param_groups:
+                group["lr"] = share * rates[player]
+
+    def watch(self) -> None:
+        """Put the time since the last look down to the stage that went on."""
+        now = time.perf_counter()
+        self.seconds[STAGES[self.stage]] += now - self.since
+        self.since = now
+
+    def on_train_end(self) -> None:
+        """Say how long each stage took."""
+        self.watch()
+        if self.trainer.is_global_zero:
+            for logger in self.trainer.loggers:
+                times = {f"time/{stage}": seconds for stage, seconds in self.seconds.items()}
+                logger.log_metrics(times, step=self.trainer.global_step)
+            told = ", ".join(f"{stage} {seconds:.0f} s" for stage, seconds in self.seconds.items() if seconds)
+            print(f"stages       {told}, together {sum(self.seconds.values()):.0f} s")
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Save the time that the stages took, too."""
+        super().on_save_checkpoint(checkpoint)
+        if self.trainer.training:
+            self.watch()
+        checkpoint["seconds"] = dict(self.seconds)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Restore what `on_save_checkpoint` saved."""
+        super().on_load_checkpoint(checkpoint)
+        self.seconds = dict(checkpoint["seconds"])
+
+    # -- the game -----------------------------------------------------------------------------------------------------
+
+    def training_step(self, batch: tuple[Tensor, ...], batch_idx: int) -> None:
+        """Stage 1 moves the autoencoder; 2 the critic of codes and the generator; 3 the critic of images too."""
+        players = dict(zip(self.players, self.player_optimizers(), strict=True))
+        if self.stage == 0:
+            self.autoencode(batch[0], self.clock)
+            return
+        moves = {"latent_critic": self.latent_critic_loss}
+        if self.stage == 2:
+            moves["discriminator"] = self.discriminator_loss
+        if self.generator_turn():
+            if self.stage == 2 and "decoder" in players:
+                moves["decoder"] = self.decoder_loss
+            moves["generator"] = self.generator_loss
+        for player, loss in moves.items():
+            with self.toggled_optimizer(players[player]):
+                for real in self.pieces(batch[0]):
+                    self.descend(loss(real), players[player])
+
+    def white(self, n: int) -> Tensor:
+        """Return whitened codes `(n, latent_dim)` of fresh latents."""
+        codes: Tensor = widened(self.generator.latent(self.latent(n)))
+        return codes
+
+    def drawn(self, white: Tensor) -> Tensor:
+        """Return the images `(N, C, H, W)` of whitened codes `(N, latent_dim)`."""
+        images: Tensor = self.generator.decoder(self.generator.codes.colour(white))
+        return images
+
+    def latent_critic_loss(self, real: Tensor) -> Tensor:
+        """Return how badly the critic tells the codes of images from generated ones, and R1."""
+        codes, fake = self.generator.codes.whiten(self.encode(real)), self.white(len(real)).detach()
+        real_logits, fake_logits = (widened(self.latent_critic(white)) for white in (codes, fake))
+        loss = self.loss.discriminator(real_logits, fake_logits)
+        penalty = zero_centered(self.latent_critic, codes)
+        self.record("loss/latent_critic", loss)
+        self.record("logits/real_codes", real_logits)
+        self.record("logits/fake_codes", fake_logits)
+        self.record("penalty/latent_r1", penalty)
+        total: Tensor = loss + self.hparams["latent_r1"] * penalty
+        return total
+
+    def discriminator_loss(self, real: Tensor) -> Tensor:
+        """Return how badly the critic tells images from decoded ones, and R1."""
+        fake = self.drawn(self.white(len(real))).detach()
+        real_logits, fake_logits = self.critic(real), self.critic(fake)
+        loss = self.loss.discriminator(real_logits, fake_logits)
+        penalty = zero_centered(self.critic, real)
+        self.augment.observe(real_logits.detach())
+        self.record("loss/discriminator", loss)
+        self.record("logits/real", real_logits)
+        self.record("logits/fake", fake_logits)
+        self.record("accuracy/discriminator", torch.cat([real_logits, -fake_logits]) > 0)
+        self.record("penalty/r1", penalty)
+        total: Tensor = loss + self.hparams["r1"] * penalty
+        return total
+
+    def generator_loss(self, real: Tensor) -> Tensor:
+        """Return how well both critics see that the generator's codes, and their images, are none of the data."""
+        white = self.white(len(real))
+        loss = self.loss.generator(None, widened(self.latent_critic(white)))
+        self.record("loss/generator", loss)
+        if self.stage == 2 and self.hparams["image_weight"]:
+            of_images = self.loss.generator(None, self.critic(self.drawn(white)))
+            self.record("loss/generator_images", of_images)
+            loss = loss + self.hparams["image_weight"] * of_images
+        return loss
+
+    def decoder_loss(self, real: Tensor) -> Tensor:
+        """Return how well the critic sees that decoded images are none, and the error of what the encoder saw."""
+        of_images = self.loss.generator(None, self.critic(self.drawn(self.white(len(real)))))
+        error = self.error(self.generator.decoder(self.encode(real)), real).mean()
+        self.record("loss/reconstruction", error)
+        total: Tensor = self.hparams["image_weight"] * of_images + self.hparams["reconstruction_weight"] * error
+        return total
+
+
+def stage_at(step: int, steps: tuple[int, int, int]) -> tuple[int, int]:
+    """Return the stage, 0, 1 or 2, that trainer step `step` belongs to, and the steps of it that are behind.
+
+    The last stage that has steps goes on for ever.
+    """
+    stages = [stage for stage, count in enumerate(steps) if count]
+    for stage in stages[:-1]:
+        if step < steps[stage]:
+            return stage, step
+        step -= steps[stage]
+    return stages[-1], step

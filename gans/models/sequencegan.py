@@ -1,0 +1,211 @@
+"""MoCoGAN, Tulyakov, Liu, Yang and Kautz 2018 (arXiv 1707.04993): clips whose content stays while it moves."""
+
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from gans.checks import at_least
+from gans.latent import draw, key, truncate
+from gans.layers import Size, widened
+from gans.models.gan import GAN
+from gans.networks import dcgan, recurrent
+
+FRAMES_AT_ONCE = 4096  # of samples, to bound memory
+
+
+class SequenceGAN(GAN):
+    """A recurrent generator of clips against two critics: one sees whole clips, the other a random frame of each.
+
+    Batches hold clips `(N, C, T, H, W)` and, for a model with classes, labels. `discriminator` is the critic of clips.
+    The paper's critic guesses a category; here it is told the class, and judges whether the clip is one of it.
+
+    Args:
+        size: side of a frame, or (height, width).
+        channels: 1, 3 or 4.
+        frames: frames of a clip in training; `sample(n, frames=...)` makes shorter and longer ones.
+        latent_dim: length of the content code, which a clip keeps. The noise of its motion comes besides, so that the
+            latent of a clip has `latent_dim` + (frames + 1) x `motion_dim` numbers.
+        motion_dim: length of a motion code, of which each frame has its own.
+        width: channels next to the image; every layer further in has twice as many, up to 8 times.
+        num_classes: classes to be told of, at least as many as the data have; 0 takes no notice of labels.
+        spectral_norm: normalise both critics.
+        objective: what the players minimise.
+        betas: Adam's decay rates, of all players.
+        options: as in `GAN`; rates and penalties of the discriminator are those of the critic of frames too.
+    """
+
+    players: tuple[str, ...] = ("generator", "discriminator", "image_critic")
+    unread = (
+        "prior",
+        "critic",
+        "batch_norm",
+        "lazy",
+        "lecam",
+        "augment",
+        "augment_options",
+        "instance_noise",
+        "instance_noise_images",
+    )
+
+    def __init__(
+        self,
+        size: Size = 32,
+        channels: int = 1,
+        frames: int = 16,
+        latent_dim: int = 50,
+        motion_dim: int = 10,
+        width: int = 32,
+        num_classes: int = 0,
+        spectral_norm: bool = True,
+        objective: Literal["nonsaturating", "hinge"] = "hinge",
+        betas: tuple[float, float] = (0.5, 0.999),
+        **options: Any,
+    ) -> None:
+        at_least(1, latent_dim=latent_dim, motion_dim=motion_dim)
+        at_least(0, num_classes=num_classes)
+        at_least(2, frames=frames)
+        length = latent_dim + (frames + 1) * motion_dim
+        super().__init__(size, channels, length, width, objective, betas=betas, **options)
+        self.frames, self.num_classes = frames, num_classes
+        assert self.image_shape is not None
+        self.image_shape = (self.image_shape[0], frames, *self.image_shape[1:])
+        self.image_critic: nn.Module = dcgan.Discriminator(size, channels, width, batch_norm=False)
+        if spectral_norm:
+            recurrent.normalised(self.image_critic)
+
+    def check_options(self) -> None:
+        """Refuse options that make no sense, or none for clips.
+
+        Raises:
+            ValueError: if there is one.
+        """
+        super().check_options()
+        for name in ("r1", "r2"):
+            if self.hparams[name] == "heuristic":
+                raise ValueError(f"{name} is heuristic; expected a number, for the heuristic is one for images")
+
+    def make_generator(self, size: Size, channels: int, width: int) -> nn.Module:
+        """Return the network from latents, and classes, to clips."""
+        content, motion, classes = (self.hparams[name] for name in ("latent_dim", "motion_dim", "num_classes"))
+        return recurrent.Generator(content, motion, size, channels, width, classes)
+
+    def make_discriminator(self, size: Size, channels: int, width: int) -> nn.Module:
+        """Return the network from clips, and classes, to logits."""
+        frames, classes, normed = (self.hparams[name] for name in ("frames", "num_classes", "spectral_norm"))
+        return recurrent.VideoCritic(frames, size, channels, width, classes, spectral_norm=normed)
+
+    def configure_optimizers(self) -> list[torch.optim.Optimizer]:
+        """Return Adam for the generator, for the critic of clips and, at the same rate, for that of frames."""
+        generator, discriminator = super().configure_optimizers()
+        group = discriminator.param_groups[0]
+        return [generator, discriminator, self.adam(self.image_critic, group["lr"], group["betas"])]
+
+    def training_step(self, batch: tuple[Tensor, ...], batch_idx: int) -> None:
+        """One step of each critic, on the same fakes, and in its turn one of the generator against both."""
+        optimizer_g, optimizer_v, optimizer_i = self.player_optimizers()
+        for real, *labels in self.parts(batch):
+            with torch.no_grad():
+                fake = self.generator(self.latent(len(real)), *labels)
+            self.record("motion/ratio", motion(fake) / motion(real))
+            with self.toggled_optimizer(optimizer_v):
+                real_logits, fake_logits = self.critic(real, *labels), self.critic(fake, *labels)
+                loss = self.loss.discriminator(real_logits, fake_logits)
+                self.record_discriminator(loss, real_logits, fake_logits)
+                self.descend(loss + self.gradient_penalty(real, fake, *labels), optimizer_v)
+            real, fake = self.stills(real), self.stills(fake)
+            with self.toggled_optimizer(optimizer_i):
+                real_logits, fake_logits = self.critic(real), self.critic(fake)
+                loss = self.loss.discriminator(real_logits, fake_logits)
+                self.record_image_critic(loss, real_logits, fake_logits)
+                self.descend(loss + self.gradient_penalty(real, fake), optimizer_i)
+        if self.generator_turn():
+            with self.toggled_optimizer(optimizer_g):
+                for real, *labels in self.parts(batch):
+                    fake = self.generator(self.latent(len(real)), *labels)
+                    loss = self.loss.generator(self.compared(real, *labels), self.critic(fake, *labels))
+                    real, fake = self.stills(real), self.stills(fake)
+                    loss = loss + self.loss.generator(self.compared(real), self.critic(fake))
+                    self.record("loss/generator", loss)
+                    self.descend(loss, optimizer_g)
+
+    def critic(self, images: Tensor, *labels: Tensor) -> Tensor:
+        """Return the logits `(N,)` of clips `(N, C, T, H, W)` and their classes, or of frames `(N, C, H, W)`."""
+        network = self.discriminator if images.ndim == 5 else self.image_critic
+        logits: Tensor = widened(network(images, *labels))
+        return logits
+
+    def stills(self, clips: Tensor) -> Tensor:
+        """Return a random frame `(N, C, H, W)` of each of the clips `(N, C, T, H, W)`."""
+        frames = clips.shape[2]
+        which = (self.uniform(len(clips)) * frames).long().clamp(max=frames - 1)  # rounding may reach it
+        return clips[torch.arange(len(clips), device=clips.device), :, which]
+
+    def record_image_critic(self, loss: Tensor, real_logits: Tensor, fake_logits: Tensor) -> None:
+        """Note how the critic of frames does, and how often it is right."""
+        self.record("loss/image_critic", loss)
+        self.record("logits/image_real", real_logits)
+        self.record("logits/image_fake", fake_logits)
+        self.record("accuracy/image_critic", torch.cat([real_logits, -fake_logits]) > 0)
+
+    # -- pictures -----------------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def sample(
+        self,
+        n: int,
+        *,
+        labels: Tensor | None = None,
+        truncation: float | None = None,
+        seed: int | None = None,
+        frames: int | None = None,
+    ) -> Tensor:
+        """Return `n` clips `(n, C, T, H, W)` in [-1, 1] of the averaged generator.
+
+        Args:
+            n: number of clips.
+            labels: classes `(n,)` of the clips, for conditional models only; None gives all classes in turn.
+            truncation: squeeze latents into ± this many standard deviations: less variety, more typical clips.
+            seed: draw latents that depend on it alone; None draws them from torch's global generator.
+            frames: length T of the clips; None is that of training. For one seed, longer clips go on from shorter ones.
+
+        Raises:
+            ValueError: for labels given to a model that takes none, or no frames.
+        """
+        frames = self.frames if frames is None else frames
+        at_least(1, frames=frames)
+        longer = (frames - self.frames) * self.hparams["motion_dim"]
+        z = self.drawn(n, self.latent_dim, seed)
+        if longer > 0:
+            z = torch.cat([z, self.drawn(n, longer, seed, "longer")], 1)
+        z = z[:, : self.latent_dim + longer]
+        if truncation is not None:
+            z = truncate(z, truncation)
+        rows = max(1, FRAMES_AT_ONCE // frames)
+        pieces = zip(*(torch.split(part, rows) for part in (z, *self.conditions(n, labels))), strict=True)
+        return torch.cat([self(*piece) for piece in pieces])
+
+    def drawn(self, n: int, length: int, seed: int | None, *words: str) -> Tensor:
+        """Return normal numbers `(n, length)` that depend on `seed` and `words`, or on torch's global generator."""
+        dtype = next(self.generator.parameters()).dtype
+        return draw((n, length), None if seed is None else key(seed, *words), self.prior, self.device, dtype)
+
+    def pictures(self, batch: tuple[Tensor, ...]) -> dict[str, tuple[Tensor, int | None]]:
+        """Return what a film strip of samples does not show: what is content and what is motion, and the classes.
+
+        `motion` has two contents in rows 1 to 4 and 5 to 8, with the same four motions; `classes` one latent in all
+        classes.
+        """
+        z = self.drawn(4, self.latent_dim, 0, "pictures")
+        contents, motions = z.tensor_split([self.hparams["latent_dim"]], 1)
+        both = torch.cat([contents[:2].repeat_interleave(4, 0), motions.repeat(2, 1)], 1)
+        rows = torch.arange(8, device=self.device) // 4
+        shown = {"motion": self(both, *self.conditions(8, rows % self.num_classes if self.num_classes else None))}
+        if self.num_classes:
+            shown["classes"] = self(z[:1].expand(self.num_classes, -1), *self.conditions(self.num_classes, None))
+        return {name: (clips, None) for name, clips in shown.items()}
+
+
+def motion(clips: Tensor) -> Tensor:
+    """Return the mean change of a pixel of clips `(N, C, T, H, W)` from a frame to the next."""
+    return clips.diff(dim=2).abs().mean()

@@ -1,0 +1,260 @@
+"""What SequenceGAN promises besides what every model does: two critics, classes, clips of any length, its pictures."""
+
+import pytest
+import torch
+from torch.utils.data import DataLoader, TensorDataset
+
+from datamodules import MovingDigitsDataModule
+from gans.checkpoint import Checkpoint
+from gans.models import SequenceGAN
+from gans.penalties import zero_centered
+
+FRAMES = 4
+
+
+def make(kind=SequenceGAN, **options):
+    torch.manual_seed(0)
+    model = kind(**{"size": 8, "frames": FRAMES, "latent_dim": 4, "motion_dim": 3, "width": 2, **options})
+    model.seed = 1
+    return model
+
+
+def loader(n=32, frames=FRAMES, size=8, labels=True):
+    clips = torch.rand(n, 1, frames, size, size, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    return DataLoader(TensorDataset(clips, *([torch.arange(n) % 3] if labels else [])), batch_size=8)
+
+
+class Spy(SequenceGAN):
+    """Keeps what each player's steps minimised, what each critic saw, and what was recorded."""
+
+    def descend(self, loss, optimizer):
+        self.losses = [*getattr(self, "losses", []), (self.players[self.player_optimizers().index(optimizer)], loss)]
+        super().descend(loss, optimizer)
+
+    def critic(self, images, *labels):
+        self.seen = [*getattr(self, "seen", []), (images.detach(), *labels)]
+        return super().critic(images, *labels)
+
+    def record(self, name, value):
+        self.recorded = {**getattr(self, "recorded", {}), name: value.detach()}
+        super().record(name, value)
+
+
+# -- training ----------------------------------------------------------------------------------------------------------
+
+
+def test_critics_see_clips_and_frames_of_the_same_clips(trainer):
+    model = make(Spy)
+    trainer(1).fit(model, loader())
+    assert [player for player, _ in model.losses] == ["discriminator", "image_critic", "generator"]
+    shapes = [tuple(images.shape) for images, *_ in model.seen]
+    clips, frames = (8, 1, FRAMES, 8, 8), (8, 1, 8, 8)
+    assert shapes == [clips, clips, frames, frames, clips, frames]
+    real, fake, real_frames, fake_frames, again, again_frames = (images for images, *_ in model.seen)
+    for whole, stills in ((real, real_frames), (fake, fake_frames), (again, again_frames)):
+        assert (whole == stills[:, :, None]).flatten(3).all(3).any(2).all()  # frame i is one of clip i's
+    assert not torch.equal(fake, again)
+
+
+def test_the_critic_of_frames_sees_all_frames_equally_often():
+    model = make()
+    clips = torch.arange(5.0).view(1, 1, 5, 1, 1).expand(4000, 1, 5, 8, 8)
+    model._trainer = None
+    counts = model.stills(clips)[:, 0, 0, 0].long().bincount(minlength=5)
+    assert counts.min() > 700  # 800 each, deviation 25
+    assert counts.max() < 900
+
+
+def test_the_generator_minimises_both_critics(trainer):
+    model = make(Spy, spectral_norm=False, lr=1e-9)
+    trainer(1).fit(model, loader())
+    *_, (clips,), (frames,) = model.seen
+    (_, of_clips), (_, of_frames), (_, of_generator) = model.losses
+    with torch.no_grad():
+        expected = -model.discriminator(clips).mean() - model.image_critic(frames).mean()
+    assert float(of_generator) == pytest.approx(float(expected), abs=1e-5)
+    assert float(of_clips) == pytest.approx(float(model.recorded["loss/discriminator"]))
+    assert float(of_frames) == pytest.approx(float(model.recorded["loss/image_critic"]))
+    tags = {"loss/generator", "logits/real", "logits/fake", "logits/image_real", "logits/image_fake"}
+    assert tags | {"accuracy/discriminator", "accuracy/image_critic", "motion/ratio"} <= model.recorded.keys()
+
+
+def test_the_curve_of_motion_compares_with_the_data(trainer):
+    model = make(Spy)
+    trainer(1).fit(model, loader())
+    (real,), (fake,), *_ = model.seen
+    change = [float((clips[:, :, 1:] - clips[:, :, :-1]).abs().mean()) for clips in (fake, real)]
+    assert float(model.recorded["motion/ratio"]) == pytest.approx(change[0] / change[1], rel=1e-4)
+
+
+def test_all_players_have_the_rates_that_they_are_given():
+    groups = [o.param_groups[0] for o in make(lr=1e-3, discriminator_lr=4e-4, betas=(0, 0.9)).configure_optimizers()]
+    assert [group["lr"] for group in groups] == [1e-3, 4e-4, 4e-4]
+    assert {group["betas"] for group in groups} == {(0.0, 0.9)}
+
+
+@pytest.mark.parametrize("objective", ["nonsaturating", "hinge", "least_squares", "wasserstein", "relativistic"])
+def test_any_objective_works(trainer, objective):
+    trainer(1).fit(make(objective=objective), loader())
+
+
+def test_penalties_are_taken_of_both_critics(trainer):
+    plain, penalised = make(Spy, spectral_norm=False), make(Spy, spectral_norm=False, r1=3000.0)
+    fresh = make(spectral_norm=False)
+    for model in (plain, penalised):
+        trainer(1).fit(model, loader())
+    real, real_frames = plain.seen[0][0], plain.seen[2][0]
+    expected = [float(zero_centered(fresh.discriminator, real)), float(zero_centered(fresh.image_critic, real_frames))]
+    found = [float(penalised.losses[i][1] - plain.losses[i][1]) for i in range(2)]
+    assert found == pytest.approx([3000 * value for value in expected], rel=1e-3)
+
+
+def test_the_generator_waits_its_turn(trainer):
+    model = make(Spy, critic_steps=2)
+    run = trainer(1)
+    run.fit(model, loader())
+    assert [player for player, _ in model.losses] == ["discriminator", "image_critic"] * 2 + ["generator"]
+    assert (run.global_step, model.batches_seen) == (1, 2)
+
+
+def test_held_out_clips_are_judged_by_the_critic_of_clips(trainer):
+    for options in ({}, {"num_classes": 3}):
+        model = make(**options)
+        [values] = trainer(1).validate(model, loader(8), verbose=False)
+        batch = next(iter(loader(8)))
+        with torch.no_grad():
+            logits = model.eval().discriminator(batch[0], *(batch[1:] if options else ()))
+        assert values["val/logits/real"] == pytest.approx(float(logits.mean()), abs=1e-6)
+        assert {"val/loss/discriminator", "val/logits/fake"} <= values.keys()
+
+
+def test_a_run_that_goes_on_is_the_run_that_never_stopped(trainer, tmp_path):
+    def run(steps, folder, resume=None):
+        torch.manual_seed(7)
+        data = MovingDigitsDataModule(source="digits", size=8, frames=FRAMES, labels="direction", batch_size=8)
+        saver = Checkpoint(steps, str(tmp_path / folder))
+        loop = trainer(steps, callbacks=[saver], enable_checkpointing=True, limit_val_batches=0)
+        loop.fit(make(num_classes=8, critic_steps=2), data, ckpt_path=resume)
+        return tmp_path / folder / "last.ckpt"
+
+    whole = torch.load(run(4, "whole"), weights_only=True)
+    again = torch.load(run(4, "again", run(2, "half")), weights_only=True)
+    for name, value in whole["state_dict"].items():
+        assert torch.equal(value, again["state_dict"][name]), name
+    for one, other in zip(whole["optimizer_states"], again["optimizer_states"], strict=True):
+        for index, state in one["state"].items():
+            assert all(torch.equal(value, other["state"][index][name]) for name, value in state.items())
+
+
+# -- classes -----------------------------------------------------------------------------------------------------------
+
+
+def test_classes_reach_generator_and_critic_of_clips(trainer):
+    model = make(Spy, num_classes=3)
+    trainer(1).fit(model, loader())
+    assert [len(given) for given in model.seen] == [2, 2, 1, 1, 2, 1]
+    assert torch.equal(model.seen[0][1], torch.arange(8) % 3)
+    model.eval()
+    one, other = (model.sample(2, labels=torch.tensor([0, last]), seed=0) for last in (1, 2))
+    assert torch.equal(one[0], other[0])
+    assert (one[1] - other[1]).abs().amax((0, 2, 3)).min() > 0  # every frame of it is another
+    assert torch.equal(model.sample(5, seed=0), model.sample(5, labels=torch.arange(5) % 3, seed=0))
+    with pytest.raises(ValueError, match="labels are"):
+        model.sample(1, labels=torch.tensor([3]))
+    with pytest.raises(ValueError, match="SequenceGAN is not conditional"):
+        make().sample(1, labels=torch.tensor([0]))
+
+
+def test_a_model_with_classes_needs_labels(trainer):
+    with pytest.raises(ValueError, match="a batch has no labels"):
+        trainer(1).fit(make(num_classes=3), loader(labels=False))
+    trainer(1).fit(make(), loader(labels=False))
+
+
+# -- samples -----------------------------------------------------------------------------------------------------------
+
+
+def test_longer_clips_go_on_from_shorter_ones(trainer):
+    model = make(num_classes=3)
+    trainer(1).fit(model, loader())
+    model.eval()
+    short, usual, long = (model.sample(3, seed=5, frames=frames) for frames in (2, None, 9))
+    assert [clips.shape[2] for clips in (short, usual, long)] == [2, FRAMES, 9]
+    assert torch.allclose(short, usual[:, :, :2], atol=1e-6)
+    assert torch.allclose(usual, long[:, :, :FRAMES], atol=1e-6)
+    assert long.diff(dim=2).abs().amax((0, 1, 3, 4)).min() > 0
+    assert torch.equal(usual, model.sample(3, seed=5, frames=FRAMES))
+    assert torch.equal(long, model.sample(3, seed=5, frames=9))
+    with pytest.raises(ValueError, match="frames is 0; expected at least 1"):
+        model.sample(3, frames=0)
+
+
+def test_a_seed_decides_and_a_truncation_squeezes():
+    model = make().eval()
+    assert torch.equal(model.sample(2, seed=5), model.sample(2, seed=5))
+    assert not torch.equal(model.sample(2, seed=5), model.sample(2, seed=6))
+    assert not torch.equal(model.sample(2), model.sample(2))
+    means = [float(model.sample(64, seed=5, truncation=limit, frames=9).std(0).mean()) for limit in (0.1, None)]
+    assert means[0] < means[1] / 2
+
+
+def test_many_samples_are_made_in_pieces(monkeypatch):
+    model, counts = make().eval(), []
+    monkeypatch.setattr("gans.models.sequencegan.FRAMES_AT_ONCE", 10)
+    model.generator_ema.register_forward_pre_hook(lambda module, given: counts.append(len(given[0])))
+    assert model.sample(5, seed=0).shape == (5, 1, FRAMES, 8, 8)
+    assert model.sample(2, seed=0, frames=20).shape == (2, 1, 20, 8, 8)
+    assert counts == [2, 2, 1, 1, 1]
+
+
+def test_pictures_tell_content_from_motion():
+    drawn = make().eval().generator_ema
+    kept = []
+    drawn.frame.register_forward_pre_hook(lambda module, given: kept.append(given[0].view(8, FRAMES, -1)))
+    model = make().eval()
+    model.generator_ema = drawn
+    shown = model.pictures(())
+    assert {name: (tuple(clips.shape), columns) for name, (clips, columns) in shown.items()} == {
+        "motion": ((8, 1, FRAMES, 8, 8), None)
+    }
+    content, motion = kept[0][..., :4], kept[0][..., 4:]
+    assert torch.equal(content, content[[0] * 4 + [4] * 4][:, :1].expand(-1, FRAMES, -1))
+    assert not torch.equal(content[0], content[4])
+    assert torch.allclose(motion[:4], motion[4:])
+    assert motion[:4].unique(dim=0).shape[0] == 4
+    assert torch.equal(shown["motion"][0], model.pictures(())["motion"][0])
+    shown = make(num_classes=3).eval().pictures(())
+    assert shown["classes"][0].shape == (3, 1, FRAMES, 8, 8)
+    assert shown["motion"][0].shape == (8, 1, FRAMES, 8, 8)
+
+
+# -- bad input ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"frames": 1}, "frames is 1; expected at least 2"),
+        ({"motion_dim": 0}, "motion_dim is 0; expected at least 1"),
+        ({"latent_dim": 0}, "latent_dim is 0; expected at least 1"),
+        ({"num_classes": -1}, "num_classes is -1; expected at least 0"),
+        ({"size": 1}, "size is 1x1"),
+        ({"r1": "heuristic"}, "r1 is heuristic; expected a number"),
+        ({"augment": "diffaugment"}, "augment is diffaugment, which SequenceGAN does not read"),
+        ({"instance_noise": 0.1}, "instance_noise is 0.1, which SequenceGAN does not read"),
+        ({"lecam": 0.1}, "lecam is 0.1, which SequenceGAN does not read"),
+        ({"lazy": 4}, "lazy is 4, which SequenceGAN does not read"),
+        ({"prior": "uniform"}, "prior is uniform, which SequenceGAN does not read"),
+    ],
+)
+def test_bad_options_are_refused(options, says):
+    with pytest.raises(ValueError, match=says):
+        make(**options)
+
+
+def test_clips_of_another_length_or_images_are_refused(trainer):
+    with pytest.raises(ValueError, match=r"clips of shape \(1, 5, 8, 8\) .* built for \(1, 4, 8, 8\)"):
+        trainer(1).fit(make(), loader(frames=5))
+    images = DataLoader(TensorDataset(torch.rand(8, 1, 8, 8)), batch_size=8)
+    with pytest.raises(ValueError, match=r"the model was built for \(1, 4, 8, 8\)"):
+        trainer(1).fit(make(), images)

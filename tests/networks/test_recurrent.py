@@ -1,0 +1,170 @@
+"""The recurrent generator and the critic of clips, against torch's own GRU and against what they promise."""
+
+import pytest
+import torch
+from torch import nn
+
+from gans.networks import recurrent
+
+
+def generator(num_classes=0, size=16, channels=1):
+    torch.manual_seed(0)
+    return recurrent.Generator(5, 3, size, channels, 2, num_classes).eval()
+
+
+def latent(n, frames, seed=0):
+    return torch.randn(n, 5 + (frames + 1) * 3, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("size", [16, (20, 28)])
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("frames", [1, 2, 7])
+def test_the_length_of_a_latent_is_that_of_the_clip(size, channels, frames):
+    clips = generator(size=size, channels=channels)(latent(3, frames))
+    assert clips.shape == (3, channels, frames, *((16, 16) if size == 16 else size))
+    assert clips.abs().max() <= 1
+
+
+@pytest.mark.parametrize("length", [5, 8, 10, 12])
+def test_a_latent_of_another_length_is_refused(length):
+    with pytest.raises(ValueError, match=rf"a latent has {length} numbers; expected 5 \+ \(frames \+ 1\) x 3"):
+        generator()(torch.randn(2, length))
+
+
+def test_motion_codes_are_a_gated_recurrent_unit_unrolled():
+    network, z = generator(), latent(4, 6)
+    whole = nn.GRU(3, 3, batch_first=True)
+    whole.load_state_dict({f"{name}_l0": value for name, value in network.motion.state_dict().items()})
+    state, noise = z[:, 5:8], z[:, 8:].reshape(4, 6, 3)
+    expected, _ = whole(noise, state[None])
+    assert torch.allclose(network.motion_codes(*network.parts(z)[1:]), expected, atol=1e-6)
+
+
+def test_a_frame_is_the_image_generators_of_content_and_its_motion():
+    network, z = generator(channels=3), latent(2, 4)
+    motion = network.motion_codes(*network.parts(z)[1:])
+    clips = network(z)
+    for clip in range(2):
+        for frame in range(4):
+            image = network.frame(torch.cat([z[clip, :5], motion[clip, frame]])[None])[0]
+            assert torch.allclose(clips[clip, :, frame], image, atol=1e-6)
+
+
+def test_a_frame_depends_on_what_was_before_it_and_on_nothing_after():
+    network, z = generator().double(), latent(1, 6).double()
+    other = z.clone()
+    other[:, 8 + 3 * 3 : 8 + 4 * 3] += 1  # the noise of frame 3
+    change = (network(z) - network(other)).abs().amax((0, 1, 3, 4))
+    assert change[:3].max() == 0
+    assert change[3:].min() > 0
+    assert torch.allclose(network(z[:, : 8 + 2 * 3]), network(z)[:, :, :2], atol=1e-12)  # a shorter latent: its start
+
+
+def test_motion_is_in_the_noise_and_content_in_all_frames():
+    network, z = generator(), latent(1, 6)
+    assert network(z).diff(dim=2).abs().amax((0, 1, 3, 4)).min() > 0
+    other = z.clone()
+    other[:, :5] += 1
+    assert torch.equal(network.motion_codes(*network.parts(z)[1:]), network.motion_codes(*network.parts(other)[1:]))
+    assert (network(z) - network(other)).abs().amax((0, 1, 3, 4)).min() > 0
+
+
+def test_a_class_enters_motion_and_frames():
+    network, z = generator(num_classes=4), latent(2, 5)
+    labels = torch.tensor([1, 3])
+    seen = []
+    network.frame.register_forward_pre_hook(lambda module, given: seen.append(given[0].view(2, 5, -1)))
+    network(z, labels)
+    network(z, torch.tensor([1, 2]))
+    first, second = seen
+    assert torch.equal(first[0], second[0])
+    assert torch.equal(first[1, :, 5:9], torch.tensor([0.0, 0, 0, 1]).expand(5, 4))
+    assert (first[1, :, 9:] != second[1, :, 9:]).any(1).all()
+    with pytest.raises(ValueError, match="labels are missing"):
+        network(z)
+    with pytest.raises(ValueError, match="labels are 1 to 4; expected classes from 0 to 3"):
+        network(z, torch.tensor([1, 4]))
+    with pytest.raises(ValueError, match="without classes"):
+        generator()(z, labels)
+
+
+def test_the_state_is_carried_in_full_precision():
+    network, z = generator(), latent(2, 4)
+    exact = network.motion_codes(*network.parts(z)[1:])
+    with torch.autocast("cpu", torch.bfloat16):
+        codes = network.motion_codes(*network.parts(z)[1:])
+    assert codes.dtype == torch.float32
+    assert torch.equal(codes, exact)
+
+
+# -- the critic --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("frames", [2, 3, 4, 5, 9, 16])
+@pytest.mark.parametrize("size", [8, (20, 28)])
+def test_any_clip_has_one_logit(frames, size):
+    critic = recurrent.VideoCritic(frames, size, 3, 2)
+    sides = (8, 8) if size == 8 else size
+    assert critic(torch.randn(2, 3, frames, *sides)).shape == (2,)
+    for wrong in ((frames + 4, *sides), (frames, 40, 48)):
+        with pytest.raises(RuntimeError):
+            critic(torch.randn(2, 3, *wrong))
+
+
+@pytest.mark.parametrize("frames", [1, 0, -3])
+def test_one_frame_is_no_clip(frames):
+    with pytest.raises(ValueError, match=f"frames is {frames}; expected at least 2"):
+        recurrent.VideoCritic(frames, 16, 1, 2)
+
+
+def test_a_logit_depends_on_every_frame_of_its_own_clip_and_on_their_order():
+    torch.manual_seed(0)
+    critic = recurrent.VideoCritic(9, 16, 1, 4, spectral_norm=True).eval()
+    clips = torch.randn(3, 1, 9, 16, 16).requires_grad_()
+    (gradient,) = torch.autograd.grad(critic(clips)[1], clips)
+    assert gradient[[0, 2]].abs().max() == 0
+    assert gradient[1].abs().amax((0, 2, 3)).min() > 0
+    with torch.no_grad():
+        assert not torch.allclose(critic(clips), critic(clips.flip(2)), atol=1e-4)
+
+
+def test_a_spectral_norm_is_one():
+    torch.manual_seed(0)
+    critic = recurrent.VideoCritic(4, 8, 1, 4, spectral_norm=True)
+    for _ in range(50):  # power iterations
+        critic(torch.randn(2, 1, 4, 8, 8))
+    weights = [part.weight for part in critic.eval().modules() if isinstance(part, nn.Conv3d)]
+    assert len(weights) == 2
+    for weight in weights:
+        assert float(torch.linalg.matrix_norm(weight.detach().flatten(1), 2)) == pytest.approx(1, abs=1e-3)
+    plain = recurrent.VideoCritic(4, 8, 1, 4)
+    assert not any("parametrizations" in name for name in plain.state_dict())
+
+
+def test_weights_start_as_dcgans_do():
+    torch.manual_seed(0)
+    for part in recurrent.VideoCritic(16, 32, 1, 32).layers:
+        if isinstance(part, nn.Conv3d):
+            assert float(part.weight.std()) == pytest.approx(0.02, rel=0.1)
+            assert part.bias.abs().max() == 0
+
+
+def test_heads_know_classes():
+    torch.manual_seed(0)
+    clips, labels = torch.randn(2, 1, 4, 8, 8), torch.tensor([0, 2])
+    projection = recurrent.VideoCritic(4, 8, 1, 4, num_classes=3)
+    assert not torch.equal(projection(clips, labels), projection(clips, torch.tensor([1, 2])))
+    with pytest.raises(ValueError, match="labels are missing"):
+        projection(clips)
+    logits, guesses = recurrent.VideoCritic(4, 8, 1, 4, num_classes=3, head="auxiliary")(clips)
+    assert (logits.shape, guesses.shape) == ((2,), (2, 3))
+
+
+def test_every_layer_learns():
+    network, critic = generator(num_classes=3).train(), recurrent.VideoCritic(6, 16, 1, 2, num_classes=3)
+    labels = torch.tensor([0, 1, 2])
+    critic(network(latent(3, 6), labels), labels).square().mean().backward()
+    for part in (network, critic):
+        for name, parameter in part.named_parameters():
+            assert parameter.grad.isfinite().all(), name
+            assert parameter.grad.abs().sum() > 0, name
