@@ -7,6 +7,7 @@ Goodfellow et al. 2014 (arXiv 1406.2661); the other sources stand at their class
 
 from typing import Literal, Protocol
 
+import torch
 from torch import Tensor
 from torch.nn.functional import relu, softplus
 
@@ -24,8 +25,22 @@ class Loss(Protocol):
         """Return the scalar that the generator minimises; `real` is read by relativistic objectives only."""
         ...
 
+    def right(self, real: Tensor, fake: Tensor) -> Tensor:
+        """Return whether each logit, or of relativistic objectives each pair, is on the right side, as booleans."""
+        ...
 
-class Smoothed:
+
+class Absolute:
+    """An objective whose logits say by themselves what is real."""
+
+    boundary = 0.0  # real ones are above, fake ones below
+
+    def right(self, real: Tensor, fake: Tensor) -> Tensor:
+        """Return whether each logit is on the right side of the boundary, real ones first."""
+        return torch.cat([real > self.boundary, fake < self.boundary])
+
+
+class Smoothed(Absolute):
     """An objective whose discriminator has a target for real images, 1 or somewhat less.
 
     One-sided label smoothing, Salimans et al. 2016 (arXiv 1606.03498): a discriminator that is never to be sure of real
@@ -66,6 +81,8 @@ class NonSaturating(Minimax):
 class LeastSquares(Smoothed):
     """Mao et al. 2017 (arXiv 1611.04076): logits regress to 1 on real and 0 on fake."""
 
+    boundary = 0.5
+
     def discriminator(self, real: Tensor, fake: Tensor) -> Tensor:
         """Return `(a - t)^2 / 2 + b^2 / 2` with target t."""
         return ((real - (1 - self.smoothing)).square().mean() + fake.square().mean()) / 2
@@ -75,7 +92,7 @@ class LeastSquares(Smoothed):
         return (fake - 1).square().mean() / 2
 
 
-class Wasserstein:
+class Wasserstein(Absolute):
     """Arjovsky et al. 2017 (arXiv 1701.07875): a critic that must be kept Lipschitz by clipping or a penalty."""
 
     def discriminator(self, real: Tensor, fake: Tensor) -> Tensor:
@@ -115,6 +132,10 @@ class Relativistic:
         if real is None:
             raise ValueError("Relativistic.generator compares pairs: give the logits of real images as `real`")
         return softplus(margin(real, fake)).mean()
+
+    def right(self, real: Tensor, fake: Tensor) -> Tensor:
+        """Return whether the real image of each pair has the higher logit; by themselves logits say nothing here."""
+        return real > fake
 
 
 def margin(first: Tensor, second: Tensor) -> Tensor:

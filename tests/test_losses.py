@@ -224,3 +224,17 @@ def test_an_unknown_objective_names_the_known_ones():
     with pytest.raises(ValueError, match="objective is 'hing'; expected one of ") as error:
         objective("hing")
     assert all(name in str(error.value) for name in NAMES)
+
+
+@pytest.mark.parametrize(
+    ("loss", "right"),
+    [
+        (Minimax(), [True, False, False, True]),
+        (NonSaturating(), [True, False, False, True]),
+        (LeastSquares(), [False, False, True, True]),  # between 0 for fake and 1 for real
+        (Hinge(), [True, False, False, True]),
+        (Relativistic(), [True, False]),  # by pairs
+    ],
+)
+def test_which_logits_are_on_the_right_side(loss, right):
+    assert loss.right(torch.tensor([0.4, -0.3]), torch.tensor([0.2, -0.1])).tolist() == right

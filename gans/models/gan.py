@@ -158,7 +158,7 @@ class GAN(AdversarialModule):
     def record_discriminator(self, loss: Tensor, real_logits: Tensor, fake_logits: Tensor) -> None:
         """Note how the discriminator does, and how often it is right."""
         self.record_critic(loss, real_logits, fake_logits)
-        self.record("accuracy/discriminator", torch.cat([real_logits, -fake_logits]) > 0)
+        self.record("accuracy/discriminator", self.loss.right(real_logits, fake_logits))
 
     def record_critic(self, loss: Tensor, real_logits: Tensor, fake_logits: Tensor) -> None:
         """Note how a critic does, whose logits need not be 0 between real and fake, and let the augmentation know."""

@@ -267,7 +267,7 @@ class ManifoldGAN(Autoencoder):
         self.record("loss/discriminator", loss)
         self.record("logits/real", real_logits)
         self.record("logits/fake", fake_logits)
-        self.record("accuracy/discriminator", torch.cat([real_logits, -fake_logits]) > 0)
+        self.record("accuracy/discriminator", self.loss.right(real_logits, fake_logits))
         self.record("penalty/r1", penalty)
         total: Tensor = loss + self.hparams["r1"] * penalty
         return total

@@ -9,7 +9,7 @@ from gans.checks import at_least
 from gans.latent import draw, key, truncate
 from gans.layers import Size, widened
 from gans.models.gan import GAN
-from gans.networks import dcgan, recurrent
+from gans.networks import recurrent
 
 FRAMES_AT_ONCE = 4096  # of samples, to bound memory
 
@@ -18,7 +18,8 @@ class SequenceGAN(GAN):
     """A recurrent generator of clips against two critics: one sees whole clips, the other a random frame of each.
 
     Batches hold clips `(N, C, T, H, W)` and, for a model with classes, labels. `discriminator` is the critic of clips.
-    The paper's critic guesses a category; here it is told the class, and judges whether the clip is one of it.
+    The paper's critic of clips guesses a category; here both critics are told the class and judge whether clip or
+    frame is one of it, so that a class of contents is one in every frame.
 
     Args:
         size: side of a frame, or (height, width).
@@ -29,6 +30,7 @@ class SequenceGAN(GAN):
         motion_dim: length of a motion code, of which each frame has its own.
         width: channels next to the image; every layer further in has twice as many, up to 8 times.
         num_classes: classes to be told of, at least as many as the data have; 0 takes no notice of labels.
+        stills: random frames of a clip that the critic of frames sees in a step; one in the paper.
         spectral_norm: normalise both critics.
         objective: what the players minimise.
         betas: Adam's decay rates, of all players.
@@ -57,12 +59,13 @@ class SequenceGAN(GAN):
         motion_dim: int = 10,
         width: int = 32,
         num_classes: int = 0,
+        stills: int = 8,
         spectral_norm: bool = True,
         objective: Literal["nonsaturating", "hinge"] = "hinge",
         betas: tuple[float, float] = (0.5, 0.999),
         **options: Any,
     ) -> None:
-        at_least(1, latent_dim=latent_dim, motion_dim=motion_dim)
+        at_least(1, latent_dim=latent_dim, motion_dim=motion_dim, stills=stills)
         at_least(0, num_classes=num_classes)
         at_least(2, frames=frames)
         length = latent_dim + (frames + 1) * motion_dim
@@ -70,9 +73,7 @@ class SequenceGAN(GAN):
         self.frames, self.num_classes = frames, num_classes
         assert self.image_shape is not None
         self.image_shape = (self.image_shape[0], frames, *self.image_shape[1:])
-        self.image_critic: nn.Module = dcgan.Discriminator(size, channels, width, batch_norm=False)
-        if spectral_norm:
-            recurrent.normalised(self.image_critic)
+        self.image_critic = recurrent.ImageCritic(size, channels, width, num_classes, spectral_norm)
 
     def check_options(self) -> None:
         """Refuse options that make no sense, or none for clips.
@@ -105,6 +106,7 @@ class SequenceGAN(GAN):
         """One step of each critic, on the same fakes, and in its turn one of the generator against both."""
         optimizer_g, optimizer_v, optimizer_i = self.player_optimizers()
         for real, *labels in self.parts(batch):
+            of_stills = [part.repeat_interleave(self.hparams["stills"]) for part in labels]
             with torch.no_grad():
                 fake = self.generator(self.latent(len(real)), *labels)
             self.record("motion/ratio", motion(fake) / motion(real))
@@ -115,38 +117,39 @@ class SequenceGAN(GAN):
                 self.descend(loss + self.gradient_penalty(real, fake, *labels), optimizer_v)
             real, fake = self.stills(real), self.stills(fake)
             with self.toggled_optimizer(optimizer_i):
-                real_logits, fake_logits = self.critic(real), self.critic(fake)
+                real_logits, fake_logits = self.critic(real, *of_stills), self.critic(fake, *of_stills)
                 loss = self.loss.discriminator(real_logits, fake_logits)
                 self.record_image_critic(loss, real_logits, fake_logits)
-                self.descend(loss + self.gradient_penalty(real, fake), optimizer_i)
+                self.descend(loss + self.gradient_penalty(real, fake, *of_stills), optimizer_i)
         if self.generator_turn():
             with self.toggled_optimizer(optimizer_g):
                 for real, *labels in self.parts(batch):
                     fake = self.generator(self.latent(len(real)), *labels)
                     loss = self.loss.generator(self.compared(real, *labels), self.critic(fake, *labels))
                     real, fake = self.stills(real), self.stills(fake)
-                    loss = loss + self.loss.generator(self.compared(real), self.critic(fake))
+                    of_stills = [part.repeat_interleave(self.hparams["stills"]) for part in labels]
+                    loss = loss + self.loss.generator(self.compared(real, *of_stills), self.critic(fake, *of_stills))
                     self.record("loss/generator", loss)
                     self.descend(loss, optimizer_g)
 
     def critic(self, images: Tensor, *labels: Tensor) -> Tensor:
-        """Return the logits `(N,)` of clips `(N, C, T, H, W)` and their classes, or of frames `(N, C, H, W)`."""
+        """Return the logits `(N,)` of clips `(N, C, T, H, W)`, or of frames `(N, C, H, W)`, and their classes."""
         network = self.discriminator if images.ndim == 5 else self.image_critic
         logits: Tensor = widened(network(images, *labels))
         return logits
 
     def stills(self, clips: Tensor) -> Tensor:
-        """Return a random frame `(N, C, H, W)` of each of the clips `(N, C, T, H, W)`."""
-        frames = clips.shape[2]
-        which = (self.uniform(len(clips)) * frames).long().clamp(max=frames - 1)  # rounding may reach it
-        return clips[torch.arange(len(clips), device=clips.device), :, which]
+        """Return `stills` random frames of each of the clips `(N, C, T, H, W)`, `(N stills, C, H, W)`."""
+        n, _, frames = clips.shape[:3]
+        which = (self.uniform(n, self.hparams["stills"]) * frames).long().clamp(max=frames - 1)  # rounding may reach it
+        return clips[torch.arange(n, device=clips.device)[:, None], :, which].flatten(0, 1)
 
     def record_image_critic(self, loss: Tensor, real_logits: Tensor, fake_logits: Tensor) -> None:
         """Note how the critic of frames does, and how often it is right."""
         self.record("loss/image_critic", loss)
         self.record("logits/image_real", real_logits)
         self.record("logits/image_fake", fake_logits)
-        self.record("accuracy/image_critic", torch.cat([real_logits, -fake_logits]) > 0)
+        self.record("accuracy/image_critic", self.loss.right(real_logits, fake_logits))
 
     # -- pictures -----------------------------------------------------------------------------------------------------
 
