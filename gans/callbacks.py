@@ -260,7 +260,7 @@ class Evaluate(L.Callback):
     images; final numbers come from other latents and more samples: `gans evaluate`.
 
     Args:
-        features: `mnist`, `stacked`, `inception`, or the file of a classifier; None evaluates nothing.
+        features: `mnist`, `stacked`, `inception`, for clips `moving`, or a classifier's file; None evaluates nothing.
         every_n_steps: trainer steps between two evaluations; the last step has one besides.
         samples: generated images of an evaluation.
         reference: real images that they are compared with; all if there are fewer.

@@ -74,7 +74,7 @@ def test_class_folders(command, digits, tmp_path):
     assert lines[0] == f"test accuracy {100 * accuracy:.2f} %"
     assert lines[-2] == "one class alone is more than twice as far as blur 0.8: pass"
     assert "wrote new/digits.pt and digits.json, sha256" in lines[-1]
-    assert f"  none              {report['fid']['none']:10.3f}" in lines
+    assert f"  none                {report['fid']['none']:10.3f}" in lines
 
 
 def test_a_random_network_fails_the_semantic_test(digits):

@@ -6,6 +6,7 @@ import shlex
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,12 +21,15 @@ from datamodules.files import existing_folder, image_files
 from datamodules.folder import ImageFolderDataModule
 from gans.checkpoint import load_model
 from gans.cli import Parser, check_writable
+from gans.commands import controls
 from gans.metrics import report
 from gans.metrics.extractors import Extractor, extractor
 from gans.metrics.features import Features, extract, of_samples
+from gans.metrics.framed import Framed
 from gans.metrics.reference import FORMAT, Reference, cache_folder, read, reference, write
 from gans.metrics.sampling import BLOCK, Labelled, chosen, stored
 from gans.metrics.suite import PROTOCOLS, Protocol, Score, over_seeds, scores
+from gans.models.autoencoder import Autoencoder
 
 Split = Literal["train", "val", "test"]
 Watch = Callable[[Iterator[Labelled]], Iterable[Labelled]]
@@ -39,8 +43,9 @@ def parser() -> Parser:
     flags.add_argument("--runs", type=Path, nargs="+", help="run folders: summarise their curves over seeds")
     flags.add_argument("--compare", type=Path, nargs="+", help="checkpoints: one table of costs and scores")
     flags.add_argument(
-        "--features", type=str, help="mnist, stacked, inception or FILE; by default mnist for grey images"
+        "--features", type=str, help="mnist, stacked, moving, inception or FILE; by default for grey digits or clips"
     )
+    flags.add_argument("--frames", type=str, help="mnist, inception or FILE: of clips, single frames are looked at too")
     flags.add_argument("--weights", type=Path, help="file of Inception's weights; by default in torch's cache")
     flags.add_argument("--protocol", type=Literal["quick", "final"], default="quick", help="how much is looked at")
     flags.add_argument("--seeds", type=int, nargs="+", help="of the latents; by default 0, and 0 1 2 for final")
@@ -63,10 +68,12 @@ class Subject:
     Args:
         describe: what the report says of it.
         features: of `count` images for a seed.
+        model: that made them, if it is there.
     """
 
     describe: dict[str, Any]
     features: Callable[[int, int], Features]
+    model: L.LightningModule | None = None
 
 
 def main(args: list[str]) -> None:
@@ -121,13 +128,14 @@ def evaluate(options: Namespace, args: list[str]) -> dict[str, Any]:
     """Compute and print the scores, and return the report."""
     device = chosen_device(options.device)
     data = data_of(options)
-    network = extractor(options.features or ("mnist" if data.channels == 1 else "inception"), options.weights)
+    real_set, held_set, held_name = sets(data, options.split)
+    shape = tuple(next(stored(real_set, [0]))[0].shape[1:])
+    network = network_of(options, shape)
     check_scores(options.scores or (), network)
     protocol = asked_protocol(options)
-    real_set, held_set, held_name = sets(data, options.split)
     count = protocol.reference if options.reference else min(protocol.reference or len(real_set), len(real_set))
     subject = (
-        images_of(options, data, network, device) if options.images else samples_of(options, data, network, device)
+        images_of(options, data, network, device) if options.images else samples_of(options, shape, network, device)
     )
     keep = None if protocol.thorough else protocol.neighbours
     real = reference(real_set, network, count, keep, device, watch=bar("real images", count or len(real_set)))
@@ -143,9 +151,15 @@ def evaluate(options: Namespace, args: list[str]) -> dict[str, Any]:
     where = f"{real.gaussian.n:,} {options.split} images"
     print(f"{protocol.samples:,} samples against {where}, features: {network.name} ({network.resize})")
     print(report.table(found, baseline))
+    beside: dict[str, dict[str, Score]] = {}
+    if isinstance(subject.model, Autoencoder):
+        judge = partial(scores, real, protocol=protocol)
+        beside = controls.controls(subject.model, real_set, held_set, protocol.samples, seeds[0], network, judge)
+        print(controls.table(type(subject.model).__name__, found, beside))
     return {
         "metrics": {name: score.plain() for name, score in found.items()},
         "baseline_real": {name: score.plain() for name, score in baseline.items()},
+        "on_the_manifold": {name: {key: score.plain() for key, score in row.items()} for name, row in beside.items()},
         "protocol": {**asdict(protocol), "seeds": seeds, "seeds_apart": [plain(run) for run in runs]},
         "extractor": report.about(network),
         "reference": {
@@ -160,6 +174,22 @@ def evaluate(options: Namespace, args: list[str]) -> dict[str, Any]:
         "environment": report.environment(device),
         "command": shlex.join(["gans", "evaluate", *args]),
     }
+
+
+def network_of(options: Namespace, shape: tuple[int, ...]) -> Extractor:
+    """Return the extractor for data of a shape (C, H, W), or (C, T, H, W): that of `--features` or the usual one.
+
+    Raises:
+        ValueError: if it is for images and the data are clips, or the other way round.
+    """
+    clips = len(shape) == 4
+    usual = "moving" if clips else "mnist" if shape[0] == 1 else "inception"
+    network = extractor(options.features or usual, options.weights)
+    if network.clips != clips:
+        names = {True: "clips", False: "images"}
+        wrong = f"{network.name}, which is for {names[network.clips]}"
+        raise ValueError(f"features is {wrong}; the data are {names[clips]} of shape {shape}")
+    return network if options.frames is None else Framed(network, extractor(options.frames))
 
 
 def check_scores(names: Iterable[str], network: Extractor) -> None:
@@ -241,18 +271,19 @@ def sets(data: Any, split: Split) -> tuple[Any, Any, str | None]:
     return found[split], found[others[0]] if others else None, others[0] if others else None
 
 
-def samples_of(options: Namespace, data: Any, network: Extractor, device: torch.device) -> Subject:
+def samples_of(options: Namespace, data: tuple[int, ...], network: Extractor, device: torch.device) -> Subject:
     """Return a checkpoint's samples.
 
     Raises:
-        ValueError: if the model makes other images than the data are.
+        ValueError: if the model makes images of another shape than that of the data.
     """
     model = load_model(options.checkpoint, device)
     shape = getattr(model, "image_shape", None)
-    if shape is not None and tuple(shape) != tuple(data.image_shape):
+    if shape is not None and tuple(shape) != data:
+        frames = ("frames, ", ", --data.frames") if len(data) == 4 else ("", "")
         raise ValueError(
-            f"{options.checkpoint} makes images of shape {tuple(shape)} (channels, height, width), the data are "
-            f"{tuple(data.image_shape)}: give --data.size and --data.channels"
+            f"{options.checkpoint} makes images of shape {tuple(shape)} (channels, {frames[0]}height, width), the data "
+            f"are {data}: give --data.size{frames[1]} and --data.channels"
         )
 
     def features(count: int, seed: int) -> Features:
@@ -270,7 +301,7 @@ def samples_of(options: Namespace, data: Any, network: Extractor, device: torch.
         "truncation": options.truncation,
         "latents": f"blocks of {BLOCK}, each from a key of (seed, block)",
     }
-    return Subject(describe, features)
+    return Subject(describe, features, model)
 
 
 def images_of(options: Namespace, data: Any, network: Extractor, device: torch.device) -> Subject:

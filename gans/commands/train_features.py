@@ -1,4 +1,6 @@
-"""Trains a small classifier whose features serve FID on a data set, and tells by a table whether they are worth it.
+"""Trains a small classifier whose features serve FID on images or clips, and tells by a table what they are worth.
+
+Clips need no classes: their classifier also learns to tell frames in order from shuffled and frozen ones.
 
 It takes minutes, and the distances are comparable with those of the same file only: the file's sha256 pins them, for
 another number of threads already trains other weights.
@@ -13,28 +15,29 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NoReturn
 
 import torch
 import torchvision
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.optim.lr_scheduler import OneCycleLR
 from tqdm import tqdm
 
-from datamodules.base import BatchDataset
-from datamodules.folder import ImageFolderDataModule
-from datamodules.mnist import MNISTDataModule
+from gans.__main__ import HERE
+from gans.commands.feature_data import Labelled, folder, mnist, module, moving
 from gans.images import to_float
 from gans.metrics.extractors import pack
-from gans.metrics.sanity import SAMPLES, Table, passes, sanity
-from gans.networks.classifier import SMALLEST, Classifier
+from gans.metrics.sanity import ALONE, SAMPLES, WORSE, Table, passes, sanity, sees
+from gans.metrics.sequences import ORDERS, disordered
+from gans.networks.classifier import SMALLEST, Classifier, ClipClassifier
 
 BATCH = 128
 LR = 4e-3
 SHIFT = 16  # images are shifted by up to a 16th of their side
-HELD_OUT = 0.1  # of a folder without a folder of test images
+MODULE = "DataModule"  # at the end of a name
 Options = argparse.Namespace
+Network = Classifier | ClipClassifier
 
 
 class Parser(argparse.ArgumentParser):
@@ -43,23 +46,6 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Raise what is wrong instead of printing the usage."""
         raise ValueError(message)
-
-
-class Labelled(NamedTuple):
-    """Images `(N, C, H, W)` uint8 and labels `(N,)`."""
-
-    images: Tensor
-    labels: Tensor
-
-
-class Data(NamedTuple):
-    """What a classifier is trained and judged on; `unframed` is the size within the black frame, if there is one."""
-
-    train: Labelled
-    test: Labelled
-    num_classes: int
-    unframed: int
-    description: str
 
 
 def least(smallest: int) -> Any:
@@ -76,95 +62,73 @@ def least(smallest: int) -> Any:
 def parse(argv: Sequence[str] | None) -> Options:
     """Return the options of the command line."""
     parser = Parser("train_features", description=__doc__, allow_abbrev=False)
-    parser.add_argument("--data", required=True, help="mnist, or a folder with one folder of images per class")
-    parser.add_argument("--root", default="data", help="folder that holds MNIST/raw, for mnist")
+    parser.add_argument(
+        "--data",
+        required=True,
+        help="mnist, moving, a folder with one folder of images per class, or a LightningDataModule",
+    )
+    parser.add_argument("--root", help="folder that holds MNIST/raw, for mnist and moving; by default data")
     parser.add_argument("--test", help="folder of test images with the same classes; else a tenth is held out")
     parser.add_argument("--out", required=True, type=Path, help="file to write; its name is the extractor's")
-    parser.add_argument("--size", type=least(SMALLEST), default=32, help="side that every image gets")
+    parser.add_argument("--size", type=least(SMALLEST), help="side that every image gets, by default 32")
     parser.add_argument("--channels", type=int, choices=[1, 3], help="by default 1 for mnist, else 3")
     parser.add_argument("--width", type=least(1), default=16, help="channels of the first layers")
     parser.add_argument("--features", type=least(1), default=64, help="length of the features")
     parser.add_argument("--epochs", type=least(1), default=2)
     parser.add_argument("--flip", action="store_true", help="mirror half of the training images from left to right")
     parser.add_argument("--seed", type=least(0), default=0)
-    options = parser.parse_args(argv)
-    options.channels = options.channels or (1 if options.data == "mnist" else 3)
-    if options.data == "mnist" and options.test:
-        raise ValueError(f"--test is {options.test}; expected none, for mnist has test images of its own")
+    options, rest = parser.parse_known_args(argv)
+    options.data_arguments = rest
+    if options.data.endswith(MODULE):
+        for name in ("root", "test", "size", "channels"):
+            if getattr(options, name) is not None:
+                raise ValueError(f"--{name} is not for {options.data}, whose arguments are --data.NAME; expected none")
+        return options
+    if rest:
+        raise ValueError(f"unrecognized arguments: {' '.join(rest)}")
+    options.root, options.size = options.root or "data", options.size or 32
+    own = options.data in ("mnist", "moving")
+    options.channels = options.channels or (1 if own else 3)
+    if own and options.test:
+        raise ValueError(f"--test is {options.test}; expected none, for {options.data} has test images of its own")
     return options
 
 
-def gathered(dataset: BatchDataset, what: str) -> Labelled:
-    """Return all of a set, in memory."""
-    rows = tqdm(torch.split(torch.arange(len(dataset)), 500), f"reading {what}", disable=None)
-    parts = [dataset.__getitems__(some.tolist()) for some in rows]
-    return Labelled(torch.cat([images for images, _ in parts]), torch.cat([labels for _, labels in parts]))
-
-
-def mnist(options: Options) -> Data:
-    """Return MNIST's 60,000 and 10,000 digits, which are framed at 32x32."""
-    data = MNISTDataModule(options.root, options.size, options.channels, val_size=0)
-    data.prepare_data()
-    train, _, test = data.splits()
-    unframed = 28 if options.size == 32 else options.size
-    return Data(gathered(train, "training images"), gathered(test, "test images"), 10, unframed, "MNIST")
-
-
-def folder(options: Options) -> Data:
-    """Return the images of class folders.
-
-    Raises:
-        ValueError: if there are fewer than two classes, or those of the test images are others.
-    """
-
-    def module(flag: str, root: str, val_fraction: float) -> ImageFolderDataModule:
-        if not Path(root).is_dir():
-            expected = "mnist or a folder" if flag == "--data" else "a folder"
-            raise ValueError(f"{flag} is {root}; expected {expected} with one folder of images per class")
-        found = ImageFolderDataModule(
-            root, options.size, options.channels, val_fraction=val_fraction, seed=options.seed, num_workers=0
-        )
-        if len(found.classes) < 2:
-            raise ValueError(f"{root} holds images of {len(found.classes)} class folders; expected at least 2")
-        return found
-
-    data = module("--data", options.data, 0 if options.test else HELD_OUT)
-    train, test, _ = data.splits()
-    if options.test:
-        other = module("--test", options.test, 0)
-        if other.classes != data.classes:
-            raise ValueError(f"{options.test} has not the classes of {options.data}: {', '.join(data.classes)}")
-        test = other.splits()[0]
-    name = f"{Path(options.data).resolve().name} ({', '.join(data.classes[:20])})"
-    parts = gathered(train, "training images"), gathered(test, "test images")
-    return Data(*parts, data.num_classes, options.size, name)
-
-
 def augmented(images: Tensor, flip: bool, generator: torch.Generator) -> Tensor:
-    """Return images `(N, C, H, W)`, each shifted at random, its edge repeated, and, if asked, half of them mirrored."""
-    count, _, height, width = images.shape
+    """Return images `(N, C, ..., H, W)`, each shifted at random, its edge repeated; half are mirrored if asked.
+
+    The frames of a clip stay together.
+    """
+    count, height, width = len(images), *images.shape[-2:]
     most = max(height, width) // SHIFT
     down, right = torch.randint(-most, most + 1, (2, count, 1), generator=generator)
     rows = (torch.arange(height) + down).clamp(0, height - 1)
     columns = (torch.arange(width) + right).clamp(0, width - 1)
     if flip:
         columns = torch.where(torch.rand(count, 1, generator=generator) < 0.5, columns.flip(1), columns)
-    return images[torch.arange(count)[:, None, None], :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+    flat = images.flatten(1, -3)
+    moved = flat[torch.arange(count)[:, None, None], :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+    return moved.reshape(images.shape)
 
 
-def train(network: Classifier, data: Labelled, options: Options) -> None:
-    """Train with cross-entropy, AdamW (Loshchilov and Hutter, arXiv 1711.05101) and one cycle of the learning rate."""
+def train(network: Network, data: Labelled, options: Options, order: nn.Module | None = None) -> None:
+    """Train with cross-entropy, AdamW (Loshchilov and Hutter, arXiv 1711.05101) and one cycle of the learning rate.
+
+    For clips `order` gives logits of the order that their frames are in from the features, and is trained too.
+    """
     device = next(network.parameters()).device
     generator = torch.Generator().manual_seed(options.seed)
-    optimizer = torch.optim.AdamW(network.parameters(), LR, weight_decay=1e-2)
-    steps = options.epochs * -(-len(data.labels) // BATCH)
+    parameters = [*network.parameters(), *(order.parameters() if order else ())]
+    optimizer = torch.optim.AdamW(parameters, LR, weight_decay=1e-2)
+    steps = options.epochs * -(-len(data.images) // BATCH)
     schedule = OneCycleLR(optimizer, LR, total_steps=steps + 1)  # one more, for it divides by the steps after the first
     network.train()
     with tqdm(total=steps, desc="training", disable=None) as bar:
         for _ in range(options.epochs):
-            for rows in torch.split(torch.randperm(len(data.labels), generator=generator), BATCH):
-                images = to_float(augmented(data.images[rows], options.flip, generator).to(device))
-                loss = cross_entropy(network(images)[1], data.labels[rows].to(device))
+            for rows in torch.split(torch.randperm(len(data.images), generator=generator), BATCH):
+                images = augmented(data.images[rows], options.flip, generator)
+                labels = None if data.labels is None else data.labels[rows].to(device)
+                loss = lesson(network, order, images.to(device), labels, generator)
                 optimizer.zero_grad()
                 torch.autograd.backward(loss)
                 optimizer.step()
@@ -174,12 +138,48 @@ def train(network: Classifier, data: Labelled, options: Options) -> None:
     network.eval()
 
 
+def lesson(
+    network: Network, order: nn.Module | None, images: Tensor, labels: Tensor | None, generator: torch.Generator
+) -> Tensor:
+    """Return the loss of uint8 images; of clips the sum of that of the classes and that of the order of frames.
+
+    Half of the clips are put out of order; classes are asked of the others alone, for a frozen clip has no direction.
+    """
+    if order is None:
+        assert labels is not None
+        return cross_entropy(network(to_float(images))[1], labels)
+    clips, orders = disordered(images, generator)
+    features, logits = network(to_float(clips))
+    loss = cross_entropy(order(features), orders.to(features.device))
+    whole = len(images) // 2
+    return loss if labels is None else loss + cross_entropy(logits[:whole], labels[:whole])
+
+
 @torch.no_grad()
-def outputs(network: Classifier, images: Tensor) -> tuple[Tensor, Tensor]:
-    """Return features and logits of uint8 images, a batch at a time, on the CPU."""
+def outputs(network: Network, images: Tensor) -> tuple[Tensor, Tensor | None]:
+    """Return features and logits of uint8 images or clips, a batch at a time, on the CPU."""
     device = next(network.parameters()).device
-    parts = [network(to_float(some.to(device))) for some in torch.split(images, 500)]
-    return torch.cat([part[0].cpu() for part in parts]), torch.cat([part[1].cpu() for part in parts])
+    features, logits = zip(*(network(to_float(some.to(device))) for some in torch.split(images, 250)), strict=True)
+    return torch.cat(features).cpu(), None if logits[0] is None else torch.cat(logits).cpu()
+
+
+def accuracies(network: Network, order: nn.Module | None, test: Labelled) -> dict[str, float]:
+    """Return the shares of test images, or clips, whose class and whose order of frames is told."""
+    found = {}
+    if test.labels is not None:
+        found["classes"] = share(outputs(network, test.images)[1], test.labels)
+    if order is not None:
+        clips, orders = disordered(test.images, torch.Generator().manual_seed(0))
+        features = outputs(network, clips)[0].to(next(order.parameters()).device)
+        with torch.no_grad():
+            found["order of frames"] = share(order(features).cpu(), orders)
+    return found
+
+
+def share(logits: Tensor | None, labels: Tensor) -> float:
+    """Return how many of the classes are right."""
+    assert logits is not None
+    return (logits.argmax(1) == labels).double().mean().item()
 
 
 def check_writable(path: Path) -> None:
@@ -210,36 +210,44 @@ def write(path: Path, content: dict[str, Any], report: dict[str, Any]) -> None:
     os.replace(partial(path), path)
 
 
-def show(accuracy: float, table: Table) -> None:
-    """Print accuracy, table and verdict."""
-    print(f"test accuracy {100 * accuracy:.2f} %")
+def show(accuracy: dict[str, float], table: Table) -> None:
+    """Print accuracies, table and verdict."""
+    for name, value in accuracy.items():
+        print(f"test accuracy {100 * value:.2f} %" + ("" if name == "classes" else f", {name}"))
     print(f"FID of test images against training images, at most {SAMPLES:,} each, damaged by:")
     for name, value in table.items():
-        print(f"  {name:18}{value:10.3f}")
-    verdict = "pass" if passes(table) else "FAIL: these features do not know the classes; train for longer"
-    print(f"one class alone is more than twice as far as blur 0.8: {verdict}")
+        print(f"  {name:20}{value:10.3f}")
+    for name, factor in WORSE.items():
+        if name in table:
+            unseen = f"FAIL: these features do not know the {'classes' if name == ALONE else 'order'}; train for longer"
+            times = "twice" if factor == 2 else f"{factor} times"
+            print(f"{name} is more than {times} as far as blur 0.8: {'pass' if sees(table, name) else unseen}")
 
 
 def run(options: Options) -> int:
     """Train, judge, write; return 0, or 1 if the features do not know the data."""
     check_writable(options.out)
     start = time.perf_counter()
-    data = mnist(options) if options.data == "mnist" else folder(options)
-    architecture = {"channels": options.channels, "width": options.width}
+    read = {"mnist": mnist, "moving": moving}.get(options.data, module if options.data.endswith(MODULE) else folder)
+    data = read(options)
+    clips, size = data.train.images.dim() == 5, list(data.train.images.shape[-2:])
+    architecture = {"channels": data.train.images.shape[1], "width": options.width}
     architecture |= {"num_features": options.features, "num_classes": data.num_classes}
+    device = "cuda" if torch.cuda.is_available() else "cpu"
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(options.seed)
-        network = Classifier(**architecture).to("cuda" if torch.cuda.is_available() else "cpu")
-    train(network, data.train, options)
-    logits = outputs(network, data.test.images)[1]
-    accuracy = (logits.argmax(1) == data.test.labels).double().mean().item()
+        network: Network = (ClipClassifier if clips else Classifier)(**architecture).to(device)
+        order = nn.Linear(options.features, len(ORDERS)).to(device) if clips else None
+    train(network, data.train, options, order)
+    accuracy = accuracies(network, order, data.test)
     table = sanity(lambda images: outputs(network, images)[0], data.train.images, *data.test, seed=options.seed)
     show(accuracy, table)
-    count = f"{len(data.train.labels)} training and {len(data.test.labels)} test images"
-    facts = {"name": options.out.stem, "size": [options.size] * 2, "unframed": [data.unframed] * 2}
-    facts |= {"accuracy": accuracy, "data": f"{data.description}: {count}"}
+    count = f"{len(data.train.images)} training and {len(data.test.images)} test {'clips' if clips else 'images'}"
+    facts = {"name": options.out.stem, "size": size, "unframed": list(data.unframed)}
+    facts |= {"accuracy": next(iter(accuracy.values())), "data": f"{data.description}: {count}"}
+    facts |= {"frames": data.train.images.shape[2]} if clips else {}
     content = pack(network, architecture, facts)
-    about = {key: content[key] for key in ("sha256", "architecture", *facts)}
+    about = {key: content[key] for key in ("sha256", "architecture", *facts)} | {"accuracies": accuracy}
     versions = {"python": platform.python_version(), "torch": torch.__version__, "torchvision": torchvision.__version__}
     about |= {"fid": table, "passes": passes(table), "versions": versions, "threads": torch.get_num_threads()}
     about |= {"arguments": {**vars(options), "out": options.out.name}, "seconds": round(time.perf_counter() - start)}
@@ -260,5 +268,5 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (ValueError, OSError) as error:
         if os.environ.get("GANS_TRACEBACK"):
             raise
-        print(f"train_features: error: {' '.join(str(error).rstrip('.').split())}", file=sys.stderr)
+        print(f"train_features: error: {' '.join(str(error).replace(HERE, '').rstrip('.').split())}", file=sys.stderr)
         return 2

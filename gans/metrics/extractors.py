@@ -1,4 +1,4 @@
-"""Networks whose features the metrics compare: Inception, small classifiers of one's own, any module.
+"""Networks whose features the metrics compare: Inception, small classifiers of images or clips, any module.
 
 A number is comparable only with numbers from the same network, weights and resizing. An extractor says what its are
 (`name`, `sha256`, `resize`), and nothing around it changes its features: not train mode, not autocast, not TF32.
@@ -18,10 +18,14 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate, pad
 
 from gans.images import to_float
+from gans.metrics.sequences import motion
 from gans.networks import classifier
 
-MNIST = Path(__file__).with_name("weights") / "mnist.pt"
+WEIGHTS = Path(__file__).with_name("weights")
+MNIST, MOVING = WEIGHTS / "mnist.pt", WEIGHTS / "moving.pt"
 MNIST_SHA256 = "157005c29e481de7ecf2ca41e6108738f48cd5c08eb0e910064980f00bca7eb5"
+MOVING_SHA256 = "5f65e3323cc885c7b9e9b3c7b88c2ab83bc535cba2a47f2d69cb0b512a967f27"
+NAMES = "mnist", "stacked", "moving", "inception"
 INCEPTION_FILE = "weights-inception-2015-12-05-6726825d.pth"
 INCEPTION_URL = f"https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/{INCEPTION_FILE}"
 BACKENDS = attrgetter("cuda.matmul", "cudnn.conv", "cudnn.rnn", "mkldnn.matmul", "mkldnn.conv")(torch.backends)
@@ -30,7 +34,7 @@ Features = tuple[Tensor, Tensor | None]
 
 
 class Extractor(nn.Module):
-    """A frozen network from uint8 images to features and, if it is a classifier, logits.
+    """A frozen network from uint8 images, or clips, to features and, if it is a classifier, logits.
 
     Args:
         network: gives both; it is frozen here and put into eval mode.
@@ -40,6 +44,7 @@ class Extractor(nn.Module):
         sha256: of the weights, and of all else that features depend on.
         resize: what happens to images of another size than the network's, as `tf1 299`.
         channels: 1 or 3, what the network takes; None passes images on as they are.
+        clips: whether it takes image sequences instead of images.
     """
 
     def __init__(
@@ -51,12 +56,14 @@ class Extractor(nn.Module):
         sha256: str,
         resize: str,
         channels: int | None = None,
+        clips: bool = False,
     ) -> None:
         super().__init__()
         self.network = network.eval().requires_grad_(False)
         self.training = False
         self.name, self.sha256, self.resize = name, sha256, resize
         self.num_features, self.num_classes, self.channels = num_features, num_classes, channels
+        self.clips = clips
 
     def train(self, mode: bool = True) -> Self:
         """Return this extractor, in eval mode as ever: whoever holds it may change mode."""
@@ -66,10 +73,13 @@ class Extractor(nn.Module):
         """Return features `(N, num_features)` and logits `(N, num_classes)` or None, float32.
 
         Raises:
-            ValueError: if the images are not uint8 `(N, C, H, W)`, or the network gives other shapes than it promised.
+            ValueError: if the images are not uint8 `(N, C, H, W)`, or `(N, C, T, H, W)` for an extractor of clips, or
+                the network gives other shapes than it promised.
         """
-        if images.dtype != torch.uint8 or images.dim() != 4:
-            raise ValueError(f"images are {images.dtype} of shape {tuple(images.shape)}; expected uint8 (N, C, H, W)")
+        dims, sides = (5, "(N, C, T, H, W)") if self.clips else (4, "(N, C, H, W)")
+        if images.dtype != torch.uint8 or images.dim() != dims:
+            kind = f"{images.dtype} of shape {tuple(images.shape)}"
+            raise ValueError(f"images are {kind}; expected uint8 {sides} for the extractor {self.name}")
         if self.channels:
             images = with_channels(images, self.channels)
         if len(images) == 0:  # resizing refuses it, but a process without samples must take part
@@ -80,6 +90,10 @@ class Extractor(nn.Module):
         self._check(features, len(images), self.num_features, "features")
         self._check(logits, len(images), self.num_classes, "logits")
         return features.float(), None if logits is None else logits.float()
+
+    def extras(self, images: Tensor) -> dict[str, Tensor]:
+        """Return what else scores need to know of uint8 images, by its name, a row for each; of clips the motion."""
+        return {"motion": motion(images)} if self.clips else {}
 
     def extract(self, images: Tensor) -> Features:
         """Return features and logits of uint8 images `(N, C, H, W)` with the channels that the network takes."""
@@ -126,11 +140,11 @@ class Inception(Extractor):
 
 
 class Classifier(Extractor):
-    """A small classifier trained by `scripts/train_features.py`; the shipped one knows MNIST's digits.
+    """A small classifier trained by `scripts/train_features.py`; the shipped ones know digits, still or moving.
 
     Images of its native size are taken as they are, others resized. Where the native size is a smaller one in a black
     frame, as 28x28 digits in 32x32, the resizing is to the smaller one and the frame is added: framed or not, MNIST has
-    the same features to the bit.
+    the same features to the bit. Frames of clips are treated as images are; how many there are is left as it is.
 
     Args:
         path: file that `pack` describes.
@@ -151,10 +165,11 @@ class Classifier(Extractor):
             network,
             held["name"],
             sizes["num_features"],
-            sizes["num_classes"],
+            sizes["num_classes"] or None,
             held["sha256"],
             resize,
             sizes["channels"],
+            clips="frames" in held,
         )
         self.accuracy: float = held["accuracy"]
         self.data: str = held["data"]
@@ -190,6 +205,8 @@ class Stacked(Extractor):
 class Wrapped(Extractor):
     """Any module that gives features, or features and logits, of uint8 images. A copy of it is frozen, not itself.
 
+    A module of clips says so by an attribute `clips` that is true.
+
     Args:
         module: the network; its weights are copied as they are now.
         name: stands in tags; None is the name of its class.
@@ -210,7 +227,8 @@ class Wrapped(Extractor):
         if features is None:
             raise ValueError(f"num_features of {name} is not known; expected it as an argument or its attribute")
         classes = None if classes is None else int(classes)
-        super().__init__(copy.deepcopy(module), name, int(features), classes, digest(module), "none")
+        clips = bool(getattr(module, "clips", False))
+        super().__init__(copy.deepcopy(module), name, int(features), classes, digest(module), "none", clips=clips)
 
     def extract(self, images: Tensor) -> Features:
         """Return what the module gives, with None for logits that it does not give."""
@@ -219,7 +237,7 @@ class Wrapped(Extractor):
 
 
 def extractor(given: str | Path | nn.Module, weights: str | Path | None = None) -> Extractor:
-    """Return the extractor of a name (mnist, stacked, inception), of a file of `train_features`, or of a module.
+    """Return the extractor of a name, a file of `train_features`, or a module.
 
     `weights` is a file for inception.
 
@@ -235,6 +253,8 @@ def extractor(given: str | Path | nn.Module, weights: str | Path | None = None) 
         return given if isinstance(given, Extractor) else Wrapped(given)
     if given == "mnist":
         return Classifier(MNIST, MNIST_SHA256)
+    if given == "moving":
+        return Classifier(MOVING, MOVING_SHA256)
     if given == "stacked":
         return Stacked()
     path = Path(given)
@@ -242,11 +262,10 @@ def extractor(given: str | Path | nn.Module, weights: str | Path | None = None) 
         return Classifier(path)
     if path.suffix or len(path.parts) > 1:
         raise FileNotFoundError(f"there is no file {path}")
-    close = difflib.get_close_matches(str(given), ["mnist", "stacked", "inception"], n=1, cutoff=0.5)
+    close = difflib.get_close_matches(str(given), NAMES, n=1, cutoff=0.5)
     near = f" (did you mean {close[0]}?)" if close else ""
-    raise ValueError(
-        f"extractor is {given}{near}; expected mnist, stacked, inception or a file that train_features wrote"
-    )
+    known = f"{', '.join(NAMES)} or a file that train_features wrote"
+    raise ValueError(f"extractor is {given}{near}; expected {known}")
 
 
 @contextmanager
@@ -263,7 +282,7 @@ def full_precision() -> Iterator[None]:
 
 
 def with_channels(images: Tensor, channels: int) -> Tensor:
-    """Return uint8 images `(N, C, H, W)` with 1 or 3 channels, in integers and so equal on every device.
+    """Return uint8 images `(N, C, ...)` with 1 or 3 channels, in integers and so equal on every device.
 
     A fourth channel is alpha and lies over white; grey is repeated; colours are weighed as ITU-R 601 does.
 
@@ -278,24 +297,25 @@ def with_channels(images: Tensor, channels: int) -> Tensor:
     if images.shape[1] == channels:
         return images
     if channels == 3:
-        return images.expand(-1, 3, -1, -1)
+        return images.expand(-1, 3, *images.shape[2:])
     red, green, blue = torch.split(images.int(), 1, dim=1)
     grey: Tensor = (299 * red + 587 * green + 114 * blue + 500) // 1000
     return grey.to(torch.uint8)
 
 
 def fitted(images: Tensor, size: tuple[int, int], unframed: tuple[int, int]) -> Tensor:
-    """Return images `(N, C, H, W)` as float32 `(N, C, *size)` of the same range: those of another size resized.
+    """Return images `(N, C, ..., H, W)` as float32 `(N, C, ..., *size)` of the same range, resized if need be.
 
     They become `unframed`, with black around it up to `size`.
     """
-    pixels = images.float()
+    pixels = images.float().flatten(1, -3)  # frames, as channels are, are images of their own
     if pixels.shape[-2:] == size:
-        return pixels
+        return pixels.view(images.shape)
     if pixels.shape[-2:] != unframed:
         pixels = interpolate(pixels, size=unframed, mode="bilinear", antialias=True)
     (height, width), (top, left) = unframed, ((size[0] - unframed[0]) // 2, (size[1] - unframed[1]) // 2)
-    return pad(pixels, (left, size[1] - width - left, top, size[0] - height - top))
+    framed = pad(pixels, (left, size[1] - width - left, top, size[0] - height - top))
+    return framed.view(*images.shape[:-2], *size)
 
 
 def digest(given: nn.Module | Mapping[str, Tensor], *words: object) -> str:
@@ -315,7 +335,7 @@ def pack(network: nn.Module, architecture: dict[str, int], facts: dict[str, Any]
     """Return the content of a file for `Classifier`: weights on the CPU, their sha256 and how to use them.
 
     `architecture` holds the arguments of the network, `facts` its name, size, unframed (the size within the black frame
-    of the data; size if there is none), accuracy, and data, a description.
+    of the data; size if there is none), accuracy, data, a description, and for clips frames, how many it has seen.
     """
     weights = {name: tensor.detach().cpu() for name, tensor in network.state_dict().items()}
     return {"architecture": architecture, "weights": weights, **facts} | {
@@ -335,7 +355,8 @@ def unpack(path: Path) -> tuple[dict[str, Any], nn.Module]:
     try:
         held = torch.load(path, map_location="cpu", weights_only=True)
         with torch.device("meta"):  # draws no numbers
-            network = classifier.Classifier(**held["architecture"])
+            kind = classifier.ClipClassifier if "frames" in held else classifier.Classifier
+            network: nn.Module = kind(**held["architecture"])
         network.load_state_dict(held["weights"], assign=True)
         facts = {key: held[key] for key in ("name", "size", "unframed", "accuracy", "data")}
         same = pack(network, held["architecture"], facts)["sha256"] == held["sha256"]

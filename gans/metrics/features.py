@@ -1,7 +1,7 @@
 """One pass of images through an extractor; what every score is computed from."""
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
@@ -19,19 +19,22 @@ class Features:
         features: `(N, D)` float32.
         logits: `(N, K)` float32, or None if the extractor classifies nothing.
         labels: `(N,)` the classes that the images are of, or None.
+        extras: what else the extractor says of each image, by its name.
     """
 
     features: Tensor
     logits: Tensor | None = None
     labels: Tensor | None = None
+    extras: dict[str, Tensor] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.features)
 
     def first(self, count: int) -> "Features":
         """Return the first `count` rows, as tensors of their own: what is saved of a view is all of it."""
-        parts = (self.features, self.logits, self.labels)
-        return Features(*(None if part is None else part[:count].clone() for part in parts))  # type: ignore[arg-type]
+        logits, labels = (None if part is None else part[:count].clone() for part in (self.logits, self.labels))
+        extras = {name: part[:count].clone() for name, part in self.extras.items()}
+        return Features(self.features[:count].clone(), logits, labels, extras)
 
 
 def batches(images: Iterable[Labelled], batch_size: int) -> Iterator[Labelled]:
@@ -61,28 +64,36 @@ def joined(blocks: list[Labelled]) -> Labelled:
 def extract(
     images: Iterable[Labelled], extractor: Extractor, device: torch.device | str = "cpu", batch_size: int = BLOCK
 ) -> Features:
-    """Return the features of uint8 images `(n, C, H, W)` that come in blocks of any size, even of none."""
+    """Return the features of uint8 images `(n, C, H, W)`, or clips, that come in blocks of any size, even of none."""
     extractor = extractor.to(device)
+    nothing = torch.zeros(0, 1, 2, 1, 1, dtype=torch.uint8, device=device)  # the name and shape of extras of no image
+    extras = {name: [part.cpu()] for name, part in extractor.extras(nothing).items()}
     features, logits, labels = [torch.zeros(0, extractor.num_features)], [], []
     if extractor.num_classes:
         logits.append(torch.zeros(0, extractor.num_classes))
     for block, classes in batches(images, batch_size):
         found, scores = extractor(block.to(device))
         features.append(found.cpu())
+        for name, part in extractor.extras(block.to(device)).items():
+            extras[name].append(part.cpu())
         if scores is not None:
             logits.append(scores.cpu())
         if classes is not None:
             labels.append(classes.cpu())
-    return Features(torch.cat(features), *(torch.cat(part) if part else None for part in (logits, labels)))
+    scores, classes = (torch.cat(part) if part else None for part in (logits, labels))
+    return Features(torch.cat(features), scores, classes, {name: torch.cat(part) for name, part in extras.items()})
 
 
 def gathered(share: Features, rows: list[int], device: torch.device) -> Features:
     """Return the features of all processes in the order of the sample numbers; `rows` are this process's numbers."""
     order = gather_rows(torch.tensor(rows, dtype=torch.long, device=device)).argsort()
-    parts = (share.features, share.logits)
-    features, logits = (None if part is None else gather_rows(part.to(device))[order].cpu() for part in parts)
-    assert features is not None
-    return Features(features, logits)
+
+    def whole(part: Tensor) -> Tensor:
+        return gather_rows(part.to(device))[order].cpu()
+
+    logits = None if share.logits is None else whole(share.logits)
+    extras = {name: whole(part) for name, part in share.extras.items()}
+    return Features(whole(share.features), logits, None, extras)
 
 
 def of_samples(

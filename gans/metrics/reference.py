@@ -16,7 +16,7 @@ from gans.metrics.features import Features, extract
 from gans.metrics.moments import Gaussian
 from gans.metrics.sampling import BLOCK, Labelled, chosen, stored
 
-FORMAT = 3  # of the files; a change of what they hold is another key
+FORMAT = 4  # of the files; a change of what they hold is another key
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def cache_folder() -> Path:
 
 
 def fingerprint(images: Iterable[Labelled]) -> str:
-    """Return the sha256 of uint8 images `(n, C, H, W)` in their order, and of their labels."""
+    """Return the sha256 of uint8 images `(n, C, H, W)`, or of clips, in their order, and of their labels."""
     digest = hashlib.sha256()
     for block, labels in images:
         digest.update(repr((tuple(block.shape[1:]), labels is not None)).encode())
@@ -101,13 +101,14 @@ def packed(gaussian: Gaussian, features: Features) -> dict[str, Any]:
         "features": features.features,
         "logits": features.logits,
         "labels": features.labels,
+        "extras": features.extras,
     }
 
 
 def unpacked(held: dict[str, Any]) -> tuple[Gaussian, Features]:
     """Return what `packed` was given."""
     gaussian = Gaussian(held["n"], held["mean"], held["covariance"], held["root"])
-    return gaussian, Features(held["features"], held["logits"], held["labels"])
+    return gaussian, Features(held["features"], held["logits"], held["labels"], held["extras"])
 
 
 def write(path: Path, content: Any) -> None:

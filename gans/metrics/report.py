@@ -17,6 +17,8 @@ from gans.metrics.suite import Score
 MEANING = {
     "fid": ("lower", "Fréchet distance between the features' Gaussians"),
     "fid_infinity": ("lower", "the same, extrapolated to infinitely many samples"),
+    "frame_fid": ("lower", "the same between single frames of clips, which are blind to motion"),
+    "motion": ("1", "how much clips change from frame to frame, over that of real ones"),
     "class_fid": ("lower", "the same within each class, averaged"),
     "class_accuracy": ("higher", "share of samples that the extractor takes for the class that was asked for"),
     "kid": ("lower", "kernel distance, unbiased (x 1000)"),

@@ -10,6 +10,7 @@ from gans.metrics.features import Features
 from gans.metrics.functional import (
     authenticity,
     class_fid,
+    fid,
     fid_infinity,
     inception_score,
     kid,
@@ -90,7 +91,7 @@ def scores(real: Reference, fake: Features, protocol: Protocol) -> dict[str, Sco
             found["fid_infinity"] = Score(float(fid_infinity(real.gaussian, fake.features)), n_real, n_fake)
     if bool(near_fake.features.any(1).all()):  # a row of zeros has no direction
         found["vendi"] = Score(float(vendi(near_fake.features)), 0, few)
-    return found | of_classes(real, fake)
+    return found | of_classes(real, fake) | of_clips(real.features, fake)
 
 
 def of_neighbours(real: Features, fake: Features) -> dict[str, Score]:
@@ -119,6 +120,18 @@ def of_classes(real: Reference, fake: Features) -> dict[str, Score]:
         found["class_fid"] = Score(float(mean_fid), len(labels), len(fake))
     if fake.logits is not None and len(set_of(labels)) == fake.logits.shape[1]:  # the extractor knows these classes
         found["class_accuracy"] = Score(float((fake.logits.argmax(1) == fake.labels).double().mean()), 0, len(fake))
+    return found
+
+
+def of_clips(real: Features, fake: Features) -> dict[str, Score]:
+    """Return the scores that image sequences have besides: those of single frames, and of how much they move."""
+    found = {}
+    counts = len(real), len(fake)
+    if "stills" in fake.extras:  # `(N, frames, D)`
+        frames = [part.extras["stills"].flatten(0, 1) for part in (real, fake)]
+        found["frame_fid"] = Score(float(fid(*frames)), *counts)
+    if "motion" in fake.extras and float(real.extras["motion"].mean()) > 0:
+        found["motion"] = Score(float(fake.extras["motion"].mean() / real.extras["motion"].mean()), *counts)
     return found
 
 

@@ -1,21 +1,40 @@
-"""A small convolutional classifier of images whose last hidden layer serves metrics as features.
+"""Small convolutional classifiers, of images and of clips, whose last hidden layer serves metrics as features.
 
-LeCun et al. 1998 in shape; BatchNorm of Ioffe and Szegedy 2015 (arXiv 1502.03167). At width 16 it takes a 400th of the
-time of InceptionV3, and what it knows is what it was trained on.
+LeCun et al. 1998 in shape; BatchNorm of Ioffe and Szegedy 2015 (arXiv 1502.03167). At width 16 that of images takes a
+400th of the time of InceptionV3, and what they know is what they were trained on. Convolutions over time, too, are
+those of Tran et al. 2015 (arXiv 1412.0767).
 """
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import adaptive_avg_pool2d, relu
+from torch.nn.functional import adaptive_avg_pool2d, adaptive_max_pool3d, relu
 
 from gans.layers import image_channels
 
 SMALLEST = 8  # two poolings leave the 2x2 that the average needs
+SHORTEST = 4  # frames: what is shuffled has to differ
 
 
 def stage(inputs: int, outputs: int) -> list[nn.Module]:
     """Return a 3x3 convolution, BatchNorm and ReLU."""
     return [nn.Conv2d(inputs, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)]
+
+
+def stage_in_time(inputs: int, outputs: int, stride: tuple[int, int, int] = (1, 1, 1)) -> list[nn.Module]:
+    """Return a 3x3x3 convolution, BatchNorm and ReLU."""
+    convolution = nn.Conv3d(inputs, outputs, 3, stride, padding=1, bias=False)
+    return [convolution, nn.BatchNorm3d(outputs), nn.ReLU(inplace=True)]
+
+
+def whole_numbers(least: int, **values: object) -> None:
+    """Check arguments by their names.
+
+    Raises:
+        ValueError: if one is no integer of at least `least`.
+    """
+    for name, value in values.items():
+        if type(value) is not int or value < least:
+            raise ValueError(f"{name} is {value!r}; expected an integer of at least {least}")
 
 
 class Classifier(nn.Module):
@@ -30,9 +49,7 @@ class Classifier(nn.Module):
 
     def __init__(self, channels: int, width: int, num_features: int, num_classes: int) -> None:
         super().__init__()
-        for name, value in {"width": width, "num_features": num_features, "num_classes": num_classes}.items():
-            if type(value) is not int or value < 1:
-                raise ValueError(f"{name} is {value!r}; expected an integer of at least 1")
+        whole_numbers(1, width=width, num_features=num_features, num_classes=num_classes)
         layers = [*stage(image_channels(channels), width), *stage(width, width), nn.MaxPool2d(2)]
         layers += [*stage(width, 2 * width), *stage(2 * width, 2 * width), nn.MaxPool2d(2)]
         layers += stage(2 * width, 4 * width)
@@ -51,3 +68,43 @@ class Classifier(nn.Module):
         maps = adaptive_avg_pool2d(self.layers(images), 2)
         features = relu(self.features(torch.flatten(maps, 1)))
         return features, self.head(features)
+
+
+class ClipClassifier(nn.Module):
+    """Clips `(N, channels, T, H, W)` in [-1, 1], 4 frames of 8x8 or more, to features `(N, num_features)` and logits.
+
+    The features come from the strongest answers within each half of the time, wherever in the frame they are: what
+    moves about would hardly show in an average over places.
+
+    Args:
+        channels: 1, 3 or 4.
+        width: channels of the first convolutions; twice and four times as many after each pooling.
+        num_features: length of the features, which are what the ReLU before the last layer gives: none is negative.
+        num_classes: length of the logits; 0 if there are none.
+    """
+
+    def __init__(self, channels: int, width: int, num_features: int, num_classes: int) -> None:
+        super().__init__()
+        whole_numbers(1, width=width, num_features=num_features)
+        whole_numbers(0, num_classes=num_classes)
+        # Half the rows and columns at once: full frames would take four times as long.
+        layers = [*stage_in_time(image_channels(channels), width, (1, 2, 2)), *stage_in_time(width, width)]
+        layers += [nn.MaxPool3d(2, ceil_mode=True), *stage_in_time(width, 2 * width)]
+        layers += [*stage_in_time(2 * width, 2 * width), nn.MaxPool3d(2, ceil_mode=True)]
+        layers += stage_in_time(2 * width, 4 * width)
+        self.layers = nn.Sequential(*layers)
+        self.features = nn.Linear(4 * width * 2, num_features)
+        self.head = nn.Linear(num_features, num_classes) if num_classes else None
+
+    def forward(self, clips: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return features `(N, num_features)` and logits `(N, num_classes)`, or None for these.
+
+        Raises:
+            ValueError: if the clips are shorter than 4 frames, or a side is shorter than 8 pixels.
+        """
+        frames, height, width = clips.shape[-3:]
+        if frames < SHORTEST or min(height, width) < SMALLEST:
+            raise ValueError(f"clips are {frames} frames of {height}x{width}; expected at least 4 of 8x8")
+        maps = adaptive_max_pool3d(self.layers(clips), (2, 1, 1))
+        features = relu(self.features(torch.flatten(maps, 1)))
+        return features, None if self.head is None else self.head(features)

@@ -1,0 +1,131 @@
+"""What feature extractors are trained on: MNIST, moving digits, class folders, or the data of a LightningDataModule."""
+
+import argparse
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from lightning import LightningDataModule
+from torch import Tensor
+from tqdm import tqdm
+
+from datamodules.base import BatchDataset
+from datamodules.folder import ImageFolderDataModule
+from datamodules.mnist import MNISTDataModule
+from datamodules.moving import Labels, MovingDigitsDataModule, Source
+from gans.metrics.features import joined
+from gans.metrics.sampling import stored
+
+SOURCES: tuple[Source, ...] = ("mnist", "digits")
+TOLD: tuple[Labels, ...] = ("digit", "direction")
+HELD_OUT = 0.1  # of a folder without a folder of test images
+Options = argparse.Namespace
+
+
+class Labelled(NamedTuple):
+    """Images `(N, C, H, W)` uint8, or clips `(N, C, T, H, W)`, and labels `(N,)`, or None for clips without classes."""
+
+    images: Tensor
+    labels: Tensor | None
+
+
+class Data(NamedTuple):
+    """What a classifier is trained and judged on; `unframed` is the size within the black frame, else that of all."""
+
+    train: Labelled
+    test: Labelled
+    num_classes: int
+    unframed: tuple[int, int]
+    description: str
+
+
+def gathered(dataset: BatchDataset, what: str) -> tuple[Tensor, Tensor]:
+    """Return all of a set, in memory."""
+    rows = tqdm(torch.split(torch.arange(len(dataset)), 500), f"reading {what}", disable=None)
+    parts = [dataset.__getitems__(some.tolist()) for some in rows]
+    return torch.cat([images for images, _ in parts]), torch.cat([labels for _, labels in parts])
+
+
+def mnist(options: Options) -> Data:
+    """Return MNIST's 60,000 and 10,000 digits, which are framed at 32x32."""
+    data = MNISTDataModule(options.root, options.size, options.channels, val_size=0)
+    data.prepare_data()
+    train, _, test = data.splits()
+    side = 28 if options.size == 32 else options.size
+    parts = Labelled(*gathered(train, "training images")), Labelled(*gathered(test, "test images"))
+    return Data(*parts, 10, (side, side), "MNIST")
+
+
+def folder(options: Options) -> Data:
+    """Return the images of class folders.
+
+    Raises:
+        ValueError: if there are fewer than two classes, or those of the test images are others.
+    """
+
+    def module(flag: str, root: str, val_fraction: float) -> ImageFolderDataModule:
+        if not Path(root).is_dir():
+            expected = "mnist or a folder" if flag == "--data" else "a folder"
+            raise ValueError(f"{flag} is {root}; expected {expected} with one folder of images per class")
+        found = ImageFolderDataModule(
+            root, options.size, options.channels, val_fraction=val_fraction, seed=options.seed, num_workers=0
+        )
+        if len(found.classes) < 2:
+            raise ValueError(f"{root} holds images of {len(found.classes)} class folders; expected at least 2")
+        return found
+
+    data = module("--data", options.data, 0 if options.test else HELD_OUT)
+    train, test, _ = data.splits()
+    if options.test:
+        other = module("--test", options.test, 0)
+        if other.classes != data.classes:
+            raise ValueError(f"{options.test} has not the classes of {options.data}: {', '.join(data.classes)}")
+        test = other.splits()[0]
+    name = f"{Path(options.data).resolve().name} ({', '.join(data.classes[:20])})"
+    parts = Labelled(*gathered(train, "training images")), Labelled(*gathered(test, "test images"))
+    return Data(*parts, data.num_classes, (options.size, options.size), name)
+
+
+def module(options: Options) -> Data:
+    """Return the training and held-out images, or clips, of a LightningDataModule.
+
+    Raises:
+        ValueError: if none are held out, or images are not of two classes or more.
+    """
+    from gans.cli import Parser  # with Lightning and the models, which images do without
+    from gans.commands.evaluate import sets
+
+    flags = Parser(prog="train_features")
+    flags.add_lightning_class_args(LightningDataModule, "data", subclass_mode=True, required=True)
+    data = flags.instantiate_classes(flags.parse_args(["--data", options.data, *options.data_arguments])).data
+    data.prepare_data()
+    data.setup()
+    train, held, _ = sets(data, "train")
+    if held is None:
+        raise ValueError(f"{options.data} holds out nothing to judge the classifier by")
+    images, test = (Labelled(*joined(list(stored(some, range(len(some)))))) for some in (train, held))
+    classes = 0 if images.labels is None else int(images.labels.max()) + 1
+    if classes < 2:
+        if images.images.dim() == 4:
+            raise ValueError(f"{options.data} gives images without classes; expected 2 classes or more")
+        images, test, classes = Labelled(images.images, None), Labelled(test.images, None), 0
+    height, width = images.images.shape[-2:]
+    return Data(images, test, classes, (height, width), options.data)
+
+
+def moving(options: Options) -> Data:
+    """Return clips of moving digits, half of them MNIST's; classes are the pairs of digit and first direction."""
+    parts: list[list[tuple[Tensor, Tensor]]] = [[], []]
+    for source in SOURCES:
+        kinds = [
+            MovingDigitsDataModule(options.root, source, options.size, options.channels, labels=labels, test_clips=2500)
+            for labels in TOLD
+        ]
+        kinds[0].prepare_data()
+        for part, digits, directions in zip(parts, kinds[0].splits()[::2], kinds[1].splits()[::2], strict=True):
+            (clips, first), (_, second) = (gathered(some, f"clips of {source}") for some in (digits, directions))
+            part.append((clips, first * kinds[1].num_classes + second))
+    train, test = (Labelled(*map(torch.cat, zip(*part, strict=True))) for part in parts)
+    count = kinds[0].num_classes * kinds[1].num_classes
+    description = "moving digits of MNIST and scikit-learn (digit and direction)"
+    return Data(train, test, count, (options.size, options.size), description)

@@ -1,0 +1,35 @@
+"""An extractor of clips with one of images beside it, which looks at single frames."""
+
+from torch import Tensor
+
+from gans.metrics.extractors import Extractor, Features, digest
+from gans.metrics.sequences import STILLS, stills
+
+
+class Framed(Extractor):
+    """Features of clips as `clips` gives them, and besides what `images` says of four frames of each.
+
+    Args:
+        clips: extractor of clips.
+        images: extractor of images.
+    """
+
+    def __init__(self, clips: Extractor, images: Extractor) -> None:
+        for given, takes in ((clips, True), (images, False)):
+            if given.clips != takes:
+                what = ("clips", "images") if takes else ("images", "clips")
+                raise ValueError(f"{given.name} is an extractor of {what[1]}; expected one of {what[0]} in its place")
+        sha256 = digest({}, "framed", clips.sha256, images.sha256)
+        resize = f"{clips.resize}; frames: {images.name}, {images.resize}"
+        super().__init__(clips, clips.name, clips.num_features, clips.num_classes, sha256, resize, clips=True)
+        self.images = images
+
+    def extract(self, images: Tensor) -> Features:
+        """Return features and logits of uint8 clips `(N, C, T, H, W)`."""
+        found: Features = self.network(images)
+        return found
+
+    def extras(self, images: Tensor) -> dict[str, Tensor]:
+        """Return the motion `(N,)` of uint8 clips and the features `(N, 4, D)` of frames of theirs."""
+        features = self.images(stills(images))[0].view(len(images), STILLS, self.images.num_features)
+        return super().extras(images) | {"stills": features}
