@@ -15,7 +15,7 @@ FRAMES_AT_ONCE = 4096  # of samples, to bound memory
 
 
 class SequenceGAN(GAN):
-    """A recurrent generator of clips against two critics: one sees whole clips, the other a random frame of each.
+    """A recurrent generator of clips against two critics: one sees whole clips, the other random frames of them.
 
     Batches hold clips `(N, C, T, H, W)` and, for a model with classes, labels. `discriminator` is the critic of clips.
     The paper's critic of clips guesses a category; here both critics are told the class and judge whether clip or
@@ -106,7 +106,6 @@ class SequenceGAN(GAN):
         """One step of each critic, on the same fakes, and in its turn one of the generator against both."""
         optimizer_g, optimizer_v, optimizer_i = self.player_optimizers()
         for real, *labels in self.parts(batch):
-            of_stills = [part.repeat_interleave(self.hparams["stills"]) for part in labels]
             with torch.no_grad():
                 fake = self.generator(self.latent(len(real)), *labels)
             self.record("motion/ratio", motion(fake) / motion(real))
@@ -115,20 +114,19 @@ class SequenceGAN(GAN):
                 loss = self.loss.discriminator(real_logits, fake_logits)
                 self.record_discriminator(loss, real_logits, fake_logits)
                 self.descend(loss + self.gradient_penalty(real, fake, *labels), optimizer_v)
-            real, fake = self.stills(real), self.stills(fake)
+            (real, *classes), (fake, *_) = self.stills(real, *labels), self.stills(fake)
             with self.toggled_optimizer(optimizer_i):
-                real_logits, fake_logits = self.critic(real, *of_stills), self.critic(fake, *of_stills)
+                real_logits, fake_logits = self.critic(real, *classes), self.critic(fake, *classes)
                 loss = self.loss.discriminator(real_logits, fake_logits)
                 self.record_image_critic(loss, real_logits, fake_logits)
-                self.descend(loss + self.gradient_penalty(real, fake, *of_stills), optimizer_i)
+                self.descend(loss + self.gradient_penalty(real, fake, *classes), optimizer_i)
         if self.generator_turn():
             with self.toggled_optimizer(optimizer_g):
                 for real, *labels in self.parts(batch):
                     fake = self.generator(self.latent(len(real)), *labels)
                     loss = self.loss.generator(self.compared(real, *labels), self.critic(fake, *labels))
-                    real, fake = self.stills(real), self.stills(fake)
-                    of_stills = [part.repeat_interleave(self.hparams["stills"]) for part in labels]
-                    loss = loss + self.loss.generator(self.compared(real, *of_stills), self.critic(fake, *of_stills))
+                    (real, *classes), (fake, *_) = self.stills(real, *labels), self.stills(fake)
+                    loss = loss + self.loss.generator(self.compared(real, *classes), self.critic(fake, *classes))
                     self.record("loss/generator", loss)
                     self.descend(loss, optimizer_g)
 
@@ -138,11 +136,13 @@ class SequenceGAN(GAN):
         logits: Tensor = widened(network(images, *labels))
         return logits
 
-    def stills(self, clips: Tensor) -> Tensor:
-        """Return `stills` random frames of each of the clips `(N, C, T, H, W)`, `(N stills, C, H, W)`."""
+    def stills(self, clips: Tensor, *labels: Tensor) -> tuple[Tensor, ...]:
+        """Return `stills` random frames of each of the clips `(N, C, T, H, W)`, `(N stills, C, H, W)`, and labels."""
         n, _, frames = clips.shape[:3]
-        which = (self.uniform(n, self.hparams["stills"]) * frames).long().clamp(max=frames - 1)  # rounding may reach it
-        return clips[torch.arange(n, device=clips.device)[:, None], :, which].flatten(0, 1)
+        count: int = self.hparams["stills"]
+        which = (self.uniform(n, count) * frames).long().clamp(max=frames - 1)  # rounding may reach it
+        chosen = clips[torch.arange(n, device=clips.device)[:, None], :, which].flatten(0, 1)
+        return chosen, *(part.repeat_interleave(count) for part in labels)
 
     def record_image_critic(self, loss: Tensor, real_logits: Tensor, fake_logits: Tensor) -> None:
         """Note how the critic of frames does, and how often it is right."""

@@ -11,12 +11,12 @@ over time in steps of one: a third of the time in training, and one logit that h
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import one_hot
+from torch.nn.functional import leaky_relu, one_hot
 from torch.nn.utils import parametrizations
 
 from gans.layers import Size, image_channels, image_size
 from gans.networks import dcgan
-from gans.networks.conditional import Head, check_labels, make_head
+from gans.networks.conditional import check_labels, make_head
 
 
 class Generator(nn.Module):
@@ -90,8 +90,6 @@ class VideoCritic(nn.Module):
         channels: 1, 3 or 4.
         width: channels after the first halving; twice as many after each further one, up to 8 times.
         num_classes: number of classes, 0 for none.
-        head: how classes enter: a `projection` judges clip and class together, an `auxiliary` head guesses the class
-            and returns (logits, class logits `(N, num_classes)`).
         spectral_norm: normalise every layer, Miyato et al. 2018 (arXiv 1802.05957).
     """
 
@@ -102,7 +100,6 @@ class VideoCritic(nn.Module):
         channels: int,
         width: int,
         num_classes: int = 0,
-        head: Head = "projection",
         spectral_norm: bool = False,
     ) -> None:
         super().__init__()
@@ -122,14 +119,40 @@ class VideoCritic(nn.Module):
         self.layers = nn.Sequential(*layers).apply(normal_init)
         if spectral_norm:
             normalised(self.layers)
-        self.head = make_head(hidden[-1], num_classes, head, spectral_norm)
+        self.head = make_head(hidden[-1], num_classes, "projection", spectral_norm)
 
-    def forward(self, clips: Tensor, labels: Tensor | None = None) -> Tensor | tuple[Tensor, Tensor]:
-        """Return logits, higher for what looks real and like its class `labels` `(N,)`; with an auxiliary head two."""
-        # A view of this shape, not flatten: clips of another size or length would pass.
-        features = self.layers(clips).view(len(clips), -1)
-        judged: Tensor | tuple[Tensor, Tensor] = self.head(features, labels)
-        return judged
+    def forward(self, clips: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Return logits, higher for what looks real and moves like its class `labels` `(N,)`."""
+        # A view, whose length the head checks: clips of another size or length would pass a mean.
+        logits: Tensor = self.head(self.layers(clips).view(len(clips), -1), labels)
+        return logits
+
+
+class ImageCritic(nn.Module):
+    """Frames `(N, channels, height, width)` to logits `(N,)`; each frame by itself, for there is no BatchNorm.
+
+    Args:
+        size: side of a frame, or (height, width).
+        channels: 1, 3 or 4.
+        width: channels after the first halving; twice as many after each further one, up to 8 times.
+        num_classes: number of classes, 0 for none.
+        spectral_norm: normalise every layer.
+    """
+
+    def __init__(
+        self, size: Size, channels: int, width: int, num_classes: int = 0, spectral_norm: bool = False
+    ) -> None:
+        super().__init__()
+        features = dcgan.widths(image_size(size), width)[-1]
+        self.layers = dcgan.Discriminator(size, channels, width, batch_norm=False, outputs=features)
+        if spectral_norm:
+            normalised(self.layers)
+        self.head = make_head(features, num_classes, "projection", spectral_norm)
+
+    def forward(self, frames: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Return logits, higher for what looks real and like its class `labels` `(N,)`."""
+        logits: Tensor = self.head(leaky_relu(self.layers(frames), 0.2), labels)
+        return logits
 
 
 def over_time(code: Tensor, frames: int) -> Tensor:
@@ -146,8 +169,7 @@ def normal_init(module: nn.Module) -> None:
             module.bias.zero_()
 
 
-def normalised(network: nn.Module) -> nn.Module:
-    """Return `network` with a spectral norm of 1 on each of its convolutions."""
+def normalised(network: nn.Module) -> None:
+    """Give each convolution of `network` a spectral norm of 1."""
     for layer in [part for part in network.modules() if isinstance(part, nn.Conv2d | nn.Conv3d)]:
         parametrizations.spectral_norm(layer)
-    return network

@@ -149,22 +149,40 @@ def test_weights_start_as_dcgans_do():
             assert part.bias.abs().max() == 0
 
 
-def test_heads_know_classes():
+@pytest.mark.parametrize("kind", ["clips", "frames"])
+def test_critics_know_classes(kind):
     torch.manual_seed(0)
-    clips, labels = torch.randn(2, 1, 4, 8, 8), torch.tensor([0, 2])
-    projection = recurrent.VideoCritic(4, 8, 1, 4, num_classes=3)
-    assert not torch.equal(projection(clips, labels), projection(clips, torch.tensor([1, 2])))
+    if kind == "clips":
+        images, critic = torch.randn(2, 1, 4, 8, 8), recurrent.VideoCritic(4, 8, 1, 4, num_classes=3)
+    else:
+        images, critic = torch.randn(2, 1, 8, 8), recurrent.ImageCritic(8, 1, 4, num_classes=3)
+    one, other = critic(images, torch.tensor([0, 2])), critic(images, torch.tensor([1, 2]))
+    assert one[0] != other[0]
+    assert one[1] == other[1]
     with pytest.raises(ValueError, match="labels are missing"):
-        projection(clips)
-    logits, guesses = recurrent.VideoCritic(4, 8, 1, 4, num_classes=3, head="auxiliary")(clips)
-    assert (logits.shape, guesses.shape) == ((2,), (2, 3))
+        critic(images)
+
+
+def test_a_logit_of_a_frame_is_that_frames_alone():
+    torch.manual_seed(0)
+    critic = recurrent.ImageCritic((20, 28), 3, 2, spectral_norm=True).eval()
+    frames = torch.randn(3, 3, 20, 28).requires_grad_()
+    logits = critic(frames)
+    (gradient,) = torch.autograd.grad(logits[1], frames)
+    assert logits.shape == (3,)
+    assert gradient[[0, 2]].abs().max() == 0
+    assert gradient[1].abs().sum() > 0
+    convolutions = [part for part in critic.modules() if isinstance(part, nn.Conv2d)]
+    assert all("parametrizations" in dict(part.named_modules()) for part in convolutions)
 
 
 def test_every_layer_learns():
     network, critic = generator(num_classes=3).train(), recurrent.VideoCritic(6, 16, 1, 2, num_classes=3)
     labels = torch.tensor([0, 1, 2])
-    critic(network(latent(3, 6), labels), labels).square().mean().backward()
-    for part in (network, critic):
+    clips = network(latent(3, 6), labels)
+    of_frames = recurrent.ImageCritic(16, 1, 2, num_classes=3)
+    (critic(clips, labels) + of_frames(clips[:, :, 2], labels)).square().mean().backward()
+    for part in (network, critic, of_frames):
         for name, parameter in part.named_parameters():
             assert parameter.grad.isfinite().all(), name
             assert parameter.grad.abs().sum() > 0, name
