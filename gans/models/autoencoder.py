@@ -15,6 +15,7 @@ from torch.nn.functional import mse_loss
 from gans.checks import at_least
 from gans.latent import slerp
 from gans.layers import Size, image_channels, image_size, widened
+from gans.models.vae import reconstructions
 from gans.module import AdversarialModule
 from gans.networks import dcgan, manifold
 
@@ -169,9 +170,8 @@ class Autoencoder(AdversarialModule):
     def pictures(self, batch: Any) -> dict[str, tuple[Tensor, int]]:
         """Return a picture of images above their reconstructions, and one of the ways between some of them."""
         images = batch[0][:16]
-        rows = [torch.cat([real, self.reconstruct(real)]) for real in images.split(8)]
         half = len(images) // 2
-        found = {"reconstructions": (torch.cat(rows).cpu(), min(8, len(images)))}
+        found = {"reconstructions": reconstructions(images, self.reconstruct(images))}
         if half:
             ways = self.interpolate(images[:half], images[half : 2 * half])
             found["interpolations"] = (ways.flatten(0, 1).cpu(), 8)

@@ -2,10 +2,11 @@
 
 import pytest
 import torch
+from torch import nn
 from torch.nn.functional import cross_entropy
 
 from gans.models import InfoGAN
-from gans.networks.concatenated import AuxiliaryDiscriminator, Discriminator, Generator
+from gans.networks.concatenated import AuxiliaryDiscriminator, Discriminator, Generator, UnitVectors
 
 
 @pytest.mark.parametrize("size", [8, 28, (20, 36)])
@@ -93,3 +94,12 @@ def test_sample_takes_categories_and_codes():
 def test_wrong_numbers_of_codes_are_refused(options):
     with pytest.raises(ValueError, match="expected at least 2, and from 0 to below latent_dim"):
         InfoGAN(size=8, latent_dim=6, width=2, **options)
+
+
+def test_a_unit_vector_stands_behind_the_latent_and_nothing_of_it_is_learnt():
+    network = UnitVectors(nn.Identity(), 3)
+    z = torch.randn(2, 4)
+    assert torch.equal(network(z, torch.tensor([2, 0])), torch.cat([z, torch.tensor([[0.0, 0, 1], [1, 0, 0]])], 1))
+    assert not list(network.parameters())
+    with pytest.raises(ValueError, match="labels"):
+        network(z, torch.tensor([3, 0]))
