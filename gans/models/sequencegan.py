@@ -29,6 +29,8 @@ class SequenceGAN(GAN):
             latent of a clip has `latent_dim` + (frames + 1) x `motion_dim` numbers.
         motion_dim: length of a motion code, of which each frame has its own.
         width: channels next to the image; every layer further in has twice as many, up to 8 times.
+        motion_grid: knots a side of the field by which a frame's motion code moves what its clip shows: 1 moves it as a
+            whole, more turn and bend it; 0 draws every frame anew of both codes, as the paper does.
         num_classes: classes to be told of, at least as many as the data have; 0 takes no notice of labels.
         stills: random frames of a clip that the critic of frames sees in a step; one in the paper.
         spectral_norm: normalise both critics.
@@ -58,6 +60,7 @@ class SequenceGAN(GAN):
         latent_dim: int = 50,
         motion_dim: int = 10,
         width: int = 32,
+        motion_grid: int = 0,
         num_classes: int = 0,
         stills: int = 8,
         spectral_norm: bool = True,
@@ -66,7 +69,7 @@ class SequenceGAN(GAN):
         **options: Any,
     ) -> None:
         at_least(1, latent_dim=latent_dim, motion_dim=motion_dim, stills=stills)
-        at_least(0, num_classes=num_classes)
+        at_least(0, num_classes=num_classes, motion_grid=motion_grid)
         at_least(2, frames=frames)
         length = latent_dim + (frames + 1) * motion_dim
         super().__init__(size, channels, length, width, objective, betas=betas, **options)
@@ -89,7 +92,7 @@ class SequenceGAN(GAN):
     def make_generator(self, size: Size, channels: int, width: int) -> nn.Module:
         """Return the network from latents, and classes, to clips."""
         content, motion, classes = (self.hparams[name] for name in ("latent_dim", "motion_dim", "num_classes"))
-        return recurrent.Generator(content, motion, size, channels, width, classes)
+        return recurrent.Generator(content, motion, size, channels, width, classes, self.hparams["motion_grid"])
 
     def make_discriminator(self, size: Size, channels: int, width: int) -> nn.Module:
         """Return the network from clips, and classes, to logits."""

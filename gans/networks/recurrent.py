@@ -5,18 +5,26 @@ content code holds for the whole clip, a recurrent cell makes a motion code for 
 makes each frame of both. How long a clip is, only the length of its latent says, and no frame depends on what comes
 after it.
 
+Here an image generator that draws every frame anew has to learn that a thing stays what it is. One that draws a clip's
+content once, and lets the motion code move it, need not: `Moved`, whose warping of what content draws is that of Wang
+et al. 2022 (LIA, arXiv 2203.09043).
+
 The critic of clips halves time and space together, as Vondrick et al. 2016 (arXiv 1609.02612), where MoCoGAN's moves
 over time in steps of one: a third of the time in training, and one logit that has seen the whole clip.
 """
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import leaky_relu, one_hot
+from torch.nn.functional import affine_grid, grid_sample, interpolate, leaky_relu, one_hot
 from torch.nn.utils import parametrizations
 
 from gans.layers import Size, image_channels, image_size
 from gans.networks import dcgan
 from gans.networks.conditional import check_labels, make_head
+
+CANVAS = 4  # channels of what is moved
+HIDDEN = 64  # units between a motion code and its field
+FINISH = 16  # channels between the two last convolutions
 
 
 class Generator(nn.Module):
@@ -29,15 +37,28 @@ class Generator(nn.Module):
         channels: 1, 3 or 4.
         width: channels of the last hidden layer; every layer before it has twice as many, up to 8 times.
         num_classes: number of classes, 0 for none. They enter both the motion and the frames.
+        grid: knots a side of the field that moves what a clip shows; 0 draws every frame anew, as the paper does.
     """
 
     def __init__(
-        self, content_dim: int, motion_dim: int, size: Size, channels: int, width: int, num_classes: int = 0
+        self,
+        content_dim: int,
+        motion_dim: int,
+        size: Size,
+        channels: int,
+        width: int,
+        num_classes: int = 0,
+        grid: int = 0,
     ) -> None:
         super().__init__()
         self.content_dim, self.motion_dim, self.num_classes = content_dim, motion_dim, num_classes
         self.motion = nn.GRUCell(motion_dim + num_classes, motion_dim)
-        self.frame = dcgan.Generator(content_dim + num_classes + motion_dim, size, channels, width)
+        kept = content_dim + num_classes
+        self.frames = (
+            Moved(kept, motion_dim, size, channels, width, grid)
+            if grid
+            else Drawn(kept, motion_dim, size, channels, width)
+        )
 
     def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
         """Return clips `(N, C, T, H, W)` for `z`, whose length decides T, and the clips' classes `(N,)`.
@@ -51,9 +72,8 @@ class Generator(nn.Module):
             assert labels is not None
             classes = one_hot(labels.long(), self.num_classes).to(z.dtype)
             kept, noise = torch.cat([kept, classes], 1), torch.cat([noise, over_time(classes, noise.shape[1])], 2)
-        motion = self.motion_codes(state, noise)
-        frames: Tensor = self.frame(torch.cat([over_time(kept, motion.shape[1]), motion], 2).flatten(0, 1))
-        return frames.view(*motion.shape[:2], *frames.shape[1:]).transpose(1, 2)
+        clips: Tensor = self.frames(kept, self.motion_codes(state, noise))
+        return clips
 
     def parts(self, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return the content `(N, content_dim)`, first state `(N, motion_dim)` and noise `(N, T, motion_dim)` in `z`.
@@ -79,6 +99,77 @@ class Generator(nn.Module):
                 state = self.motion(step, state)
                 codes.append(state)
         return torch.stack(codes, 1)
+
+
+class Drawn(nn.Module):
+    """Contents `(N, content_dim)` and motion codes `(N, T, motion_dim)` to clips, every frame drawn anew of both.
+
+    Args:
+        content_dim: length of a content.
+        motion_dim: length of a motion code.
+        size: side of a frame, or (height, width).
+        channels: 1, 3 or 4.
+        width: channels of the last hidden layer.
+    """
+
+    def __init__(self, content_dim: int, motion_dim: int, size: Size, channels: int, width: int) -> None:
+        super().__init__()
+        self.frame = dcgan.Generator(content_dim + motion_dim, size, channels, width)
+
+    def forward(self, content: Tensor, motion: Tensor) -> Tensor:
+        """Return clips `(N, C, T, H, W)` in [-1, 1]."""
+        frames: Tensor = self.frame(torch.cat([over_time(content, motion.shape[1]), motion], 2).flatten(0, 1))
+        return frames.view(*motion.shape[:2], *frames.shape[1:]).transpose(1, 2)
+
+
+class Moved(nn.Module):
+    """Contents `(N, content_dim)` and motion codes `(N, T, motion_dim)` to clips: one canvas a clip, which moves.
+
+    A motion code says, at knots across the frame, where from the canvas to take what is shown there; between knots the
+    field is interpolated. One knot moves the canvas as a whole, four a side can turn and bend it. What is beyond its
+    edge is like the edge. Two convolutions then make frames of what was moved.
+
+    Args:
+        content_dim: length of a content.
+        motion_dim: length of a motion code.
+        size: side of a frame, or (height, width).
+        channels: 1, 3 or 4.
+        width: channels of the canvas' last hidden layer.
+        grid: knots a side, at least 1.
+    """
+
+    def __init__(self, content_dim: int, motion_dim: int, size: Size, channels: int, width: int, grid: int) -> None:
+        super().__init__()
+        self.size, self.grid = image_size(size), grid
+        self.canvas = dcgan.Generator(content_dim, size, CANVAS, width)
+        self.knots = nn.Sequential(nn.Linear(motion_dim, HIDDEN), nn.LeakyReLU(0.2), nn.Linear(HIDDEN, 2 * grid**2))
+        self.finish = nn.Sequential(
+            nn.Conv2d(CANVAS, FINISH, 3, 1, 1),
+            nn.LeakyReLU(0.2, inplace=True),
+            nn.Conv2d(FINISH, image_channels(channels), 3, 1, 1),
+            nn.Tanh(),
+        )
+        # Motion starts small, at a few pixels, and about nowhere: a canvas that is out of sight has no gradient.
+        nn.init.normal_(self.knots[2].weight, 0, 0.05)
+        nn.init.zeros_(self.knots[2].bias)
+
+    def forward(self, content: Tensor, motion: Tensor) -> Tensor:
+        """Return clips `(N, C, T, H, W)` in [-1, 1]."""
+        (count, frames), (height, breadth) = motion.shape[:2], self.size
+        canvas = self.canvas(content)
+        with torch.autocast(motion.device.type, enabled=False):  # positions need all their digits
+            where = self.field(motion).view(count, frames * height, breadth, 2)  # all frames of a clip are one picture
+            seen = grid_sample(canvas.to(where), where, padding_mode="border", align_corners=False)
+        seen = seen.view(count, CANVAS, frames, height, breadth).transpose(1, 2).flatten(0, 1)
+        finished: Tensor = self.finish(seen)
+        return finished.view(count, frames, *finished.shape[1:]).transpose(1, 2)
+
+    def field(self, motion: Tensor) -> Tensor:
+        """Return where on the canvas each pixel comes from, `(N T, H, W, 2)`: (across, down) from -1 to 1."""
+        shift = self.knots(motion.flatten(0, 1)).view(-1, 2, self.grid, self.grid)
+        shift = interpolate(shift, self.size, mode="bilinear", align_corners=True)
+        middle = torch.eye(2, 3, device=shift.device, dtype=shift.dtype)[None]
+        return affine_grid(middle, [1, 1, *self.size], align_corners=False) + shift.movedim(1, -1)
 
 
 class VideoCritic(nn.Module):

@@ -213,7 +213,7 @@ def test_many_samples_are_made_in_pieces(monkeypatch):
 def test_pictures_tell_content_from_motion():
     drawn = make().eval().generator_ema
     kept = []
-    drawn.frame.register_forward_pre_hook(lambda module, given: kept.append(given[0].view(8, FRAMES, -1)))
+    drawn.frames.frame.register_forward_pre_hook(lambda module, given: kept.append(given[0].view(8, FRAMES, -1)))
     model = make().eval()
     model.generator_ema = drawn
     shown = model.pictures(())

@@ -7,20 +7,21 @@ from torch import nn
 from gans.networks import recurrent
 
 
-def generator(num_classes=0, size=16, channels=1):
+def generator(num_classes=0, size=16, channels=1, grid=0):
     torch.manual_seed(0)
-    return recurrent.Generator(5, 3, size, channels, 2, num_classes).eval()
+    return recurrent.Generator(5, 3, size, channels, 2, num_classes, grid).eval()
 
 
 def latent(n, frames, seed=0):
     return torch.randn(n, 5 + (frames + 1) * 3, generator=torch.Generator().manual_seed(seed))
 
 
+@pytest.mark.parametrize("grid", [0, 1, 4])
 @pytest.mark.parametrize("size", [16, (20, 28)])
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("frames", [1, 2, 7])
-def test_the_length_of_a_latent_is_that_of_the_clip(size, channels, frames):
-    clips = generator(size=size, channels=channels)(latent(3, frames))
+def test_the_length_of_a_latent_is_that_of_the_clip(size, channels, frames, grid):
+    clips = generator(size=size, channels=channels, grid=grid)(latent(3, frames))
     assert clips.shape == (3, channels, frames, *((16, 16) if size == 16 else size))
     assert clips.abs().max() <= 1
 
@@ -46,12 +47,13 @@ def test_a_frame_is_the_image_generators_of_content_and_its_motion():
     clips = network(z)
     for clip in range(2):
         for frame in range(4):
-            image = network.frame(torch.cat([z[clip, :5], motion[clip, frame]])[None])[0]
+            image = network.frames.frame(torch.cat([z[clip, :5], motion[clip, frame]])[None])[0]
             assert torch.allclose(clips[clip, :, frame], image, atol=1e-6)
 
 
-def test_a_frame_depends_on_what_was_before_it_and_on_nothing_after():
-    network, z = generator().double(), latent(1, 6).double()
+@pytest.mark.parametrize("grid", [0, 3])
+def test_a_frame_depends_on_what_was_before_it_and_on_nothing_after(grid):
+    network, z = generator(grid=grid).double(), latent(1, 6).double()
     other = z.clone()
     other[:, 8 + 3 * 3 : 8 + 4 * 3] += 1  # the noise of frame 3
     change = (network(z) - network(other)).abs().amax((0, 1, 3, 4))
@@ -60,8 +62,9 @@ def test_a_frame_depends_on_what_was_before_it_and_on_nothing_after():
     assert torch.allclose(network(z[:, : 8 + 2 * 3]), network(z)[:, :, :2], atol=1e-12)  # a shorter latent: its start
 
 
-def test_motion_is_in_the_noise_and_content_in_all_frames():
-    network, z = generator(), latent(1, 6)
+@pytest.mark.parametrize("grid", [0, 3])
+def test_motion_is_in_the_noise_and_content_in_all_frames(grid):
+    network, z = generator(grid=grid), latent(1, 6)
     assert network(z).diff(dim=2).abs().amax((0, 1, 3, 4)).min() > 0
     other = z.clone()
     other[:, :5] += 1
@@ -73,7 +76,7 @@ def test_a_class_enters_motion_and_frames():
     network, z = generator(num_classes=4), latent(2, 5)
     labels = torch.tensor([1, 3])
     seen = []
-    network.frame.register_forward_pre_hook(lambda module, given: seen.append(given[0].view(2, 5, -1)))
+    network.frames.frame.register_forward_pre_hook(lambda module, given: seen.append(given[0].view(2, 5, -1)))
     network(z, labels)
     network(z, torch.tensor([1, 2]))
     first, second = seen
@@ -95,6 +98,70 @@ def test_the_state_is_carried_in_full_precision():
         codes = network.motion_codes(*network.parts(z)[1:])
     assert codes.dtype == torch.float32
     assert torch.equal(codes, exact)
+
+
+# -- what moves --------------------------------------------------------------------------------------------------------
+
+
+def moved(grid, size=16):
+    """A canvas of known pixels, shown as it is: the first of its channels."""
+    torch.manual_seed(0)
+    network = recurrent.Moved(5, 3, size, 1, 2, grid).eval()
+    network.canvas = Known(size)
+    network.finish = nn.Identity()
+    return network
+
+
+class Known(nn.Module):
+    def __init__(self, size):
+        super().__init__()
+        self.pixels = torch.rand(2, recurrent.CANVAS, size, size, generator=torch.Generator().manual_seed(1))
+
+    def forward(self, content):
+        return self.pixels
+
+
+def test_one_knot_moves_the_canvas_as_a_whole():
+    network = moved(1)
+    with torch.no_grad():
+        network.knots[2].weight.zero_()
+        network.knots[2].bias.copy_(torch.tensor([2 * 3 / 16, -2 * 2 / 16]))  # 3 pixels across, 2 up
+    clips = network(torch.zeros(2, 5), torch.randn(2, 4, 3))
+    canvas = network.canvas.pixels
+    assert clips.shape == (2, 4, 4, 16, 16)
+    for frame in clips.unbind(2):
+        assert torch.allclose(frame[..., 2:, :-3], canvas[..., :-2, 3:], atol=1e-5)
+        assert torch.allclose(frame[..., 2:, -3:], canvas[..., :-2, -1:].expand(-1, -1, -1, 3), atol=1e-5)  # the edge
+
+
+def test_more_knots_move_parts_apart():
+    network = moved(2)
+    with torch.no_grad():
+        network.knots[2].weight.zero_()
+        network.knots[2].bias.copy_(torch.tensor([0, 2 * 4 / 16, 0, 2 * 4 / 16, 0, 0, 0, 0]))  # on the right only
+    frame = network(torch.zeros(2, 5), torch.randn(2, 1, 3))[:, :, 0]
+    canvas = network.canvas.pixels
+    assert torch.allclose(frame[..., 0], canvas[..., 0], atol=1e-5)
+    assert torch.allclose(frame[..., -1], canvas[..., -1], atol=1e-5)  # from beyond the edge
+    assert not torch.allclose(frame[..., 8], canvas[..., 8], atol=1e-2)
+
+
+def test_each_frame_has_the_field_of_its_own_motion_code():
+    network, content, motion = moved(3), torch.zeros(2, 5), torch.randn(2, 4, 3)
+    clips, other = network(content, motion), motion.clone()
+    other[1, 2] += 1
+    change = (network(content, other) - clips).abs().amax((1, 3, 4))
+    assert change[1, 2] > 0
+    change[1, 2] = 0
+    assert change.max() == 0
+
+
+def test_what_is_still_stays_as_it_is():
+    """Content alone decides what is shown: with one motion code for all frames, no frame differs."""
+    network = recurrent.Moved(5, 3, 16, 3, 2, 4).eval()
+    clips = network(torch.randn(2, 5), torch.randn(2, 1, 3).expand(-1, 6, -1))
+    assert clips.diff(dim=2).abs().max() < 1e-6
+    assert clips.std(dim=(3, 4)).min() > 0
 
 
 # -- the critic --------------------------------------------------------------------------------------------------------
@@ -176,8 +243,9 @@ def test_a_logit_of_a_frame_is_that_frames_alone():
     assert all("parametrizations" in dict(part.named_modules()) for part in convolutions)
 
 
-def test_every_layer_learns():
-    network, critic = generator(num_classes=3).train(), recurrent.VideoCritic(6, 16, 1, 2, num_classes=3)
+@pytest.mark.parametrize("grid", [0, 1, 4])
+def test_every_layer_learns(grid):
+    network, critic = generator(num_classes=3, grid=grid).train(), recurrent.VideoCritic(6, 16, 1, 2, num_classes=3)
     labels = torch.tensor([0, 1, 2])
     clips = network(latent(3, 6), labels)
     of_frames = recurrent.ImageCritic(16, 1, 2, num_classes=3)
