@@ -18,7 +18,7 @@ MODELS = gans.models.__all__
 SMALL = {
     "R3GAN": {"preset": "small", "schedule_images": 1000, "width": 16, "critic_steps": None},
     "InfoGAN": {"num_codes": 2},
-    "SequenceGAN": {"frames": 4, "motion_dim": 2},
+    "SequenceGAN": {"frames": 4, "motion_dim": 2, "motion_grid": 2},
     "Autoencoder": {"critic_steps": None},
     "VAE": {"critic_steps": None},
     "ManifoldGAN": {"autoencoder_steps": 1, "latent_steps": 1, "image_steps": 1},

@@ -130,13 +130,14 @@ def test_held_out_clips_are_judged_by_the_critic_of_clips(trainer):
         assert {"val/loss/discriminator", "val/logits/fake"} <= values.keys()
 
 
-def test_a_run_that_goes_on_is_the_run_that_never_stopped(trainer, tmp_path):
+@pytest.mark.parametrize("grid", [0, 2])
+def test_a_run_that_goes_on_is_the_run_that_never_stopped(trainer, tmp_path, grid):
     def run(steps, folder, resume=None):
         torch.manual_seed(7)
         data = MovingDigitsDataModule(source="digits", size=8, frames=FRAMES, labels="direction", batch_size=8)
         saver = Checkpoint(steps, str(tmp_path / folder))
         loop = trainer(steps, callbacks=[saver], enable_checkpointing=True, limit_val_batches=0)
-        loop.fit(make(num_classes=8, critic_steps=2), data, ckpt_path=resume)
+        loop.fit(make(num_classes=8, critic_steps=2, motion_grid=grid), data, ckpt_path=resume)
         return tmp_path / folder / "last.ckpt"
 
     whole = torch.load(run(4, "whole"), weights_only=True)
@@ -210,6 +211,22 @@ def test_many_samples_are_made_in_pieces(monkeypatch):
     assert counts == [2, 2, 1, 1, 1]
 
 
+def test_what_moves_is_one_content_in_all_frames():
+    """Rows of the picture `motion` that share a content show one canvas; those that share a motion, one path."""
+    model = make(motion_grid=2).eval()
+    fields, canvases = [], []
+    model.generator_ema.frames.canvas.register_forward_hook(lambda module, given, made: canvases.append(made))
+    model.generator_ema.frames.knots.register_forward_hook(lambda module, given, made: fields.append(made))
+    clips = model.pictures(())["motion"][0]
+    [canvas], [field] = canvases, fields
+    assert clips.shape == (8, 1, FRAMES, 8, 8)
+    assert torch.allclose(canvas[:4], canvas[:1].expand(4, -1, -1, -1), atol=1e-6)
+    assert not torch.allclose(canvas[0], canvas[4])
+    paths = field.view(8, FRAMES, -1)
+    assert torch.allclose(paths[:4], paths[4:], atol=1e-6)
+    assert (paths[0] - paths[1]).abs().max() > 1e-3
+
+
 def test_pictures_tell_content_from_motion():
     drawn = make().eval().generator_ema
     kept = []
@@ -241,6 +258,7 @@ def test_pictures_tell_content_from_motion():
         ({"motion_dim": 0}, "motion_dim is 0; expected at least 1"),
         ({"latent_dim": 0}, "latent_dim is 0; expected at least 1"),
         ({"stills": 0}, "stills is 0; expected at least 1"),
+        ({"motion_grid": -1}, "motion_grid is -1; expected at least 0"),
         ({"num_classes": -1}, "num_classes is -1; expected at least 0"),
         ({"size": 1}, "size is 1x1"),
         ({"r1": "heuristic"}, "r1 is heuristic; expected a number"),
