@@ -1,6 +1,8 @@
 """Numbers that steps record, kept on the device and written as means every so often: no wait for the device between."""
 
 import time
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -50,3 +52,9 @@ class Curves:
         now, (then, before) = time.perf_counter(), self.since
         self.since = (now, images)
         return (images - before) / (now - then)
+
+
+def log_means(module: Any, values: Mapping[str, Tensor | float], rows: int) -> None:
+    """Log the means `values` over `rows` held-out images of this process: at the end, means over all of an epoch."""
+    # Lightning averages the numbers of rows over processes and cuts off the fraction; such multiples have none.
+    module.log_dict(dict(values), sync_dist=True, batch_size=rows * module.trainer.world_size)

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 
+import lightning as L
 import pytest
 import torch
 from lightning.pytorch.loggers import CSVLogger
@@ -99,6 +100,27 @@ def test_processes_share_clock_and_curves(run, tmp_path):
     assert curves[1].keys() == curves[2].keys()
     assert len(same) > 12
     assert [curves[2][name] for name in same] == pytest.approx([curves[1][name] for name in same], rel=1e-5)
+
+
+def test_held_out_means_are_those_of_all_images_however_they_are_shared(trainer, tmp_path):
+    """25 images are 13 and 12 on two processes, 9, 8 and 8 on three."""
+
+    class Keep(L.Callback):
+        def on_validation_end(self, trainer, pl_module):
+            torch.save(trainer.callback_metrics, tmp_path / f"{trainer.world_size}_{trainer.global_rank}.pt")
+
+    for world in (1, 2, 3):
+        torch.manual_seed(0)
+        model = DCGAN(size=8, channels=1, latent_dim=4, width=2, batch_norm=False)
+        strategy = {"strategy": "ddp_fork", "devices": world} if world > 1 else {}
+        data = DigitsDataModule(size=8, batch_size=5, val_size=25)
+        trainer(1, callbacks=[Keep()], precision="64-true", **strategy).validate(model, data, verbose=False)
+    [alone, *shared] = [
+        torch.load(tmp_path / f"{world}_{rank}.pt")["val/logits/real"] for world in (1, 2, 3) for rank in range(world)
+    ]
+    assert alone != 0
+    for found in shared:
+        assert float(found) == pytest.approx(float(alone), rel=1e-9)
 
 
 def test_processes_seed_their_own_generators(trainer, tmp_path):

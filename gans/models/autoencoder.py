@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
 from gans.checks import at_least
+from gans.curves import log_means
 from gans.latent import slerp
 from gans.layers import Size, image_channels, image_size, widened
 from gans.models.vae import reconstructions
@@ -197,7 +198,7 @@ class Autoencoder(AdversarialModule):
             f"{stage}/loss/cycle": cycle.mean(),
             "step": float(self.trainer.global_step),
         }
-        self.log_dict(values, sync_dist=True, batch_size=len(real))
+        log_means(self, values, len(real))
 
 
 def squares(decoded: Tensor, images: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from gans.checks import at_least
+from gans.curves import log_means
 from gans.distributed import average
 from gans.latent import key
 from gans.layers import Size, image_channels, image_size
@@ -226,7 +227,7 @@ class GAN(AdversarialModule):
             f"{stage}/logits/fake": fake_logits.mean(),
             "step": float(self.batches_seen // self.critic_steps),  # the axis: generator updates, not batches
         }
-        self.log_dict(values, sync_dist=True, batch_size=len(batch[0]))
+        log_means(self, values, len(batch[0]))
 
     def hold_out_logits(self, batch: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
         """Return the discriminator's logits on a batch and on as many averaged samples, of the same classes."""

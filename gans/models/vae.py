@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from gans.callbacks import log_interval
 from gans.checks import at_least
+from gans.curves import log_means
 from gans.distributed import average, gather_rows
 from gans.layers import Size, image_channels, image_size, widened
 from gans.metrics.sampling import undisturbed
@@ -239,7 +240,7 @@ class VAE(AdversarialModule):
             f"{stage}/elbo/active_units": active_units(self.encode(images)[0]).float(),
             "step": float(self.batches_seen),  # the axis
         }
-        self.log_dict(values, sync_dist=True, batch_size=len(images))
+        log_means(self, values, len(images))
 
     # -- pictures -----------------------------------------------------------------------------------------------------
 

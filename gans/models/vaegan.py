@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from gans.checks import at_least
+from gans.curves import log_means
 from gans.layers import Size, widened
 from gans.models.gan import GAN
 from gans.models.vae import Pictures, reconstructions, traversal
@@ -139,7 +140,7 @@ class VAEGAN(GAN):
         kl = gaussian_kl(*self.encode(batch[0])).sum(1).mean()
         error = self.feature_error(self.reconstruct(batch[0]), batch[0])
         values = {f"{stage}/elbo/kl": kl, f"{stage}/loss/features": error}
-        self.log_dict(values, sync_dist=True, batch_size=len(batch[0]))
+        log_means(self, values, len(batch[0]))
 
     @torch.no_grad()
     def reconstruct(self, images: Tensor) -> Tensor:

@@ -142,16 +142,17 @@ class Moved(nn.Module):
         super().__init__()
         self.size, self.grid = image_size(size), grid
         self.canvas = dcgan.Generator(content_dim, size, CANVAS, width)
-        self.knots = nn.Sequential(nn.Linear(motion_dim, HIDDEN), nn.LeakyReLU(0.2), nn.Linear(HIDDEN, 2 * grid**2))
+        shift = nn.Linear(HIDDEN, 2 * grid**2)
+        # Motion starts small, at a few pixels, and about nowhere: a canvas that is out of sight has no gradient.
+        nn.init.normal_(shift.weight, 0, 0.05)
+        nn.init.zeros_(shift.bias)
+        self.knots = nn.Sequential(nn.Linear(motion_dim, HIDDEN), nn.LeakyReLU(0.2), shift)
         self.finish = nn.Sequential(
             nn.Conv2d(CANVAS, FINISH, 3, 1, 1),
             nn.LeakyReLU(0.2, inplace=True),
             nn.Conv2d(FINISH, image_channels(channels), 3, 1, 1),
             nn.Tanh(),
         )
-        # Motion starts small, at a few pixels, and about nowhere: a canvas that is out of sight has no gradient.
-        nn.init.normal_(self.knots[2].weight, 0, 0.05)
-        nn.init.zeros_(self.knots[2].bias)
 
     def forward(self, content: Tensor, motion: Tensor) -> Tensor:
         """Return clips `(N, C, T, H, W)` in [-1, 1]."""
