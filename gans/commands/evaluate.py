@@ -43,7 +43,9 @@ def parser() -> Parser:
     flags.add_argument("--runs", type=Path, nargs="+", help="run folders: summarise their curves over seeds")
     flags.add_argument("--compare", type=Path, nargs="+", help="checkpoints: one table of costs and scores")
     flags.add_argument(
-        "--features", type=str, help="mnist, stacked, moving, inception or FILE; by default for grey digits or clips"
+        "--features",
+        type=str,
+        help="mnist, stacked, moving, inception, vgg19, random or FILE; by default for grey digits or clips",
     )
     flags.add_argument("--frames", type=str, help="mnist, inception or FILE: of clips, single frames are looked at too")
     flags.add_argument("--weights", type=Path, help="file of Inception's weights; by default in torch's cache")
