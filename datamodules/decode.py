@@ -54,7 +54,7 @@ def read_image(path: str | Path, target: Target) -> Tensor:
                 image = halved(upright(file), target.half)
                 pixels = np.array(resized(in_channels(eight_bit(image), target.channels), target))
     except Exception as error:  # decoders raise almost anything for a damaged file
-        raise UnreadableImageError(_reason(path, error)) from error
+        raise UnreadableImageError(reason(path, error)) from error
     return torch.from_numpy(pixels).view(height, width, -1).permute(2, 0, 1).contiguous()
 
 
@@ -72,7 +72,7 @@ def dimensions(path: str | Path) -> tuple[int, int]:
                 turned = looked and file.getexif().get(ORIENTATION, 1) in SIDEWAYS
                 return (file.height, file.width) if turned else (file.width, file.height)
     except Exception as error:
-        raise UnreadableImageError(_reason(path, error)) from error
+        raise UnreadableImageError(reason(path, error)) from error
 
 
 def look(path: str | Path) -> tuple[bool, bool]:
@@ -87,7 +87,7 @@ def look(path: str | Path) -> tuple[bool, bool]:
             with Image.open(path) as file:
                 return file.mode not in GREY_MODES, file.mode in ALPHA_MODES or "transparency" in file.info
     except Exception as error:
-        raise UnreadableImageError(_reason(path, error)) from error
+        raise UnreadableImageError(reason(path, error)) from error
 
 
 def upright(image: Image.Image) -> Image.Image:
@@ -156,7 +156,8 @@ def _from_array(values: "np.typing.NDArray[np.floating]") -> Image.Image:
     return Image.fromarray(np.rint(values.clip(0, 255)).astype(np.uint8))
 
 
-def _reason(path: str | Path, error: Exception) -> str:
+def reason(path: str | Path, error: Exception) -> str:
+    """Return in a few words why a file could not be decoded."""
     if isinstance(error, FileNotFoundError):
         return "no such file"
     if os.path.isfile(path) and not os.path.getsize(path):
