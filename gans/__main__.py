@@ -168,8 +168,8 @@ def located(message: str, config: dict[str, Any]) -> str:
 def main(argv: list[str] | None = None) -> int:
     """Run one command and return its exit code: 0, 1 for a run that failed, 2 for bad input, 130 for Ctrl-C."""
     verb, *rest = (sys.argv[1:] if argv is None else argv) or ["--help"]
-    # predict is a verb on a recipe, and a command on a checkpoint
-    is_command = verb in COMMANDS or (verb == "predict" and rest[:1] and rest[0].endswith(".ckpt"))
+    pictures = any(arg.startswith("--input") for arg in rest) or (rest[:1] and rest[0].endswith(".ckpt"))
+    is_command = verb in COMMANDS or (verb == "predict" and pictures)  # a verb on a recipe, a command on a checkpoint
     try:
         if is_command:
             pass

@@ -12,6 +12,7 @@ from typing import Any
 
 import lightning as L
 import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_warn
 from tensorboard.compat.proto.summary_pb2 import Summary
@@ -62,7 +63,11 @@ def run_folder(trainer: Trainer) -> Path:
 
 def held_out(trainer: Trainer) -> Any:
     """Return the data set of the run's first validation loader; None if there is no such, or none with a length."""
-    loaders = trainer.val_dataloaders
+    try:  # the trainer's own are there only in epochs that validate
+        data = getattr(trainer, "datamodule", None)
+        loaders = trainer.val_dataloaders if data is None else data.val_dataloader()
+    except MisconfigurationException:  # of a datamodule without the method
+        return None
     loader = (loaders[0] if loaders else None) if isinstance(loaders, list) else loaders
     dataset = getattr(loader, "dataset", None)
     return dataset if hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__") and len(dataset) else None

@@ -64,10 +64,10 @@ def main(args: list[str]) -> int:
         raise ValueError(f"output is {options.output}, where the input is; expected another folder")
     check_writable(options.output)
     wrong = translate(model, folder, names, options, device)
-    for name, why in wrong:
-        print(f"gans: skipped {folder / name}: {why}", file=sys.stderr)
     if wrong and options.input.is_file():
         raise ValueError(f"{options.input} cannot be read: {wrong[0][1]}")
+    for name, why in wrong:
+        print(f"gans: skipped {folder / name}: {why}", file=sys.stderr)
     print(f"pictures     {options.output} ({len(names) - len(wrong)} of {len(names)})")
     return 1 if wrong else 0
 
