@@ -204,7 +204,7 @@ def compress(pixels: Tensor, value: float, _: str, generator: Generator) -> Tens
 
 def dark(pixels: Tensor, value: float, _: str, generator: Generator) -> Tensor:
     """Return the image in `value` times as much light."""
-    return pixels.clamp(min=0) * value ** (1 / GAMMA)
+    return pixels.clamp(min=0) * float(value ** (1 / GAMMA))
 
 
 def grey(pixels: Tensor, value: float, _: str, generator: Generator) -> Tensor:

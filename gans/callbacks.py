@@ -69,7 +69,7 @@ def held_out(trainer: Trainer) -> Any:
     except MisconfigurationException:  # of a datamodule without the method
         return None
     loader = (loaders[0] if loaders else None) if isinstance(loaders, list) else loaders
-    dataset = getattr(loader, "dataset", None)
+    dataset: Any = getattr(loader, "dataset", None)
     return dataset if hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__") and len(dataset) else None
 
 

@@ -123,6 +123,9 @@ class VGG(Features):
         ValueError: if it holds something else.
     """
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(
         self,
         weights: str | Path | None = None,

@@ -111,10 +111,13 @@ PAIRS = [
         "2 of 2 pairs in a cannot be used, expected two images of one size each: 1.png (32x16 and",
     ),
     ("--data.target_root null --model.features vgg19", "vgg19-dcbb9e9d.pth is not in "),
-    ("--data.target_root null --model.features inception", "features is inception, which has no maps to compare"),
+    ("--data.target_root null --model.features inception", "model.features is inception, which has no maps to compare"),
     ("--data.target_root null --data.source_channels 2", "data.source_channels is 2; expected 1 (grey)"),
     ("--data.target_root null --model.source_channels 3", "model.source_channels follows data.source_channels"),
-    ("--data.target_root null --data.direction c_to_d", "data.direction is c_to_d; expected one of 'a_to_b', 'b_to_a'"),
+    (
+        "--data.target_root null --data.direction c_to_d",
+        "data.direction is c_to_d (did you mean b_to_a?); expected one of 'a_to_b', 'b_to_a'",
+    ),
     ("--data.target_root null --data.size 4", "data.size is 4x4; a patch discriminator needs at least 6 pixels"),
     ("--data DegradedFolderDataModule --data.root a --data.degrade blurr", "data.degrade names blurr; expected steps"),
 ]

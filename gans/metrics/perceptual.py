@@ -29,7 +29,9 @@ class ClassifierMaps(Features):
     def __init__(self, network: Classifier) -> None:
         super().__init__(network.name)
         self.channels = network.channels
-        self.layers: nn.Sequential = network.network.layers
+        layers = network.network.layers
+        assert isinstance(layers, nn.Sequential)
+        self.layers = layers
         self.freeze()
 
     def forward(self, images: Tensor) -> list[Tensor]:

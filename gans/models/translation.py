@@ -78,7 +78,9 @@ class Translator(AdversarialModule):
         self.rates = (lr, lr if discriminator_lr is None else discriminator_lr)
         self.betas, self.lr_hold_images = betas, lr_hold_images
         self.image_shape = (image_channels(channels), *image_size(size))
-        self.source_channels = image_channels(channels if source_channels is None else source_channels)
+        self.source_channels = channels if source_channels is None else source_channels
+        if self.source_channels not in (1, 3, 4):
+            raise ValueError(f"source_channels is {source_channels!r}; expected 1 (grey), 3 (RGB) or 4 (RGBA)")
         self.input_shape = (self.source_channels, *image_size(size))
         self.loss = loss_named(objective)
         self.features, self.feature_weight = features, feature_weight

@@ -241,7 +241,7 @@ def test_samples_beside_a_batch():
         ({"lr": 0}, "lr is 0; expected a number above 0"),
         ({"betas": (1, 2)}, "betas is"),
         ({"lr_hold_images": 5}, "lr_hold_images is 5 and lr_decay_images 0; expected the first to be less"),
-        ({"source_channels": 2}, "channels is 2; expected 1"),
+        ({"source_channels": 2}, "source_channels is 2; expected 1"),
         ({"size": 5}, "size is 5x5; a patch discriminator needs at least 6"),
     ],
 )
