@@ -12,6 +12,9 @@ is a chain of four steps, in this order. A range draws a value for each image, e
     jpeg Q                  compression of quality Q, 1 to 100
     dark F                  low light: F times as much of it (F at most 1), before the camera's curve
     grey                    no colour; the channels stay as many
+    invert                  the negative
+    rotate D                turned by D degrees against the clock, black where nothing is
+    tint                    a colour of the key's choice for what is white; for three channels
     mask KIND               a hole: rectangle, brush, irregular or centre; it stands alone
 """
 
@@ -25,7 +28,8 @@ import torch
 from PIL import Image
 from torch import Generator, Tensor
 from torch.nn.functional import interpolate
-from torchvision.transforms.v2.functional import gaussian_blur, pil_to_tensor, to_pil_image
+from torchvision.transforms.v2 import InterpolationMode
+from torchvision.transforms.v2.functional import gaussian_blur, pil_to_tensor, rotate, to_pil_image
 
 from datamodules import masks
 from datamodules.order import mix
@@ -69,6 +73,9 @@ KNOWN = {
     "jpeg": Limits((1, 100)),
     "dark": Limits((1e-3, 1)),
     "grey": Limits(None),
+    "invert": Limits(None),
+    "rotate": Limits((0, 360)),
+    "tint": Limits(None),
     "mask": Limits(None, tuple(masks.KINDS), ""),
 }
 
@@ -94,6 +101,8 @@ class Chain:
             raise ValueError(f"degrade is {text}; expected a mask alone")
         scale = 1.0
         for step in self.steps:
+            if step.name == "tint" and channels != 3:
+                raise ValueError(f"degrade is {text}; expected 3 channels for tint, not {channels}")
             if step.name == "jpeg" and channels == 4:
                 raise ValueError(f"degrade is {text}; expected no jpeg, which has no fourth channel")
             if step.name == "downscale":
@@ -215,6 +224,24 @@ def grey(pixels: Tensor, value: float, _: str, generator: Generator) -> Tensor:
     return torch.cat([torch.as_tensor(luma).expand(3, -1, -1), pixels[3:]])
 
 
+def invert(pixels: Tensor, value: float, _: str, generator: Generator) -> Tensor:
+    """Return the negative; alpha stays."""
+    return torch.cat([1 - pixels[:3], pixels[3:]])
+
+
+def turn(pixels: Tensor, value: float, _: str, generator: Generator) -> Tensor:
+    """Return the image turned by `value` degrees around its middle."""
+    turned: Tensor = rotate(pixels, value, InterpolationMode.BILINEAR)
+    return turned.clamp(0, 1)
+
+
+def tint(pixels: Tensor, value: float, _: str, generator: Generator) -> Tensor:
+    """Return the image times a colour, of any hue and full strength: its largest channel is 1, its smallest 0."""
+    hue = 6 * float(torch.rand((), generator=generator))
+    colour = [min(max(abs((hue - shift) % 6 - 3) - 1, 0.0), 1.0) for shift in (0, 2, 4)]
+    return pixels * torch.tensor(colour).view(3, 1, 1)
+
+
 Function = Callable[[Tensor, float, str, Generator], Tensor]
 STEPS: dict[str, Function] = {
     "blur": blur,
@@ -224,4 +251,7 @@ STEPS: dict[str, Function] = {
     "jpeg": compress,
     "dark": dark,
     "grey": grey,
+    "invert": invert,
+    "rotate": turn,
+    "tint": tint,
 }

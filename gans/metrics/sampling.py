@@ -4,7 +4,8 @@ A module draws its images, by `sample(n)`, or it makes them of what it is given.
 
     inputs(batch) -> tuple of tensors, what it is given of a batch,
     translate(*inputs) -> images `(N, C, H, W)` in [-1, 1],
-    targets(batch) -> images, what it shall make of them, or of what kind.
+    targets(batch) -> images, what it shall make of them, or of what kind,
+    example(n) -> a batch of n random images, of the shapes that it is trained on.
 
 So its set of images belongs to a data set: image i is made of item i.
 """
@@ -87,6 +88,15 @@ def real_images(module: nn.Module, batch: Any) -> Tensor:
         batch = module.targets(batch)  # type: ignore[operator]
     real: Tensor = batch[0] if isinstance(batch, tuple | list) else batch
     return real
+
+
+def pretended(module: Any, count: int) -> tuple[Tensor, ...]:
+    """Return a batch of random images, and labels if need be, of the shapes that a module is trained on."""
+    if translates(module):
+        example: tuple[Tensor, ...] = module.example(count)
+        return example
+    images = torch.rand(count, *module.image_shape, device=module.device) * 2 - 1
+    return images, torch.arange(count, device=module.device) % max(1, conditions(module))
 
 
 def items(dataset: Any, rows: Sequence[int]) -> tuple[Any, ...]:

@@ -144,6 +144,13 @@ class Translator(AdversarialModule):
         """Return what shall be made of a batch: the target images `(N, C, H, W)`."""
         return pair(batch)[1]
 
+    def example(self, n: int) -> tuple[Tensor, ...]:
+        """Return a batch of `n` random images of the shapes of training."""
+        assert self.input_shape is not None
+        assert self.image_shape is not None
+        source, target = (torch.rand(n, *shape, device=self.device) for shape in (self.input_shape, self.image_shape))
+        return source * 2 - 1, target * 2 - 1
+
     def feature_error(self, made: Tensor, target: Tensor, *given: Tensor) -> Tensor:
         """Return the distance of the features of images `(N, C, H, W)`, a scalar, in the network of the loss."""
         if self.features == "discriminator":

@@ -85,6 +85,17 @@ def test_scales(kernel):
         assert error(small, means) < 0.5
 
 
+def test_other_looks_of_a_picture():
+    assert torch.equal(apply("invert"), 255 - photo())
+    square = photo()[:, :, :48]
+    assert (apply("rotate 90", square).int() - square.rot90(1, (1, 2)).int()).abs().max() <= 1
+    white = torch.full((3, 4, 4), 255, dtype=torch.uint8)
+    colours = {tuple(apply("tint", white, key)[:, 0, 0].tolist()) for key in range(60)}
+    assert len(colours) > 50
+    assert all(max(colour) == 255 and min(colour) == 0 for colour in colours)
+    assert {colour.index(255) for colour in colours} == {0, 1, 2}
+
+
 def test_steps_come_in_the_order_of_the_text():
     first, last = apply("noise 30, blur 2"), apply("blur 2, noise 30")
     assert error(last, photo()) > 2 * error(first, photo())
@@ -181,3 +192,5 @@ def test_wrong_chains_are_refused(text, says):
 def test_alpha_has_no_jpeg():
     with pytest.raises(ValueError, match="expected no jpeg, which has no fourth channel"):
         Chain("jpeg 20", (8, 8), 4)
+    with pytest.raises(ValueError, match="expected 3 channels for tint, not 1"):
+        Chain("tint", (8, 8), 1)
