@@ -52,12 +52,14 @@ def norm_layer(norm: Norm, channels: int) -> nn.Module:
     return nn.InstanceNorm2d(channels) if norm == "instance" else nn.BatchNorm2d(channels)
 
 
-def padded(images: Tensor, multiple: int) -> Tensor:
+def padded(images: Tensor, multiple: int, least: int = 1) -> Tensor:
     """Return images `(N, C, H, W)` with their last row and column repeated up to sides that are multiples of a number.
+
+    Sides are `least` long at least, itself a multiple.
 
     The surplus is below and to the right, so that `[..., :H, :W]` of what a network makes of them fits the images.
     """
-    below, right = (-side % multiple for side in images.shape[-2:])
+    below, right = (max(-side % multiple, least - side) for side in images.shape[-2:])
     return pad(images, (0, right, 0, below), mode="replicate") if below or right else images
 
 

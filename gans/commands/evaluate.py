@@ -27,7 +27,7 @@ from gans.metrics.extractors import Extractor, extractor
 from gans.metrics.features import Features, extract, of_samples
 from gans.metrics.framed import Framed
 from gans.metrics.reference import FORMAT, Reference, cache_folder, read, reference, write
-from gans.metrics.sampling import BLOCK, Labelled, Targets, chosen, stored, translates
+from gans.metrics.sampling import BLOCK, Labelled, Targets, chosen, items, stored, translates
 from gans.metrics.suite import PROTOCOLS, Protocol, Score, over_seeds, scores
 from gans.models.autoencoder import Autoencoder
 
@@ -131,15 +131,15 @@ def evaluate(options: Namespace, args: list[str]) -> dict[str, Any]:
     device = chosen_device(options.device)
     data = data_of(options)
     real_set, held_set, held_name = sets(data, options.split)
+    shape = shape_of(real_set)
+    network = network_of(options, shape)
+    check_scores(options.scores or (), network)
     model = load_model(options.checkpoint, device) if options.checkpoint else None
     given = None
     if model is not None and translates(model):
         # Made of images that were not trained on, where there are some; set beside the targets of the split.
         given = held_set if options.split == "train" and held_set is not None else real_set
         real_set, held_set = Targets(real_set, model), None if held_set is None else Targets(held_set, model)
-    shape = tuple(next(stored(real_set, [0]))[0].shape[1:])
-    network = network_of(options, shape)
-    check_scores(options.scores or (), network)
     protocol = asked_protocol(options)
     if given is not None:
         protocol = replace(protocol, samples=options.samples or min(protocol.samples, len(given)))
@@ -185,6 +185,13 @@ def evaluate(options: Namespace, args: list[str]) -> dict[str, Any]:
         "environment": report.environment(device),
         "command": shlex.join(["gans", "evaluate", *args]),
     }
+
+
+def shape_of(dataset: Any) -> tuple[int, ...]:
+    """Return the shape of the images of a data set, (C, H, W), or (C, T, H, W); of pairs that of the targets."""
+    images, *more = items(dataset, [0])
+    pairs = more and more[0].ndim == images.ndim and more[0].dtype != torch.bool  # a mask belongs to the image
+    return tuple((more[0] if pairs else images).shape[1:])
 
 
 def network_of(options: Namespace, shape: tuple[int, ...]) -> Extractor:

@@ -157,10 +157,11 @@ class Translator(AdversarialModule):
             critic: Any = self.discriminator
             maps, goal = (widened(tuple(critic.features(images, *given))) for images in (made, target))
         else:
-            network = self.networks()[0]
-            maps = network(made)
-            with torch.no_grad():
-                goal = network(target)
+            network = self.networks()[0]  # in single precision, whatever that of the model is
+            with torch.autocast(self.device.type, enabled=False):
+                maps = network(made.float())
+                with torch.no_grad():
+                    goal = network(target.float())
         return feature_distance(maps, goal).mean()
 
     def record_discriminator(self, loss: Tensor, real_logits: Tensor, fake_logits: Tensor) -> None:

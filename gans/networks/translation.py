@@ -81,7 +81,7 @@ class Generator(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Return images `(N, channels, H, W)` in [-1, 1] for images `(N, source_channels, H, W)`."""
         height, width = images.shape[-2:]
-        maps = padded(images, 2**HALVINGS)
+        maps = padded(images, 2**HALVINGS, SMALLEST)
         for stage in self.stages:
             maps = stage(maps)
         return maps[..., :height, :width]
@@ -91,7 +91,7 @@ class Generator(nn.Module):
 
         2 and 3 are the halvings, 4 the first residual block. Nothing behind the last of them is computed.
         """
-        maps, found = padded(images, 2**HALVINGS), []
+        maps, found = padded(images, 2**HALVINGS, SMALLEST), []
         for number in range(max(stages) + 1):
             maps = self.stages[number - 1](maps) if number else maps
             if number in stages:

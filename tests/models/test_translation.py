@@ -85,6 +85,17 @@ def test_options_train(trainer, options):
     assert made.isfinite().all()
 
 
+@pytest.mark.parametrize("precision", ["bf16-mixed", "64-true"])
+@pytest.mark.parametrize("features", ["random", "discriminator"])
+def test_precisions_know_features_and_colours(trainer, precision, features):
+    model = make(channels=3, space="lab" if features == "discriminator" else "rgb", features=features, feature_weight=1)
+    data = pairs(8, 3, 3)
+    images = [part.double() for part in data.tensors] if precision == "64-true" else data.tensors
+    loader = DataLoader(TensorDataset(*images), batch_size=4)
+    trainer(2, precision=precision).fit(model, loader, loader)
+    assert all(p.isfinite().all() for p in model.parameters())
+
+
 def test_translation_takes_any_size_and_does_not_mix_images():
     model = make().eval()
     big = torch.rand(3, 1, 45, 30) * 2 - 1
