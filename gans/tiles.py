@@ -5,19 +5,17 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from gans.checks import at_least
-
 
 def starts(side: int, tile: int, overlap: int) -> list[int]:
     """Return where tiles of a side begin, evenly, so that they cover `side` pixels and overlap by that much or more.
 
     Raises:
-        ValueError: if the overlap is no less than the tile.
+        ValueError: if there is no tile, or the overlap is no less.
     """
-    at_least(1, tile=tile)
-    at_least(0, overlap=overlap)
-    if overlap >= tile:
-        raise ValueError(f"overlap is {overlap}; expected less than the tile, {tile}")
+    if tile < 1:
+        raise ValueError(f"tile is {tile}; expected at least 1")
+    if not 0 <= overlap < tile:
+        raise ValueError(f"overlap is {overlap}; expected less than the tile, {tile}, and at least 0")
     if side <= tile:
         return [0]
     count = -(-(side - overlap) // (tile - overlap))
