@@ -4,29 +4,42 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from datamodules.degraded import DegradedDigitsDataModule, DegradedFolderDataModule, DegradedMNISTDataModule
     from datamodules.digits import DigitsDataModule
     from datamodules.folder import ImageFolderDataModule
     from datamodules.frames import FrameFolderDataModule
     from datamodules.mnist import MNISTDataModule
     from datamodules.moving import MovingDigitsDataModule
+    from datamodules.paired import PairedFolderDataModule
     from datamodules.stacked import StackedMNISTDataModule
+    from datamodules.unpaired import UnpairedFoldersDataModule
 
 __all__ = [
+    "DegradedDigitsDataModule",
+    "DegradedFolderDataModule",
+    "DegradedMNISTDataModule",
     "DigitsDataModule",
     "FrameFolderDataModule",
     "ImageFolderDataModule",
     "MNISTDataModule",
     "MovingDigitsDataModule",
+    "PairedFolderDataModule",
     "StackedMNISTDataModule",
+    "UnpairedFoldersDataModule",
 ]
 
 _FILES = {
+    "DegradedDigitsDataModule": "degraded",
+    "DegradedFolderDataModule": "degraded",
+    "DegradedMNISTDataModule": "degraded",
     "DigitsDataModule": "digits",
     "FrameFolderDataModule": "frames",
     "ImageFolderDataModule": "folder",
     "MNISTDataModule": "mnist",
     "MovingDigitsDataModule": "moving",
+    "PairedFolderDataModule": "paired",
     "StackedMNISTDataModule": "stacked",
+    "UnpairedFoldersDataModule": "unpaired",
 }
 
 

@@ -149,14 +149,11 @@ class ImageDataModule(L.LightningDataModule):
         return self.val_dataloader()
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
-        """Scale the uint8 tensors of a batch to [-1, 1] in the model's dtype; leave everything else as it is."""
+        """Scale the uint8 tensors of a batch to [-1, 1] in the model's dtype, and make 0 and 1 of masks (bool)."""
         dtype = torch.get_default_dtype()
         if self.trainer is not None and self.trainer.lightning_module is not None:
             dtype = cast(torch.dtype, self.trainer.lightning_module.dtype)
-        return tuple(
-            unit_range(part, dtype) if isinstance(part, Tensor) and part.dtype == torch.uint8 else part
-            for part in batch
-        )
+        return tuple(on_device(part, dtype) if isinstance(part, Tensor) else part for part in batch)
 
     def _datasets(self) -> tuple[BatchDataset, BatchDataset, BatchDataset]:
         if self._sets is None:
@@ -195,6 +192,13 @@ class ImageDataModule(L.LightningDataModule):
 
 def _finished(batch: Batch) -> Batch:
     return batch
+
+
+def on_device(part: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return a tensor of a batch as models take it: images in [-1, 1], masks as 0 and 1, everything else as it is."""
+    if part.dtype == torch.uint8:
+        return unit_range(part, dtype)
+    return part.to(dtype) if part.dtype == torch.bool else part
 
 
 def unit_range(images: Tensor, dtype: torch.dtype) -> Tensor:

@@ -11,19 +11,25 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 Fit: TypeAlias = Literal["crop", "pad", "stretch"]
+Half: TypeAlias = Literal["left", "right"]
 
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 ALPHA_MODES = ("LA", "La", "PA", "RGBA", "RGBa")
+ORIENTATION, SIDEWAYS = 0x0112, (5, 6, 7, 8)  # a tag of EXIF, and its values that swap width and height
 GREY_MODES = ("1", "L", "LA", "La", "I", "F", "I;16", "I;16L", "I;16B", "I;16N")
 
 
 class Target(NamedTuple):
-    """What every image becomes: channels, (height, width), how it fits, and a centre crop (height, width) before."""
+    """What every image becomes: channels, (height, width), how it fits, and a centre crop (height, width) before.
+
+    With `half`, the image is that half of the picture in the file.
+    """
 
     channels: int
     size: tuple[int, int]
     fit: Fit = "crop"
     crop: tuple[int, int] | None = None
+    half: Half | None = None
 
 
 class UnreadableImageError(OSError):
@@ -43,12 +49,30 @@ def read_image(path: str | Path, target: Target) -> Tensor:
             with Image.open(path) as file:
                 if target.crop is None:
                     # JPEG can be decoded at 1/2, 1/4 or 1/8; twice the final size leaves the resampling its detail.
-                    file.draft(None, (2 * max(height, width), 2 * max(height, width)))
-                image = in_channels(eight_bit(upright(file)), target.channels)
-                pixels = np.array(resized(image, target))
+                    side = 2 * max(height, width)
+                    file.draft(None, (2 * side if target.half else side, side))
+                image = halved(upright(file), target.half)
+                pixels = np.array(resized(in_channels(eight_bit(image), target.channels), target))
     except Exception as error:  # decoders raise almost anything for a damaged file
-        raise UnreadableImageError(_reason(path, error)) from error
+        raise UnreadableImageError(reason(path, error)) from error
     return torch.from_numpy(pixels).view(height, width, -1).permute(2, 0, 1).contiguous()
+
+
+def dimensions(path: str | Path) -> tuple[int, int]:
+    """Return width and height of an image that is turned as its EXIF orientation says, from its header alone.
+
+    Raises:
+        UnreadableImageError: The file is missing or its header is no image's.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(path) as file:
+                looked = file.format != "PNG" or "exif" in file.info  # else Pillow decodes a PNG to search behind it
+                turned = looked and file.getexif().get(ORIENTATION, 1) in SIDEWAYS
+                return (file.height, file.width) if turned else (file.width, file.height)
+    except Exception as error:
+        raise UnreadableImageError(reason(path, error)) from error
 
 
 def look(path: str | Path) -> tuple[bool, bool]:
@@ -63,7 +87,7 @@ def look(path: str | Path) -> tuple[bool, bool]:
             with Image.open(path) as file:
                 return file.mode not in GREY_MODES, file.mode in ALPHA_MODES or "transparency" in file.info
     except Exception as error:
-        raise UnreadableImageError(_reason(path, error)) from error
+        raise UnreadableImageError(reason(path, error)) from error
 
 
 def upright(image: Image.Image) -> Image.Image:
@@ -72,6 +96,14 @@ def upright(image: Image.Image) -> Image.Image:
         return ImageOps.exif_transpose(image)
     except (SyntaxError, ValueError, KeyError, TypeError, EOFError):  # damaged EXIF data of a good image
         return image
+
+
+def halved(image: Image.Image, half: Half | None) -> Image.Image:
+    """Return the left or the right half of an image, or all of it."""
+    if half is None:
+        return image
+    middle = image.width // 2
+    return image.crop((0, 0, middle, image.height) if half == "left" else (middle, 0, 2 * middle, image.height))
 
 
 def eight_bit(image: Image.Image) -> Image.Image:
@@ -124,7 +156,8 @@ def _from_array(values: "np.typing.NDArray[np.floating]") -> Image.Image:
     return Image.fromarray(np.rint(values.clip(0, 255)).astype(np.uint8))
 
 
-def _reason(path: str | Path, error: Exception) -> str:
+def reason(path: str | Path, error: Exception) -> str:
+    """Return in a few words why a file could not be decoded."""
     if isinstance(error, FileNotFoundError):
         return "no such file"
     if os.path.isfile(path) and not os.path.getsize(path):

@@ -20,7 +20,7 @@ from datamodules.base import (
     quiet_about_workers,
     split,
 )
-from datamodules.decode import Fit, Target
+from datamodules.decode import Fit, Half, Target
 from datamodules.files import ImageFiles, OnError, existing_folder, image_files
 from datamodules.order import Key, mix
 
@@ -79,6 +79,7 @@ class ImageFolderDataModule(ImageDataModule):
         channels: 1 (grey), 3 (colour) or 4 (colour and alpha); at most what the images have.
         batch_size: Images per process and batch.
         fit: How other aspect ratios fit: crop the centre, pad with black, or stretch.
+        half: Take the left or right half of every picture only, as of pictures that hold a pair.
         crop: Side, or height and width, of a centre crop in original pixels before resizing, such as 148 for CelebA.
         flip: Mirror training images from left to right at random.
         cache: Keep decoded images in memory, shared by the workers of a process, so that each is decoded once.
@@ -97,6 +98,7 @@ class ImageFolderDataModule(ImageDataModule):
         channels: int = 3,
         batch_size: int = 64,
         fit: Fit = "crop",
+        half: Half | None = None,
         crop: Size | None = None,
         flip: bool = False,
         cache: bool = False,
@@ -110,6 +112,7 @@ class ImageFolderDataModule(ImageDataModule):
         workers = min(8, os.cpu_count() or 1) if num_workers is None else num_workers
         super().__init__(size, channels, batch_size, workers, seed, infinite)
         self.fit: Fit = one_of("fit", fit, ("crop", "pad", "stretch"))
+        self.half: Half | None = one_of("half", half, ("left", "right", None))
         self.crop = None if crop is None else pair("crop", crop)
         self.flip, self.cache = flip, cache
         self.on_error: OnError = one_of("on_error", on_error, ("skip", "raise"))
@@ -142,7 +145,7 @@ class ImageFolderDataModule(ImageDataModule):
         paths, classes = self._scan()
         label = {name: i for i, name in enumerate(classes)}
         labels = torch.tensor([label.get(path.partition("/")[0], 0) for path in paths])
-        target = Target(self.channels, self.size, self.fit, self.crop)
+        target = Target(self.channels, self.size, self.fit, self.crop, self.half)
         files = ImageFiles(self.root, paths, target, self.on_error, shared=self.num_workers > 0)
         files.check_channels()
         if self.cache:

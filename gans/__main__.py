@@ -16,6 +16,7 @@ usage: gans recipes [NAME]                      list the recipes, or print one
        gans validate RECIPE|FILE.yaml [flags]   \\
        gans test     RECIPE|FILE.yaml [flags]    } on the last checkpoint, or on --ckpt_path
        gans predict  RECIPE|FILE.yaml [flags]   /  (predict writes pictures)
+       gans predict  CKPT --input FILE|DIR --output DIR     translate whole pictures; --help
        gans evaluate CKPT|--images DIR [flags]  FID, KID, IS, recall, ... with their protocol; --help
 
        gans fit dcgan-digits                             no download, three minutes on two cores
@@ -31,7 +32,7 @@ A wrong input is one sentence and exit code 2; GANS_TRACEBACK=1 shows where it c
 
 VERBS = ("fit", "validate", "test", "predict")
 COMMANDS = ("evaluate",)  # on what was trained, each a file of gans.commands
-LINKED = ("size", "channels", "frames")  # what the data decide for the model
+LINKED = ("size", "channels", "source_channels", "frames")  # what the data decide for the model
 HERE = "\0"  # stands before a key in the complaint of a parser that does not know below which key it was called
 
 
@@ -167,11 +168,13 @@ def located(message: str, config: dict[str, Any]) -> str:
 def main(argv: list[str] | None = None) -> int:
     """Run one command and return its exit code: 0, 1 for a run that failed, 2 for bad input, 130 for Ctrl-C."""
     verb, *rest = (sys.argv[1:] if argv is None else argv) or ["--help"]
+    pictures = any(arg.startswith("--input") for arg in rest) or (rest[:1] and rest[0].endswith(".ckpt"))
+    is_command = verb in COMMANDS or (verb == "predict" and pictures)  # a verb on a recipe, a command on a checkpoint
     try:
-        if verb in VERBS:
-            name, args = checked(verb, rest)
-        elif verb in COMMANDS:
+        if is_command:
             pass
+        elif verb in VERBS:
+            name, args = checked(verb, rest)
         elif verb in ("-h", "--help", "help"):
             print(USAGE, end="")
         elif verb == "recipes":
@@ -183,14 +186,14 @@ def main(argv: list[str] | None = None) -> int:
         print(f"gans: error: {error}", file=sys.stderr)
         return 2
     try:
+        if is_command:
+            from gans.cli import command
+
+            return command(verb, rest)
         if verb in VERBS:
             from gans.cli import run
 
             return run(verb, name, args)
-        if verb in COMMANDS:
-            from gans.cli import command
-
-            return command(verb, rest)
     except KeyboardInterrupt:
         print("gans: stopped before it began", file=sys.stderr)
         return 130

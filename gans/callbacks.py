@@ -1,7 +1,8 @@
 """What watches a run: pictures, health, scores.
 
 `ImageGrid` and `Health` need a LightningModule with `sample(n)` that returns images `(n, C, H, W)` in [-1, 1], and
-batches whose first element is such images; they know nothing else of a model.
+batches whose first element is such images; or one that translates, see `gans.metrics.sampling`. They know nothing else
+of a model.
 """
 
 from collections.abc import Mapping
@@ -11,6 +12,7 @@ from typing import Any
 
 import lightning as L
 import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_warn
 from tensorboard.compat.proto.summary_pb2 import Summary
@@ -23,7 +25,17 @@ from gans.checks import at_least
 from gans.metrics.extractors import Extractor, extractor
 from gans.metrics.features import of_samples
 from gans.metrics.reference import Reference, reference
-from gans.metrics.sampling import BrokenSamplesError, samples, undisturbed
+from gans.metrics.sampling import (
+    BrokenSamplesError,
+    Targets,
+    items,
+    made,
+    placed,
+    real_images,
+    samples,
+    translates,
+    undisturbed,
+)
 from gans.metrics.suite import PROTOCOLS, scores
 
 Trainer = L.Trainer
@@ -49,10 +61,16 @@ def run_folder(trainer: Trainer) -> Path:
     return Path(getattr(trainer.logger, "log_dir", None) or trainer.default_root_dir)
 
 
-def real_images(batch: Any) -> Tensor:
-    """Return the images of a batch: itself, or its first element."""
-    real: Tensor = batch[0] if isinstance(batch, tuple | list) else batch
-    return real
+def held_out(trainer: Trainer) -> Any:
+    """Return the data set of the run's first validation loader; None if there is no such, or none with a length."""
+    try:  # the trainer's own are there only in epochs that validate
+        data = getattr(trainer, "datamodule", None)
+        loaders = trainer.val_dataloaders if data is None else data.val_dataloader()
+    except MisconfigurationException:  # of a datamodule without the method
+        return None
+    loader = (loaders[0] if loaders else None) if isinstance(loaders, list) else loaders
+    dataset: Any = getattr(loader, "dataset", None)
+    return dataset if hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__") and len(dataset) else None
 
 
 class ImageGrid(L.Callback):
@@ -61,7 +79,8 @@ class ImageGrid(L.Callback):
     TensorBoard gets `images/samples` and `images/real` at the trainer's step; the run folder gets PNG files under
     `samples/`. The columns of a conditional model's grid are its classes. Clips `(N, C, T, H, W)` give a film strip,
     a row for each of the first eight, and an animated GIF. A module that has more to show has
-    `pictures(batch) -> {name: (images (N, C, H, W), columns)}`, called in evaluation mode.
+    `pictures(batch) -> {name: (images (N, C, H, W), columns)}`, called in evaluation mode. One that translates shows
+    these only, of a batch that stays the same: held-out images, if there are some.
 
     Args:
         every_n_steps: trainer steps between two grids; the first and the last step have one besides.
@@ -75,10 +94,11 @@ class ImageGrid(L.Callback):
         self.samples = samples
         self.seed = seed
         self.last = -1
+        self.batch: Any = None  # of which a module that translates shows what it makes
 
     def on_fit_start(self, trainer: Trainer, pl_module: Module) -> None:
         """Begin anew for a run of its own."""
-        self.last = -1
+        self.last, self.batch = -1, None
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: Module, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Show a grid when it is due."""
@@ -88,20 +108,37 @@ class ImageGrid(L.Callback):
         if not trainer.is_global_zero or not (due or ends(trainer)) or step == 0 or rehearsal(trainer):
             return
         if self.last < 0:
-            self.show(trainer, "real", real_images(batch)[: self.samples], name="real")
-        self.show(trainer, "samples", samples(pl_module, self.samples, self.seed).cpu(), columns(pl_module), "step")
-        if hasattr(pl_module, "pictures"):
-            with undisturbed(pl_module, self.seed):
-                shown = pl_module.pictures(batch)  # type: ignore[operator]
-            for name, (images, count) in shown.items():
-                self.show(trainer, name, images, count)
+            self.show(trainer, "real", real_images(pl_module, batch)[: self.samples], name="real")
+        self.show_samples(trainer, pl_module, batch)
+        if hasattr(pl_module, "pictures") and not translates(pl_module):
+            self.show_pictures(trainer, pl_module, batch)
         self.last = step
 
     def on_train_end(self, trainer: Trainer, pl_module: Module) -> None:
         """Show the samples of a run that stopped between two batches."""
         if trainer.is_global_zero and trainer.global_step != self.last and not rehearsal(trainer):
-            self.show(trainer, "samples", samples(pl_module, self.samples, self.seed).cpu(), columns(pl_module), "step")
+            self.show_samples(trainer, pl_module, None)
             self.last = trainer.global_step
+
+    def show_samples(self, trainer: Trainer, module: Module, batch: Any) -> None:
+        """Show samples of the fixed latents, or what a module makes of its fixed batch, the first one if need be."""
+        if not translates(module):
+            self.show(trainer, "samples", samples(module, self.samples, self.seed).cpu(), columns(module), "step")
+            return
+        if self.batch is None:
+            dataset = held_out(trainer)
+            with undisturbed(module, self.seed):
+                rows = range(min(self.samples, len(dataset))) if dataset is not None else ()
+                self.batch = placed(items(dataset, rows), module) if rows else batch
+        if self.batch is not None:
+            self.show_pictures(trainer, module, self.batch)
+
+    def show_pictures(self, trainer: Trainer, module: Module, batch: Any) -> None:
+        """Show what a module has to show of a batch."""
+        with undisturbed(module, self.seed):
+            shown = module.pictures(batch)  # type: ignore[operator]
+        for name, (batch, count) in shown.items():
+            self.show(trainer, name, batch, count)
 
     def show(self, trainer: Trainer, tag: str, batch: Tensor, columns: int | None = None, name: str = "") -> None:
         """Write images `(N, C, H, W)`, or clips `(N, C, T, H, W)`, to TensorBoard and to the run folder."""
@@ -183,7 +220,7 @@ class Health(L.Callback):
         if step // log_interval(trainer) > last // log_interval(trainer):
             self.check(trainer, trainer.callback_metrics)
         if step // self.every_n_steps > last // self.every_n_steps and trainer.is_global_zero:
-            self.check_diversity(trainer, pl_module, real_images(batch))
+            self.check_diversity(trainer, pl_module, batch)
 
     def check(self, trainer: Trainer, metrics: Mapping[str, Tensor]) -> None:
         """Judge the curves' newest points.
@@ -203,12 +240,12 @@ class Health(L.Callback):
             says = f"the discriminator has won (accuracy {accuracy:.3f}): lower its learning rate or regularise it"
             self.warn("won", self.lasts("won", accuracy > self.won, trainer.global_step), says, trainer)
 
-    def check_diversity(self, trainer: Trainer, module: Module, real: Tensor) -> None:
+    def check_diversity(self, trainer: Trainer, module: Module, batch: Any) -> None:
         """Compare the mean distance between two fakes with that between two reals, on at most 64 of each."""
-        real = real[:64].float().cpu()
+        real = real_images(module, batch)[:64].float().cpu()
         if len(real) < 2:
             return
-        ratio = spread(samples(module, len(real), seed=1).cpu()) / max(spread(real), 1e-12)
+        ratio = spread(made(module, batch, len(real), seed=1).cpu()) / max(spread(real), 1e-12)
         for logger in trainer.loggers:
             logger.log_metrics({"health/diversity": ratio}, step=trainer.global_step)
         says = f"samples have collapsed (diversity {ratio:.2f} of that of the real images)"
@@ -257,7 +294,8 @@ class Evaluate(L.Callback):
     """Scores samples during training: curves `fid/<extractor>`, `recall/<extractor>`, ..., the same on any processes.
 
     The scores also are what `ModelCheckpoint(monitor="fid/mnist")` can choose by. They compare with the training
-    images; final numbers come from other latents and more samples: `gans evaluate`.
+    images; final numbers come from other latents and more samples: `gans evaluate`. A module that translates makes its
+    samples of held-out images, as many as there are.
 
     Args:
         features: `mnist`, `stacked`, `inception`, for clips `moving`, or a classifier's file; None evaluates nothing.
@@ -282,6 +320,7 @@ class Evaluate(L.Callback):
         self.protocol = replace(PROTOCOLS["quick"], samples=samples, reference=reference)
         self.seed = seed
         self.real: Reference | None = None
+        self.given: Any = None
         self.last = 0
 
     def on_train_start(self, trainer: Trainer, pl_module: Module) -> None:
@@ -293,9 +332,13 @@ class Evaluate(L.Callback):
         if not (hasattr(loader, "dataset") and hasattr(loader.dataset, "__len__")):
             kind = type(getattr(loader, "dataset", loader)).__name__
             raise ValueError(f"Evaluate cannot choose images from a {kind}; expected a dataset with a length")
+        dataset = loader.dataset
+        if translates(pl_module):
+            self.given, dataset = held_out(trainer) or dataset, Targets(dataset, pl_module)
+            self.protocol = replace(self.protocol, samples=min(self.protocol.samples, len(self.given)))
         if trainer.is_global_zero:
-            count = min(self.protocol.reference or 0, len(loader.dataset))
-            self.real = reference(loader.dataset, self.extractor, count, self.protocol.neighbours, pl_module.device)
+            count = min(self.protocol.reference or 0, len(dataset))
+            self.real = reference(dataset, self.extractor, count, self.protocol.neighbours, pl_module.device)
         trainer.strategy.barrier()
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: Module, outputs: Any, batch: Any, batch_idx: int) -> None:
@@ -315,7 +358,9 @@ class Evaluate(L.Callback):
         rank, world = trainer.global_rank, trainer.world_size
         count = self.protocol.samples
         try:
-            fake = of_samples(module, extractor, count, self.seed, rank=rank, world=world, device=module.device)
+            fake = of_samples(
+                module, extractor, count, self.seed, rank=rank, world=world, device=module.device, given=self.given
+            )
         except BrokenSamplesError as error:
             raise diverged(trainer, f"{error} at step {trainer.global_step}: training diverged") from error
         values = {}

@@ -353,10 +353,10 @@ def run(verb: str, name: str, args: list[str]) -> int:
 
 
 def command(verb: str, args: list[str]) -> int:
-    """Run a command on what was trained, and return the exit code: 0, or 2 for bad input."""
+    """Run a command on what was trained, and return the exit code: 0, its own, or 2 for bad input."""
     quiet()
     try:
-        importlib.import_module(f"gans.commands.{verb}").main(args)
+        return int(importlib.import_module(f"gans.commands.{verb}").main(args) or 0)
     except SystemExit as end:  # of --help
         return int(end.code or 0)
     except BAD_INPUT as error:
@@ -364,4 +364,3 @@ def command(verb: str, args: list[str]) -> int:
             raise
         print(f"gans: error: {' '.join(str(error).replace(HERE, '').rstrip('.').split())}", file=sys.stderr)
         return 2
-    return 0

@@ -1,11 +1,13 @@
 """Small pieces that several architectures share: sizes by formula, initialisation."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.functional import pad
 
+Norm = Literal["instance", "batch", "none"]
 Size = int | tuple[int, int] | list[int]
 
 
@@ -35,6 +37,30 @@ def image_channels(channels: int) -> int:
 def doublings(size: tuple[int, int], smallest: int = 4) -> int:
     """Return how often the shorter side of `size` can be halved without falling under `smallest`, at least 1."""
     return max(1, (min(size) // smallest).bit_length() - 1)
+
+
+def norm_layer(norm: Norm, channels: int) -> nn.Module:
+    """Return a layer that normalises maps of `channels`: each by itself, over the batch, or not at all.
+
+    Raises:
+        ValueError: for another word.
+    """
+    if norm == "none":
+        return nn.Identity()
+    if norm not in ("instance", "batch"):
+        raise ValueError(f"norm is {norm!r}; expected instance, batch or none")
+    return nn.InstanceNorm2d(channels) if norm == "instance" else nn.BatchNorm2d(channels)
+
+
+def padded(images: Tensor, multiple: int, least: int = 1) -> Tensor:
+    """Return images `(N, C, H, W)` with their last row and column repeated up to sides that are multiples of a number.
+
+    Sides are `least` long at least, itself a multiple.
+
+    The surplus is below and to the right, so that `[..., :H, :W]` of what a network makes of them fits the images.
+    """
+    below, right = (max(-side % multiple, least - side) for side in images.shape[-2:])
+    return pad(images, (0, right, 0, below), mode="replicate") if below or right else images
 
 
 def widened(value: Any) -> Any:

@@ -60,6 +60,7 @@ class AdversarialModule(L.LightningModule):
 
     players: tuple[str, ...] = ("generator", "discriminator")
     clock = 0  # the player whose steps count; another one while a model trains in stages without a generator
+    input_shape: tuple[int, ...] | None = None  # of a batch's first images, where others are made: `image_shape`
     generator: nn.Module
     discriminator: nn.Module
 
@@ -289,7 +290,7 @@ class AdversarialModule(L.LightningModule):
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Move the clock of batches, and make every generator of random numbers a function of it."""
-        real = checked_batch(batch, self.image_shape)
+        real = checked_batch(batch, self.input_shape or self.image_shape)
         self.batches_seen += 1
         self.images_seen += len(real) * self.trainer.world_size
         self._draws.begin(self.seed or 0, "train", self.batches_seen)

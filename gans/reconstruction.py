@@ -1,14 +1,21 @@
-"""What it costs not to give an image back: negative log-likelihoods, and the KL divergence of codes.
+"""What it costs not to give an image back: likelihoods, the KL divergence of codes, and distances of features.
 
-All in nats. Likelihoods are summed over the dimensions D of an image and averaged over the batch: means over dimensions
+Likelihoods are in nats, summed over the dimensions D of an image and averaged over the batch: means over dimensions
 would weigh the KL divergence D times as much, in silence. The target comes last.
 """
 
 import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Self
 
 import torch
-from torch import Tensor
-from torch.nn.functional import binary_cross_entropy_with_logits
+from torch import Tensor, nn
+from torch.nn.functional import binary_cross_entropy_with_logits, max_pool2d, relu
+
+VGG19_FILE = "vgg19-dcbb9e9d.pth"
+VGG19_URL = f"https://download.pytorch.org/models/{VGG19_FILE}"
+VGG19_CONVOLUTIONS = (2, 2, 4, 4, 4)  # of each stage; a pooling lies between two stages
 
 # Variance of what rounding to 8 bits, steps of 2/255 in [-1, 1], does to a pixel. Under it a likelihood says nothing of
 # images any more, and at 0, which a batch of empty images gives, it is infinite.
@@ -57,3 +64,128 @@ def optimal_gaussian(mean: Tensor, target: Tensor) -> Tensor:
     argument that minimises it. So a share of a batch takes `gaussian` with the sigma of the whole batch.
     """
     return gaussian(mean, target, optimal_variance(mean, target).sqrt())
+
+
+# -- what a network sees -----------------------------------------------------------------------------------------------
+
+
+def feature_distance(maps: Sequence[Tensor], target: Sequence[Tensor], weights: Sequence[float] = ()) -> Tensor:
+    """Return how far maps `(N, ...)` of one network are from those of the target, `(N,)`: 0 is equal.
+
+    The mean over maps, or their weighted sum, of `mean |f - t| / mean |t|`, by which maps of every depth and of every
+    network have one scale. Johnson et al. 2016 (arXiv 1603.08155) take squares; no gradient flows into the target.
+    """
+    total = torch.zeros((), device=maps[0].device)
+    for weight, map_, goal in zip(weights or [1 / len(maps)] * len(maps), maps, target, strict=False):
+        goal = goal.detach().flatten(1)
+        scale = goal.abs().mean(1).clamp(min=1e-8)
+        total = total + weight * (map_.flatten(1) - goal).abs().mean(1) / scale
+    return total
+
+
+class Features(nn.Module):
+    """A frozen network from images `(N, C, H, W)` in [-1, 1] to maps, which losses and metrics compare.
+
+    Gradients pass through it to the images, its weights have none, and nothing puts it into training mode.
+
+    Args:
+        name: says in curves what the maps are of.
+    """
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.name = name
+
+    def freeze(self) -> Self:
+        """Return this network, at rest."""
+        return self.eval().requires_grad_(False)
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """Return the maps, the shallowest first."""
+        raise NotImplementedError
+
+
+class VGG(Features):
+    """VGG19 of Simonyan and Zisserman 2014 (arXiv 1409.1556) up to its last convolution.
+
+    Maps that the images have too few pixels for are left out.
+
+    Args:
+        weights: file of torchvision's weights; None draws random ones. Of these, too, the distances follow structure
+            (Liu et al. 2021, arXiv 2103.10571, "generic perceptual loss"), which is why there is no other name for it
+            than `random`.
+        layers: what is returned, `conv3_4` before its ReLU or `relu3_4` behind it, in their order.
+        width: channels of the first stage; 64 for weights of a file.
+        seed: of random weights.
+
+    Raises:
+        FileNotFoundError: if the file is not there.
+        ValueError: if it holds something else.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        weights: str | Path | None = None,
+        layers: Sequence[str] = ("conv1_2", "conv2_2", "conv3_4", "conv4_4", "conv5_4"),
+        width: int = 64,
+        seed: int = 0,
+    ) -> None:
+        super().__init__("random" if weights is None else "vgg19")
+        self.wanted = tuple(layers)
+        names = [f"{s}_{i}" for s, count in enumerate(VGG19_CONVOLUTIONS, 1) for i in range(1, count + 1)]
+        widths = [width * min(2 ** (int(name[0]) - 1), 8) for name in names]
+        unknown = set(layers) - {f"{kind}{name}" for kind in ("conv", "relu") for name in names}
+        if unknown or not layers:
+            raise ValueError(f"layers is {layers}; expected names such as conv3_4 or relu3_4, up to 5_4")
+        with torch.device("meta"):  # draws no numbers
+            pairs = zip(names, [3, *widths], widths, strict=False)
+            self.layers = nn.ModuleDict({name: nn.Conv2d(a, b, 3, padding=1) for name, a, b in pairs})
+        self.layers.to_empty(device="cpu")
+        self._draw(seed) if weights is None else self._read(Path(weights))
+        self.register_buffer("mean", torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1))
+        self.register_buffer("std", torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1))
+        self.freeze()
+
+    def _draw(self, seed: int) -> None:
+        generator = torch.Generator().manual_seed(seed)
+        for layer in self.layers.values():
+            assert isinstance(layer, nn.Conv2d)
+            assert layer.bias is not None
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu", generator=generator)
+            nn.init.zeros_(layer.bias)
+
+    def _read(self, path: Path) -> None:
+        if not path.is_file():
+            raise FileNotFoundError(f"{path.name} is not in {path.parent}: put VGG19's weights there, {VGG19_URL}")
+        try:
+            held = torch.load(path, map_location="cpu", weights_only=True)
+            found = [held[name] for name in held if name.startswith("features.")]
+            for parameter, value in zip(self.layers.parameters(), found, strict=True):
+                parameter.data.copy_(value.view_as(parameter))
+        except Exception as error:  # unpickling what is no checkpoint raises almost anything
+            raise ValueError(f"{path} does not hold torchvision's weights of VGG19 ({type(error).__name__})") from error
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """Return the maps of images with 1, 3 or 4 channels, the last of which, alpha, is not looked at."""
+        colour = images[:, :3].expand(-1, 3, -1, -1)
+        maps, found = ((colour + 1) / 2 - self.mean) / self.std, []
+        for name, layer in self.layers.items():
+            if name.endswith("_1") and name != "1_1":
+                if min(maps.shape[-2:]) < 2:
+                    break
+                maps = max_pool2d(maps, 2)
+            maps = layer(maps)
+            found += [maps] if f"conv{name}" in self.wanted else []
+            maps = relu(maps)
+            found += [maps] if f"relu{name}" in self.wanted else []
+            if len(found) == len(self.wanted):
+                break
+        return found
+
+
+def cached_vgg19() -> Path:
+    """Return where torch keeps the weights of VGG19 once something has downloaded them."""
+    return Path(torch.hub.get_dir()) / "checkpoints" / VGG19_FILE

@@ -23,12 +23,14 @@ PURE = {
     "reconstruction",
     "augment",
     "checks",
+    "colour",
     "latent",
     "ema",
     "images",
     "layers",
     "distributed",
     "schedules",
+    "tiles",
 }
 LEVELS = [
     {"scripts"},

@@ -48,7 +48,7 @@ KEYS = [
     ("data.size=[1,2,3]", "data.size is [1, 2, 3]; expected int or tuple with 2 elements"),
     ("model=DCGANN", "model is DCGANN (did you mean DCGAN?); expected ACGAN, DCGAN, GAN"),
     ("model=os.path.join", "model is os.path.join; expected ACGAN, DCGAN, GAN"),
-    ("data=MNIST", "data is MNIST (did you mean MNISTDataModule?); expected DigitsDataModule, "),
+    ("data=MNIST", "data is MNIST (did you mean MNISTDataModule?); expected Degraded"),
     ("model.size=3", "model.size follows data.size: give --data.size"),
     ("model.init_args.channels=3", "model.channels follows data.channels: give --data.channels"),
     ("trainer.precision=foo", "trainer.precision is foo; expected"),
@@ -96,6 +96,43 @@ def test_a_wrong_flag(refused, flag, says):
 def test_a_gpu_that_is_not_there(refused, devices):
     says = refused(f"fit dcgan-digits --trainer.accelerator gpu --trainer.devices {devices}")
     assert says.startswith(f"trainer.accelerator is gpu, trainer.devices is {devices}: ")
+
+
+def sides(folder, names, size=(32, 16)):
+    for name in names:
+        folder.mkdir(exist_ok=True)
+        Image.new("RGB", size, (200, 0, 0)).save(folder / name)
+
+
+PAIRS = [
+    ("", "2 images have no partner of the same name in the other folder: a/3.png, b/2.png"),
+    (
+        "--data.target_root c",
+        "2 of 2 pairs in a cannot be used, expected two images of one size each: 1.png (32x16 and",
+    ),
+    ("--data.target_root null --model.features vgg19", "vgg19-dcbb9e9d.pth is not in "),
+    ("--data.target_root null --model.features inception", "model.features is inception, which has no maps to compare"),
+    ("--data.target_root null --data.source_channels 2", "data.source_channels is 2; expected 1 (grey)"),
+    ("--data.target_root null --model.source_channels 3", "model.source_channels follows data.source_channels"),
+    (
+        "--data.target_root null --data.direction c_to_d",
+        "data.direction is c_to_d (did you mean b_to_a?); expected one of 'a_to_b', 'b_to_a'",
+    ),
+    ("--data.target_root null --data.size 4", "data.size is 4x4; a patch discriminator needs at least 6 pixels"),
+    ("--data DegradedFolderDataModule --data.root a --data.degrade blurr", "data.degrade names blurr; expected steps"),
+]
+
+
+@pytest.mark.parametrize(("flags", "says"), PAIRS)
+def test_wrong_pairs(refused, tmp_path, monkeypatch, flags, says):
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    sides(tmp_path / "a", ["1.png", "3.png"])
+    sides(tmp_path / "b", ["1.png", "2.png"])
+    sides(tmp_path / "c", ["1.png", "3.png"], (32, 20))
+    line = "fit pix2pix-facades --data.root a --data.target_root b --model.width 2 --trainer.accelerator cpu"
+    if "DegradedFolder" in flags:
+        line = "fit pix2pix-colour-folder --model.width 2 --trainer.accelerator cpu"
+    assert refused(f"{line} {flags}").startswith(says)
 
 
 FILES = [

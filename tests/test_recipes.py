@@ -14,6 +14,7 @@ from PIL import Image
 from gans.__main__ import main, recipes
 from gans.callbacks import columns
 from gans.checkpoint import load_model
+from gans.metrics.sampling import translates
 
 STEPS = 2
 
@@ -43,7 +44,7 @@ def pictures(folder, size, ending, count=20):
 def flat(root):
     """Write a flat folder of images."""
     pictures(root, (40, 48), "png")
-    return []
+    return ["--data.val_size=4"]
 
 
 def celeba(root):
@@ -73,10 +74,17 @@ def clips(root):
     return []
 
 
+def sides(root, count=20):
+    """Write pictures side by side in the folders of facades."""
+    for name in ("train", "val", "test"):
+        pictures(root / name, (96, 48), "jpg", count)
+    return []
+
+
 # By the data part of a recipe's name, or by the whole name: writes the data below a folder, returns the flags that they
 # need besides.
 MAKE = {"mnist": mnist, "stacked": mnist, "folder": flat, "celeba": celeba, "cifar10": classes, "digits": None}
-MAKE |= {"sequence-mnist": moving, "sequence-folder": clips}
+MAKE |= {"sequence-mnist": moving, "sequence-folder": clips, "facades": sides, "pix2pix-folder": sides}
 
 
 def layout(name):
@@ -106,9 +114,11 @@ def test_a_recipe_runs(name, tmp_path, monkeypatch, capfd):
     given, resolved = (yaml.safe_load(path.read_text()) for path in (recipes()[name], run / "config.yaml"))
     assert resolved["data"]["init_args"]["size"] == given["data"]["init_args"]["size"]  # tiny in all but the images
     kind = load_model(run / "checkpoints" / "last.ckpt")
-    # four samples, in a square or in a row of classes, or clips in four rows; two pixels between
+    # four samples, in a square or in a row of classes, or clips in four rows, or triptychs, three in a row; two pixels
+    # between
     rows = 4 if "frames" in given["data"]["init_args"] else 1 if columns(kind) else 2
-    with Image.open(run / "samples" / f"step_{STEPS:07d}.png") as picture:
+    word = "translations" if translates(kind) else "step"
+    with Image.open(run / "samples" / f"{word}_{STEPS:07d}.png") as picture:
         assert picture.height == rows * (given["data"]["init_args"]["size"] + 2) + 2
 
 

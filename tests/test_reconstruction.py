@@ -8,7 +8,9 @@ from torch.distributions import Bernoulli, Normal, kl_divergence
 
 from gans.reconstruction import (
     LEAST_VARIANCE,
+    VGG,
     bernoulli,
+    feature_distance,
     gaussian,
     gaussian_kl,
     optimal_gaussian,
@@ -97,3 +99,77 @@ def test_a_batch_without_error_is_not_infinitely_likely():
     pixels = torch.rand(200_000, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 2 - 1
     rounded = ((pixels + 1) * 127.5).round() / 127.5 - 1
     assert float((rounded - pixels).square().mean()) == pytest.approx(LEAST_VARIANCE, rel=0.02)
+
+
+# -- what a network sees -----------------------------------------------------------------------------------------------
+
+
+def test_the_distance_of_features_against_its_definition():
+    maps = [torch.randn(3, 2, 4, 4, generator=torch.Generator().manual_seed(i)) for i in range(4)]
+    distances = feature_distance(maps[:2], maps[2:], [0.25, 2.0])
+    for row in range(3):
+        expected = sum(
+            weight * float((one[row] - other[row]).abs().mean() / other[row].abs().mean())
+            for weight, one, other in zip([0.25, 2.0], maps[:2], maps[2:], strict=True)
+        )
+        assert float(distances[row]) == pytest.approx(expected, rel=1e-5)
+    assert feature_distance(maps[:2], maps[:2]).tolist() == [0, 0, 0]
+    scaled = [10 * part for part in maps]
+    assert torch.allclose(feature_distance(scaled[:2], scaled[2:]), feature_distance(maps[:2], maps[2:]))
+
+
+def test_vgg_has_torchvisions_layers(tmp_path):
+    """The maps before and behind ReLUs of torchvision's own network, from a file of its weights."""
+    from torchvision.models.vgg import cfgs, make_layers
+
+    torch.manual_seed(0)
+    theirs = make_layers(cfgs["E"]).eval()
+    state = {f"features.{name}": value for name, value in theirs.state_dict().items()}
+    torch.save({**state, "classifier.0.weight": torch.zeros(1)}, tmp_path / "vgg.pth")
+    network = VGG(tmp_path / "vgg.pth", layers=("relu1_1", "conv3_4", "conv5_4"))
+    images = torch.rand(2, 3, 32, 48) * 2 - 1
+    mean, std = (torch.tensor(v).view(3, 1, 1) for v in ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]))
+    maps, wanted = ((images + 1) / 2 - mean) / std, {1: 0, 16: 1, 34: 2}
+    for number, layer in enumerate(theirs[:35]):
+        maps = layer(maps) if not isinstance(layer, torch.nn.ReLU) else maps.relu()
+        if number in wanted:
+            assert torch.allclose(network(images)[wanted[number]], maps, atol=1e-5)
+    assert network.name == "vgg19"
+
+
+def test_random_vgg_is_the_same_everywhere_and_moves_no_generator():
+    before = torch.get_rng_state()
+    first, again, other = VGG(width=4), VGG(width=4), VGG(width=4, seed=1)
+    assert torch.equal(torch.get_rng_state(), before)
+    images = torch.rand(2, 1, 32, 32) * 2 - 1
+    assert len(first(images)) == 5
+    assert all(torch.equal(*pair) for pair in zip(first(images), again(images), strict=True))
+    assert not torch.equal(first(images)[0], other(images)[0])
+    assert first.name == "random"
+    assert not any(p.requires_grad for p in first.parameters())
+    assert len(first(images[..., :4, :4])) == 3  # 4, 2 and 1 pixels
+
+
+def test_the_distance_grows_with_the_damage_and_pulls_images_back():
+    generator = torch.Generator().manual_seed(0)
+    network = VGG(width=8)
+    target = torch.rand(2, 3, 32, 32, generator=generator) * 2 - 1
+    noise = torch.randn(2, 3, 32, 32, generator=generator)
+    small, large = (feature_distance(network(target + s * noise), network(target)).mean() for s in (0.05, 0.5))
+    assert 0 < small < large / 2
+    images = (target + 0.3 * noise).requires_grad_()
+    error = feature_distance(network(images), network(target)).mean()
+    (gradient,) = torch.autograd.grad(error, images)
+    with torch.no_grad():
+        closer = feature_distance(network(images - 0.01 * gradient.sign()), network(target)).mean()
+    assert closer < error
+
+
+def test_weights_that_are_not_there_are_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"vgg\.pth is not in .*put VGG19's weights there, https"):
+        VGG(tmp_path / "vgg.pth")
+    torch.save({"features.0.weight": torch.zeros(1)}, tmp_path / "other.pth")
+    with pytest.raises(ValueError, match="does not hold torchvision's weights of VGG19"):
+        VGG(tmp_path / "other.pth")
+    with pytest.raises(ValueError, match="layers is"):
+        VGG(layers=("conv6_1",))

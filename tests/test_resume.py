@@ -12,10 +12,10 @@ import pytest
 import torch
 from models_of_users import Penalised
 
-from datamodules import DigitsDataModule
+from datamodules import DegradedDigitsDataModule, DigitsDataModule
 from gans.__main__ import main
 from gans.checkpoint import AtomicCheckpoints, Checkpoint
-from gans.models import DCGAN
+from gans.models import DCGAN, Pix2Pix
 
 EPOCH = 25  # batches of 64 digits
 
@@ -43,8 +43,10 @@ class Stop(L.Callback):
 def fit(trainer, tmp_path):
     def fit(kind, steps, name, resume=None, workers=0, seed=0, **options):
         L.seed_everything(seed)
-        model = kind(size=16, channels=1, latent_dim=4, width=2, **options)
-        data = DigitsDataModule(size=16, batch_size=64, num_workers=workers)
+        latents = {} if kind is Pix2Pix else {"latent_dim": 4}
+        model = kind(size=16, channels=1, width=2, **latents, **options)
+        source = DegradedDigitsDataModule if kind is Pix2Pix else DigitsDataModule
+        data = source(size=16, batch_size=64, num_workers=workers)
         curves, stop = Curves(tmp_path / name), Stop()
         loop = trainer(
             steps,
@@ -90,6 +92,7 @@ PARTS = ("state_dict", "optimizer_states", "adversarial", "global_step", "rng")
         (DCGAN, EPOCH, 0, 1),  # at the end of an epoch
         (DCGAN, EPOCH + 3, 2, 1),
         (Penalised, 13, 0, 3),  # 39 batches
+        (Pix2Pix, 17, 0, 1),  # with dropout, and noise of the data's own
     ],
 )
 def test_resume_is_exact(fit, kind, stop, workers, critic_steps):

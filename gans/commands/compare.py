@@ -17,7 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from gans.benchmark import Repeat, peak_memory, quiet, wait
 from gans.checkpoint import load_model
 from gans.metrics import report
-from gans.metrics.sampling import BLOCK, conditions, samples
+from gans.metrics.sampling import BLOCK, made, pretended
 
 DIVERGED = 3  # a run has diverged whose FID is over this many times its best in the last fifth of its scores
 PASSED_ON = ("features", "weights", "protocol", "samples", "reference", "split", "truncation", "batch_size", "device")
@@ -151,13 +151,14 @@ def number(value: float) -> str:
 def cost(path: Path, device: torch.device) -> dict[str, Any]:
     """Return size, work and speed of a checkpoint's model; training is measured in a process of its own."""
     model = load_model(path, device)
+    one, block = pretended(model, 1), pretended(model, BLOCK)  # what a model is given that translates
     with FlopCounterMode(display=False) as counter:
-        samples(model, 1, 0)
-    samples(model, BLOCK, 0)
+        made(model, one, 1, 0)
+    made(model, block, BLOCK, 0)
     wait(device)
     start, rounds = time.perf_counter(), 4
     for _ in range(rounds):
-        samples(model, BLOCK, 0)
+        made(model, block, BLOCK, 0)
     wait(device)
     seconds = time.perf_counter() - start
     with multiprocessing.get_context("spawn").Pool(1) as pool:
@@ -190,10 +191,8 @@ def training(path: str, device: str, batch_size: int = 64) -> tuple[float, float
     """Return images/s and peak memory in MB of training a checkpoint's model on random images of its shape."""
     quiet()
     model = load_model(path, "cpu").train()
-    shape: tuple[int, ...] = model.image_shape  # type: ignore[assignment]
     watch, steps = Stopwatch(), STEPS + 5
-    real = torch.rand(batch_size, *shape, device=device) * 2 - 1
-    labels = torch.arange(batch_size, device=device) % max(1, conditions(model))
+    first, second = (part.to(device) for part in pretended(model, batch_size))
     with tempfile.TemporaryDirectory() as folder:
         trainer = L.Trainer(
             max_epochs=1,
@@ -207,5 +206,5 @@ def training(path: str, device: str, batch_size: int = 64) -> tuple[float, float
             default_root_dir=folder,
             callbacks=[watch],
         )
-        trainer.fit(model, Repeat(real, steps, labels))
+        trainer.fit(model, Repeat(first, steps, second))
     return STEPS * batch_size / (watch.times[-1] - watch.times[-1 - STEPS]), peak_memory()

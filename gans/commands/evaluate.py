@@ -27,7 +27,7 @@ from gans.metrics.extractors import Extractor, extractor
 from gans.metrics.features import Features, extract, of_samples
 from gans.metrics.framed import Framed
 from gans.metrics.reference import FORMAT, Reference, cache_folder, read, reference, write
-from gans.metrics.sampling import BLOCK, Labelled, chosen, stored
+from gans.metrics.sampling import BLOCK, Labelled, Targets, chosen, items, stored, translates
 from gans.metrics.suite import PROTOCOLS, Protocol, Score, over_seeds, scores
 from gans.models.autoencoder import Autoencoder
 
@@ -43,7 +43,9 @@ def parser() -> Parser:
     flags.add_argument("--runs", type=Path, nargs="+", help="run folders: summarise their curves over seeds")
     flags.add_argument("--compare", type=Path, nargs="+", help="checkpoints: one table of costs and scores")
     flags.add_argument(
-        "--features", type=str, help="mnist, stacked, moving, inception or FILE; by default for grey digits or clips"
+        "--features",
+        type=str,
+        help="mnist, stacked, moving, inception, vgg19, random or FILE; by default for grey digits or clips",
     )
     flags.add_argument("--frames", type=str, help="mnist, inception or FILE: of clips, single frames are looked at too")
     flags.add_argument("--weights", type=Path, help="file of Inception's weights; by default in torch's cache")
@@ -129,14 +131,23 @@ def evaluate(options: Namespace, args: list[str]) -> dict[str, Any]:
     device = chosen_device(options.device)
     data = data_of(options)
     real_set, held_set, held_name = sets(data, options.split)
-    shape = tuple(next(stored(real_set, [0]))[0].shape[1:])
+    shape = shape_of(real_set)
     network = network_of(options, shape)
     check_scores(options.scores or (), network)
+    model = load_model(options.checkpoint, device) if options.checkpoint else None
+    given = None
+    if model is not None and translates(model):
+        # Made of images that were not trained on, where there are some; set beside the targets of the split.
+        given = held_set if options.split == "train" and held_set is not None else real_set
+        real_set, held_set = Targets(real_set, model), None if held_set is None else Targets(held_set, model)
     protocol = asked_protocol(options)
+    if given is not None:
+        protocol = replace(protocol, samples=options.samples or min(protocol.samples, len(given)))
     count = protocol.reference if options.reference else min(protocol.reference or len(real_set), len(real_set))
-    subject = (
-        images_of(options, data, network, device) if options.images else samples_of(options, shape, network, device)
-    )
+    if model is None:
+        subject = images_of(options, data, network, device)
+    else:
+        subject = samples_of(model, options, shape, network, device, given)
     keep = None if protocol.thorough else protocol.neighbours
     real = reference(real_set, network, count, keep, device, watch=bar("real images", count or len(real_set)))
     default = (0, 1, 2) if options.protocol == "final" and not options.images else (0,)
@@ -174,6 +185,13 @@ def evaluate(options: Namespace, args: list[str]) -> dict[str, Any]:
         "environment": report.environment(device),
         "command": shlex.join(["gans", "evaluate", *args]),
     }
+
+
+def shape_of(dataset: Any) -> tuple[int, ...]:
+    """Return the shape of the images of a data set, (C, H, W), or (C, T, H, W); of pairs that of the targets."""
+    images, *more = items(dataset, [0])
+    pairs = more and more[0].ndim == images.ndim and more[0].dtype != torch.bool  # a mask belongs to the image
+    return tuple((more[0] if pairs else images).shape[1:])
 
 
 def network_of(options: Namespace, shape: tuple[int, ...]) -> Extractor:
@@ -271,13 +289,19 @@ def sets(data: Any, split: Split) -> tuple[Any, Any, str | None]:
     return found[split], found[others[0]] if others else None, others[0] if others else None
 
 
-def samples_of(options: Namespace, data: tuple[int, ...], network: Extractor, device: torch.device) -> Subject:
-    """Return a checkpoint's samples.
+def samples_of(
+    model: L.LightningModule,
+    options: Namespace,
+    data: tuple[int, ...],
+    network: Extractor,
+    device: torch.device,
+    given: Any,
+) -> Subject:
+    """Return the samples of a checkpoint's model, or what it makes of the data set `given`.
 
     Raises:
         ValueError: if the model makes images of another shape than that of the data.
     """
-    model = load_model(options.checkpoint, device)
     shape = getattr(model, "image_shape", None)
     if shape is not None and tuple(shape) != data:
         frames = ("frames, ", ", --data.frames") if len(data) == 4 else ("", "")
@@ -288,7 +312,8 @@ def samples_of(options: Namespace, data: tuple[int, ...], network: Extractor, de
 
     def features(count: int, seed: int) -> Features:
         watch = bar(f"samples, seed {seed}", count)
-        return of_samples(model, network, count, seed, options.truncation, 0, 1, device, options.batch_size, watch)
+        truncated, batch = options.truncation, options.batch_size
+        return of_samples(model, network, count, seed, truncated, 0, 1, device, batch, watch, given)
 
     describe = {
         "checkpoint": str(options.checkpoint),
@@ -299,7 +324,7 @@ def samples_of(options: Namespace, data: tuple[int, ...], network: Extractor, de
         "weights": f"averaged, half-life {model.hparams.get('ema_halflife', 'default')} images",
         "batch_norm": "running statistics of the trained generator",
         "truncation": options.truncation,
-        "latents": f"blocks of {BLOCK}, each from a key of (seed, block)",
+        "latents": f"blocks of {BLOCK}, each from a key of (seed, block)" if given is None else "none: translated",
     }
     return Subject(describe, features, model)
 

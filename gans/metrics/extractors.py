@@ -25,7 +25,7 @@ WEIGHTS = Path(__file__).with_name("weights")
 MNIST, MOVING = WEIGHTS / "mnist.pt", WEIGHTS / "moving.pt"
 MNIST_SHA256 = "157005c29e481de7ecf2ca41e6108738f48cd5c08eb0e910064980f00bca7eb5"
 MOVING_SHA256 = "5f65e3323cc885c7b9e9b3c7b88c2ab83bc535cba2a47f2d69cb0b512a967f27"
-NAMES = "mnist", "stacked", "moving", "inception"
+NAMES = "mnist", "stacked", "moving", "inception", "vgg19", "random"
 INCEPTION_FILE = "weights-inception-2015-12-05-6726825d.pth"
 INCEPTION_URL = f"https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/{INCEPTION_FILE}"
 BACKENDS = attrgetter("cuda.matmul", "cudnn.conv", "cudnn.rnn", "mkldnn.matmul", "mkldnn.conv")(torch.backends)
@@ -257,6 +257,10 @@ def extractor(given: str | Path | nn.Module, weights: str | Path | None = None) 
         return Classifier(MOVING, MOVING_SHA256)
     if given == "stacked":
         return Stacked()
+    if given in ("vgg19", "random"):
+        from gans.metrics.perceptual import Pooled, feature_network  # which needs this file
+
+        return Pooled(feature_network(str(given)))
     path = Path(given)
     if path.is_file():
         return Classifier(path)

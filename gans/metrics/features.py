@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -107,9 +108,14 @@ def of_samples(
     device: torch.device | str = "cpu",
     batch_size: int = BLOCK,
     watch: Callable[[Iterator[Labelled]], Iterable[Labelled]] = iter,
+    given: Any = None,
 ) -> Features:
-    """Return the features of `count` samples of a model, the same on any number of processes, each doing its share."""
-    share = extract(watch(generated(module, count, seed, truncation, rank, world)), extractor, device, batch_size)
+    """Return the features of `count` samples of a model, the same on any number of processes, each doing its share.
+
+    A model that translates makes them of the first items of the data set `given`.
+    """
+    images = generated(module, count, seed, truncation, rank, world, given)
+    share = extract(watch(images), extractor, device, batch_size)
     if world == 1:
         return share
     whole = gathered(share, [row for rows in blocks(count, rank, world) for row in rows], torch.device(device))

@@ -1,4 +1,14 @@
-"""The images that an evaluation is about: sets that depend on a seed and a count, not on batches or processes."""
+"""The images that an evaluation is about: sets that depend on a seed and a count, not on batches or processes.
+
+A module draws its images, by `sample(n)`, or it makes them of what it is given. One of the second kind has
+
+    inputs(batch) -> tuple of tensors, what it is given of a batch,
+    translate(*inputs) -> images `(N, C, H, W)` in [-1, 1],
+    targets(batch) -> images, what it shall make of them, or of what kind,
+    example(n) -> a batch of n random images, of the shapes that it is trained on.
+
+So its set of images belongs to a data set: image i is made of item i.
+"""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -6,8 +16,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.data import default_collate
 
-from gans.images import to_uint8
+from gans.images import to_float, to_uint8
 from gans.latent import key
 
 # Latents are drawn a block at a time from a key of its own, so that image i is the same in every set that holds it:
@@ -54,6 +65,78 @@ def samples(module: nn.Module, count: int, seed: int, **options: Any) -> Tensor:
     return drawn.clamp(-1, 1).float()
 
 
+def translates(module: nn.Module) -> bool:
+    """Return whether a module makes its images of images that it is given."""
+    return callable(getattr(module, "translate", None))
+
+
+def translated(module: Any, batch: Any, seed: int = 0) -> Tensor:
+    """Return what a module that translates makes of a batch, `(N, C, H, W)` in [-1, 1]; nothing is disturbed."""
+    with undisturbed(module, seed):
+        made: Tensor = module.translate(*module.inputs(batch))
+    return made.clamp(-1, 1).float()
+
+
+def made(module: nn.Module, batch: Any, count: int, seed: int) -> Tensor:
+    """Return images to set beside a batch: `count` samples, or of a module that translates what it makes of that."""
+    return translated(module, batch, seed)[:count] if translates(module) else samples(module, count, seed)
+
+
+def real_images(module: nn.Module, batch: Any) -> Tensor:
+    """Return the images of a batch that a module's own shall be like: its targets, the batch, or its first element."""
+    if translates(module):
+        batch = module.targets(batch)  # type: ignore[operator]
+    real: Tensor = batch[0] if isinstance(batch, tuple | list) else batch
+    return real
+
+
+def pretended(module: Any, count: int) -> tuple[Tensor, ...]:
+    """Return a batch of random images, and labels if need be, of the shapes that a module is trained on."""
+    if translates(module):
+        example: tuple[Tensor, ...] = module.example(count)
+        return example
+    images = torch.rand(count, *module.image_shape, device=module.device) * 2 - 1
+    return images, torch.arange(count, device=module.device) % max(1, conditions(module))
+
+
+def items(dataset: Any, rows: Sequence[int]) -> tuple[Any, ...]:
+    """Return rows of a data set as a batch, as a loader gives it."""
+    found = dataset.__getitems__(rows) if hasattr(dataset, "__getitems__") else [dataset[row] for row in rows]
+    return tuple(default_collate(found) if isinstance(found, list) else found)
+
+
+def placed(batch: tuple[Any, ...], module: nn.Module) -> tuple[Any, ...]:
+    """Return a batch where the module is and as it takes it: uint8 images in [-1, 1], masks as 0 and 1."""
+    like = next(module.parameters())
+
+    def place(part: Any) -> Any:
+        if not isinstance(part, Tensor):
+            return part
+        part = to_float(part) if part.dtype == torch.uint8 else part
+        return part.to(like) if part.is_floating_point() or part.dtype == torch.bool else part.to(like.device)
+
+    return tuple(map(place, batch))
+
+
+class Targets:
+    """The images of a data set that a module shall make, as a data set of images without labels.
+
+    Args:
+        dataset: Its items are batches' rows.
+        module: Says which of them.
+    """
+
+    def __init__(self, dataset: Any, module: Any) -> None:
+        self.dataset, self.module = dataset, module
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitems__(self, rows: Sequence[int]) -> Labelled:
+        """Return the images `(n, C, H, W)`, uint8 or floats in [-1, 1], and no labels."""
+        return self.module.targets(items(self.dataset, rows)), None
+
+
 def blocks(count: int, rank: int = 0, world: int = 1) -> Iterator[range]:
     """Yield the sample numbers of this process's blocks; all processes together have 0..count-1 once."""
     for start in range(rank * BLOCK, count, world * BLOCK):
@@ -66,12 +149,22 @@ def conditions(module: nn.Module) -> int:
 
 
 def generated(
-    module: nn.Module, count: int, seed: int, truncation: float | None = None, rank: int = 0, world: int = 1
+    module: nn.Module,
+    count: int,
+    seed: int,
+    truncation: float | None = None,
+    rank: int = 0,
+    world: int = 1,
+    given: Any = None,
 ) -> Iterator[Labelled]:
     """Yield this process's share of `count` samples as uint8 `(n, C, H, W)` with their labels `(n,)`, or None.
 
-    A conditional model (one with `num_classes`) gets the classes in turn, label i being i modulo their number.
+    A conditional model (one with `num_classes`) gets the classes in turn, label i being i modulo their number. A module
+    that translates makes image i of item i of the data set `given`.
     """
+    if translates(module):
+        yield from translations(module, count, seed, rank, world, given)
+        return
     classes = conditions(module)
     for rows in blocks(count, rank, world):
         options: dict[str, Any] = {} if truncation is None else {"truncation": truncation}
@@ -83,6 +176,24 @@ def generated(
             raise BrokenSamplesError(f"{type(module).__name__}.sample gave NaN or infinity")
         labels = options["labels"][: len(rows)] if classes else None
         yield to_uint8(images[: len(rows)]), labels
+
+
+def translations(module: nn.Module, count: int, seed: int, rank: int, world: int, given: Any) -> Iterator[Labelled]:
+    """Yield this process's share of what a module makes of the first `count` items of a data set, as `generated` does.
+
+    Raises:
+        ValueError: if there are fewer items, or there is no data set.
+    """
+    if given is None or len(given) < count:
+        there = 0 if given is None else len(given)
+        raise ValueError(
+            f"{count:,} images were asked of {type(module).__name__}, which is given {there:,} to translate"
+        )
+    for rows in blocks(count, rank, world):
+        images = translated(module, placed(items(given, rows), module), key("evaluate", seed, rows.start // BLOCK))
+        if not images.isfinite().all():
+            raise BrokenSamplesError(f"{type(module).__name__}.translate gave NaN or infinity")
+        yield to_uint8(images), None
 
 
 def chosen(length: int, count: int | None, seed: int = 0) -> list[int]:
@@ -106,6 +217,8 @@ def stored(dataset: Any, rows: Sequence[int]) -> Iterator[Labelled]:
         keys = list(rows[start : start + BLOCK])
         batch = dataset.__getitems__(keys) if hasattr(dataset, "__getitems__") else [dataset[row] for row in keys]
         images, labels = stacked(batch) if isinstance(batch, list) else batch
+        if labels is not None and labels.ndim > 1:
+            raise ValueError("the data are pairs of images; expected images, alone or with labels")
         if images.is_floating_point() and start == 0 and images.min() >= 0:
             raise ValueError("the images are floats without a negative value; expected uint8, or floats in [-1, 1]")
         yield (images if images.dtype == torch.uint8 else to_uint8(images)), labels

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from gans.models.gan import GAN
     from gans.models.infogan import InfoGAN
     from gans.models.manifoldgan import ManifoldGAN
+    from gans.models.pix2pix import Pix2Pix
     from gans.models.projectiongan import ProjectionGAN
     from gans.models.r3gan import R3GAN
     from gans.models.sagan import SAGAN
@@ -36,6 +37,7 @@ __all__ = [
     "ConditionalGAN",
     "InfoGAN",
     "ManifoldGAN",
+    "Pix2Pix",
     "ProjectionGAN",
     "SequenceGAN",
 ]

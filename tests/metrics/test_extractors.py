@@ -444,9 +444,15 @@ def test_an_extractor_stays_itself(stored):
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ("mnits", r"extractor is mnits \(did you mean mnist\?\); expected mnist, stacked, moving, inception or a file"),
+        (
+            "mnits",
+            r"extractor is mnits \(did you mean mnist\?\); expected mnist, stacked, moving, inception, vgg19, ",
+        ),
         ("stakced", r"did you mean stacked\?"),
-        ("qqq", "extractor is qqq; expected mnist, stacked, moving, inception or a file that train_features wrote"),
+        (
+            "qqq",
+            "extractor is qqq; expected mnist, stacked, moving, inception, vgg19, ",
+        ),
         ("none.pt", "there is no file none.pt"),
         (Path("no") / "such", "there is no file no/such"),
     ],

@@ -10,7 +10,7 @@ import datamodules
 import gans.models
 from datamodules import DigitsDataModule
 from gans.checkpoint import Checkpoint, load_model
-from gans.metrics.sampling import samples
+from gans.metrics.sampling import made, translates
 from gans.module import AdversarialModule
 
 MODELS = gans.models.__all__
@@ -22,9 +22,11 @@ SMALL = {
     "Autoencoder": {"critic_steps": None},
     "VAE": {"critic_steps": None},
     "ManifoldGAN": {"autoencoder_steps": 1, "latent_steps": 1, "image_steps": 1},
+    "Pix2Pix": {"latent_dim": None},
 }
 CONDITIONAL = {"ConditionalGAN", "ACGAN", "ProjectionGAN"}
 CLIPS = {"SequenceGAN"}
+TRANSLATORS = {"Pix2Pix"}  # they make images of images
 FRAMES = 4
 
 
@@ -42,10 +44,20 @@ def loader(name, n=24, size=(SIZE, SIZE), channels=1):
     torch.manual_seed(0)
     frames = (FRAMES,) if name in CLIPS else ()
     images, labels = torch.rand(n, channels, *frames, *size) * 2 - 1, torch.arange(n) % 10
-    return DataLoader(TensorDataset(images, labels), batch_size=SIZE)
+    return DataLoader(TensorDataset(images, -images if name in TRANSLATORS else labels), batch_size=SIZE)
+
+
+def draw(model, n, seed, size=(SIZE, SIZE), channels=1):
+    """What a model makes of a seed, or of images that depend on it."""
+    if not translates(model):
+        return model.sample(n, seed=seed)
+    images = torch.rand(n, channels, *size, generator=torch.Generator().manual_seed(seed)) * 2 - 1
+    return model.translate(*model.inputs((images, images)))
 
 
 def digits(name, batch_size):
+    if name in TRANSLATORS:
+        return datamodules.DegradedDigitsDataModule("noise 40", size=SIZE, batch_size=batch_size)
     if name in CLIPS:
         return datamodules.MovingDigitsDataModule(
             source="digits", size=SIZE, frames=FRAMES, clips=100, batch_size=batch_size
@@ -85,9 +97,10 @@ def test_a_checkpoint_gives_the_same_samples(trainer, tmp_path, name):
     run.fit(model, loader(name), loader(name))
     again = load_model(tmp_path / "last.ckpt")
     assert type(again) is type(model)
-    assert torch.equal(again.sample(5, seed=3), model.eval().sample(5, seed=3))
-    assert again.sample(5, seed=3).shape == (5, 1, *((FRAMES,) if name in CLIPS else ()), SIZE, SIZE)
-    assert torch.equal(samples(again, 4, 1), samples(model, 4, 1))
+    assert torch.equal(draw(again, 5, 3), draw(model.eval(), 5, 3))
+    assert draw(again, 5, 3).shape == (5, 1, *((FRAMES,) if name in CLIPS else ()), SIZE, SIZE)
+    batch = next(iter(loader(name)))
+    assert torch.equal(made(again, batch, 4, 1), made(model, batch, 4, 1))
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -95,7 +108,7 @@ def test_any_size_and_channels(trainer, name):
     shape = (20, 28)
     model = make(name, size=shape, channels=3)
     trainer(1).fit(model, loader(name, size=shape, channels=3))
-    assert model.sample(2).shape == (2, 3, *((FRAMES,) if name in CLIPS else ()), *shape)
+    assert draw(model, 2, 0, shape, 3).shape == (2, 3, *((FRAMES,) if name in CLIPS else ()), *shape)
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -121,6 +134,8 @@ def test_two_processes_are_one(trainer, tmp_path, name):
 def without_batch_norm(name):
     if name == "SequenceGAN":  # it has none, but power iterations
         return {"spectral_norm": False}
+    if name == "Pix2Pix":  # nor here, but dropout
+        return {"dropout": 0.0}
     return {"batch_norm": False} if name in ("DCGAN", "WGAN", "ConditionalGAN", "InfoGAN") else {}
 
 
@@ -156,7 +171,7 @@ def test_accumulation_is_the_whole_batch(trainer, name):
 def test_a_model_reads_like_its_paper(name):
     kind = getattr(gans.models, name)
     depth = kind.__mro__.index(AdversarialModule)
-    assert depth <= 2
+    assert depth <= 2  # a model, and at most one that it is a kind of
     assert is_overridden("training_step", kind.__new__(kind), AdversarialModule)
     assert "arXiv" in __import__(kind.__module__, fromlist=["x"]).__doc__
 
@@ -164,7 +179,7 @@ def test_a_model_reads_like_its_paper(name):
 # -- classes -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", sorted(set(MODELS) - TRANSLATORS))
 def test_labels_choose_classes_where_there_are_some(name):
     model = make(name).eval()
     if name not in CONDITIONAL | {"InfoGAN"}:
@@ -196,6 +211,14 @@ def test_data_without_fitting_classes_are_refused(trainer, name):
 
     with pytest.raises(ValueError, match="the data have no classes"):
         trainer(1).fit(make(name), Flat(size=SIZE, batch_size=SIZE))
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_who_makes_images_of_images_says_so(name):
+    assert translates(make(name)) == (name in TRANSLATORS)
+    if name in TRANSLATORS:
+        with pytest.raises(ValueError, match=f"{name} makes images of images"):
+            make(name).sample(2)
 
 
 def test_every_model_is_here():

@@ -1,0 +1,257 @@
+"""Degradations of clean images, made when they are asked for: functions of (image, key), chained as a line of text.
+
+    blur 0.2..3, downscale 4 bicubic, noise 0..25, jpeg 40..95
+
+is a chain of four steps, in this order. A range draws a value for each image, evenly; one number stands for itself.
+
+    blur S                  Gaussian, of standard deviation S in pixels
+    downscale N [KERNEL]    N times smaller: bicubic, bilinear, box or nearest
+    enlarge [KERNEL]        back to the size of the clean image
+    noise S                 Gaussian, of standard deviation S on the scale 0..255
+    poisson N               noise of light, N photons where the image is white
+    jpeg Q                  compression of quality Q, 1 to 100
+    dark F                  low light: F times as much of it (F at most 1), before the camera's curve
+    grey                    no colour; the channels stay as many
+    invert                  the negative
+    rotate D                turned by D degrees against the clock, black where nothing is
+    tint                    a colour of the key's choice for what is white; for three channels
+    mask KIND               a hole: rectangle, brush, irregular or centre; it stands alone
+"""
+
+import io
+import re
+from collections.abc import Callable
+from math import ceil
+from typing import NamedTuple
+
+import torch
+from PIL import Image
+from torch import Generator, Tensor
+from torch.nn.functional import interpolate
+from torchvision.transforms.v2 import InterpolationMode
+from torchvision.transforms.v2.functional import gaussian_blur, pil_to_tensor, rotate, to_pil_image
+
+from datamodules import masks
+from datamodules.order import mix
+
+GAMMA = 2.2  # of the curve between light and pixels
+LUMA = (0.299, 0.587, 0.114)  # weights of red, green and blue in grey, ITU-R 601, as Pillow has them
+KERNELS = ("bicubic", "bilinear", "box", "nearest")
+Size = tuple[int, int]
+
+
+class Step(NamedTuple):
+    """One degradation.
+
+    Args:
+        name: of the function.
+        low: least value that is drawn.
+        high: largest one.
+        word: a kernel, or the kind of a mask.
+    """
+
+    name: str
+    low: float = 0.0
+    high: float = 0.0
+    word: str = ""
+
+
+class Limits(NamedTuple):
+    """What a step takes: the least and largest value or None for no value, its words, and the usual one."""
+
+    values: tuple[float, float] | None
+    words: tuple[str, ...] = ()
+    usual: str = ""
+
+
+KNOWN = {
+    "blur": Limits((0, 100)),
+    "downscale": Limits((1, 64), KERNELS, "bicubic"),
+    "enlarge": Limits(None, KERNELS, "bicubic"),
+    "noise": Limits((0, 255)),
+    "poisson": Limits((1, 1e6)),
+    "jpeg": Limits((1, 100)),
+    "dark": Limits((1e-3, 1)),
+    "grey": Limits(None),
+    "invert": Limits(None),
+    "rotate": Limits((0, 360)),
+    "tint": Limits(None),
+    "mask": Limits(None, tuple(masks.KINDS), ""),
+}
+
+
+class Chain:
+    """Degrades images, each as its key says.
+
+    Args:
+        text: the steps, see the module's docstring.
+        size: (height, width) of the clean images.
+        channels: of them.
+        fixed: whether all images must come out in one size, as those of a batch have to.
+
+    Raises:
+        ValueError: the text says something else, or what the images are too small for.
+    """
+
+    def __init__(self, text: str, size: Size, channels: int, fixed: bool = True) -> None:
+        self.steps = [parsed(part.strip()) for part in text.split(",")]
+        self.size = size
+        self.hole = self.steps[0].word if self.steps[0].name == "mask" else None
+        if len(self.steps) > 1 and any(step.name == "mask" for step in self.steps):
+            raise ValueError(f"degrade is {text}; expected a mask alone")
+        scale = 1.0
+        for step in self.steps:
+            if step.name == "tint" and channels != 3:
+                raise ValueError(f"degrade is {text}; expected 3 channels for tint, not {channels}")
+            if step.name == "jpeg" and channels == 4:
+                raise ValueError(f"degrade is {text}; expected no jpeg, which has no fourth channel")
+            if step.name == "downscale":
+                scale *= step.high
+                self._check_scale(text, step, int(scale))
+            if step.name == "enlarge":
+                scale = 1.0
+        if fixed and scale > 1 and any(step.low < step.high for step in self.steps if step.name == "downscale"):
+            raise ValueError(f"degrade is {text}; expected one number for downscale, or enlarge behind it")
+        self.scale = int(scale)
+
+    def _check_scale(self, text: str, step: Step, scale: int) -> None:
+        if step.low != int(step.low) or step.high != int(step.high):
+            raise ValueError(f"degrade is {text}; expected whole numbers for downscale")
+        enlarged = any(other.name == "enlarge" for other in self.steps)
+        if not enlarged and any(side % scale for side in self.size):
+            height, width = self.size
+            raise ValueError(f"size is {height}x{width}; expected multiples of {scale}, the scale in degrade")
+        if scale > min(self.size):
+            raise ValueError(f"degrade is {text}; expected a scale that leaves pixels of {min(self.size)}")
+
+    def __call__(self, image: Tensor, key: int) -> Tensor:
+        """Return what becomes of a clean image `(C, H, W)` uint8: the degraded one, or the mask `(1, H, W)`, bool."""
+        if self.hole:
+            return masks.KINDS[self.hole](self.size, Generator().manual_seed(mix(key, 0)))
+        pixels = image.float() / 255
+        for number, step in enumerate(self.steps):
+            # A generator for each step: what one draws does not depend on the steps before.
+            generator = Generator().manual_seed(mix(key, number))
+            value = step.low + (step.high - step.low) * float(torch.rand((), generator=generator, dtype=torch.float64))
+            if step.name == "enlarge":
+                pixels = resized(pixels, self.size, step.word)
+            else:
+                pixels = STEPS[step.name](pixels, value, step.word, generator)
+        return rounded(pixels)
+
+
+def parsed(part: str) -> Step:
+    """Return a step as it is written.
+
+    Raises:
+        ValueError: There is no such step.
+    """
+    name, *rest = part.split() or [""]
+    if name not in KNOWN:
+        raise ValueError(f"degrade names {name or 'nothing'}; expected steps of {', '.join(KNOWN)}, with commas")
+    limits, low, high = KNOWN[name], 0.0, 0.0
+    if limits.values:
+        found = re.fullmatch(r"(\d+\.?\d*)(?:\.\.(\d+\.?\d*))?", rest[0]) if rest else None
+        least, most = limits.values
+        if found is None or not least <= float(found[1]) <= float(found[2] or found[1]) <= most:
+            raise ValueError(f"degrade says {part}; expected a number or a range as 1..2 within {least:g}..{most:g}")
+        low, high, rest = float(found[1]), float(found[2] or found[1]), rest[1:]
+    word = rest[0] if len(rest) == 1 else limits.usual if not rest else None
+    if (limits.words and word not in limits.words) or (not limits.words and rest):
+        told = f"one of {', '.join(limits.words)}" if limits.words else "nothing more"
+        raise ValueError(f"degrade says {part}; expected {told} behind {name}")
+    return Step(name, low, high, word or "")
+
+
+def rounded(pixels: Tensor) -> Tensor:
+    """Return values of 0..1 as uint8, clipped."""
+    return (pixels * 255).round().clamp(0, 255).to(torch.uint8)
+
+
+def resized(pixels: Tensor, size: Size, kernel: str) -> Tensor:
+    """Return an image `(C, H, W)` in another size; smaller ones are antialiased, except by `nearest`."""
+    mode = {"nearest": "nearest-exact", "box": "area"}.get(kernel, kernel)
+    found: Tensor = interpolate(pixels[None], size, mode=mode, antialias=mode == kernel)[0]
+    return found.clamp(0, 1)
+
+
+# -- the steps, of pixels `(C, H, W)` of 0..1, the value that was drawn, a word and a generator ------------------------
+
+
+def blur(pixels: Tensor, value: float, _: str, generator: Generator) -> Tensor:
+    """Return the image convolved with a Gaussian of standard deviation `value`."""
+    if value < 0.05:  # of which nothing reaches the next pixel
+        return pixels
+    radius = min(ceil(3 * value), min(pixels.shape[-2:]) - 1)
+    blurred: Tensor = gaussian_blur(pixels, [2 * radius + 1] * 2, [value] * 2)
+    return blurred
+
+
+def downscale(pixels: Tensor, value: float, kernel: str, generator: Generator) -> Tensor:
+    """Return the image `value` times smaller, rounded."""
+    height, width = (max(1, round(side / round(value))) for side in pixels.shape[-2:])
+    return resized(pixels, (height, width), kernel)
+
+
+def noise(pixels: Tensor, value: float, _: str, generator: Generator) -> Tensor:
+    """Return the image with Gaussian noise."""
+    return pixels + value / 255 * torch.randn(pixels.shape, generator=generator)
+
+
+def poisson(pixels: Tensor, value: float, _: str, generator: Generator) -> Tensor:
+    """Return what `value` photons at white leave of the image."""
+    return torch.poisson(pixels.clamp(min=0) * value, generator=generator) / value
+
+
+def compress(pixels: Tensor, value: float, _: str, generator: Generator) -> Tensor:
+    """Return the image as JPEG of quality `value` has it."""
+    file = io.BytesIO()  # torchvision has a function for it, which it is about to lose
+    to_pil_image(rounded(pixels)).save(file, "JPEG", quality=round(value))
+    compressed: Tensor = pil_to_tensor(Image.open(file))
+    return compressed.float() / 255
+
+
+def dark(pixels: Tensor, value: float, _: str, generator: Generator) -> Tensor:
+    """Return the image in `value` times as much light."""
+    return pixels.clamp(min=0) * float(value ** (1 / GAMMA))
+
+
+def grey(pixels: Tensor, value: float, _: str, generator: Generator) -> Tensor:
+    """Return the image without colour, in as many channels; alpha stays."""
+    if len(pixels) == 1:
+        return pixels
+    luma = sum(weight * channel for weight, channel in zip(LUMA, pixels[:3], strict=True))
+    return torch.cat([torch.as_tensor(luma).expand(3, -1, -1), pixels[3:]])
+
+
+def invert(pixels: Tensor, value: float, _: str, generator: Generator) -> Tensor:
+    """Return the negative; alpha stays."""
+    return torch.cat([1 - pixels[:3], pixels[3:]])
+
+
+def turn(pixels: Tensor, value: float, _: str, generator: Generator) -> Tensor:
+    """Return the image turned by `value` degrees around its middle."""
+    turned: Tensor = rotate(pixels, value, InterpolationMode.BILINEAR)
+    return turned.clamp(0, 1)
+
+
+def tint(pixels: Tensor, value: float, _: str, generator: Generator) -> Tensor:
+    """Return the image times a colour, of any hue and full strength: its largest channel is 1, its smallest 0."""
+    hue = 6 * float(torch.rand((), generator=generator))
+    colour = [min(max(abs((hue - shift) % 6 - 3) - 1, 0.0), 1.0) for shift in (0, 2, 4)]
+    return pixels * torch.tensor(colour).view(3, 1, 1)
+
+
+Function = Callable[[Tensor, float, str, Generator], Tensor]
+STEPS: dict[str, Function] = {
+    "blur": blur,
+    "downscale": downscale,
+    "noise": noise,
+    "poisson": poisson,
+    "jpeg": compress,
+    "dark": dark,
+    "grey": grey,
+    "invert": invert,
+    "rotate": turn,
+    "tint": tint,
+}

@@ -1,0 +1,120 @@
+"""Clean images beside what is left of them: pairs for restoration, super-resolution, colourisation and inpainting."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils.data import Dataset
+
+from datamodules.base import Batch, BatchDataset
+from datamodules.degrade import Chain
+from datamodules.digits import DigitsDataModule
+from datamodules.folder import ImageFolderDataModule
+from datamodules.mnist import MNISTDataModule
+from datamodules.order import Key, mix
+
+Sets = tuple[BatchDataset, BatchDataset, BatchDataset]
+
+
+class Degraded(Dataset[Batch]):
+    """The images of a set as targets, and as sources what a chain of degradations makes of them.
+
+    In training each image is degraded anew every time, as its key says; in order, an image is always degraded alike.
+    With a mask for the chain, items are the image and its mask.
+
+    Args:
+        clean: Images.
+        chain: Degrades them.
+        seed: Of the degradations of images without a key.
+    """
+
+    def __init__(self, clean: BatchDataset, chain: Chain, seed: int) -> None:
+        self.clean, self.chain, self.seed = clean, chain, seed
+
+    def __len__(self) -> int:
+        return len(self.clean)
+
+    def __getitem__(self, key: Key) -> Batch:
+        """Return a source and its target `(C, H, W)`, or an image and its mask."""
+        first, second = self.__getitems__([key])
+        return first[0], second[0]
+
+    def __getitems__(self, keys: Sequence[Key]) -> Batch:
+        """Return the sources and targets `(N, C, H, W)` of the keys, or images and masks."""
+        images, _ = self.clean.__getitems__(keys)
+        words = [mix(self.seed, key) if isinstance(key, int) else mix(key[1], 5) for key in keys]
+        made = torch.stack([self.chain(image, word) for image, word in zip(images, words, strict=True)])
+        return (images, made) if self.chain.hole else (made, images)
+
+
+def degraded(sets: Sets, chain: Chain, seed: int) -> Sets:
+    """Return the three sets, degraded; validation and test images that are the same stay so."""
+    train, val, test = sets
+    kept = Degraded(val, chain, seed)
+    return Degraded(train, chain, seed), kept, kept if test is val else Degraded(test, chain, mix(seed, 1))
+
+
+class DegradedFolderDataModule(ImageFolderDataModule):
+    """Images of a folder, degraded when they are asked for: `(source, target)`, or for a mask `(image, mask)`.
+
+    See `datamodules.pairs` for what these batches are.
+
+    Args:
+        root: Folder of the clean images.
+        degrade: What happens to them, such as `noise 0..55`, `downscale 4 bicubic` or `mask brush`, in this order where
+            commas separate several; see `datamodules.degrade`.
+        options: As in `ImageFolderDataModule`.
+    """
+
+    def __init__(self, root: str | Path, degrade: str = "noise 0..55", **options: Any) -> None:
+        super().__init__(root, **options)
+        self.chain = Chain(degrade, self.size, self.channels)
+
+    @property
+    def num_classes(self) -> int:
+        """1: classes are not looked at."""
+        return 1
+
+    def splits(self) -> Sets:
+        """Return the training images and, twice, the validation images, degraded."""
+        return degraded(super().splits(), self.chain, self.seed)
+
+
+class DegradedMNISTDataModule(MNISTDataModule):
+    """MNIST, degraded when it is asked for: `(source, target)`, or for a mask `(image, mask)`.
+
+    Args:
+        root: Folder that holds `MNIST/raw`.
+        degrade: What happens to the digits, as in `DegradedFolderDataModule`.
+        options: As in `MNISTDataModule`.
+    """
+
+    num_classes = 1
+
+    def __init__(self, root: str | Path = "data", degrade: str = "noise 0..55", **options: Any) -> None:
+        super().__init__(root, **options)
+        self.chain = Chain(degrade, self.size, self.channels)
+
+    def splits(self) -> Sets:
+        """Return the training, validation and test images, degraded."""
+        return degraded(super().splits(), self.chain, self.seed)
+
+
+class DegradedDigitsDataModule(DigitsDataModule):
+    """scikit-learn's digits, degraded when they are asked for, which need no file.
+
+    Args:
+        degrade: What happens to the digits, as in `DegradedFolderDataModule`.
+        options: As in `DigitsDataModule`.
+    """
+
+    num_classes = 1
+
+    def __init__(self, degrade: str = "noise 0..55", **options: Any) -> None:
+        super().__init__(**options)
+        self.chain = Chain(degrade, self.size, self.channels)
+
+    def splits(self) -> Sets:
+        """Return the training images and, twice, the validation images, degraded."""
+        return degraded(super().splits(), self.chain, self.seed)

@@ -1,0 +1,200 @@
+"""What the data modules of pairs share: batches, matching files, folders for each split, crops and flips of a key.
+
+A batch of pairs is `(source, target)`: images that a model is given, and images that it shall make of them. uint8
+`(N, C, H, W)` from the loader, float in [-1, 1] on the device, like all images; the source may have other channels,
+and for super-resolution another size. For inpainting a batch is `(image, mask)`: the whole image, and `(N, 1, H, W)`
+with 1 where there is a hole and 0 where pixels are known; bool from the loader, 0 and 1 in the model's dtype on the
+device.
+"""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Literal, NamedTuple, TypeAlias
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from datamodules.base import Batch, ImageDataModule, Size
+from datamodules.decode import Half, Target, UnreadableImageError, dimensions
+from datamodules.files import ImageFiles, OnError, existing_folder, image_files
+from datamodules.order import Key, mix
+
+Direction: TypeAlias = Literal["a_to_b", "b_to_a"]
+
+NAMED = 5  # files in a complaint
+SPLITS = ("train", "val", "test")
+
+
+class PairDataModule(ImageDataModule):
+    """Base of the data modules of pairs; see the module's docstring for what a batch is.
+
+    Args:
+        size: Height and width of the targets, one number if they are equal.
+        channels: Of the targets: 1 (grey), 3 (colour) or 4 (colour and alpha).
+        source_channels: Of the sources.
+        batch_size: Pairs per process and batch.
+        num_workers: Processes that load pairs; 0 loads them in the training process.
+        seed: Seed of the split and, with the run's seed (`seed_everything`), of the training order.
+        infinite: Repeat the training pairs until an epoch has at least 100 batches.
+    """
+
+    num_classes = 1
+
+    def __init__(
+        self,
+        size: Size,
+        channels: int,
+        source_channels: int,
+        batch_size: int,
+        num_workers: int,
+        seed: int,
+        infinite: bool = False,
+    ) -> None:
+        super().__init__(size, channels, batch_size, num_workers, seed, infinite)
+        if source_channels not in (1, 3, 4):
+            raise ValueError(f"source_channels is {source_channels!r}; expected 1 (grey), 3 (colour) or 4 (with alpha)")
+        self.source_channels = source_channels
+
+
+class Side(NamedTuple):
+    """One side of the pairs: a folder, the files in it in the order of the pairs, and which half of each."""
+
+    root: Path
+    paths: list[str]
+    half: Half | None = None
+
+    def files(self, target: Target, on_error: OnError, shared: bool, cache: bool) -> ImageFiles:
+        """Return what reads them, and keeps them if `cache`."""
+        files = ImageFiles(self.root, self.paths, target._replace(half=self.half), on_error, shared)
+        if cache:
+            files.allocate()
+        return files
+
+
+class Views(NamedTuple):
+    """How images of a side are shown: the (height, width) of a window of what was read, and whether it is mirrored."""
+
+    size: tuple[int, int]
+    flip: bool = False
+
+    def __call__(self, image: Tensor, word: int | None) -> Tensor:
+        """Return the window `(C, *size)` of an image that a key chooses, mirrored or not; that in the middle for None.
+
+        One key gives the same window of all images of one size.
+        """
+        height, width = self.size
+        down, right = image.shape[-2] - height, image.shape[-1] - width
+        top, left = (down // 2, right // 2) if word is None else (mix(word, 1) % (down + 1), mix(word, 2) % (right + 1))
+        window = image[..., top : top + height, left : left + width]
+        return window.flip(-1) if self.flip and word is not None and mix(word) & 1 else window
+
+
+class Pairs(Dataset[Batch]):
+    """Some of the pairs of two sides, both shown alike.
+
+    Args:
+        sources: All files of one side.
+        targets: Those of the other, in the same order.
+        rows: Which of them belong to this set, `(N,)`.
+        views: Window and mirroring.
+    """
+
+    def __init__(self, sources: ImageFiles, targets: ImageFiles, rows: Tensor, views: Views) -> None:
+        self.sources, self.targets, self.rows, self.views = sources, targets, rows, views
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, key: Key) -> Batch:
+        """Return a source and its target `(C, H, W)`, both of the next readable pair if one of them is broken."""
+        row, word = (key, None) if isinstance(key, int) else key
+        for i in range(len(self)):
+            index = int(self.rows[(row + i) % len(self)])
+            source = self.sources.read(index)
+            target = None if source is None else self.targets.read(index)
+            if source is not None and target is not None:
+                return self.views(source, word), self.views(target, word)
+        raise OSError(f"None of the {len(self)} pairs in {self.sources.root} can be read.")
+
+    def __getitems__(self, keys: Sequence[Key]) -> Batch:
+        """Return the sources and targets `(N, C, H, W)` of the keys."""
+        return stacked(self[key] for key in keys)
+
+
+def stacked(pairs: Iterable[Batch]) -> Batch:
+    """Return pairs as a batch."""
+    first, second = zip(*pairs, strict=True)
+    return torch.stack(first), torch.stack(second)
+
+
+def split_folders(root: Path, side: str = "") -> dict[str, Path]:
+    """Return the folders `train`, `val` and `test` below `root`, named so and with `side` behind, as in `trainA`."""
+    found = {name: root / f"{name}{side}" for name in SPLITS}
+    return {name: path for name, path in found.items() if path.is_dir()} if found["train"].is_dir() else {}
+
+
+def matched(root: Path, other: Path | None) -> tuple[Side, Side]:
+    """Return both sides of the pairs: the halves of each picture in `root`, or its files and those named so in `other`.
+
+    Names match without their extensions.
+
+    Raises:
+        ValueError: A file has no partner, or a name occurs twice.
+        OSError: A folder is not there, or has no images.
+    """
+    paths = sorted(image_files(existing_folder(root)))
+    if other is None:
+        return Side(root, paths, "left"), Side(root, paths, "right")
+    both = [_by_name(folder) for folder in (root, existing_folder(other))]
+    alone = [
+        str(folder / mine[name])
+        for folder, mine, yours in zip((root, other), both, both[::-1], strict=True)
+        for name in sorted(mine.keys() - yours.keys())
+    ]
+    if alone:
+        raise ValueError(f"{len(alone)} images have no partner of the same name in the other folder: {listed(alone)}")
+    names = sorted(both[0])
+    return Side(root, [both[0][name] for name in names]), Side(other, [both[1][name] for name in names])
+
+
+def _by_name(root: Path) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for path in sorted(image_files(root)):
+        name = path.rpartition(".")[0]
+        if name in found:
+            raise ValueError(f"{root} holds both {found[name]} and {path}; expected one image of a name")
+        found[name] = path
+    return found
+
+
+def check_pairs(source: Side, target: Side) -> None:
+    """Check, by the files' headers, that they can be read and that the images of each pair are of one size.
+
+    Raises:
+        ValueError: Some are not, with their names.
+    """
+    wrong = []
+    for first, second in zip(source.paths, target.paths, strict=True):
+        try:
+            size = dimensions(source.root / first)
+            if source.half:
+                fault = f"{size[0]} pixels wide" if size[0] % 2 or size[0] < 2 else None
+            else:
+                other = dimensions(target.root / second)
+                fault = None if size == other else f"{size[0]}x{size[1]} and {other[0]}x{other[1]}"
+        except UnreadableImageError as error:
+            fault = str(error)
+        if fault:
+            wrong.append(f"{first} ({fault})")
+    if wrong:
+        expected = "an even width" if source.half else "two images of one size"
+        raise ValueError(
+            f"{len(wrong)} of {len(source.paths)} pairs in {source.root} cannot be used, expected {expected} each: "
+            f"{listed(wrong)}"
+        )
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return the first of the names, and how many more there are."""
+    return ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")

@@ -1,0 +1,157 @@
+"""Two folders of images that show the same kinds of things in two ways, without pairs."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from datamodules.base import Batch, BatchDataset, Size, integer, one_of, quiet_about_workers, split
+from datamodules.decode import Fit, Target
+from datamodules.files import ImageFiles, OnError, existing_folder, image_files
+from datamodules.order import Key, mix
+from datamodules.pairs import Direction, PairDataModule, Side, Views, split_folders, stacked
+
+
+class Unpaired(Dataset[Batch]):
+    """Images of one set, each beside one of another set that its key draws; in order they are beside the next one.
+
+    The length is that of the larger set, all of which is shown; the smaller one is drawn from.
+
+    Args:
+        sources: Files of one set.
+        targets: Files of the other.
+        rows: Which of the files belong to this set, for both.
+        views: Window and mirroring, chosen for each side by itself.
+    """
+
+    def __init__(self, sources: ImageFiles, targets: ImageFiles, rows: tuple[Tensor, Tensor], views: Views) -> None:
+        self.sides = (sources, targets)
+        self.rows, self.views = rows, views
+
+    def __len__(self) -> int:
+        return max(map(len, self.rows)) if all(map(len, self.rows)) else 0
+
+    def __getitem__(self, key: Key) -> Batch:
+        """Return an image `(C, H, W)` of each set, the next readable ones where one is broken."""
+        row, word = (key, None) if isinstance(key, int) else key
+        images = []
+        for side, (files, rows) in enumerate(zip(self.sides, self.rows, strict=True)):
+            drawn = len(rows) < len(self) or (side == 1 and len(self.rows[0]) == len(rows))
+            start = mix(word, 3) % len(rows) if drawn and word is not None else row
+            _, image = files.first_readable(int(rows[(start + i) % len(rows)]) for i in range(len(rows)))
+            images.append(self.views(image, None if word is None else mix(word, 4 + side)))
+        return images[0], images[1]
+
+    def __getitems__(self, keys: Sequence[Key]) -> Batch:
+        """Return the images `(N, C, H, W)` of both sets."""
+        return stacked(self[key] for key in keys)
+
+
+class UnpairedFoldersDataModule(PairDataModule):
+    """Images of two folders, A and B, in independent order: `(source, target)`, which have nothing to do with another.
+
+    An epoch has the length of the larger folder. Either both folders are given, each flat or with folders `train`,
+    `val` and `test`, or one with the folders `trainA` and `trainB`, and `testA` and `testB`, as CycleGAN's sets have.
+    What is missing of validation and test images is taken from the other or, if both are, chosen by the seed.
+
+    Args:
+        root: Folder of A, or of `trainA` and `trainB`.
+        target_root: Folder of B; None for the second layout.
+        direction: Which of both is the source.
+        size: Height and width that every image gets.
+        channels: Of the targets: 1 (grey), 3 (colour) or 4 (colour and alpha).
+        source_channels: Of the sources; None is `channels`.
+        batch_size: Images of each folder per process and batch.
+        fit: How other aspect ratios fit: crop the centre, pad with black, or stretch.
+        jitter: Pixels that training images are larger by before a random window of `size` is taken.
+        flip: Mirror training images from left to right at random, those of both folders independently.
+        cache: Keep decoded images in memory, so that each is decoded once.
+        on_error: For unreadable files, skip (use the next readable image and warn once) or raise.
+        val_size: Images of each kept for validation where there is no folder for it; by default one in twenty.
+        infinite: Repeat the training images until an epoch has at least 100 batches.
+        seed: Seed of the split and, with the run's seed, of the training order, partners, windows and flips.
+        num_workers: Loading processes; by default the number of processors, at most 8.
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        target_root: str | Path | None = None,
+        direction: Direction = "a_to_b",
+        size: Size = 256,
+        channels: int = 3,
+        source_channels: int | None = None,
+        batch_size: int = 1,
+        fit: Fit = "crop",
+        jitter: int = 0,
+        flip: bool = True,
+        cache: bool = False,
+        on_error: OnError = "skip",
+        val_size: int | None = None,
+        infinite: bool = True,
+        seed: int = 0,
+        num_workers: int | None = None,
+    ) -> None:
+        workers = min(8, os.cpu_count() or 1) if num_workers is None else num_workers
+        given = channels if source_channels is None else source_channels
+        super().__init__(size, channels, given, batch_size, workers, seed, infinite)
+        self.direction: Direction = one_of("direction", direction, ("a_to_b", "b_to_a"))
+        self.fit: Fit = one_of("fit", fit, ("crop", "pad", "stretch"))
+        self.jitter = integer("jitter", jitter, least=0)
+        self.flip, self.cache = flip, cache
+        self.on_error: OnError = one_of("on_error", on_error, ("skip", "raise"))
+        self.val_size = None if val_size is None else integer("val_size", val_size, least=0)
+        self.root = existing_folder(root)
+        self.target_root = None if target_root is None else existing_folder(target_root)
+        if self.target_root is None and not (split_folders(self.root, "A") and split_folders(self.root, "B")):
+            raise ValueError(f"{self.root} has no folders trainA and trainB; expected them, or target_root")
+        if cache:
+            quiet_about_workers()
+
+    def splits(self) -> tuple[BatchDataset, BatchDataset, BatchDataset]:
+        """Return the training, validation and test images.
+
+        Raises:
+            ValueError: `channels` is more than the images have, or the cache more than memory holds.
+            OSError: A folder has no images.
+        """
+        folders = self._folders()
+        shared = [name for name in ("val", "test") if all(name in folder for folder in folders)]
+        train = [self._side(folder["train"]) for folder in folders]
+        everything = [torch.arange(len(side.paths)) for side in train]
+        if shared:
+            held = [self._set([self._side(folder[name]) for folder in folders]) for name in (shared[0], shared[-1])]
+            return self._set(train, everything, training=True), held[0], held[1]
+        rows = [split(len(side.paths), self._val_size(len(side.paths)), self.seed) for side in train]
+        kept = self._set(train, [val for _, val in rows])
+        return self._set(train, [some for some, _ in rows], training=True), kept, kept
+
+    def _folders(self) -> list[dict[str, Path]]:
+        """Return the folders of the splits of the sources and of the targets."""
+        if self.target_root is None:
+            both = [split_folders(self.root, side) for side in "AB"]
+        else:
+            both = [split_folders(root) or {"train": root} for root in (self.root, self.target_root)]
+        return both if self.direction == "a_to_b" else both[::-1]
+
+    def _side(self, folder: Path) -> Side:
+        return Side(existing_folder(folder), sorted(image_files(folder)))
+
+    def _val_size(self, count: int) -> int:
+        return min(count - 1, max(1, round(count / 20))) if self.val_size is None else self.val_size
+
+    def _set(self, sides: list[Side], rows: list[Tensor] | None = None, training: bool = False) -> Unpaired:
+        """Return these images of both sides; those for training are read larger by the jitter."""
+        more = self.jitter if training else 0
+        size = (self.size[0] + more, self.size[1] + more)
+        sources, targets = (
+            side.files(Target(channels, size, self.fit), self.on_error, self.num_workers > 0, self.cache)
+            for side, channels in zip(sides, (self.source_channels, self.channels), strict=True)
+        )
+        for files in (sources, targets):
+            files.check_channels()
+        first, second = rows or [torch.arange(len(files)) for files in (sources, targets)]
+        return Unpaired(sources, targets, (first, second), Views(self.size, self.flip and training))

@@ -1,0 +1,66 @@
+"""CIE Lab: images as lightness and two axes of colour, differentiable both ways.
+
+sRGB (IEC 61966-2-1) and its white point D65. Lab of an image in [-1, 1] is `(N, 3, H, W)`: L from 0 to 100, a and b
+within about 110 of 0. Pure functions, in single precision at least.
+"""
+
+import torch
+from torch import Tensor
+
+# Linear RGB to XYZ (IEC 61966-2-1); its rows are divided by the XYZ of white, so that white is (1, 1, 1).
+TO_XYZ = torch.tensor(
+    [
+        [0.4124564, 0.3575761, 0.1804375],
+        [0.2126729, 0.7151522, 0.0721750],
+        [0.0193339, 0.1191920, 0.9503041],
+    ],
+    dtype=torch.float64,
+)
+TO_RELATIVE = TO_XYZ / TO_XYZ.sum(1, keepdim=True)
+TO_LINEAR = torch.linalg.inv(TO_RELATIVE)
+BEND = 6 / 29  # below its cube, the cube root goes over into a line
+
+
+def rgb_to_lab(images: Tensor) -> Tensor:
+    """Return L, a and b `(N, 3, H, W)` of images `(N, 3, H, W)` in [-1, 1]."""
+    values = (full(images) + 1) / 2
+    # The powers are of numbers above 0 on both sides of the bend: the gradient of a branch not taken must be finite.
+    linear = torch.where(values > 0.04045, ((values.clamp(min=0.04045) + 0.055) / 1.055) ** 2.4, values / 12.92)
+    relative = mixed(linear, TO_RELATIVE)
+    roots = torch.where(relative > BEND**3, relative.clamp(min=BEND**3) ** (1 / 3), relative / (3 * BEND**2) + 4 / 29)
+    x, y, z = roots.unbind(1)
+    return torch.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], 1)
+
+
+def lab_to_rgb(lab: Tensor) -> Tensor:
+    """Return images `(N, 3, H, W)` of L, a and b; colours that sRGB has not are clipped to [-1, 1]."""
+    lightness, a, b = full(lab).unbind(1)
+    y = (lightness + 16) / 116
+    roots = torch.stack([y + a / 500, y, y - b / 200], 1)
+    relative = torch.where(roots > BEND, roots**3, 3 * BEND**2 * (roots - 4 / 29))
+    linear = mixed(relative, TO_LINEAR)
+    bent = 1.055 * linear.clamp(min=0.0031308) ** (1 / 2.4) - 0.055
+    values = torch.where(linear > 0.0031308, bent, 12.92 * linear)
+    return (2 * values - 1).clamp(-1, 1)
+
+
+def colourfulness(images: Tensor) -> Tensor:
+    """Return how colourful images `(N, 3, H, W)` in [-1, 1] look, `(N,)`: 0 is grey, about 60 is rather colourful.
+
+    `sqrt(var rg + var yb) + 0.3 sqrt(mean rg^2 + mean yb^2)` on the scale 0..255, rg = R - G, yb = (R + G)/2 - B.
+    Source: Hasler and Suesstrunk 2003.
+    """
+    red, green, blue = ((full(images) + 1) * 127.5).flatten(2).unbind(1)
+    first, second = red - green, (red + green) / 2 - blue
+    spread = (first.var(1, correction=0) + second.var(1, correction=0)).sqrt()
+    return spread + 0.3 * (first.mean(1).square() + second.mean(1).square()).sqrt()
+
+
+def mixed(channels: Tensor, matrix: Tensor) -> Tensor:
+    """Return the channels `(N, 3, H, W)` times a 3x3 matrix."""
+    return torch.einsum("ij,njhw->nihw", matrix.to(channels), channels)
+
+
+def full(images: Tensor) -> Tensor:
+    """Return images in single precision at least."""
+    return images.to(torch.promote_types(images.dtype, torch.float32))

@@ -1,0 +1,127 @@
+"""`gans predict CKPT --input FILE|DIR --output DIR`: whole pictures of any size, translated by a trained model."""
+
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jsonargparse import Namespace
+from PIL import Image
+from torch import Tensor
+from torchvision.transforms.functional import to_pil_image
+from tqdm import tqdm
+
+from datamodules.decode import UnreadableImageError, eight_bit, in_channels, reason, upright
+from datamodules.files import image_files
+from gans.checkpoint import load_model
+from gans.cli import Parser, check_writable
+from gans.commands.evaluate import chosen_device
+from gans.images import to_float, to_uint8
+from gans.metrics.sampling import translates
+from gans.tiles import starts, tiled
+
+SAVED = {  # what a file of this kind is written with; other kinds, and four channels where there is no room, become PNG
+    ".png": {},
+    ".bmp": {},
+    ".tif": {},
+    ".tiff": {},
+    ".webp": {"quality": 95},
+    ".jpg": {"quality": 95, "subsampling": 0},
+    ".jpeg": {"quality": 95, "subsampling": 0},
+}
+ALPHA = (".png", ".tif", ".tiff", ".webp")
+
+
+def parser() -> Parser:
+    """Return the parser of the flags."""
+    flags = Parser(prog="gans predict", description=__doc__)
+    flags.add_argument("checkpoint", type=Path, help="file that training wrote, of a model that translates images")
+    flags.add_argument("--input", type=Path, required=True, help="a picture, or a folder of pictures")
+    flags.add_argument("--output", type=Path, required=True, help="folder that gets pictures of the same names")
+    flags.add_argument("--tile", type=int, default=512, help="side of the pieces that larger pictures are cut into")
+    flags.add_argument("--overlap", type=int, default=64, help="pixels in which pieces go over into each other")
+    flags.add_argument("--device", type=str, default="auto", help="auto, cpu, cuda or cuda:1")
+    return flags
+
+
+def main(args: list[str]) -> int:
+    """Run the command and return its exit code: 0, or 1 if some of the pictures could not be read.
+
+    Raises:
+        ValueError: for bad input, in one sentence.
+    """
+    options = parser().parse_args(args)
+    starts(1, options.tile, options.overlap)  # complains of them
+    device = chosen_device(options.device)
+    model: Any = load_model(options.checkpoint, device)
+    if not translates(model):
+        kind = type(model).__name__
+        raise ValueError(f"{options.checkpoint} holds a {kind}, which makes images of nothing: gans predict RECIPE")
+    folder, names = pictures(options.input)
+    if options.output.resolve() == folder.resolve():
+        raise ValueError(f"output is {options.output}, where the input is; expected another folder")
+    check_writable(options.output)
+    wrong = translate(model, folder, names, options, device)
+    if wrong and options.input.is_file():
+        raise ValueError(f"{options.input} cannot be read: {wrong[0][1]}")
+    for name, why in wrong:
+        print(f"gans: skipped {folder / name}: {why}", file=sys.stderr)
+    print(f"pictures     {options.output} ({len(names) - len(wrong)} of {len(names)})")
+    return 1 if wrong else 0
+
+
+def pictures(given: Path) -> tuple[Path, list[str]]:
+    """Return a folder and the names of the pictures in it: all, or the one that is given.
+
+    Raises:
+        ValueError: if there are none.
+    """
+    if given.is_file():
+        return given.parent, [given.name]
+    names = sorted(image_files(given)) if given.is_dir() else []
+    if not names:
+        raise ValueError(f"input is {given}, which {'holds no pictures' if given.is_dir() else 'does not exist'}")
+    return given, names
+
+
+def translate(
+    model: Any, folder: Path, names: list[str], options: Namespace, device: torch.device
+) -> list[tuple[str, str]]:
+    """Write what the model makes of each picture, and return those that cannot be read and why."""
+    wrong = []
+    for name in tqdm(names, desc="predict", unit="image", dynamic_ncols=True, disable=not sys.stderr.isatty()):
+        try:
+            picture = read(folder / name, model.source_channels)
+        except UnreadableImageError as error:
+            wrong.append((name, str(error)))
+            continue
+        made = tiled(model.translate, (to_float(picture)[None],), options.tile, options.overlap, device)
+        write(options.output / name, to_uint8(made[0]))
+    return wrong
+
+
+def read(path: Path, channels: int) -> Tensor:
+    """Return a picture `(C, H, W)` uint8 as it is, with the channels that a model takes.
+
+    Raises:
+        UnreadableImageError: if it cannot be decoded.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # PIL's hints about odd but readable files
+            with Image.open(path) as file:
+                pixels = np.array(in_channels(eight_bit(upright(file)), channels))
+    except Exception as error:  # decoders raise almost anything for a damaged file
+        raise UnreadableImageError(reason(path, error)) from error
+    return torch.from_numpy(pixels).view(*pixels.shape[:2], -1).permute(2, 0, 1)
+
+
+def write(path: Path, picture: Tensor) -> None:
+    """Write a picture `(C, H, W)` uint8 under a name, with .png behind it if files of its kind cannot hold it."""
+    kind = path.suffix.lower()
+    if kind not in SAVED or (len(picture) == 4 and kind not in ALPHA):
+        path, kind = path.with_name(f"{path.name}.png"), ".png"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    to_pil_image(picture).save(path, **SAVED[kind])

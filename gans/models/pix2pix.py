@@ -1,0 +1,120 @@
+"""pix2pix, Isola, Zhu, Zhou and Efros 2017 (arXiv 1611.07004): a conditional GAN that translates paired images."""
+
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from gans.checks import at_least
+from gans.colour import lab_to_rgb, rgb_to_lab
+from gans.layers import Norm, Size
+from gans.losses import Relativistic
+from gans.models.translation import Translator
+from gans.networks import translation, unet
+
+AB = 110.0  # Lab's a and b are divided by it, L by 50, less 1
+
+
+class Pix2Pix(Translator):
+    """A U-Net that makes an image of another, against a critic of patches that sees both, and close to the target.
+
+    The paper normalises over the batch, of one image, in training and in tests; an instance norm is the same thing
+    without the ties between images of larger batches.
+
+    Args:
+        size: side of the images in training, or (height, width); translated are images of any size.
+        channels: of the images made: 1, 3 or 4.
+        source_channels: of the images given; None is `channels`.
+        width: channels of the generator next to the image; twice as many further in, up to 8 times.
+        discriminator_width: the same of the critic; None is `width`.
+        network: the generator, a U-Net or CycleGAN's residual one.
+        norm: in both networks.
+        dropout: of the U-Net's innermost layers, in training only.
+        spectral_norm: normalise the critic's weights, instead of its maps.
+        scales: critics, each of which sees the image half as large as the one before.
+        l1_weight: weight of the mean absolute difference from the target.
+        adversarial_weight: weight of the critic's opinion; with 0 the target alone says what is right.
+        space: what the game is about: `rgb`, or `lab` for colourisation, where the colours a and b of the target are
+            made of the lightness L of the source.
+        options: as in `Translator`.
+    """
+
+    def __init__(
+        self,
+        size: Size = 256,
+        channels: int = 3,
+        source_channels: int | None = None,
+        width: int = 64,
+        discriminator_width: int | None = None,
+        network: Literal["unet", "resnet"] = "unet",
+        norm: Norm = "instance",
+        dropout: float = 0.5,
+        spectral_norm: bool = False,
+        scales: int = 1,
+        l1_weight: float = 100.0,
+        adversarial_weight: float = 1.0,
+        space: Literal["rgb", "lab"] = "rgb",
+        **options: Any,
+    ) -> None:
+        super().__init__(size, channels, source_channels, **options)
+        self.save_hyperparameters()
+        at_least(0, l1_weight=l1_weight, adversarial_weight=adversarial_weight)
+        if network not in ("unet", "resnet"):
+            raise ValueError(f"network is {network}; expected unet or resnet")
+        if space not in ("rgb", "lab") or (space == "lab" and channels != 3):
+            raise ValueError(f"space is {space}; expected rgb, or lab for 3 channels")
+        given, made = (1, 2) if space == "lab" else (self.source_channels, channels)
+        if network == "unet":
+            self.generator = unet.Generator(size, given, made, width, norm, dropout)
+        else:
+            self.generator = translation.Generator(size, given, made, width, norm=norm)
+        critics = "none" if spectral_norm else norm
+        breadth = width if discriminator_width is None else discriminator_width
+        self.discriminator = self.make_discriminator(given + made, breadth, critics, spectral_norm, scales)
+        self.average_generator()
+
+    def training_step(self, batch: tuple[Tensor, ...], batch_idx: int) -> None:
+        """One step of the critic and, in its turn, one of the generator."""
+        optimizer_g, optimizer_d = self.player_optimizers()
+        pairs = self.given(batch[0]), self.wanted(self.targets(batch))
+        with self.toggled_optimizer(optimizer_d):
+            for source, target in self.pieces(*pairs):
+                with torch.no_grad():
+                    made = self.generator(source)
+                real_logits, fake_logits = self.critic(target, source), self.critic(made, source)
+                loss = self.loss.discriminator(real_logits, fake_logits) / 2  # slower than the generator
+                self.record_discriminator(loss, real_logits, fake_logits)
+                self.descend(loss, optimizer_d)
+        if self.generator_turn():
+            with self.toggled_optimizer(optimizer_g):
+                for source, target in self.pieces(*pairs):
+                    made = self.generator(source)
+                    compared = self.critic(target, source) if isinstance(self.loss, Relativistic) else None
+                    game = self.loss.generator(compared, self.critic(made, source))
+                    l1 = (made - target).abs().mean()
+                    self.record("loss/generator", game)
+                    self.record("loss/l1", l1)
+                    loss = self.hparams["adversarial_weight"] * game + self.hparams["l1_weight"] * l1
+                    if self.feature_weight:
+                        error = self.feature_error(made, target, source)
+                        self.record("loss/features", error)
+                        loss = loss + self.feature_weight * error
+                    self.descend(loss, optimizer_g)
+
+    def given(self, source: Tensor) -> Tensor:
+        """Return what the generator is given of source images: these, or their lightness `(N, 1, H, W)`."""
+        if self.hparams["space"] == "rgb":
+            return source
+        return (rgb_to_lab(source[:, :3].expand(-1, 3, -1, -1))[:, :1] / 50 - 1).to(source)
+
+    def wanted(self, target: Tensor) -> Tensor:
+        """Return what the generator shall make of target images: these, or their colours `(N, 2, H, W)`."""
+        return target if self.hparams["space"] == "rgb" else (rgb_to_lab(target)[:, 1:] / AB).to(target)
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """Return images `(N, C, H, W)` in [-1, 1] that the averaged generator makes of images."""
+        source = self.given(inputs[0])
+        made = super().forward(source)
+        if self.hparams["space"] == "rgb":
+            return made
+        return lab_to_rgb(torch.cat([50 * (source.float() + 1), AB * made.float()], 1))

@@ -1,0 +1,302 @@
+"""What models that make images of images share: how they translate, what they show, what held-out images say of them.
+
+A `Translator` has no latents. `translate(images)` takes the place of `sample(n)`, and what watches a run asks it for
+`inputs(batch)` and `targets(batch)`, see `gans.metrics.sampling`. PSNR and SSIM (Wang et al. 2004) are of images
+rounded to 8 bits, one value for each image.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import interpolate
+from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
+
+from gans.checks import at_least
+from gans.distributed import gather_rows
+from gans.images import to_float, to_uint8
+from gans.layers import Norm, Size, image_channels, image_size, widened
+from gans.losses import Loss, Objective
+from gans.losses import objective as loss_named
+from gans.metrics.extractors import Extractor, extractor
+from gans.metrics.functional import fid
+from gans.metrics.perceptual import Pooled, feature_network
+from gans.module import AdversarialModule
+from gans.networks import patch
+from gans.reconstruction import Features, feature_distance
+from gans.schedules import linear
+
+PIXELS = 2**20  # of the images that go through a network at once
+SHOWN, COLUMNS = 12, 3  # triptychs of a picture, and beside each other
+
+
+class Translator(AdversarialModule):
+    """Base of the models that make images of images; a model adds its generator and its `training_step`.
+
+    Args:
+        size: side of the images in training, or (height, width); translated are images of any size.
+        channels: of the images made: 1, 3 or 4.
+        source_channels: of the images given; None is `channels`.
+        objective: what the players minimise.
+        features: network that a feature distance is measured in: `random`, `vgg19`, `mnist` or a file; with
+            `discriminator` the loss is in its own, and the distance of held-out images in `random`.
+        feature_weight: weight of that distance in the generator's loss; 0 does without.
+        lr: learning rate of Adam, of both players.
+        discriminator_lr: learning rate of the discriminator; None takes `lr`.
+        betas: Adam's decay rates, of both players.
+        lr_hold_images: images seen before `lr_decay_images` begins to lower the rates.
+        engine: options of the training engine, see `AdversarialModule`, but for latents and augmentations.
+    """
+
+    loss: Loss
+
+    def __init__(
+        self,
+        size: Size,
+        channels: int,
+        source_channels: int | None = None,
+        objective: Objective = "nonsaturating",
+        features: str = "random",
+        feature_weight: float = 0.0,
+        lr: float = 2e-4,
+        discriminator_lr: float | None = None,
+        betas: tuple[float, float] = (0.5, 0.999),
+        lr_hold_images: float = 0,
+        **engine: Any,
+    ) -> None:
+        # No latents, and no augmentation: it would have to treat both images of a pair alike.
+        super().__init__(1, "normal", augment=None, augment_options=None, **engine)
+        at_least(0, feature_weight=feature_weight, lr_hold_images=lr_hold_images)
+        for name, rate in (("lr", lr), ("discriminator_lr", discriminator_lr)):
+            if rate is not None and rate <= 0:
+                raise ValueError(f"{name} is {rate}; expected a number above 0")
+        if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
+            raise ValueError(f"betas is {betas}; expected two numbers from 0 to below 1")
+        if lr_hold_images and lr_hold_images >= self.lr_decay_images:
+            given = f"lr_hold_images is {lr_hold_images} and lr_decay_images {self.lr_decay_images}"
+            raise ValueError(f"{given}; expected the first to be less")
+        self.rates = (lr, lr if discriminator_lr is None else discriminator_lr)
+        self.betas, self.lr_hold_images = betas, lr_hold_images
+        self.image_shape = (image_channels(channels), *image_size(size))
+        self.source_channels = channels if source_channels is None else source_channels
+        if self.source_channels not in (1, 3, 4):
+            raise ValueError(f"source_channels is {source_channels!r}; expected 1 (grey), 3 (RGB) or 4 (RGBA)")
+        self.input_shape = (self.source_channels, *image_size(size))
+        self.loss = loss_named(objective)
+        self.features, self.feature_weight = features, feature_weight
+        # In tuples, so that the weights of others are neither parameters of the model nor in its checkpoints.
+        self._networks: tuple[Features, Extractor] | None = None
+        self._seen: list[tuple[Tensor, Tensor, Tensor]] = []  # of held-out images, until all have been seen
+        self._names: list[str] = []
+
+    def make_discriminator(self, channels: int, width: int, norm: Norm, spectral_norm: bool, scales: int) -> nn.Module:
+        """Return a critic of patches of images with `channels` channels."""
+        assert self.image_shape is not None
+        _, height, breadth = self.image_shape
+        return patch.Discriminator((height, breadth), channels, width, 3, scales, norm, spectral_norm)
+
+    def configure_optimizers(self) -> list[torch.optim.Optimizer]:
+        """Return Adam for the generator and for the discriminator."""
+        players = (self.generator, self.discriminator)
+        return [self.adam(network, rate, self.betas) for network, rate in zip(players, self.rates, strict=True)]
+
+    def schedule(self) -> None:
+        """Hold the learning rates for as long as is asked, then let them fall to 0 in a line."""
+        super().schedule()
+        if not self.lr_decay_images:
+            return
+        total = self.lr_decay_images - self.lr_hold_images
+        for optimizer in self.trainer.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = linear(self.images_seen, group["initial_lr"], 0.0, total, self.lr_hold_images)
+
+    def setup(self, stage: str) -> None:
+        """Read the network of feature distances, before anything is written.
+
+        Raises:
+            ValueError: if there is no such network.
+        """
+        super().setup(stage)
+        if stage != "predict":
+            self.networks()
+
+    def networks(self) -> tuple[Features, Extractor]:
+        """Return the network of feature distances, and that of the Frechet distance, where the model is."""
+        if self._networks is None:
+            name = "random" if self.features == "discriminator" else self.features
+            maps = feature_network(name)
+            same = extractor("random") if maps.name == "random" else None
+            self._networks = (maps, same or (Pooled(maps) if maps.name == "vgg19" else extractor(name)))
+        maps, network = self._networks
+        return maps.to(self.device), network.to(self.device)
+
+    # -- a batch ------------------------------------------------------------------------------------------------------
+
+    def inputs(self, batch: Any) -> tuple[Tensor, ...]:
+        """Return what `translate` is given of a batch: the source images `(N, C, H, W)`.
+
+        Raises:
+            ValueError: if the batch is no pair.
+        """
+        return (pair(batch)[0],)
+
+    def targets(self, batch: Any) -> Tensor:
+        """Return what shall be made of a batch: the target images `(N, C, H, W)`."""
+        return pair(batch)[1]
+
+    def example(self, n: int) -> tuple[Tensor, ...]:
+        """Return a batch of `n` random images of the shapes of training."""
+        assert self.input_shape is not None
+        assert self.image_shape is not None
+        source, target = (torch.rand(n, *shape, device=self.device) for shape in (self.input_shape, self.image_shape))
+        return source * 2 - 1, target * 2 - 1
+
+    def feature_error(self, made: Tensor, target: Tensor, *given: Tensor) -> Tensor:
+        """Return the distance of the features of images `(N, C, H, W)`, a scalar, in the network of the loss."""
+        if self.features == "discriminator":
+            critic: Any = self.discriminator
+            maps, goal = (widened(tuple(critic.features(images, *given))) for images in (made, target))
+        else:
+            network = self.networks()[0]  # in single precision, whatever that of the model is
+            with torch.autocast(self.device.type, enabled=False):
+                maps = network(made.float())
+                with torch.no_grad():
+                    goal = network(target.float())
+        return feature_distance(maps, goal).mean()
+
+    def record_discriminator(self, loss: Tensor, real_logits: Tensor, fake_logits: Tensor) -> None:
+        """Note how the discriminator does, and how often it is right."""
+        self.record("loss/discriminator", loss)
+        self.record("logits/real", real_logits)
+        self.record("logits/fake", fake_logits)
+        self.record("accuracy/discriminator", self.loss.right(real_logits, fake_logits))
+
+    # -- translation --------------------------------------------------------------------------------------------------
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """Return images `(N, C, H, W)` in [-1, 1] that the averaged generator makes of images."""
+        made: Tensor = self.generator_ema(*inputs)
+        return made
+
+    @torch.no_grad()
+    def translate(self, *inputs: Tensor) -> Tensor:
+        """Return images `(N, C, H, W)` in [-1, 1] of images `(N, source_channels, H, W)` of any size.
+
+        A few at a time: memory does not grow with N.
+        """
+        rows = max(1, PIXELS // (inputs[0].shape[-2] * inputs[0].shape[-1]))
+        return torch.cat([self(*part) for part in zip(*(torch.split(given, rows) for given in inputs), strict=True)])
+
+    def sample(
+        self,
+        n: int,
+        *,
+        labels: Tensor | None = None,
+        truncation: float | None = None,
+        seed: int | None = None,
+    ) -> Tensor:
+        """Refuse: there are no latents to draw.
+
+        Raises:
+            ValueError: always.
+        """
+        raise ValueError(f"{type(self).__name__} makes images of images; expected translate(images), not sample({n})")
+
+    def predict_step(self, batch: Any, batch_idx: int) -> Tensor:
+        """Return what is made of a batch."""
+        return self.translate(*self.inputs(batch))
+
+    def pictures(self, batch: Any) -> dict[str, tuple[Tensor, int]]:
+        """Return a grid of triptychs: what was given, what was made of it, what should have been."""
+        given, target = self.inputs(batch), self.targets(batch)
+        some = [part[:SHOWN] for part in given]
+        made = self.translate(*some)
+        return {"translations": (triptychs(self.shown(*some), made, target[:SHOWN]), 3 * COLUMNS)}
+
+    def shown(self, *inputs: Tensor) -> Tensor:
+        """Return inputs as images `(N, C, H, W)` to look at."""
+        return inputs[0]
+
+    # -- held-out images ----------------------------------------------------------------------------------------------
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        """Look how far held-out images are from their targets, image by image, and as a set at the end."""
+        self.hold_out("val", batch)
+
+    def test_step(self, batch: Any, batch_idx: int) -> None:
+        """Look at the test images in the same way."""
+        self.hold_out("test", batch)
+
+    def hold_out(self, stage: str, batch: Any) -> None:
+        """Keep PSNR, SSIM, L1 and feature distance of each image of a batch, and the features of their set."""
+        made, target = (to_uint8(images) for images in (self.translate(*self.inputs(batch)), self.targets(batch)))
+        network, judge = self.networks()
+        values = fidelity(to_float(made), to_float(target))
+        maps, goal = network(to_float(made)), network(to_float(target))
+        values[f"feature_distance/{network.name}"] = feature_distance(maps, goal)
+        self._names = list(values)
+        self._seen.append((torch.stack(list(values.values()), 1), judge(target)[0], judge(made)[0]))
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the means over all held-out images, and the Frechet distance of those made to their targets."""
+        self.judge("val")
+
+    def on_test_epoch_end(self) -> None:
+        """Log the same for the test images."""
+        self.judge("test")
+
+    def judge(self, stage: str) -> None:
+        """Log what was kept, of all processes, and forget it."""
+        if not self._seen:
+            return
+        parts = [torch.cat(part) for part in zip(*self._seen, strict=True)]
+        self._seen = []
+        if self.trainer.world_size > 1:  # not by Lightning, which means over shares as if they were equal
+            parts = [gather_rows(part) for part in parts]
+        values, real, made = parts
+        found = dict(zip(self._names, values.mean(0).unbind(), strict=True))
+        if len(real) > 1 and made.isfinite().all():
+            found[f"fid/{self.networks()[1].name}"] = fid(real, made).float()
+        named: dict[str, Tensor | float] = {f"{stage}/{name}": value for name, value in found.items()}
+        self.log_dict({**named, "step": float(self.trainer.global_step)}, sync_dist=True)
+
+
+def pair(batch: Any) -> tuple[Tensor, Tensor]:
+    """Return the first two tensors of a batch, both images.
+
+    Raises:
+        ValueError: if there are none.
+    """
+    images = isinstance(batch, tuple | list) and len(batch) > 1
+    if not images or not all(isinstance(part, Tensor) and part.ndim == 4 for part in batch[:2]):
+        raise ValueError("a batch is no pair of images; expected (source, target), as PairedFolderDataModule gives")
+    return batch[0], batch[1]
+
+
+def fidelity(made: Tensor, target: Tensor) -> dict[str, Tensor]:
+    """Return PSNR in decibels, SSIM, and L1 on the scale [-1, 1], `(N,)` each, of images `(N, C, H, W)` in [-1, 1].
+
+    Equal images have 100 decibels, not infinitely many, or their mean would be infinite.
+    """
+    psnr = peak_signal_noise_ratio(made, target, data_range=2.0, reduction="none", dim=(1, 2, 3))
+    ssim = structural_similarity_index_measure(made, target, data_range=2.0, reduction="none")
+    assert isinstance(ssim, Tensor)
+    l1 = (made - target).abs().flatten(1).mean(1)
+    return {"psnr": psnr.clamp(max=100.0), "ssim": ssim.view(len(made)), "l1": l1}
+
+
+def triptychs(given: Tensor, made: Tensor, target: Tensor) -> Tensor:
+    """Return images `(3 N, C, H, W)`, on the CPU: what was given, made and wanted, again and again.
+
+    Those given are enlarged to the size of the others, pixel by pixel, and all have the channels of the richest.
+    """
+    parts = [part.detach().float().cpu() for part in (given, made, target)]
+    channels, size = max(part.shape[1] for part in parts), parts[1].shape[-2:]
+    alike = []
+    for part in parts:
+        part = part if part.shape[-2:] == size else interpolate(part, size, mode="nearest-exact")
+        if part.shape[1] < channels:
+            part = part.expand(-1, 3, -1, -1) if part.shape[1] == 1 else part
+            part = torch.cat([part, part.new_ones(len(part), channels - part.shape[1], *size)], 1)  # alpha
+        alike.append(part)
+    return torch.stack(alike, 1).flatten(0, 1)

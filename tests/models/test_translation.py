@@ -1,0 +1,277 @@
+"""Models that make images of images: what they learn, show and say of held-out images, in RGB and in Lab."""
+
+import lightning as L
+import pytest
+import torch
+from lightning.pytorch.loggers import TensorBoardLogger
+from PIL import Image
+from torch.utils.data import DataLoader, TensorDataset
+
+from datamodules import DegradedDigitsDataModule
+from gans.callbacks import Evaluate, Health, ImageGrid
+from gans.colour import rgb_to_lab
+from gans.images import to_float, to_uint8
+from gans.metrics.functional import fid
+from gans.metrics.sampling import Targets, generated, made, stored
+from gans.models import DCGAN, Pix2Pix
+from gans.models.translation import fidelity, triptychs
+from gans.reconstruction import feature_distance
+
+SIZE = 16
+
+
+def make(**options):
+    torch.manual_seed(0)
+    small = {"size": SIZE, "channels": 1, "width": 4, "dropout": 0.0}
+    return Pix2Pix(**{**small, **options})
+
+
+def pairs(n=24, channels=1, source_channels=1, size=(SIZE, SIZE)):
+    """Smooth pictures, and their negatives as sources."""
+    generator = torch.Generator().manual_seed(0)
+    coarse = torch.rand(n, channels, 4, 4, generator=generator) * 2 - 1
+    targets = torch.nn.functional.interpolate(coarse, size, mode="bilinear")
+    return TensorDataset(-targets[:, :1].expand(-1, source_channels, -1, -1), targets)
+
+
+def test_it_learns_what_is_to_be_done(trainer):
+    data, model = pairs(32), make(width=8, lr=4e-3, ema_halflife=50)
+    trainer(60).fit(model, DataLoader(data, batch_size=8))
+    source, target = data.tensors
+    made = model.translate(source)
+    assert (made - target).abs().mean() < 0.4 * target.abs().mean()
+    assert (made - target).abs().mean() < 0.2 * (source - target).abs().mean()
+
+
+@pytest.mark.parametrize("weight", [0.0, 1.0])
+def test_the_target_alone_is_the_control(trainer, weight):
+    states = []
+    for breadth in (4, 8):  # two critics, neither of which is asked
+        model = make(adversarial_weight=weight, discriminator_width=breadth)
+        trainer(3).fit(model, DataLoader(pairs(), batch_size=8))
+        states.append(model.generator.state_dict())
+    same = [torch.equal(value, states[1][name]) for name, value in states[0].items()]
+    assert all(same) == (weight == 0)
+
+
+@pytest.mark.parametrize("features", ["random", "mnist", "discriminator"])
+def test_feature_losses_pull(trainer, features):
+    curves = []
+
+    class Notes(Pix2Pix):
+        def record(self, name, value):
+            if name == "loss/features":
+                curves.append(float(value.detach()))
+            super().record(name, value)
+
+    torch.manual_seed(0)
+    model = Notes(SIZE, 1, width=8, dropout=0.0, l1_weight=0.0, adversarial_weight=0.0, lr=4e-3,
+                  features=features, feature_weight=1.0)  # fmt: skip
+    trainer(15).fit(model, DataLoader(pairs(), batch_size=8))
+    assert len(curves) == 15
+    assert sum(curves[-3:]) < 0.9 * sum(curves[:3])
+    assert not any("layers.1_1" in name for name in model.state_dict())
+
+
+@pytest.mark.parametrize("options", [{"network": "resnet"}, {"norm": "batch"}, {"norm": "none"}, {"scales": 2},
+                                     {"spectral_norm": True}, {"objective": "relativistic"}, {"objective": "hinge"},
+                                     {"channels": 3, "source_channels": 1}, {"channels": 4}])  # fmt: skip
+def test_options_train(trainer, options):
+    model = make(**options)
+    data = pairs(8, options.get("channels", 1), options.get("source_channels", options.get("channels", 1)))
+    trainer(2).fit(model, DataLoader(data, batch_size=4))
+    made = model.translate(data.tensors[0])
+    assert made.shape == data.tensors[1].shape
+    assert made.isfinite().all()
+
+
+@pytest.mark.parametrize("precision", ["bf16-mixed", "64-true"])
+@pytest.mark.parametrize("features", ["random", "discriminator"])
+def test_precisions_know_features_and_colours(trainer, precision, features):
+    model = make(channels=3, space="lab" if features == "discriminator" else "rgb", features=features, feature_weight=1)
+    data = pairs(8, 3, 3)
+    images = [part.double() for part in data.tensors] if precision == "64-true" else data.tensors
+    loader = DataLoader(TensorDataset(*images), batch_size=4)
+    trainer(2, precision=precision).fit(model, loader, loader)
+    assert all(p.isfinite().all() for p in model.parameters())
+
+
+def test_translation_takes_any_size_and_does_not_mix_images():
+    model = make().eval()
+    big = torch.rand(3, 1, 45, 30) * 2 - 1
+    whole = model.translate(big)
+    assert whole.shape == (3, 1, 45, 30)
+    assert torch.allclose(model.translate(big[1:2]), whole[1:2], atol=1e-6)
+    with pytest.raises(ValueError, match=r"makes images of images; expected translate\(images\), not sample\(4\)"):
+        model.sample(4)
+
+
+def test_rates_are_held_and_then_fall(trainer):
+    rates = []
+
+    class Notes(L.Callback):
+        def on_train_batch_end(self, trainer, *args):
+            rates.append([optimizer.param_groups[0]["lr"] for optimizer in trainer.optimizers])
+
+    model = make(lr=1e-3, discriminator_lr=1e-4, lr_hold_images=16, lr_decay_images=32)
+    trainer(4, callbacks=[Notes()]).fit(model, DataLoader(pairs(32), batch_size=8))
+    assert [rate for rate, _ in rates] == pytest.approx([1e-3, 1e-3, 5e-4, 0], abs=1e-9)
+    assert [rate for _, rate in rates] == pytest.approx([1e-4, 1e-4, 5e-5, 0], abs=1e-9)
+
+
+# -- colour ------------------------------------------------------------------------------------------------------------
+
+
+def test_colourisation_keeps_the_lightness_and_learns_the_colour(trainer):
+    light = torch.linspace(-0.2, 0.4, SIZE).expand(16, 1, SIZE, SIZE)
+    colours = (light + torch.tensor([0.5, 0.0, -0.5]).view(3, 1, 1)).clamp(-1, 1)
+    data = TensorDataset(light.expand(-1, 3, -1, -1), colours)
+    model = make(channels=3, width=8, space="lab", lr=4e-3, ema_halflife=50)
+    assert model.generator(light).shape == (16, 2, SIZE, SIZE)
+    trainer(50).fit(model, DataLoader(data, batch_size=8))
+    made = model.translate(data.tensors[0])
+    given, found, wanted = (rgb_to_lab(part) for part in (data.tensors[0], made, colours))
+    assert (found[:, 0] - given[:, 0]).abs().mean() < 2  # of 100; clipping costs some
+    assert (found - wanted)[:, 1:].abs().mean() < 0.35 * wanted[:, 1:].abs().mean()
+
+
+# -- what is held out --------------------------------------------------------------------------------------------------
+
+
+def test_fidelity_against_its_definitions():
+    generator = torch.Generator().manual_seed(0)
+    target = to_float(torch.randint(0, 256, (3, 3, 16, 16), generator=generator, dtype=torch.uint8))
+    other = to_float(torch.randint(0, 256, (3, 3, 16, 16), generator=generator, dtype=torch.uint8))
+    values = fidelity(torch.cat([target[:1], other[1:]]), target)
+    expected = 10 * (4 / (other - target).square().flatten(1).mean(1)).log10()
+    assert torch.allclose(values["psnr"][1:], expected[1:], rtol=1e-5)
+    assert float(values["psnr"][0]) == 100
+    assert float(values["ssim"][0]) == pytest.approx(1)
+    assert values["ssim"][1:].abs().max() < 0.2
+    assert torch.allclose(values["l1"][1:], (other - target).abs().flatten(1).mean(1)[1:])
+
+
+@pytest.mark.parametrize("batch_size", [5, 24])
+def test_held_out_scores_are_means_over_images(trainer, batch_size):
+    model, data = make(features="mnist"), pairs()
+    [found] = trainer(1).test(model, DataLoader(data, batch_size=batch_size), verbose=False)
+    source, target = data.tensors
+    pixels = [to_uint8(part) for part in (model.translate(source), target)]
+    made, target = map(to_float, pixels)
+    expected = {f"test/{name}": float(value.mean()) for name, value in fidelity(made, target).items()}
+    maps, judge = model.networks()
+    expected["test/feature_distance/mnist"] = float(feature_distance(maps(made), maps(target)).mean())
+    expected["test/fid/mnist"] = float(fid(judge(pixels[1])[0], judge(pixels[0])[0]))
+    for name, value in expected.items():
+        assert found[name] == pytest.approx(value, rel=1e-4), name
+
+
+def test_held_out_scores_are_the_same_on_two_processes(trainer, tmp_path):
+    class Keep(L.Callback):
+        def on_validation_end(self, trainer, module):
+            if trainer.is_global_zero:
+                values = {k: v for k, v in trainer.callback_metrics.items() if k.startswith("val/")}
+                torch.save(values, tmp_path / f"{trainer.world_size}.pt")
+
+    for world in (1, 2):
+        strategy = {"strategy": "ddp_fork", "devices": 2} if world == 2 else {}
+        data = DegradedDigitsDataModule("noise 40", size=SIZE, batch_size=12, val_size=25)
+        trainer(1, callbacks=[Keep()], **strategy).validate(make(features="mnist"), data, verbose=False)
+    one, two = (torch.load(tmp_path / f"{world}.pt") for world in (1, 2))
+    assert one.keys() == two.keys()
+    assert len(one) == 5
+    for name in one:
+        assert float(one[name]) == pytest.approx(float(two[name]), rel=1e-4), name
+
+
+# -- what watches a run ------------------------------------------------------------------------------------------------
+
+
+def test_what_watches_a_run_is_given_what_to_translate(trainer, tmp_path):
+    data = DegradedDigitsDataModule("grey, noise 60", size=SIZE, batch_size=8)
+    watch = [ImageGrid(2, samples=4), Health(2, collapse=0), Evaluate("mnist", 2, 40, 30)]
+    logger = TensorBoardLogger(tmp_path, "run", 0)
+    run = trainer(4, callbacks=watch, logger=logger)
+    model = make()
+    run.fit(model, data)
+    pictures = sorted(path.name for path in (tmp_path / "run" / "version_0" / "samples").iterdir())
+    assert pictures == ["real.png", *(f"translations_{step:07d}.png" for step in (1, 2, 4))]
+    val = data._sets[1]
+    assert torch.equal(to_uint8(watch[0].batch[1].cpu()), val.__getitems__(range(4))[1])
+    with Image.open(tmp_path / "run" / "version_0" / "samples" / "translations_0000004.png") as picture:
+        assert picture.size == (9 * (SIZE + 2) + 2, 2 * (SIZE + 2) + 2)
+    assert watch[2].protocol.samples == 40
+    assert len(watch[2].given) == 197
+    blocks = list(generated(model, 40, 0, given=val))
+    sources, targets = val.__getitems__(range(40))
+    assert torch.equal(torch.cat([block for block, _ in blocks]), to_uint8(model.translate(to_float(sources))))
+    kept = torch.cat([block for block, _ in stored(Targets(val, model), range(40))])
+    assert torch.equal(kept, targets)
+    assert "fid/mnist" in run.callback_metrics
+
+
+def test_without_held_out_images_the_first_batch_is_shown(trainer, tmp_path):
+    grid = ImageGrid(2)
+    trainer(3, callbacks=[grid], logger=TensorBoardLogger(tmp_path, "run", 0)).fit(
+        make(), DataLoader(pairs(24), batch_size=8)
+    )
+    assert torch.equal(grid.batch[1], pairs().tensors[1][:8])
+
+
+def test_triptychs_match_sizes_and_channels():
+    given, made, target = torch.zeros(2, 1, 4, 4), torch.ones(2, 4, 8, 8) / 2, torch.ones(2, 3, 8, 8)
+    shown = triptychs(given, made, target)
+    assert shown.shape == (6, 4, 8, 8)
+    assert shown[0, :3].unique().tolist() == [0]
+    assert shown[3:5, 3].unique().tolist() == [0.5, 1]
+    assert torch.equal(shown[4], made[1])
+
+
+def test_samples_beside_a_batch():
+    source, target = (part[:5] for part in pairs().tensors)
+    assert made(make(), (source, target), 3, seed=0).shape == (3, 1, SIZE, SIZE)
+    assert made(DCGAN(SIZE, 1, width=2), (source, target), 3, seed=0).shape == (3, 1, SIZE, SIZE)
+    with pytest.raises(ValueError, match="40 images were asked of Pix2Pix, which is given 24 to translate"):
+        list(generated(make(), 40, 0, given=pairs()))
+    with pytest.raises(ValueError, match="which is given 0 to translate"):
+        list(generated(make(), 40, 0))
+    with pytest.raises(ValueError, match="the data are pairs of images"):
+        list(stored(DegradedDigitsDataModule(size=8).splits()[1], range(5)))
+
+
+# -- what is refused ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"network": "vit"}, "network is vit; expected unet or resnet"),
+        ({"space": "lab"}, "space is lab; expected rgb, or lab for 3 channels"),
+        ({"l1_weight": -1}, "l1_weight is -1"),
+        ({"feature_weight": -1}, "feature_weight is -1"),
+        ({"lr": 0}, "lr is 0; expected a number above 0"),
+        ({"betas": (1, 2)}, "betas is"),
+        ({"lr_hold_images": 5}, "lr_hold_images is 5 and lr_decay_images 0; expected the first to be less"),
+        ({"source_channels": 2}, "source_channels is 2; expected 1"),
+        ({"size": 5}, "size is 5x5; a patch discriminator needs at least 6"),
+    ],
+)
+def test_wrong_options(options, says):
+    with pytest.raises(ValueError, match=says):
+        make(**options)
+
+
+def test_wrong_batches_are_refused(trainer):
+    images = pairs().tensors[0]
+    with pytest.raises(ValueError, match=r"a batch is no pair of images; expected \(source, target\)"):
+        trainer(1).fit(make(), DataLoader(TensorDataset(images, torch.zeros(len(images))), batch_size=8))
+    with pytest.raises(ValueError, match=r"the data gives images of shape \(3, 16, 16\)"):
+        trainer(1).fit(make(), DataLoader(pairs(source_channels=3), batch_size=8))
+
+
+def test_missing_weights_are_a_sentence_before_training(trainer, tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    model = make(features="vgg19")
+    with pytest.raises(FileNotFoundError, match=r"vgg19-dcbb9e9d\.pth is not in"):
+        trainer(1).fit(model, DataLoader(pairs(), batch_size=8))
+    assert model.translate(pairs().tensors[0]).shape == (24, 1, SIZE, SIZE)  # which needs none

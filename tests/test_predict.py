@@ -1,0 +1,145 @@
+"""`gans predict CKPT`: whole pictures of any size and kind by their names, and what is wrong with them."""
+
+import os
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from gans.__main__ import main
+from gans.checkpoint import load_model
+from gans.images import to_float, to_uint8
+from gans.models import DCGAN, Pix2Pix
+
+
+@pytest.fixture
+def checkpoint(trainer, tmp_path):
+    """A small translator of colour images, as training leaves it."""
+
+    def make(**options):
+        torch.manual_seed(0)
+        model = Pix2Pix(**{"size": 16, "channels": 3, "width": 4, "norm": "none", **options})
+        run = trainer(1)
+        run.strategy.connect(model)
+        run.save_checkpoint(tmp_path / "model.ckpt", weights_only=True)
+        return model.eval()
+
+    return make
+
+
+def picture(path, size=(40, 30), mode="RGB"):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    generator = np.random.default_rng(len(path.name))
+    image = Image.fromarray(generator.integers(0, 256, (size[1], size[0], 4), dtype=np.uint8)).convert(mode)
+    image.save(path)
+    return np.array(image.convert("RGB"))
+
+
+def pixels(path):
+    return torch.from_numpy(np.array(Image.open(path))).permute(2, 0, 1)
+
+
+def test_a_folder_is_translated_by_its_names(gans, tmp_path, checkpoint):
+    model = checkpoint()
+    given = {name: picture(tmp_path / "in" / name) for name in ("a.png", "deep/b.png", "c.jpg")}
+    picture(tmp_path / "in" / "grey.png", (21, 33), "L")
+    picture(tmp_path / "in" / "d.gif", mode="P")
+    code, out, err = gans("predict --input in model.ckpt --output out")
+    assert (code, out) == (0, "pictures     out (5 of 5)\n"), err
+    found = sorted(str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*.*"))
+    assert found == ["a.png", "c.jpg", "d.gif.png", "deep/b.png", "grey.png"]
+    assert Image.open(tmp_path / "out" / "grey.png").size == (21, 33)
+    for name in ("a.png", "deep/b.png"):
+        whole = model.translate(to_float(torch.from_numpy(given[name]).permute(2, 0, 1))[None])
+        assert (pixels(tmp_path / "out" / name).int() - to_uint8(whole)[0].int()).abs().max() <= 1
+
+
+def test_large_pictures_go_in_tiles(gans, tmp_path, checkpoint, monkeypatch):
+    checkpoint()
+    seen = []
+    original = Pix2Pix.translate
+    monkeypatch.setattr(Pix2Pix, "translate", lambda self, image: seen.append(image.shape) or original(self, image))
+    picture(tmp_path / "big.png", (100, 70))
+    for flags, tiles in [("", 1), ("--tile 40 --overlap 8", 6)]:
+        seen.clear()
+        code, _, err = gans(f"predict model.ckpt --input big.png --output out {flags}")
+        assert code == 0, err
+        assert len(seen) == tiles
+        assert Image.open(tmp_path / "out" / "big.png").size == (100, 70)
+    assert all(max(shape[-2:]) <= 40 for shape in seen)
+
+
+def test_an_unreadable_picture_does_not_stop_the_others(gans, tmp_path, checkpoint):
+    checkpoint()
+    for name in ("a.png", "b.png", "c.png"):
+        picture(tmp_path / "in" / name)
+    (tmp_path / "in" / "b.png").write_bytes((tmp_path / "in" / "b.png").read_bytes()[:200])
+    (tmp_path / "in" / "empty.jpg").write_bytes(b"")
+    code, out, err = gans("predict model.ckpt --input in --output out")
+    assert code == 1
+    assert out == "pictures     out (2 of 4)\n"
+    assert "gans: skipped in/b.png: " in err
+    assert "gans: skipped in/empty.jpg: empty file" in err
+    assert sorted(os.listdir(tmp_path / "out")) == ["a.png", "c.png"]
+
+
+@pytest.mark.parametrize("channels", [1, 4])
+def test_pictures_get_the_channels_of_the_model(gans, tmp_path, checkpoint, channels):
+    checkpoint(channels=channels)
+    picture(tmp_path / "in" / "a.png")
+    picture(tmp_path / "in" / "b.jpg")
+    code, _, err = gans("predict model.ckpt --input in --output out")
+    assert code == 0, err
+    second = "b.jpg" if channels == 1 else "b.jpg.png"
+    assert {Image.open(tmp_path / "out" / name).mode for name in ("a.png", second)} == {
+        "L" if channels == 1 else "RGBA"
+    }
+
+
+def test_what_is_wrong_is_one_sentence(refused, tmp_path, checkpoint, trainer):
+    checkpoint()
+    picture(tmp_path / "in" / "a.png")
+    (tmp_path / "bare").mkdir()
+    (tmp_path / "broken.png").write_text("x")
+    run = trainer(1)
+    run.strategy.connect(DCGAN(16, 1, width=2))
+    run.save_checkpoint(tmp_path / "dcgan.ckpt", weights_only=True)
+    cases = {
+        "none.ckpt --input in --output out": "there is no checkpoint none.ckpt",
+        "model.ckpt --input nowhere --output out": "input is nowhere, which does not exist",
+        "model.ckpt --input bare --output out": "input is bare, which holds no pictures",
+        "model.ckpt --input in --output in": "output is in, where the input is; expected another folder",
+        "model.ckpt --input in": "output must be given",
+        "model.ckpt --input in --output out --tile 8 --overlap 8": "overlap is 8; expected less than the tile, 8",
+        "model.ckpt --input in --output out --device tpu9": "device is tpu9, which is not there",
+        "model.ckpt --input in --output /proc/x": "cannot write under /proc/x",
+        "dcgan.ckpt --input in --output out": "dcgan.ckpt holds a DCGAN, which makes images of nothing",
+    }
+    for line, says in cases.items():
+        assert refused(f"predict {line}").startswith(says)
+
+
+def test_one_unreadable_picture_alone_is_bad_input(gans, tmp_path, checkpoint):
+    checkpoint()
+    (tmp_path / "broken.png").write_text("x")
+    code, _, err = gans("predict model.ckpt --input broken.png --output out")
+    assert (code, err.strip()) == (2, "gans: error: broken.png cannot be read: not an image")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_recipe_is_still_predicted(gans, tmp_path):
+    code, _, err = gans("predict dcgan-digits")
+    assert code == 2
+    assert "there is no checkpoint of dcgan-digits under runs/dcgan-digits" in err
+    assert main(["predict"]) == 2
+
+
+@pytest.mark.slow
+def test_a_photograph_fits_into_memory(gans, tmp_path, checkpoint):
+    checkpoint(size=256, width=32, norm="instance")
+    picture(tmp_path / "photo.png", (1000, 700))
+    code, _, err = gans("predict model.ckpt --input photo.png --output out")
+    assert code == 0, err
+    assert Image.open(tmp_path / "out" / "photo.png").size == (1000, 700)
+    assert load_model(tmp_path / "model.ckpt").hparams["width"] == 32
