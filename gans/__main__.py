@@ -17,6 +17,9 @@ usage: gans recipes [NAME]                      list the recipes, or print one
        gans test     RECIPE|FILE.yaml [flags]    } on the last checkpoint, or on --ckpt_path
        gans predict  RECIPE|FILE.yaml [flags]   /  (predict writes pictures)
        gans evaluate CKPT|--images DIR [flags]  FID, KID, IS, recall, ... with their protocol; --help
+       gans sample   CKPT [flags]               pictures of a seed: a grid, or a file each; --help
+       gans explore  WHAT CKPT [flags]          walks, directions, inversion, neighbours of its latent space; --help
+       gans export   CKPT --format FORMAT       the averaged generator for plain torch, or onnxruntime; --help
 
        gans fit dcgan-digits                             no download, three minutes on two cores
        gans fit dcgan-digits --ckpt_path last            go on where it stopped
@@ -30,7 +33,7 @@ A wrong input is one sentence and exit code 2; GANS_TRACEBACK=1 shows where it c
 """
 
 VERBS = ("fit", "validate", "test", "predict")
-COMMANDS = ("evaluate",)  # on what was trained, each a file of gans.commands
+COMMANDS = ("evaluate", "sample", "explore", "export")  # on what was trained, each a file of gans.commands
 LINKED = ("size", "channels", "frames")  # what the data decide for the model
 HERE = "\0"  # stands before a key in the complaint of a parser that does not know below which key it was called
 
