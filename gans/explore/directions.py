@@ -6,7 +6,7 @@ A file is safetensors: a vector `(D,)` a name, and what is noted of each. `pca`,
 import difflib
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import torch
@@ -14,9 +14,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from gans.explore.generators import Generator
 from gans.latent import draw, key
-
-Generator = Callable[[Tensor], Tensor]
 
 NOTES = "gans.directions"  # the key of what is noted, JSON in the order of the directions
 
@@ -24,7 +23,8 @@ NOTES = "gans.directions"  # the key of what is noted, JSON in the order of the 
 def save(path: str | Path, directions: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> Path:
     """Write directions `(D,)` by their names, beside those that the file has already, and return its path.
 
-    A name that is there already is overwritten. `metadata` is noted of each of these directions. The file is written beside its name and renamed.
+    A name that is there already is overwritten. `metadata` is noted of each of these directions. The file is written
+    beside its name and renamed.
 
     Raises:
         ValueError: if one is no vector of finite numbers, or of another length than those of the file.
