@@ -101,7 +101,7 @@ def rate(share: float) -> float:
 
 
 def nearest_start(generator: Generator, targets: Tensor, z: Tensor, features: Eyes | None = None) -> Tensor:
-    """Return for each of the pictures `targets` that of the latents `z` `(M, D)` with the picture nearest to it, `(N, D)`.
+    """Return the latents `(N, D)`, of `z` `(M, D)`, whose pictures are nearest to those of `targets`, one for each.
 
     Near in pixels or, if they are given, in features.
     """

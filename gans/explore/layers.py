@@ -54,10 +54,8 @@ def first_matrix(network: nn.Module, z: Tensor) -> Tensor:
 def _watched(network: nn.Module, z: Tensor) -> tuple[Tensor, Tensor]:
     """Return what the first linear layer gives, and what the second reads, `(N, F)` each."""
     if not isinstance(network, nn.Module):
-        raise ValueError(
-            f"the generator is a {type(network).__name__}; expected an nn.Module, whose layers can be seen"
-        )
-    # A batch whose rows differ, so that a layer of labels, which are alike in all rows, can be told from one of latents.
+        raise ValueError(f"the generator is a {type(network).__name__}; expected an nn.Module, which has layers")
+    # Rows that differ, so that a layer of labels, which are alike in all rows, can be told from one of latents.
     probe = torch.cat([z, torch.ones_like(z[:1]), -torch.ones_like(z[:1])])
     seen: list[Tensor] = []
 

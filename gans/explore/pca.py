@@ -34,7 +34,7 @@ def pca(network: nn.Module, z: Tensor, count: int) -> tuple[Tensor, Tensor]:
 
 
 def components(rows: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """Return the first `count` principal coordinates `(N, count)` of centred rows `(N, F)`, and their variances' shares.
+    """Return the first `count` principal coordinates `(N, count)` of centred rows `(N, F)`, and shares of the variance.
 
     By a randomised decomposition with a seed of its own; the whole one would take minutes for a convolutional layer.
     """

@@ -1,6 +1,7 @@
 """Walks in a latent space: between points, along axes, along directions. Each returns the latents of its pictures."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -24,13 +25,14 @@ def through(points: Tensor, steps: int, path: str = "slerp", loop: bool = False)
     if path not in PATHS:
         raise ValueError(f"path is {path}; expected {' or '.join(PATHS)}")
     ends = torch.cat([points, points[:1]]) if loop else points
-    legs = [PATHS[path](start, end, steps)[:-1] for start, end in zip(ends[:-1], ends[1:], strict=True)]
+    legs = [PATHS[path](start, end, steps)[:-1] for start, end in pairwise(ends)]
     return torch.cat(legs if loop else [*legs, ends[-1:]])
 
 
 def traversal(z: Tensor, axes: Sequence[int], values: Tensor) -> Tensor:
-    """Return `(len(axes) S, D)`: the latent `z` `(D,)` with one of its numbers set to each of `values` `(S,)`, a row of
-    them for each axis.
+    """Return `(len(axes) S, D)`: the latent `z` `(D,)` with one of its numbers set to each of `values` `(S,)`.
+
+    A row of S latents for each axis.
 
     Raises:
         ValueError: if `z` has no such axis.
