@@ -59,7 +59,7 @@ def main(args: list[str]) -> None:
     """
     options = parsed(args)
     device = chosen_device(options.device)
-    model = load_model(options.checkpoint, device)
+    model: Any = load_model(options.checkpoint, device)
     classes = labels_of(options.labels, model)
     check_latents(options, model)
     move = moved(options, model)
