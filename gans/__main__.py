@@ -113,7 +113,7 @@ def check_file(path: Path) -> None:
         raise ValueError(f"{path}{f', line {mark.line + 1},' if mark else ''} is not YAML: {problem}") from error
     if not isinstance(config, dict):
         raise ValueError(f"{path} holds no keys; expected model, data, trainer and what is below them")
-    for part in ("trainer", "grid", "health", "checkpoint", "evaluate"):
+    for part in ("trainer", "grid", "health", "checkpoint", "evaluate", "explore"):
         if not isinstance(config.get(part, {}), dict):
             raise ValueError(f"{part} is {config[part]} in {path}; expected keys and values below it")
     model = config["model"] if isinstance(config.get("model"), dict) else {}

@@ -4,48 +4,22 @@ import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jsonargparse import Namespace
-from torch import Tensor, nn
+from torch import Tensor
 
 from gans.checkpoint import load_model
 from gans.cli import Parser, check_writable
 from gans.commands.evaluate import chosen_device
 from gans.commands.sample import run_folder
 from gans.explore import codes
-from gans.explore.generators import images
+from gans.explore.generators import Drawn, Space, classes, images
 from gans.explore.perceptual import Eyes, eyes
 from gans.metrics.extractors import Extractor, extractor
 from gans.metrics.sampling import latents
 from gans.models.autoencoder import Autoencoder
-
-Space = Literal["latent", "codes"]
-
-
-class Drawn(nn.Module):
-    """Images `(N, C, H, W)` of latents, or whitened codes of an autoencoder, `(N, D)`; of clips the middle frame.
-
-    Args:
-        model: that makes them, by its averaged weights.
-        label: class of all images, for conditional models.
-        space: what is taken.
-    """
-
-    def __init__(self, model: Any, label: int | None, space: Space) -> None:
-        super().__init__()
-        self.model, self.label, self.space = model, label, space
-
-    def forward(self, z: Tensor) -> Tensor:
-        """Return the images, in [-1, 1] as far as the model keeps to it."""
-        if self.space == "codes":
-            generator = self.model.generator_ema
-            shown: Tensor = generator.decoder(generator.codes.colour(z)).float()
-            return shown
-        given = None if self.label is None else torch.full((len(z),), self.label, device=z.device)
-        made: Tensor = self.model(z, *self.model.conditions(len(z), given)).float()
-        return made[:, :, made.shape[2] // 2] if made.ndim == 5 else made
 
 
 class Point(NamedTuple):
@@ -167,7 +141,7 @@ def subject(options: Namespace, space: Space | None = None) -> Subject:
     kind = type(model).__name__
     if getattr(model, "generator_ema", None) is None or getattr(model, "image_shape", None) is None:
         raise ValueError(f"{options.checkpoint} holds a {kind}; expected a model with a generator of images")
-    count = getattr(model, "num_classes", 0) or getattr(model, "num_categories", 0) or 0
+    count = classes(model)
     label: int | None = options.label
     if label is not None and not 0 <= label < count:
         told = f"a class from 0 to {count - 1}" if count else f"none, for {kind} has no classes"
@@ -181,13 +155,13 @@ def subject(options: Namespace, space: Space | None = None) -> Subject:
     return Subject(model, Drawn(model, label, space).eval(), space, run_folder(options.checkpoint), options.truncation)
 
 
-def place(options: Namespace, name: str) -> Path:
-    """Return where a result goes: `--out`, or the name in the run's folder `explore`.
+def place(out: Path | None, checkpoint: Path, name: str) -> Path:
+    """Return where a result goes: what `--out` says, or the name in the folder `explore` of the checkpoint's run.
 
     Raises:
         ValueError: if nothing can be written there.
     """
-    path: Path = options.out or run_folder(options.checkpoint) / "explore" / name
+    path = out or run_folder(checkpoint) / "explore" / name
     check_writable(path.parent)
     return path
 

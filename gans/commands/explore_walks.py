@@ -31,7 +31,7 @@ def interpolate(args: list[str]) -> None:
     parser.add_argument("--fps", type=float, default=12, help="frames per second of a film")
     add_out(parser, "file.png, .gif or .mp4")
     options = parser.parse_args(args)
-    path = place(options, "interpolate.png")
+    path = place(options.out, options.checkpoint, "interpolate.png")
     check_suffix(path)
     if options.fps <= 0:
         raise ValueError(f"fps is {options.fps}; expected a number above 0")
@@ -67,7 +67,7 @@ def traverse(args: list[str]) -> None:
     parser.add_argument("--range", type=float, help="so far both ways; by default 3, and 1 for a uniform prior")
     add_out(parser, "file.png")
     options = parser.parse_args(args)
-    path = place(options, "traverse.png")
+    path = place(options.out, options.checkpoint, "traverse.png")
     if path.suffix != ".png":
         raise ValueError(f"out is {path}; expected a name that ends with .png")
     if options.steps < 2:

@@ -100,14 +100,9 @@ def rate(share: float) -> float:
     return (0.5 - 0.5 * math.cos(falling * math.pi)) * min(1.0, share / UP + 1e-2)
 
 
-def nearest_start(generator: Generator, targets: Tensor, z: Tensor, features: Eyes | None = None) -> Tensor:
-    """Return the latents `(N, D)`, of `z` `(M, D)`, whose pictures are nearest to those of `targets`, one for each.
-
-    Near in pixels or, if they are given, in features.
-    """
-    look = (lambda pictures: pictures.flatten(1)) if features is None else features
-    with torch.no_grad():
-        apart = torch.cdist(look(targets).float(), look(images(generator, z)).float())
+def nearest_start(generator: Generator, targets: Tensor, z: Tensor) -> Tensor:
+    """Return the latents `(N, D)`, of `z` `(M, D)`, whose pictures are nearest to those of `targets`, one for each."""
+    apart = torch.cdist(targets.flatten(1), images(generator, z).flatten(1))
     return z[apart.argmin(1)]
 
 

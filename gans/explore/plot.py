@@ -42,7 +42,7 @@ def save_plot(curves: Mapping[str, Curve], path: str | Path, across: str, up: st
     for y in ticks(low_y, high_y):
         _, row = place(low_x, y)
         pen.line([(LEFT, row), (WIDTH - RIGHT, row)], fill="#dddddd")
-        pen.text((LEFT - 6, row), f"{10**y:.3g}" if log else f"{y:g}", fill="black", font=font, anchor="rm")
+        pen.text((LEFT - 6, row), f"{float(f'{10**y:.2g}') if log else y:g}", fill="black", font=font, anchor="rm")
     pen.rectangle([LEFT, TOP, WIDTH - RIGHT, HEIGHT - BOTTOM], outline="black")
     pen.text((WIDTH / 2, HEIGHT - 8), across, fill="black", font=font, anchor="md")
     pen.text((LEFT, 8), up, fill="black", font=font, anchor="la")
