@@ -57,17 +57,14 @@ def main(args: list[str]) -> None:
     options = parsed(args)
     model: Any = load_model(options.checkpoint)
     inputs = (latents(model, range(COUNT), 0), *model.conditions(COUNT, None))
-    with torch.no_grad():
-        wanted: Tensor = model(*inputs)
+    wanted = in_batches(model, inputs)
     out: Path = options.out or run_folder(options.checkpoint) / f"generator{SUFFIX[options.format]}"
     check_writable(out.parent)
     out.parent.mkdir(parents=True, exist_ok=True)
     partial = out.with_name(f".partial-{out.name}")  # PyTorch looks at the suffix
     try:
         run = written(options.format, model, inputs, partial)
-        with torch.no_grad():
-            parts = [run(*part) for part in zip(*(value.split(BATCHES) for value in inputs), strict=True)]
-        error = float((torch.cat(parts) - wanted).abs().max())
+        error = float((in_batches(run, inputs) - wanted).abs().max())
         if not error <= TOLERANCE:  # also true of NaN
             raise ValueError(f"the {options.format} file gives other pictures, by {error:.1e}: it was not written")
         os.replace(partial, out)
@@ -90,6 +87,15 @@ def parsed(args: list[str]) -> Namespace:
         if importlib.util.find_spec(package) is None:
             raise ValueError(f'{options.format} needs {package}: pip install "lightning-gans[{options.format}]"')
     return options
+
+
+@torch.no_grad()
+def in_batches(run: Run, inputs: tuple[Tensor, ...]) -> Tensor:
+    """Return the images `(COUNT, ...)` of inputs that are given in batches of several sizes.
+
+    Those of the model too: a layer may round otherwise in a batch of another size, and the file is not to blame.
+    """
+    return torch.cat([run(*part) for part in zip(*(value.split(BATCHES) for value in inputs), strict=True)])
 
 
 def written(form: Format, model: Any, inputs: tuple[Tensor, ...], path: Path) -> Run:
