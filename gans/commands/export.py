@@ -29,7 +29,7 @@ Run = Callable[..., Tensor]
 SUFFIX = {"safetensors": ".safetensors", "torchscript": ".pt", "torch-export": ".pt2", "onnx": ".onnx"}
 NEEDS = {"onnx": ("onnx", "onnxscript", "onnxruntime")}
 COUNT = 16  # pictures that are compared
-BATCHES = (1, 4, 11)  # in batches of several sizes
+BATCHES = [1, 4, 11]  # in batches of several sizes
 TOLERANCE = 1e-5
 
 
@@ -95,7 +95,7 @@ def in_batches(run: Run, inputs: tuple[Tensor, ...]) -> Tensor:
 
     Those of the model too: a layer may round otherwise in a batch of another size, and the file is not to blame.
     """
-    return torch.cat([run(*part) for part in zip(*(value.split(BATCHES) for value in inputs), strict=True)])
+    return torch.cat([run(*part) for part in zip(*(torch.split(value, BATCHES) for value in inputs), strict=True)])
 
 
 def written(form: Format, model: Any, inputs: tuple[Tensor, ...], path: Path) -> Run:
