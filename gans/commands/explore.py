@@ -13,6 +13,7 @@ usage: gans explore interpolate CKPT [flags]    a walk through pictures: a strip
        gans explore neighbours  CKPT [flags]    the real pictures nearest to generated ones
        gans explore path-length CKPT [flags]    how much pictures change on a short way
        gans explore spectrum    CKPT [flags]    the frequencies of real and generated pictures
+       gans explore ui          CKPT [flags]    a page in the browser: sliders, and a place to drop pictures
 
        gans explore interpolate CKPT --points 0 1 2:17 --out walk.gif
        gans explore directions CKPT --method sefa
@@ -34,6 +35,7 @@ VERBS = {
     "neighbours": ("explore_compare", "neighbours"),
     "path-length": ("explore_compare", "path_length"),
     "spectrum": ("explore_compare", "spectrum"),
+    "ui": ("ui", "ui"),
 }
 
 
