@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import lightning as L
 import torch
@@ -53,7 +53,7 @@ def neighbours(args: list[str]) -> None:
         found[network.name] = nearest(features(network, to_uint8(made)), seen, options.count)
     columns = [made.unsqueeze(1)]
     for which in found.values():
-        shown = to_float(real.pictures(which.rows.flatten().tolist())).unflatten(0, which.rows.shape)
+        shown = to_float(real.pictures(which.rows.flatten().tolist())).view(len(made), -1, *made.shape[1:])
         columns += [torch.ones_like(made).unsqueeze(1), shown]
     grid = torch.cat(columns, 1)
     print(f"neighbours   {save_grid(grid.flatten(0, 1), path, grid.shape[1])}")
@@ -71,7 +71,8 @@ def pixels(images: Tensor) -> Tensor:
 
 def features(network: Extractor, images: Tensor) -> Tensor:
     """Return the features of uint8 images `(N, C, H, W)`, `(N, F)` on the CPU."""
-    return network(images)[0].cpu()
+    found: Tensor = network(images)[0].cpu()
+    return found
 
 
 def table(found: dict[str, Nearest]) -> dict[str, list[Any]]:
@@ -166,7 +167,7 @@ def path_length(args: list[str]) -> None:
         at += count
         return model.draws(range(at - count, at), options.seed)
 
-    way = "lerp" if model.uniform else "slerp"
+    way: Literal["lerp", "slerp"] = "lerp" if model.uniform else "slerp"
     mean, deviation = length.path_length(
         model.network,
         draws,

@@ -107,16 +107,17 @@ def by_classes(options: Namespace, model: Subject) -> Found:
     if options.images:
         return by_folders(options, model)
     network = network_of(options, model.shape[0])
-    if network is None or network.num_classes is None:
+    known = network.num_classes if network is not None else None
+    if network is None or known is None:
         raise ValueError("features is none; expected mnist or FILE of train_features: it has to know classes")
-    wrong = [kind for kind in options.classes or () if not 0 <= kind < network.num_classes]
+    wrong = [kind for kind in options.classes or () if not 0 <= kind < known]
     if wrong:
-        raise ValueError(f"class is {wrong[0]}; expected 0 to {network.num_classes - 1}, which {network.name} knows")
+        raise ValueError(f"class is {wrong[0]}; expected 0 to {known - 1}, which {network.name} knows")
     z = model.draws(range(options.samples), 0)
     network = network.to(z.device)
     classes = torch.cat([network(to_uint8(images(model.network, part)))[1].argmax(1) for part in torch.split(z, 250)])
     found: Found = {}
-    for kind in options.classes or range(network.num_classes):
+    for kind in options.classes or range(known):
         count = int((classes == kind).sum())
         if min(count, len(z) - count) >= LEAST:
             found[f"{options.name or 'class'}-{kind}"] = described(of_classes(z, classes == kind), count, len(z))

@@ -25,6 +25,7 @@ def margin(logits: Tensor, kind: int) -> Tensor:
     return logits[:, kind] - others.logsumexp(1)
 
 
+@torch.no_grad()
 def of_scores(z: Tensor, scores: Tensor, share: float = 0.1) -> Boundary:
     """Return the boundary between the latents `z` `(N, D)` of the highest and the lowest `scores` `(N,)`.
 
@@ -44,6 +45,7 @@ def of_scores(z: Tensor, scores: Tensor, share: float = 0.1) -> Boundary:
     return of_classes(z[ends], torch.arange(2 * few, device=z.device) < few)
 
 
+@torch.no_grad()
 def of_classes(z: Tensor, positive: Tensor, decay: float = 1e-2) -> Boundary:
     """Return the boundary between latents `z` `(N, D)` with an attribute, where `positive` `(N,)` is true, and without.
 
@@ -82,9 +84,9 @@ def regression(points: Tensor, targets: Tensor, decay: float) -> tuple[Tensor, T
     def loss() -> Tensor:
         optimizer.zero_grad()
         value = binary_cross_entropy_with_logits(points @ weight + bias, targets, weight=importance)
-        value = value + decay / 2 * weight.square().sum()
-        value.backward()  # type: ignore[no-untyped-call]
-        return value
+        total: Tensor = value + decay / 2 * weight.square().sum()
+        total.backward()  # type: ignore[no-untyped-call]
+        return total
 
     with torch.enable_grad():
         optimizer.step(loss)  # type: ignore[no-untyped-call]
@@ -103,4 +105,5 @@ def conditioned(normal: Tensor, others: Tensor) -> Tensor:
     rest = normal.double() - basis @ (basis.T @ normal.double())
     if rest.norm() < 1e-6 * normal.norm():
         raise ValueError("the direction lies within the others; expected one with something of its own")
-    return (rest / rest.norm()).to(normal)
+    found: Tensor = (rest / rest.norm()).to(normal)
+    return found

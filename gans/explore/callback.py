@@ -13,7 +13,7 @@ from torchvision.transforms.functional import pil_to_tensor
 
 from gans.callbacks import over_white, rehearsal, run_folder
 from gans.checks import at_least
-from gans.explore.generators import Drawn, classes, images
+from gans.explore.generators import AT_ONCE, Drawn, classes, images
 from gans.explore.pca import pca
 from gans.explore.perceptual import in_channels
 from gans.explore.plot import save_plot
@@ -60,11 +60,13 @@ class Explore(L.Callback):
         count = classes(module)
         made = images(Drawn(module), z).clamp(-1, 1).cpu()
         # In blocks as `images` draws them: classes take turns within each.
-        labels = [str(i % 250 % count) for i in range(len(z))] if count else None
+        labels = [str(i % AT_ONCE % count) for i in range(len(z))] if count else None
         points = {"latents": z.float().cpu()}
         if self.extractor is not None and not self.extractor.clips:
             seen = self.extractor.to(module.device)
-            points[self.extractor.name] = torch.cat([seen(part)[0].cpu() for part in to_uint8(made).split(250)])
+            points[self.extractor.name] = torch.cat(
+                [seen(part)[0].cpu() for part in torch.split(to_uint8(made), AT_ONCE)]
+            )
         pictures = [] if clips(module) else self.components(module, z, folder)
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):

@@ -100,6 +100,7 @@ def rate(share: float) -> float:
     return (0.5 - 0.5 * math.cos(falling * math.pi)) * min(1.0, share / UP + 1e-2)
 
 
+@torch.no_grad()
 def nearest_start(generator: Generator, targets: Tensor, z: Tensor) -> Tensor:
     """Return the latents `(N, D)`, of `z` `(M, D)`, whose pictures are nearest to those of `targets`, one for each."""
     apart = torch.cdist(targets.flatten(1), images(generator, z).flatten(1))

@@ -16,6 +16,7 @@ class Nearest(NamedTuple):
     rows: Tensor  # (M, k) which
 
 
+@torch.no_grad()
 def nearest(queries: Tensor, references: Iterable[Tensor], k: int) -> Nearest:
     """Return the `k` nearest of `references`, which come in blocks `(n, D)`, to each of `queries` `(M, D)`.
 

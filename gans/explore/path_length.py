@@ -4,7 +4,7 @@ By torchmetrics, with eyes of our own: what its LPIPS looks at has to be downloa
 """
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -12,8 +12,6 @@ from torchmetrics.functional.image import perceptual_path_length
 
 from gans.explore.generators import AT_ONCE, Generator
 from gans.explore.perceptual import Eyes
-
-PATHS = {"lerp": "lerp", "slerp": "slerp_any"}
 
 
 class _Sampled(nn.Module):
@@ -77,11 +75,11 @@ def path_length(
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         mean, deviation, _ = perceptual_path_length(
-            sampled,
+            cast(Any, sampled),
             samples,
             conditional=num_classes > 0,
             batch_size=AT_ONCE,
-            interpolation_method=PATHS[path],
+            interpolation_method="lerp" if path == "lerp" else "slerp_any",
             epsilon=epsilon,
             resize=None,
             lower_discard=discard or None,

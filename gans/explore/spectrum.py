@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 
+@torch.no_grad()
 def power_spectrum(images: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
     """Return frequencies `(K,)` in cycles a pixel and the mean power at each `(K,)`, of images that come in blocks.
 
