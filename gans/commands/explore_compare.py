@@ -13,7 +13,7 @@ from gans.cli import Parser
 from gans.commands.evaluate import Split, bar, data_of, sets, with_data
 from gans.commands.explore_subject import Subject, add_features, eyes_of, flags, network_of, place, subject
 from gans.explore import path_length as length
-from gans.explore.generators import still
+from gans.explore.generators import classes, still
 from gans.explore.neighbours import Nearest, nearest
 from gans.explore.plot import save_plot, save_table
 from gans.explore.spectrum import power_spectrum
@@ -40,7 +40,7 @@ def neighbours(args: list[str]) -> None:
     add_data(parser)
     options = with_data(parser, args)
     path = at_least_one(options, "neighbours.png")
-    model = subject(options)
+    model = subject(options, turns=True)
     network = network_of(options, model.shape[0])
     if network is not None and network.clips:
         raise ValueError(f"features is {network.name}, which is for clips; expected an extractor of images")
@@ -127,7 +127,7 @@ def spectrum(args: list[str]) -> None:
     add_data(parser)
     options = with_data(parser, args)
     path = at_least_one(options, "spectrum.png")
-    model = subject(options)
+    model = subject(options, turns=True)
     real = Real(options, parser, model, options.samples)
     frequencies, of_real = power_spectrum(map(to_float, real.blocks("real images")))
     _, of_fake = power_spectrum(
@@ -156,7 +156,7 @@ def path_length(args: list[str]) -> None:
     if not 0 < options.epsilon <= 1:
         raise ValueError(f"epsilon is {options.epsilon}; expected a share above 0")
     path = at_least_one(options, "path_length.csv")
-    model = subject(options)
+    model = subject(options, turns=True)
     seen = eyes_of(options, model.model)
     if seen is None:
         raise ValueError("features is none; expected mnist or FILE of train_features, which a path is measured in")
@@ -168,13 +168,19 @@ def path_length(args: list[str]) -> None:
         return model.draws(range(at - count, at), options.seed)
 
     way: Literal["lerp", "slerp"] = "lerp" if model.uniform else "slerp"
+
+    def labelled(z: Tensor, labels: Tensor) -> Tensor:
+        return still(model.model(z, *model.model.conditions(len(z), labels)).float())
+
+    kinds = classes(model.model) if model.network.label is None else 0
     mean, deviation = length.path_length(
-        model.network,
+        labelled if kinds else model.network,
         draws,
         seen,
         samples=options.samples,
         epsilon=options.epsilon,
         path=way,
+        num_classes=kinds,
         seed=options.seed,
     )
     name = options.features or "mnist"

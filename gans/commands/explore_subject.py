@@ -118,7 +118,11 @@ def flags(verb: str, description: str | None) -> Parser:
     """Return the parser of what all verbs take."""
     parser = Parser(prog=f"gans explore {verb}", description=description)
     parser.add_argument("checkpoint", type=Path, help="file that training wrote")
-    parser.add_argument("--label", type=int, help="class of all pictures, for conditional models; by default 0")
+    parser.add_argument(
+        "--label",
+        type=int,
+        help="class of all pictures, for conditional models; by default 0, or all where that makes sense",
+    )
     parser.add_argument("--truncation", type=float, help="of drawn latents; by default none")
     parser.add_argument("--device", type=str, default="auto", help="auto, cpu, cuda or cuda:1")
     return parser
@@ -131,8 +135,10 @@ def add_features(parser: Parser) -> None:
     )
 
 
-def subject(options: Namespace, space: Space | None = None) -> Subject:
+def subject(options: Namespace, space: Space | None = None, turns: bool = False) -> Subject:
     """Return what the options name; by default in the space of codes where there is an autoencoder.
+
+    Without `--label` a conditional model makes class 0, or, for what is about all pictures, classes in `turns`.
 
     Raises:
         ValueError: for a file that is no checkpoint, a label that there is not, and a truncation without a meaning.
@@ -146,7 +152,7 @@ def subject(options: Namespace, space: Space | None = None) -> Subject:
     if label is not None and not 0 <= label < count:
         told = f"a class from 0 to {count - 1}" if count else f"none, for {kind} has no classes"
         raise ValueError(f"label is {label}; expected {told}")
-    if count and label is None:
+    if count and label is None and not turns:
         label = 0
         print(f"class 0 of {count}: --label chooses another", file=sys.stderr)
     if options.truncation is not None and model.prior != "normal":

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torchmetrics.functional.image import perceptual_path_length
 
-from gans.explore.generators import AT_ONCE, Generator
+from gans.explore.generators import AT_ONCE
 from gans.explore.perceptual import Eyes
 
 
@@ -43,7 +43,7 @@ class _Distance(nn.Module):
 
 
 def path_length(
-    generator: Generator,
+    generator: Callable[..., Tensor],
     draws: Callable[[int], Tensor],
     features: Eyes,
     *,

@@ -218,7 +218,7 @@ def test_a_planted_copy_is_found(gans, checkpoint, tmp_path):
     assert size(path.parent.parent / "explore" / "neighbours.png") == (cells(7), cells(2))
 
 
-@pytest.mark.parametrize("name", ["dcgan", "sequence"])
+@pytest.mark.parametrize("name", ["dcgan", "sequence", "conditional"])
 def test_spectrum_and_path_length(gans, checkpoint, name):
     path = checkpoint(name)
     flags = "--data DigitsDataModule --data.size 16"
@@ -232,8 +232,11 @@ def test_spectrum_and_path_length(gans, checkpoint, name):
     [row] = csv.DictReader((path.parent.parent / "explore" / "path_length.csv").open())
     assert float(row["path_length"]) > 0
     assert row["features"] == "mnist"
+    assert "class" not in err
     again = gans(f"explore path-length {path} --samples 60")[1]
     assert again == shown
+    if name == "conditional":
+        assert gans(f"explore path-length {path} --samples 60 --label 1")[1] != shown
 
 
 WRONG = [
