@@ -197,9 +197,7 @@ class Explorer:
         kinds: list[int | None] = list(range(self.classes)) or [None]
         z = self.subject.draws(range(max(10, STARTS // len(kinds))), 0)
         starts = [nearest_start(self.network(kind), target, z) for kind in kinds]
-        errors = [
-            squares(drawn(self.network(kind), start), target) for kind, start in zip(kinds, starts, strict=True)
-        ]
+        errors = [squares(drawn(self.network(kind), start), target) for kind, start in zip(kinds, starts, strict=True)]
         best = int(torch.cat(errors).argmin())
         return kinds[best], starts[best]
 
@@ -237,7 +235,7 @@ def explorer(options: Namespace) -> Explorer:
     """
     given = options.directions
     known = directions.load(given) if given else {}  # before the checkpoint, which takes longer
-    model = subject(options, "latent")
+    model = subject(options, "latent", turns=True)
     if getattr(model.model, "input_shape", None) is not None:
         kind = type(model.model).__name__
         raise ValueError(f"{options.checkpoint} holds a {kind}, whose input is an image; expected a model with latents")

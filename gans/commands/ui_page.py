@@ -25,16 +25,23 @@ POLICY = b"default-src 'self' data: blob: 'unsafe-inline' 'unsafe-eval'"
 FONT = ("system-ui", "sans-serif")
 STYLE = """
 .gradio-container {max-width: 1500px !important; margin: 0 auto !important}
+.gradio-container h2 {margin: 0}
 .gradio-container h3 {margin: 0 0 2px 0; font-size: 1.05em}
 .gradio-container .told {opacity: .7; font-size: .9em; margin: 0 0 4px 0; line-height: 1.4}
-#shown img {width: 100%; max-height: 78vh; object-fit: contain; image-rendering: pixelated; display: block}
+#shown img {width: 100%; max-height: 60vh; object-fit: contain; image-rendering: pixelated; display: block}
 #shown .frame {background: #8881; border-radius: 8px; padding: 12px}
-#shown code, #command code {white-space: pre-wrap; overflow-wrap: anywhere; font-size: .85em}
-#found .pair {display: flex; gap: 10px}
+#command code {white-space: pre-wrap; overflow-wrap: anywhere; font-size: .85em}
+#found .pair {display: flex; gap: 10px; max-width: 320px; margin: 0 auto}
+#found .told {text-align: center}
 #found figure {margin: 0; flex: 1; min-width: 0}
 #found img {width: 100%; image-rendering: pixelated; border-radius: 4px; border: 1px solid #8884}
 #found figcaption {font-size: .85em; opacity: .8; text-align: center}
-#moves {max-height: 74vh; overflow-y: auto; gap: 8px}
+#moves {max-height: 78vh; overflow-y: auto; gap: 8px}
+.gradio-container .column {gap: 10px}
+.gradio-container .form {background: none; flex-grow: 0}
+.gradio-container main {padding: 8px 16px !important}
+#another, #reset {font-weight: 500}
+#another {align-self: center; flex-grow: 0}
 footer {display: none !important}
 """
 
@@ -70,6 +77,7 @@ class Page:
                 with self.gr.Column(scale=5, min_width=320):
                     self.shown = self.gr.HTML(elem_id="shown")
                     self.told = self.gr.HTML(elem_id="command")
+                    self.found = self.gr.HTML(elem_id="found", min_height=70)
                 with self.gr.Column(scale=3, min_width=260):
                     self.add_moves()
             self.connect()
@@ -82,7 +90,9 @@ class Page:
         frames = f", {model.image_shape[1]} frames" if self.explorer.clips else ""
         told = f"{width} x {height} {kind}{frames} &middot; {model.latent_dim} latents, {model.prior}"
         name = html.escape(str(self.explorer.options.checkpoint))
-        return f"<h2 style='margin:0'>{type(model).__name__}</h2><p class='told'>{told} &middot; <code>{name}</code></p>"
+        return (
+            f"<h2 style='margin:0'>{type(model).__name__}</h2><p class='told'>{told} &middot; <code>{name}</code></p>"
+        )
 
     def title(self, text: str, told: str) -> None:
         """Add the title of a column, and a sentence below it."""
@@ -94,8 +104,10 @@ class Page:
         self.title("1. Where to start", "Random points of a seed &hellip;")
         with gr.Row():
             self.inputs["seed"] = gr.Number(0, label="seed", precision=0, minimum=0, min_width=90, elem_id="seed")
-            self.another = gr.Button("another", min_width=90, elem_id="another")
-        most, usual = (CLIPS, 4) if explorer.clips else (MOST, 16)
+            self.another = gr.Button("another", size="sm", min_width=90, elem_id="another")
+        label = -1 if explorer.options.label is None else explorer.options.label
+        rows = 2 * explorer.classes if label < 0 and 0 < explorer.classes <= MOST // 2 else 16
+        most, usual = (CLIPS, 4) if explorer.clips else (MOST, rows)
         self.inputs["count"] = gr.Slider(1, most, usual, step=1, label="pictures", elem_id="count")
         if explorer.subject.model.prior == "normal":
             begin = min(explorer.options.truncation or LIMIT, LIMIT)
@@ -104,21 +116,22 @@ class Page:
             )
         if explorer.classes:
             kinds = [("all in turn", -1), *((str(kind), kind) for kind in range(explorer.classes))]
-            self.inputs["label"] = gr.Dropdown(kinds, value=explorer.options.label or 0, label="class", elem_id="class")
-        way = "the encoder's code, then descent" if explorer.subject.encodes() else "descent from the nearest of many"
-        self.title("&hellip; or a picture of yours", f"Its latent is sought by {way}; remove it to go back to the seed.")
+            self.inputs["label"] = gr.Dropdown(kinds, value=label, label="class", elem_id="class")
+        way = "the encoder, then by descent" if explorer.subject.encodes() else "descent from a random picture like it"
+        self.title(
+            "&hellip; or a picture of yours", f"Its latent is sought by {way}; remove it to go back to the seed."
+        )
         self.drop = gr.Image(
             type="filepath",
             image_mode=None,
             sources=["upload", "clipboard"],
-            height=190,
+            height=150,
             show_label=False,
             elem_id="drop",
             placeholder="Drop a picture here",
         )
         least, most, usual = STEPS
         self.steps = gr.Slider(least, most, usual, step=10, label="steps of descent")
-        self.found = gr.HTML(elem_id="found")
 
     def add_moves(self) -> None:
         """Add the sliders."""
@@ -126,13 +139,13 @@ class Page:
         told = (
             f"Along the directions of <code>{html.escape(explorer.file.name)}</code>; all pictures move alike."
             if explorer.file
-            else "Along the axes that change most; <code>gans explore directions</code> finds directions that mean more."
+            else "Along the axes that change most: <code>gans explore directions</code> finds what means more."
         )
         self.title("2. Where to go", told)
-        self.reset = gr.Button("all back to 0", elem_id="reset")
+        self.reset = gr.Button("all back to 0", size="sm", elem_id="reset")
         with gr.Column(elem_id="moves"):
             for i in range(explorer.codes):
-                self.inputs[f"code {i}"] = gr.Slider(-1, 1, 0, step=0.05, label=f"code {i + 1}", elem_id=f"code-{i}")
+                self.inputs[f"code {i}"] = gr.Slider(-1, 1, 0, step=0.01, label=f"code {i + 1}", elem_id=f"code-{i}")
             far = reach(explorer.subject)
             for i, name in enumerate(explorer.directions):
                 self.inputs[f"move {i}"] = gr.Slider(-far, far, 0, step=0.05, label=name, elem_id=f"move-{i}")
@@ -155,7 +168,9 @@ class Page:
         gr.on([self.blocks.load, *moved], **show, trigger_mode="always_last", api_visibility="private")
         self.another.click(lambda: random.randrange(100_000), None, self.inputs["seed"], api_visibility="private")
         self.reset.click(self.rested, self.inputs["start"], moves, api_visibility="private")
-        chosen = [self.inputs[name] for name in ("start", "seed", "count", "truncation", "label") if name in self.inputs]
+        chosen = [
+            self.inputs[name] for name in ("start", "seed", "count", "truncation", "label") if name in self.inputs
+        ]
         gr.on(
             [self.drop.change, self.steps.release],
             invert,
@@ -196,7 +211,7 @@ class Page:
         """Return where all sliders are before they are moved: at 0, codes where those of an inverted picture are."""
         codes = [0.0] * self.explorer.codes
         if start is not None and codes:
-            codes = start[0, -len(codes) :].tolist()
+            codes = [round(code, 2) for code in start[0, -len(codes) :].tolist()]
         values = [*codes, *[0.0] * len(self.explorer.directions)]
         return values if len(values) > 1 else values[0]
 
