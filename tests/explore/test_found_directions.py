@@ -75,7 +75,20 @@ def bound(network, labels):
     return Bound().eval()
 
 
+class LabelsFirst(nn.Module):
+    """A layer of the labels comes before that of the latents, and after it they are added up."""
+
+    def __init__(self):
+        super().__init__()
+        self.labels, self.latents, self.images = nn.Linear(5, 9), nn.Linear(DIM, 9), nn.Linear(9, 64)
+
+    def forward(self, z, labels):
+        told = self.labels(nn.functional.one_hot(labels, 5).float())
+        return self.images(torch.relu(told + self.latents(z))).view(-1, 1, 8, 8)
+
+
 NETWORKS = {
+    "labels first": (LabelsFirst, True),
     "mlp": (lambda: mlp.Generator(DIM, 8, 1, 4), False),
     "dcgan": (lambda: dcgan.Generator(DIM, 16, 1, 4), False),
     "resnet": (lambda: resnet.Generator(DIM, 16, 1, 4), False),
@@ -151,6 +164,9 @@ def test_rare_attributes_weigh_as_much_and_scales_of_latents_do_not_matter():
     found = of_classes(z, z[:, 2] > z[:, 2].quantile(0.95))
     assert found.accuracy > 0.9
     assert found.normal @ true > 0.9
+    oblique = torch.zeros(DIM)
+    oblique[1], oblique[3] = 0.8, 0.6
+    assert of_classes(z, (z - 5) @ oblique > 0).normal @ oblique > 0.97
     with pytest.raises(ValueError, match="9 latents have the attribute"):
         of_classes(z, torch.arange(2000) < 9)
     with pytest.raises(ValueError, match="expected at least 10"):
