@@ -110,6 +110,7 @@ def test_first_layers_of_every_architecture_are_found(name):
     assert hidden.std(0).max() > 0
     matrix = first_matrix(network, z[:1])
     assert matrix.shape == (response.shape[1], DIM)
+    assert matrix.norm(dim=0).min() > 0
     torch.testing.assert_close(response[1:] - response[:1], (z[1:] - z[:1]) @ matrix.T, rtol=1e-3, atol=1e-4)
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in network.modules())
     for found, _ in (sefa(network, z, 2), pca(network, torch.randn(40, DIM), 2)):
