@@ -3,6 +3,7 @@
 import base64
 import importlib
 import io
+import os
 import re
 import shlex
 import shutil
@@ -212,9 +213,16 @@ def test_of_a_gan_on_codes_the_latent_behind_the_code_is_found(explorer, written
 # -- the page, without a browser ---------------------------------------------------------------------------------------
 
 
+@pytest.fixture
+def gradio(monkeypatch, tmp_path):
+    """The package, which keeps its files with the test's."""
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "gradio"))
+    return pytest.importorskip("gradio", reason="the page needs gradio")
+
+
 @pytest.mark.parametrize("name", ["infogan", "sequence"])
+@pytest.mark.usefixtures("gradio")
 def test_the_page_has_a_slider_for_everything_and_reads_it(explorer, written, name):
-    pytest.importorskip("gradio", reason="the page needs gradio")
     shown = explorer(name)
     page = ui_page.Page(shown)
     expected = {"start", "seed", "count", "move 0", "move 1"}
@@ -241,8 +249,7 @@ def test_the_page_has_a_slider_for_everything_and_reads_it(explorer, written, na
     assert page.invert(None, 1, None)[0] is None
 
 
-def test_a_file_that_is_no_picture_is_one_sentence_on_the_page(explorer, tmp_path):
-    gradio = pytest.importorskip("gradio", reason="the page needs gradio")
+def test_a_file_that_is_no_picture_is_one_sentence_on_the_page(explorer, gradio, tmp_path):
     (tmp_path / "text.png").write_text("no picture")
     with pytest.raises(gradio.Error, match="cannot be read"):
         ui_page.Page(explorer("dcgan")).invert(str(tmp_path / "text.png"), 1, lambda *told, **more: None)
@@ -308,8 +315,9 @@ def served(checkpoint, tmp_path):
     def serve(name):
         line = [sys.executable, "-m", "gans", "explore", "ui", str(checkpoint(name)), "--port", "0"]
         pipe = subprocess.PIPE
-        root = Path(__file__).parents[1]
-        running.append(subprocess.Popen([*line, "--features", "none"], cwd=root, stdout=pipe, stderr=pipe, text=True))
+        (tmp_path / "temporary").mkdir()
+        options = {"cwd": Path(__file__).parents[1], "env": {**os.environ, "TMPDIR": str(tmp_path / "temporary")}}
+        running.append(subprocess.Popen([*line, "--features", "none"], **options, stdout=pipe, stderr=pipe, text=True))
         address = running[-1].stdout.readline()
         assert address.startswith("page         http://127.0.0.1:"), running[-1].stderr.read()
         assert running[-1].stdout.readline() == "stop         Ctrl-C\n"
@@ -354,7 +362,7 @@ CHANGED = "before => document.querySelector('#shown img').src !== before"
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["infogan", "sequence"])
 def test_in_a_browser_sliders_move_the_picture_and_a_dropped_one_is_inverted(served, browser, written, tmp_path, name):
-    _, address = served(name)
+    process, address = served(name)
     page = browser.new_page(viewport={"width": 1360, "height": 860})
     page.set_default_timeout(120_000)
     asked, faults = [], []
@@ -383,6 +391,7 @@ def test_in_a_browser_sliders_move_the_picture_and_a_dropped_one_is_inverted(ser
     before = after(lambda: page.set_input_files("#drop input[type=file]", written()))
     page.wait_for_selector("#found img >> nth=1")
     assert "dB after 100 steps" in page.inner_text("#found")
+    assert len(list((tmp_path / "temporary").rglob("*.png"))) == 1  # what is dropped, until the end
     page.wait_for_timeout(500)  # codes and class that were found are drawn too
     inverted = after(lambda: page.locator("#move-1 input[type=range]").fill("-1"))
     assert len({first, before, inverted, shown()}) == 4
@@ -392,3 +401,8 @@ def test_in_a_browser_sliders_move_the_picture_and_a_dropped_one_is_inverted(ser
     assert "gans sample" in page.inner_text("#command")
     assert faults == []
     assert [url for url in asked if not url.startswith((address, "data:", "blob:"))] == []
+    page.close()
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert list((tmp_path / "temporary").rglob("*.png")) == []

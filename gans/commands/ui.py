@@ -303,7 +303,7 @@ def ui(args: list[str]) -> None:
 
     ui_page.gradio()  # before the model is read
     with bound(options.host, options.port) as listening:
-        page = ui_page.page(explorer(options))
+        shown = explorer(options)
         host, port = listening.getsockname()[:2]
         if not host.startswith("127.") and host != "::1":
             print(f"host is {options.host}: whoever reaches this machine sees the page", file=sys.stderr)
@@ -311,5 +311,5 @@ def ui(args: list[str]) -> None:
         print(f"page         {address}\nstop         Ctrl-C", flush=True)
         if options.open:
             webbrowser.open(address)  # which waits until the page is served: the socket listens already
-        ui_page.serve(page, listening)
+        ui_page.serve(shown, listening)
     print("stopped")

@@ -88,11 +88,9 @@ class Page:
         channels, height, width = self.explorer.subject.shape
         kind = {1: "grey", 3: "RGB"}.get(channels, f"{channels} channels")
         frames = f", {model.image_shape[1]} frames" if self.explorer.clips else ""
-        told = f"{width} x {height} {kind}{frames} &middot; {model.latent_dim} latents, {model.prior}"
+        told = f"{width} x {height} {kind}{frames} &middot; latents of {model.latent_dim} numbers, {model.prior}"
         name = html.escape(str(self.explorer.options.checkpoint))
-        return (
-            f"<h2 style='margin:0'>{type(model).__name__}</h2><p class='told'>{told} &middot; <code>{name}</code></p>"
-        )
+        return f"<h2>{type(model).__name__}</h2><p class='told'>{told} &middot; <code>{name}</code></p>"
 
     def title(self, text: str, told: str) -> None:
         """Add the title of a column, and a sentence below it."""
@@ -106,8 +104,8 @@ class Page:
             self.inputs["seed"] = gr.Number(0, label="seed", precision=0, minimum=0, min_width=90, elem_id="seed")
             self.another = gr.Button("another", size="sm", min_width=90, elem_id="another")
         label = -1 if explorer.options.label is None else explorer.options.label
-        rows = 2 * explorer.classes if label < 0 and 0 < explorer.classes <= MOST // 2 else 16
-        most, usual = (CLIPS, 4) if explorer.clips else (MOST, rows)
+        rows = min(4, MOST // (explorer.classes or 1)) * explorer.classes if label < 0 else 0
+        most, usual = (CLIPS, 4) if explorer.clips else (MOST, rows or 16)
         self.inputs["count"] = gr.Slider(1, most, usual, step=1, label="pictures", elem_id="count")
         if explorer.subject.model.prior == "normal":
             begin = min(explorer.options.truncation or LIMIT, LIMIT)
@@ -118,9 +116,7 @@ class Page:
             kinds = [("all in turn", -1), *((str(kind), kind) for kind in range(explorer.classes))]
             self.inputs["label"] = gr.Dropdown(kinds, value=label, label="class", elem_id="class")
         way = "the encoder, then by descent" if explorer.subject.encodes() else "descent from a random picture like it"
-        self.title(
-            "&hellip; or a picture of yours", f"Its latent is sought by {way}; remove it to go back to the seed."
-        )
+        self.title("&hellip; or a picture of yours", f"Its latent is sought by {way}. Remove it, and the seed is back.")
         self.drop = gr.Image(
             type="filepath",
             image_mode=None,
@@ -247,11 +243,6 @@ class Page:
         return f"<div class='pair'>{figures}</div><p class='told'>{told}</p>"
 
 
-def page(explorer: Explorer) -> Any:
-    """Return the page as gradio's blocks."""
-    return Page(explorer).blocks
-
-
 def alone(app: Any) -> Any:
     """Return an ASGI application whose pages may load nothing from elsewhere."""
 
@@ -266,15 +257,15 @@ def alone(app: Any) -> Any:
     return answer
 
 
-def serve(blocks: Any, listening: socket.socket) -> None:
-    """Serve a page until Ctrl-C; pictures that are dropped on it are forgotten then."""
+def serve(explorer: Explorer, listening: socket.socket) -> None:
+    """Serve the page until Ctrl-C; pictures that are dropped on it are forgotten then."""
     gr, uvicorn, fastapi = gradio(), import_module("uvicorn"), import_module("fastapi")
     with tempfile.TemporaryDirectory() as folder:
-        os.environ["GRADIO_TEMP_DIR"] = folder
+        os.environ["GRADIO_TEMP_DIR"] = folder  # where components keep uploads, as they are made
         theme = gr.themes.Base(primary_hue="indigo", font=FONT, font_mono=("ui-monospace", "monospace"))
         app = gr.mount_gradio_app(
             fastapi.FastAPI(),
-            blocks,
+            Page(explorer).blocks,
             "/",
             theme=theme,
             css=STYLE,
