@@ -18,6 +18,9 @@ usage: gans recipes [NAME]                      list the recipes, or print one
        gans predict  RECIPE|FILE.yaml [flags]   /  (predict writes pictures)
        gans predict  CKPT --input FILE|DIR --output DIR     translate whole pictures; --help
        gans evaluate CKPT|--images DIR [flags]  FID, KID, IS, recall, ... with their protocol; --help
+       gans sample   CKPT [flags]               pictures of a seed: a grid, or a file each; --help
+       gans explore  WHAT CKPT [flags]          walks, directions, inversion, neighbours of its latent space; --help
+       gans export   CKPT --format FORMAT       the averaged generator for plain torch, or onnxruntime; --help
 
        gans fit dcgan-digits                             no download, three minutes on two cores
        gans fit dcgan-digits --ckpt_path last            go on where it stopped
@@ -31,7 +34,7 @@ A wrong input is one sentence and exit code 2; GANS_TRACEBACK=1 shows where it c
 """
 
 VERBS = ("fit", "validate", "test", "predict")
-COMMANDS = ("evaluate",)  # on what was trained, each a file of gans.commands
+COMMANDS = ("evaluate", "sample", "explore", "export")  # on what was trained, each a file of gans.commands
 LINKED = ("size", "channels", "source_channels", "frames")  # what the data decide for the model
 HERE = "\0"  # stands before a key in the complaint of a parser that does not know below which key it was called
 
@@ -111,7 +114,7 @@ def check_file(path: Path) -> None:
         raise ValueError(f"{path}{f', line {mark.line + 1},' if mark else ''} is not YAML: {problem}") from error
     if not isinstance(config, dict):
         raise ValueError(f"{path} holds no keys; expected model, data, trainer and what is below them")
-    for part in ("trainer", "grid", "health", "checkpoint", "evaluate"):
+    for part in ("trainer", "grid", "health", "checkpoint", "evaluate", "explore"):
         if not isinstance(config.get(part, {}), dict):
             raise ValueError(f"{part} is {config[part]} in {path}; expected keys and values below it")
     model = config["model"] if isinstance(config.get("model"), dict) else {}

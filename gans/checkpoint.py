@@ -12,6 +12,8 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from gans.checks import at_least
 
+MAKER = "lightning.pytorch.cli.instantiate_module"  # what Lightning may note in a checkpoint, and calls
+
 Trainer = L.Trainer
 Module = L.LightningModule
 
@@ -150,25 +152,42 @@ def check_checkpoint(model: Module, checkpoint: dict[str, Any]) -> None:
             )
 
 
+def model_class(name: str, path: str | Path) -> type[Module]:
+    """Return the class that the file `path` says it holds a model of, by its dotted path.
+
+    Raises:
+        ValueError: if it cannot be imported, or is no LightningModule.
+    """
+    module, _, kind = name.rpartition(".")
+    try:
+        found = getattr(importlib.import_module(module), kind)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ValueError(f"{path} holds a {name}, which cannot be imported: {error}") from error
+    if not (isinstance(found, type) and issubclass(found, Module)):
+        raise ValueError(f"{path} holds a {name}, which is no LightningModule")
+    return found
+
+
 def load_model(path: str | Path, device: torch.device | str = "cpu") -> Module:
     """Return the model that a checkpoint of this framework holds, in evaluation mode.
+
+    Nothing in the file is executed: it may hold tensors and plain values only.
 
     Raises:
         ValueError: if the file is no such checkpoint, or its class cannot be imported.
     """
     try:
         held = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        name = held["adversarial"]["model"]
+        name, maker = held["adversarial"]["model"], held.get("hyper_parameters", {}).get("_instantiator", MAKER)
     except OSError as error:
         raise ValueError(f"there is no checkpoint {path}: {error.strerror or error}") from error
     except Exception as error:  # unpickling what is no checkpoint raises almost anything
         raise ValueError(f"{path} is not a checkpoint of this framework ({type(error).__name__})") from error
-    module, _, kind = name.rpartition(".")
+    if maker != MAKER:
+        raise ValueError(f"{path} wants {maker} to be called, which no checkpoint of this framework does")
+    kind = model_class(name, path)
     try:
-        found = getattr(importlib.import_module(module), kind)
-    except (ImportError, AttributeError) as error:
-        raise ValueError(f"{path} holds a {name}, which cannot be imported: {error}") from error
-    if not (isinstance(found, type) and issubclass(found, Module)):
-        raise ValueError(f"{path} holds a {name}, which is no LightningModule")
-    model: Module = found.load_from_checkpoint(path, map_location=device, weights_only=True)
+        model: Module = kind.load_from_checkpoint(path, map_location=device, weights_only=True)
+    except (RuntimeError, TypeError, KeyError) as error:  # of another version of the class
+        raise ValueError(f"{path} does not fit {name}: {' '.join(str(error).split())}") from error
     return model.eval()

@@ -28,6 +28,7 @@ import gans.models
 from gans import callbacks, checkpoint, progress
 from gans.__main__ import HERE, LINKED, located, sentence
 from gans.callbacks import Evaluate
+from gans.explore.callback import Explore
 from gans.module import AdversarialModule
 
 # Asking for every model and datamodule makes their short names known to the parser.
@@ -129,6 +130,7 @@ class CLI(LightningCLI):
         parser.add_lightning_class_args(callbacks.Health, "health")
         parser.add_lightning_class_args(checkpoint.Checkpoint, "checkpoint")
         parser.add_lightning_class_args(callbacks.Evaluate, "evaluate")
+        parser.add_lightning_class_args(Explore, "explore")
         for name in LINKED:
             parser.link_arguments(f"data.init_args.{name}", f"model.init_args.{name}")
 

@@ -33,6 +33,21 @@ def trainer(tmp_path):
 
 
 @pytest.fixture
+def saved(trainer):
+    """Return a function that writes a model's checkpoint where a run would, without a run, and returns its path."""
+
+    def save(model, folder):
+        run = trainer(1)
+        run.strategy.connect(model)
+        model.trainer = run
+        path = folder / "checkpoints" / "last.ckpt"
+        run.save_checkpoint(path, weights_only=True)
+        return path
+
+    return save
+
+
+@pytest.fixture
 def gans(tmp_path, monkeypatch, capfd):
     """Run a command in a folder of its own; return exit code, stdout, stderr."""
     monkeypatch.chdir(tmp_path)

@@ -38,7 +38,10 @@ LEVELS = [
     {"gans.benchmark"},
     {"gans.models"},
     {"gans.module"},
-    {"gans.callbacks", "gans.checkpoint", "gans.curves", "gans.draws", "gans.metrics", "gans.explore", "gans.progress"},
+    {
+        f"gans.{name}"
+        for name in ("callbacks", "checkpoint", "curves", "draws", "hub", "metrics", "explore", "progress")
+    },
     {"gans.networks"},
     {f"gans.{name}" for name in PURE},
 ]

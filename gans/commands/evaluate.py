@@ -4,7 +4,7 @@ import hashlib
 import json
 import shlex
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Set
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -97,18 +97,8 @@ def main(args: list[str]) -> None:
 
 
 def parsed(args: list[str]) -> Namespace:
-    """Return the options; the data are those of the run that the checkpoint is of, unless they are given."""
-    args = [part for arg in args for part in (arg.split("=", 1) if arg.startswith("--") else [arg])]
-    for i, flag in enumerate(args[:-1]):
-        if flag == "--data" and Path(args[i + 1]).is_dir():
-            args[i : i + 2] = ["--data", "ImageFolderDataModule", "--data.root", args[i + 1]]
-    flags = parser()
-    alone = not {"--data", "--images", "--runs", "--compare"} & set(args)
-    for before, arg in zip(["", *args], args, strict=False):
-        config = Path(arg).absolute().parent.parent / "config.yaml"
-        if alone and arg.endswith(".ckpt") and not before.startswith("--") and config.is_file():
-            flags.set_defaults({"data": yaml.safe_load(config.read_text(encoding="utf-8"))["data"]})
-    options = flags.parse_args(args)
+    """Return the options, checked as far as they can be before anything is read."""
+    options = with_data(parser(), args, {"--data", "--images", "--runs", "--compare"})
     asked = [name for name in ("checkpoint", "images", "runs", "compare") if options[name]]
     if len(asked) != 1:
         raise ValueError(f"evaluate was given {' and '.join(asked) or 'nothing'}; expected CKPT or --images DIR")
@@ -126,10 +116,23 @@ def parsed(args: list[str]) -> Namespace:
     return options
 
 
+def with_data(flags: Parser, args: list[str], instead: Set[str] = frozenset({"--data"})) -> Namespace:
+    """Return the options; the data are those of the checkpoint's run unless a flag of `instead` is given."""
+    args = [part for arg in args for part in (arg.split("=", 1) if arg.startswith("--") else [arg])]
+    for i, flag in enumerate(args[:-1]):
+        if flag == "--data" and Path(args[i + 1]).is_dir():
+            args[i : i + 2] = ["--data", "ImageFolderDataModule", "--data.root", args[i + 1]]
+    for before, arg in zip(["", *args], args, strict=False):
+        config = Path(arg).absolute().parent.parent / "config.yaml"
+        if not instead & set(args) and arg.endswith(".ckpt") and not before.startswith("--") and config.is_file():
+            flags.set_defaults({"data": yaml.safe_load(config.read_text(encoding="utf-8"))["data"]})
+    return flags.parse_args(args)
+
+
 def evaluate(options: Namespace, args: list[str]) -> dict[str, Any]:
     """Compute and print the scores, and return the report."""
     device = chosen_device(options.device)
-    data = data_of(options)
+    data = data_of(options, parser())
     real_set, held_set, held_name = sets(data, options.split)
     shape = shape_of(real_set)
     network = network_of(options, shape)
@@ -253,7 +256,7 @@ def chosen_device(name: str) -> torch.device:
     return device
 
 
-def data_of(options: Namespace) -> Any:
+def data_of(options: Namespace, flags: Parser) -> Any:
     """Return the datamodule, its data read.
 
     Raises:
@@ -261,7 +264,7 @@ def data_of(options: Namespace) -> Any:
     """
     if options.get("data") is None:
         raise ValueError("no run folder says which data these are: give --data FOLDER or --data MNISTDataModule")
-    data = parser().instantiate_classes(options).data
+    data = flags.instantiate_classes(options).data
     data.prepare_data()
     data.setup()
     return data

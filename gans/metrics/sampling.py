@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.utils.data import default_collate
 
 from gans.images import to_float, to_uint8
-from gans.latent import key
+from gans.latent import draw, key, truncate
 
 # Latents are drawn a block at a time from a key of its own, so that image i is the same in every set that holds it:
 # one call of torch.randn would give other numbers for another count.
@@ -194,6 +194,19 @@ def translations(module: nn.Module, count: int, seed: int, rank: int, world: int
         if not images.isfinite().all():
             raise BrokenSamplesError(f"{type(module).__name__}.translate gave NaN or infinity")
         yield to_uint8(images), None
+
+
+def latents(module: Any, rows: range, seed: int, truncation: float | None = None) -> Tensor:
+    """Return the latents `(len(rows), latent_dim)` of samples `rows`, those of `generated`, drawn on the CPU.
+
+    So they are the same for every device; `generated` draws on the module's, and a GPU has other random numbers.
+    """
+    dtype, parts = next(module.generator.parameters()).dtype, []
+    for block in range(rows.start // BLOCK, -(-rows.stop // BLOCK)):
+        whole = draw((BLOCK, module.latent_dim), key("evaluate", seed, block), module.prior, dtype=dtype)
+        parts.append(whole[max(0, rows.start - block * BLOCK) : rows.stop - block * BLOCK])
+    z = torch.cat(parts)
+    return z if truncation is None else truncate(z, truncation)
 
 
 def chosen(length: int, count: int | None, seed: int = 0) -> list[int]:

@@ -64,6 +64,6 @@ class SelfAttention(nn.Module):
         # for it: that is said only when the gradient is taken. The mathematics in plain operations always can.
         with sdpa_kernel(SDPBackend.MATH):
             mixture = scaled_dot_product_attention(query, key, value, scale=1.0)  # the paper's logits are not scaled
-        mixed = mixture.squeeze(1).mT.reshape(len(features), -1, *features.shape[-2:])
+        mixed = mixture.squeeze(1).mT.reshape(features.shape[0], -1, *features.shape[-2:])
         result: Tensor = features + self.gamma * self.output(mixed)
         return result

@@ -37,7 +37,7 @@ class Generator(nn.Module):
 
     def forward(self, z: Tensor, labels: Tensor) -> Tensor:
         """Return images `(N, C, H, W)` in [-1, 1] for `z` `(N, latent_dim)` and `labels` `(N,)`."""
-        check_labels(labels, len(z), self.embedding.num_embeddings)
+        check_labels(labels, z.shape[0], self.embedding.num_embeddings)
         images: Tensor = self.images(torch.cat([z, self.embedding(labels).to(z.dtype)], 1))
         return images
 
@@ -59,7 +59,7 @@ class UnitVectors(nn.Module):
 
     def forward(self, z: Tensor, labels: Tensor) -> Tensor:
         """Return images `(N, C, H, W)` in [-1, 1] for `z` `(N, latent_dim)` and `labels` `(N,)`."""
-        check_labels(labels, len(z), self.num_classes)
+        check_labels(labels, z.shape[0], self.num_classes)
         images: Tensor = self.images(torch.cat([z, one_hot(labels, self.num_classes).to(z.dtype)], 1))
         return images
 

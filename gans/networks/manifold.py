@@ -135,3 +135,12 @@ class Generator(nn.Module):
         """Return images in [-1, 1] for `z` `(N, latent_dim)`."""
         images: Tensor = self.decoder(self.codes.colour(self.latent(z)))
         return images
+
+    def baked(self) -> nn.Sequential:
+        """Return the same function with the moments, which no longer move, as a linear layer."""
+        dim = len(self.codes.mean)
+        colour = nn.Linear(dim, dim).to(self.codes.mean)
+        with torch.no_grad():
+            colour.weight.copy_(self.codes.factor)
+            colour.bias.copy_(self.codes.mean)
+        return nn.Sequential(self.latent, colour, self.decoder)

@@ -172,7 +172,7 @@ class Generator(nn.Module):
         Raises:
             ValueError: if labels are missing, not expected, or no classes of the network.
         """
-        embedded = embed(self.embedding, labels, len(z))
+        embedded = embed(self.embedding, labels, z.shape[0])
         inputs = z if embedded is None else torch.cat([z, embedded], 1)
         images: Tensor = self.layers(self.project(inputs)[:, :, None, None] * self.basis)
         if images.shape[-2:] == self.size:

@@ -68,7 +68,7 @@ class Generator(nn.Module):
         """
         kept, state, noise = self.parts(z)
         if self.num_classes or labels is not None:
-            check_labels(labels, len(z), self.num_classes)
+            check_labels(labels, z.shape[0], self.num_classes)
             assert labels is not None
             classes = one_hot(labels.long(), self.num_classes).to(z.dtype)
             kept, noise = torch.cat([kept, classes], 1), torch.cat([noise, over_time(classes, noise.shape[1])], 2)
@@ -81,12 +81,12 @@ class Generator(nn.Module):
         Raises:
             ValueError: if the length of `z` is that of no clip.
         """
-        frames, rest = divmod(z.shape[1] - self.content_dim - self.motion_dim, self.motion_dim)
+        frames, rest = divmod(int(z.shape[1]) - self.content_dim - self.motion_dim, self.motion_dim)
         if rest or frames < 1:
             expected = f"{self.content_dim} + (frames + 1) x {self.motion_dim}"
             raise ValueError(f"a latent has {z.shape[1]} numbers; expected {expected}, for a frame or more")
         kept, state, noise = z.tensor_split([self.content_dim, self.content_dim + self.motion_dim], 1)
-        return kept, state, noise.view(len(z), frames, self.motion_dim)
+        return kept, state, noise.view(z.shape[0], frames, self.motion_dim)
 
     def motion_codes(self, state: Tensor, noise: Tensor) -> Tensor:
         """Return `(N, T, motion_dim)`: the cell's state after the noise `(N, T, ...)` of each frame.

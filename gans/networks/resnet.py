@@ -191,7 +191,7 @@ class Generator(nn.Module):
             ValueError: if labels are missing, given to a network without classes, or no classes (out of range: on the
                 CPU only).
         """
-        check_labels(labels, len(z), self.num_classes)
+        check_labels(labels, z.shape[0], self.num_classes)
         features = self.linear(z).unflatten(1, self.base)
         for block, attention in zip(self.blocks, self.attentions, strict=True):
             features = attention(block(features, labels))

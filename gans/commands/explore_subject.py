@@ -1,0 +1,185 @@
+"""A checkpoint as `gans.explore` wants it: a network from latents to images, its draws, and what encodes pictures."""
+
+import re
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from jsonargparse import Namespace
+from torch import Tensor
+
+from gans.checkpoint import load_model
+from gans.cli import Parser, check_writable
+from gans.commands.evaluate import chosen_device
+from gans.commands.sample import run_folder
+from gans.explore import codes
+from gans.explore.generators import Drawn, Space, classes, images
+from gans.explore.perceptual import Eyes, eyes
+from gans.metrics.extractors import Extractor, extractor
+from gans.metrics.sampling import latents
+from gans.models.autoencoder import Autoencoder
+
+
+class Point(NamedTuple):
+    """Latents that a user has named."""
+
+    name: str
+    z: Tensor  # (N, D)
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is explored.
+
+    Args:
+        model: of the checkpoint, its weights at rest.
+        network: from latents to images.
+        space: `codes` are the whitened codes of an autoencoder.
+        folder: of the run.
+        truncation: of draws, or None.
+    """
+
+    model: Any
+    network: Drawn
+    space: Space
+    folder: Path
+    truncation: float | None
+
+    @property
+    def dim(self) -> int:
+        """Length of a latent."""
+        return int(self.model.latent_dim)
+
+    @property
+    def uniform(self) -> bool:
+        """Whether latents are U(-1, 1), and so end there."""
+        return self.space == "latent" and self.model.prior == "uniform"
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of the images."""
+        shape = self.model.image_shape
+        return shape[0], shape[-2], shape[-1]
+
+    def draws(self, rows: range, seed: int) -> Tensor:
+        """Return the latents `(len(rows), D)` of these pictures of a seed, those of `gans sample`."""
+        z = latents(self.model, rows, seed, self.truncation).to(self.model.device)
+        with torch.no_grad():
+            return self.model.generator_ema.latent(z) if self.space == "codes" else z
+
+    def encodes(self) -> bool:
+        """Return whether the model has an encoder."""
+        return callable(getattr(self.model, "encode", None))
+
+    @torch.no_grad()
+    def encode(self, pictures: Tensor) -> Tensor:
+        """Return the codes `(N, D)` of pictures `(N, C, H, W)`; of a distribution of codes the mean.
+
+        Raises:
+            ValueError: if the model has no encoder.
+        """
+        if not self.encodes():
+            raise ValueError(f"method is encoder; expected optimise, for {type(self.model).__name__} has no encoder")
+        found = self.model.encode(pictures)
+        if isinstance(self.model, Autoencoder):
+            white: Tensor = self.model.generator_ema.codes.whiten(found)
+            return white
+        mean: Tensor = found[0]
+        return mean
+
+    def point(self, text: str) -> Point:
+        """Return the latents that a text names: SEED, SEED:NUMBER, or FILE.safetensors of `invert`, whole or :ROW.
+
+        Raises:
+            ValueError: for another text, and for codes of another model.
+        """
+        if found := re.fullmatch(r"(\d+)(?::(\d+))?", text):
+            number = int(found[2] or 0)
+            return Point(text, self.draws(range(number, number + 1), int(found[1])))
+        if found := re.fullmatch(r"(.+\.safetensors)(?::(\d+))?", text):
+            rows, _, space = codes.load(found[1])
+            if rows.shape[1] != self.dim or space != self.space:
+                told = f"{rows.shape[1]} numbers of the space {space}; expected {self.dim} of the space {self.space}"
+                raise ValueError(f"a code of {found[1]} has {told}")
+            if found[2] and int(found[2]) >= len(rows):
+                raise ValueError(f"row is {found[2]}; expected 0 to {len(rows) - 1}, which {found[1]} has")
+            chosen = rows[int(found[2])].unsqueeze(0) if found[2] else rows
+            return Point(Path(text).name, chosen.to(self.model.device))
+        raise ValueError(f"{text} is no point; expected SEED, SEED:NUMBER or FILE.safetensors:ROW")
+
+    def pictures(self, z: Tensor) -> Tensor:
+        """Return the images `(N, C, H, W)` of latents, clipped to [-1, 1], on the CPU."""
+        return images(self.network, z).clamp(-1, 1).cpu()
+
+
+def flags(verb: str, description: str | None) -> Parser:
+    """Return the parser of what all verbs take."""
+    parser = Parser(prog=f"gans explore {verb}", description=description)
+    parser.add_argument("checkpoint", type=Path, help="file that training wrote")
+    parser.add_argument(
+        "--label",
+        type=int,
+        help="class of all pictures, for conditional models; by default 0, or all where that makes sense",
+    )
+    parser.add_argument("--truncation", type=float, help="of drawn latents; by default none")
+    parser.add_argument("--device", type=str, default="auto", help="auto, cpu, cuda or cuda:1")
+    return parser
+
+
+def add_features(parser: Parser) -> None:
+    """Add the flag of the network that looks at features."""
+    parser.add_argument(
+        "--features", type=str, help="mnist, FILE of train_features, or none; by default mnist for grey images"
+    )
+
+
+def subject(options: Namespace, space: Space | None = None, turns: bool = False) -> Subject:
+    """Return what the options name; by default in the space of codes where there is an autoencoder.
+
+    Without `--label` a conditional model makes class 0, or, for what is about all pictures, classes in `turns`.
+
+    Raises:
+        ValueError: for a file that is no checkpoint, a label that there is not, and a truncation without a meaning.
+    """
+    model: Any = load_model(options.checkpoint, chosen_device(options.device)).requires_grad_(False)
+    kind = type(model).__name__
+    if getattr(model, "generator_ema", None) is None or getattr(model, "image_shape", None) is None:
+        raise ValueError(f"{options.checkpoint} holds a {kind}; expected a model with a generator of images")
+    count = classes(model)
+    label: int | None = options.label
+    if label is not None and not 0 <= label < count:
+        told = f"a class from 0 to {count - 1}" if count else f"none, for {kind} has no classes"
+        raise ValueError(f"label is {label}; expected {told}")
+    if count and label is None and not turns:
+        label = 0
+        print(f"class 0 of {count}: --label chooses another", file=sys.stderr)
+    if options.truncation is not None and model.prior != "normal":
+        raise ValueError(f"truncation is {options.truncation}; expected none, for the latents are {model.prior}")
+    space = space or ("codes" if isinstance(model, Autoencoder) else "latent")
+    return Subject(model, Drawn(model, label, space).eval(), space, run_folder(options.checkpoint), options.truncation)
+
+
+def place(out: Path | None, checkpoint: Path, name: str) -> Path:
+    """Return where a result goes: what `--out` says, or the name in the folder `explore` of the checkpoint's run.
+
+    Raises:
+        ValueError: if nothing can be written there.
+    """
+    path = out or run_folder(checkpoint) / "explore" / name
+    check_writable(path.parent)
+    return path
+
+
+def network_of(options: Namespace, channels: int) -> Extractor | None:
+    """Return the extractor of `--features`, None for none; by default that for digits, for grey images."""
+    if options.features == "none" or (options.features is None and channels != 1):
+        return None
+    return extractor(options.features or "mnist")
+
+
+def eyes_of(options: Namespace, model: Any) -> Eyes | None:
+    """Return the features that have a gradient, on the model's device, or None."""
+    network = network_of(options, model.image_shape[0])
+    return None if network is None else eyes(network.to(model.device))

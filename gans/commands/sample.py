@@ -1,0 +1,234 @@
+"""`gans sample`: pictures of a checkpoint, one, a grid or a file each, that depend on a seed and on nothing else."""
+
+import re
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from jsonargparse import Namespace
+from torch import Tensor
+from torchvision.transforms.functional import to_pil_image
+
+from gans import images
+from gans.checkpoint import load_model
+from gans.cli import Parser, check_writable
+from gans.commands.evaluate import chosen_device
+from gans.metrics.sampling import latents
+
+# Pictures that the network makes at once, always as many: a layer may round otherwise in a batch of another size.
+ROWS = 25
+SUFFIXES = (".png", ".gif")
+
+Move = Callable[[Tensor], Tensor]
+
+
+def parser() -> Parser:
+    """Return the parser of the flags."""
+    flags = Parser(prog="gans sample", description=__doc__)
+    flags.add_argument("checkpoint", type=Path, help="file that training wrote")
+    flags.add_argument("--num", type=int, default=64, help="pictures; picture i is the same for every number of them")
+    flags.add_argument("--seed", type=int, default=0, help="of the latents; those that `gans evaluate` draws on a CPU")
+    flags.add_argument(
+        "--labels", type=str, help="classes in turn, 3 or 0-9 or 0,3,5; by default all, if there are any"
+    )
+    flags.add_argument("--truncation", type=float, help="squeeze latents into ± this many deviations; by default none")
+    flags.add_argument("--codes", type=float, nargs="+", help="InfoGAN's continuous codes, the same for all pictures")
+    flags.add_argument(
+        "--direction",
+        type=str,
+        nargs="+",
+        action="extend",
+        metavar="NAME=STRENGTH",
+        help="go so far along directions of `gans explore`",
+    )
+    flags.add_argument("--directions", type=Path, help="their file; by default directions.safetensors of the run")
+    flags.add_argument(
+        "--out", type=Path, help="X.png (a grid; of clips a film strip), X.gif (clips), or a folder for a file each"
+    )
+    flags.add_argument("--device", type=str, default="auto", help="auto, cpu, cuda or cuda:1")
+    return flags
+
+
+def main(args: list[str]) -> None:
+    """Run the command.
+
+    Raises:
+        ValueError: for bad input, in one sentence.
+    """
+    options = parsed(args)
+    device = chosen_device(options.device)
+    model: Any = load_model(options.checkpoint, device)
+    classes = labels_of(options.labels, model)
+    check_latents(options, model)
+    move = moved(options, model)
+    out = options.out or run_folder(options.checkpoint) / f"{options.checkpoint.stem}_seed{options.seed}.png"
+    clips = len(model.image_shape or ()) == 4  # None: a model of the user's own need not say
+    check_out(out, clips)
+    drawn = pictures(model, options.num, options.seed, classes, options.truncation, move)
+    started = time.perf_counter()
+    if out.suffix in SUFFIXES and not out.is_dir():
+        drawn = iter([torch.cat(list(drawn))])  # before a file is opened
+    seconds, written = 0.0, 0
+    for batch in drawn:
+        seconds += time.perf_counter() - started
+        written += write(batch, out, written, columns(model, classes))
+        started = time.perf_counter()
+    print(
+        f"speed        {options.num / seconds:,.0f} {'clips' if clips else 'images'}/s on {device.type}, {ROWS} at once"
+    )
+    print(f"pictures     {out}")
+
+
+def parsed(args: list[str]) -> Namespace:
+    """Return the options, checked as far as they can be without the checkpoint."""
+    options = parser().parse_args(args)
+    if options.num < 1:
+        raise ValueError(f"num is {options.num}; expected at least 1")
+    if options.truncation is not None and not options.truncation > 0:
+        raise ValueError(f"truncation is {options.truncation}; expected a number above 0, in standard deviations")
+    return options
+
+
+def run_folder(checkpoint: Path) -> Path:
+    """Return the folder of the run that a checkpoint is of: the one above `checkpoints`, else its own."""
+    return checkpoint.parent.parent if checkpoint.absolute().parent.name == "checkpoints" else checkpoint.parent
+
+
+def labels_of(text: str | None, model: Any) -> list[int]:
+    """Return the classes that `--labels` asks for, all of them unless it is given, none of a model without classes.
+
+    Raises:
+        ValueError: for what is no list of classes, or of such as the model has not.
+    """
+    count = getattr(model, "num_classes", 0) or getattr(model, "num_categories", 0) or 0
+    if text is None:
+        return list(range(count))
+    if not count:
+        raise ValueError(f"labels is {text}; expected none, for {type(model).__name__} has no classes")
+    found: list[int] = []
+    for part in text.split(","):
+        ends = re.fullmatch(r"\s*(\d+)\s*(?:-\s*(\d+)\s*)?", part)
+        if not ends or int(ends[2] or ends[1]) < int(ends[1]):
+            raise ValueError(f"labels is {text}; expected a class, a range such as 0-{count - 1} or a list such as 0,1")
+        first = int(ends[1])
+        found += range(first, max(first, min(count, int(ends[2] or first))) + 1)
+    if max(found) >= count:
+        raise ValueError(f"labels is {text}; expected classes from 0 to {count - 1}")
+    return found
+
+
+def check_latents(options: Namespace, model: Any) -> None:
+    """Check that the model has latents that can be changed as it is asked.
+
+    Raises:
+        ValueError: if it has not.
+    """
+    if options.truncation is not None and model.prior != "normal":
+        raise ValueError(f"truncation is {options.truncation}; expected none, for the latents are {model.prior}")
+    codes = getattr(model, "num_codes", 0)
+    if options.codes and len(options.codes) != codes:
+        raise ValueError(f"codes is {options.codes}; expected {codes or 'none'}, as {type(model).__name__} has")
+
+
+def moved(options: Namespace, model: Any) -> Move:
+    """Return the function that sets the codes of latents `(N, latent_dim)` and takes them along the directions.
+
+    Raises:
+        ValueError: for directions that are no NAME=STRENGTH, that there are not, or of another length.
+    """
+    steps = [strength(text) for text in options.direction or ()]
+    way = torch.zeros(model.latent_dim)
+    if steps:
+        from gans.explore import directions
+
+        path = options.directions or run_folder(options.checkpoint) / "directions.safetensors"
+        found = directions.chosen(directions.load(path), [name for name, _ in steps])
+        for name, far in steps:
+            if len(found[name]) != model.latent_dim:
+                told = f"{len(found[name])} numbers; expected {model.latent_dim}, as latents of this model"
+                raise ValueError(f"the direction {name} of {path} has {told}")
+            way += far * found[name]
+
+    def move(z: Tensor) -> Tensor:
+        if options.codes:
+            z = torch.cat([z[:, : -len(options.codes)], torch.tensor(options.codes).to(z).expand(len(z), -1)], 1)
+        return z + way.to(z)
+
+    return move
+
+
+def strength(text: str) -> tuple[str, float]:
+    """Return name and strength of NAME=STRENGTH.
+
+    Raises:
+        ValueError: if it is none.
+    """
+    found = re.fullmatch(r"(.+)=([-+.\deE]+)", text)
+    try:
+        return found[1], float(found[2])  # type: ignore[index]
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"direction is {text}; expected NAME=STRENGTH, such as {text.split('=')[0]}=2.0") from error
+
+
+def check_out(out: Path, clips: bool) -> None:
+    """Check that pictures can be written there.
+
+    Raises:
+        ValueError: if they cannot, or the suffix is of something else.
+    """
+    if out.is_dir() or not out.suffix:
+        if out.exists() and not out.is_dir():
+            raise ValueError(f"out is {out}, which is a file; expected a folder, or a name that ends with .png")
+        check_writable(out)
+        return
+    if out.suffix not in SUFFIXES or (out.suffix == ".gif" and not clips):
+        expected = ".png or .gif" if clips else ".png"
+        raise ValueError(f"out is {out}; expected a name that ends with {expected}, or a folder")
+    check_writable(out.parent)
+
+
+@torch.no_grad()
+def pictures(
+    model: Any, count: int, seed: int, classes: list[int], truncation: float | None, move: Move
+) -> Iterator[Tensor]:
+    """Yield images `(n, C, H, W)`, or clips `(n, C, T, H, W)`, in [-1, 1] on the CPU, `count` in all.
+
+    Image i is that of sample i of the seed, its class that of place i in `classes`, which are taken in turn.
+    """
+    for start in range(0, count, ROWS):
+        rows = range(start, start + ROWS)
+        labels = torch.tensor([classes[i % len(classes)] for i in rows]) if classes else None
+        z = move(latents(model, rows, seed, truncation)).to(model.device)
+        shown: Tensor = model(z, *model.conditions(ROWS, labels))
+        yield shown[: count - start].clamp(-1, 1).float().cpu()
+
+
+def columns(model: Any, classes: list[int]) -> int | None:
+    """Return the columns of a grid: one for each class, unless that is the only one."""
+    return len(classes) if len(classes) > 1 else None
+
+
+def write(batch: Tensor, out: Path, first: int, across: int | None) -> int:
+    """Write images `(N, C, H, W)`, or clips `(N, C, T, H, W)`, the first of them number `first`; return how many.
+
+    Into one picture of `across` columns, or one that moves, if `out` is named so, else into a file each.
+    """
+    clips = batch.ndim == 5
+    if out.is_dir() or out.suffix not in SUFFIXES:
+        out.mkdir(parents=True, exist_ok=True)
+        for i, image in enumerate(batch, first):
+            path = out / f"{i:06d}{'.gif' if clips else '.png'}"
+            write(image.unsqueeze(0), path, i, None)
+        return len(batch)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    if out.suffix == ".gif":
+        out.write_bytes(images.gif(batch))
+    elif clips:
+        to_pil_image(images.film(batch)).save(out)
+    elif len(batch) == 1:
+        to_pil_image(images.to_uint8(batch[0])).save(out)  # as it is, no border, grey if it is
+    else:
+        images.save_grid(batch, out, across)
+    return len(batch)

@@ -1,0 +1,315 @@
+"""`gans explore ui`: a page in the browser whose sliders move through the latent space. What it shows, and what of."""
+
+import base64
+import io
+import os
+import shlex
+import socket
+import sys
+import webbrowser
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from errno import EADDRINUSE
+from pathlib import Path
+
+import torch
+from jsonargparse import Namespace
+from torch import Tensor, nn
+from torchvision.transforms.functional import to_pil_image
+
+from gans import images
+from gans.commands import sample
+from gans.commands.explore_pictures import STARTS, read_pictures
+from gans.commands.explore_subject import Subject, add_features, eyes_of, flags, subject
+from gans.explore import directions, walks
+from gans.explore.generators import Drawn, classes
+from gans.explore.generators import images as drawn
+from gans.explore.inversion import decibels, invert, nearest_start, squares
+
+PORTS = range(7860, 7960)  # where a free one is sought
+AXES = 8  # of the latent, where no directions have been found
+MATCHED = 200  # steps to the latent of a code, which need no picture
+FEATURE_WEIGHT = 0.03  # of inversion, as `gans explore invert` has it
+
+
+@dataclass(frozen=True)
+class View:
+    """What the page is set to.
+
+    Args:
+        seed: of the pictures.
+        count: of them.
+        truncation: of their latents, or None.
+        label: class of all of them; None lets classes take turns.
+        codes: InfoGAN's, the same for all; none for other models.
+        strengths: how far to go along each direction.
+        start: latent `(1, D)` of a picture that has been inverted, instead of those of the seed; or None.
+    """
+
+    seed: int = 0
+    count: int = 16
+    truncation: float | None = None
+    label: int | None = None
+    codes: tuple[float, ...] = ()
+    strengths: tuple[float, ...] = ()
+    start: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Found:
+    """What an inversion has found.
+
+    Args:
+        z: the latent `(1, D)`.
+        label: class with which it was found, or None.
+        target: the picture as the model sees it, `(1, C, H, W)`.
+        rebuilt: what the model makes of the latent, `(1, C, H, W)`; of clips the middle frame.
+        decibels: how alike they are.
+    """
+
+    z: Tensor
+    label: int | None
+    target: Tensor
+    rebuilt: Tensor
+    decibels: float
+
+
+@dataclass(frozen=True)
+class Explorer:
+    """A model and the directions in its latent space: from what the page is set to, to what it shows.
+
+    Args:
+        options: of the command, with `checkpoint` and `features`.
+        subject: the model.
+        directions: `(D,)` each, by their names.
+        file: that they are of; None for axes of the latent, which have been chosen here.
+    """
+
+    options: Namespace
+    subject: Subject
+    directions: dict[str, Tensor]
+    file: Path | None
+
+    @property
+    def clips(self) -> bool:
+        """Whether the model makes clips."""
+        return len(self.subject.model.image_shape) == 4
+
+    @property
+    def classes(self) -> int:
+        """Number of classes, or of categories found; 0 for none."""
+        return classes(self.subject.model)
+
+    @property
+    def codes(self) -> int:
+        """Number of InfoGAN's codes, which are the last numbers of the latent; 0 for none."""
+        return int(getattr(self.subject.model, "num_codes", 0))
+
+    def latents(self, view: View) -> Tensor:
+        """Return the latents `(N, D)` of what is shown: one of a picture that has been inverted, else `count`.
+
+        Raises:
+            ValueError: for a seed, number or truncation without a meaning.
+        """
+        for name, least in (("seed", 0), ("count", 1)):
+            if getattr(view, name) < least:
+                raise ValueError(f"{name} is {getattr(view, name)}; expected at least {least}")
+        at_rest = replace(self.subject, truncation=view.truncation)
+        z = at_rest.draws(range(view.count), view.seed) if view.start is None else view.start
+        if view.codes:
+            z = torch.cat([z[:, : -len(view.codes)], torch.tensor(view.codes).to(z).expand(len(z), -1)], 1)
+        for strength, vector in zip(view.strengths, self.directions.values(), strict=bool(view.strengths)):
+            z = z + strength * vector.to(z)
+        return z
+
+    @torch.no_grad()
+    def images(self, view: View) -> Tensor:
+        """Return the images `(N, C, H, W)`, or clips `(N, C, T, H, W)`, in [-1, 1] on the CPU."""
+        model, z = self.subject.model, self.latents(view)
+        given = None if view.label is None else torch.full((len(z),), view.label, device=z.device)
+        made: Tensor = model(z, *model.conditions(len(z), given))
+        return made.float().clamp(-1, 1).cpu()
+
+    def picture(self, view: View) -> str:
+        """Return what is shown as a data URL: a PNG, one image or a grid; of clips a GIF."""
+        made = self.images(view)
+        if self.clips:
+            return url(images.gif(made), "gif")
+        if len(made) == 1:
+            return png(images.to_uint8(made[0]))
+        kinds = list(range(self.classes)) if view.label is None else [view.label]
+        return png(images.grid(made, sample.columns(self.subject.model, kinds)))
+
+    def command(self, view: View) -> str | None:
+        """Return the `gans sample` that writes these pictures; None if there is none."""
+        far = [(name, value) for name, value in zip(self.directions, view.strengths, strict=False) if value]
+        if view.start is not None or (far and self.file is None):
+            return None
+        words = ["gans", "sample", str(self.options.checkpoint), "--seed", str(view.seed), "--num", str(view.count)]
+        if self.classes and view.label is not None:
+            words += ["--labels", str(view.label)]
+        if view.truncation is not None:
+            words += ["--truncation", f"{view.truncation:g}"]
+        if view.codes:
+            words += ["--codes", *(f"{code:g}" for code in view.codes)]
+        if far:
+            words += ["--direction", *(f"{name}={value:g}" for name, value in far)]
+            if self.options.directions:
+                words += ["--directions", str(self.file)]
+        return shlex.join([*words, "--out", "clips.gif"] if self.clips else words)
+
+    # -- pictures of a user -------------------------------------------------------------------------------------------
+
+    def inverted(self, path: Path, steps: int, watch: Callable[[int], None] | None = None) -> Found:
+        """Return the latent of a picture, found by `steps` of descent, for clips of their middle frames.
+
+        The descent starts from what the encoder says or, without one, from the nearest of many random pictures, of
+        whichever class has the nearest one.
+
+        Args:
+            path: of the picture.
+            steps: of the descent; 0 keeps the start.
+            watch: called with every step.
+
+        Raises:
+            ValueError: if it cannot be read.
+        """
+        target = read_pictures(path, self.subject.shape)[1].to(self.subject.model.device)
+        label, start = self.start(target)
+        network = self.network(label)
+        found = invert(
+            network,
+            target,
+            start,
+            steps=steps,
+            features=eyes_of(self.options, self.subject.model),
+            feature_weight=FEATURE_WEIGHT,
+            limit=1.0 if self.subject.uniform else None,
+            watch=watch,
+        )
+        rebuilt = found.images.clamp(-1, 1)
+        return Found(found.codes, label, target.cpu(), rebuilt.cpu(), float(decibels(squares(rebuilt, target))))
+
+    def start(self, target: Tensor) -> tuple[int | None, Tensor]:
+        """Return where the descent to a picture `(1, C, H, W)` starts: a class, or None, and a latent `(1, D)`."""
+        if self.subject.encodes():
+            return None, self.encoded(target)
+        kinds: list[int | None] = list(range(self.classes)) or [None]
+        z = self.subject.draws(range(max(10, STARTS // len(kinds))), 0)
+        starts = [nearest_start(self.network(kind), target, z) for kind in kinds]
+        errors = [squares(drawn(self.network(kind), start), target) for kind, start in zip(kinds, starts, strict=True)]
+        best = int(torch.cat(errors).argmin())
+        return kinds[best], starts[best]
+
+    def encoded(self, target: Tensor) -> Tensor:
+        """Return the latents `(N, D)` of the codes that the encoder has for pictures `(N, C, H, W)`."""
+        codes = self.subject.encode(target)
+        # Of a GAN on the codes of an autoencoder a network lies between latents and codes, near the identity.
+        between = getattr(self.subject.model.generator_ema, "latent", None)
+        if not isinstance(between, nn.Module) or isinstance(between, nn.Identity):
+            return codes
+        return invert(between, codes, codes, steps=MATCHED).codes
+
+    def network(self, label: int | None) -> Drawn:
+        """Return the network from latents to images of a class; of clips to their middle frames."""
+        return Drawn(self.subject.model, label).eval()
+
+
+def url(content: bytes, kind: str) -> str:
+    """Return a picture as a URL that holds it."""
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
+
+
+def png(pixels: Tensor) -> str:
+    """Return pixels `(C, H, W)`, uint8, as the URL of a PNG."""
+    file = io.BytesIO()
+    to_pil_image(pixels).save(file, "PNG")
+    return url(file.getvalue(), "png")
+
+
+def explorer(options: Namespace) -> Explorer:
+    """Return the model of the options, and the directions of their file; without one the strongest axes.
+
+    Raises:
+        ValueError: for a model that has no latents, and directions of another one.
+    """
+    given = options.directions
+    known = directions.load(given) if given else {}  # before the checkpoint, which takes longer
+    model = subject(options, "latent", turns=True)
+    if getattr(model.model, "input_shape", None) is not None:
+        kind = type(model.model).__name__
+        raise ValueError(f"{options.checkpoint} holds a {kind}, whose input is an image; expected a model with latents")
+    path = given or model.folder / "directions.safetensors"
+    if path.is_file():
+        known = known or directions.load(path)
+        for name, vector in known.items():
+            if len(vector) != model.dim:
+                raise ValueError(f"the direction {name} of {path} has {len(vector)} numbers; expected {model.dim}")
+        return Explorer(options, model, known, path)
+    far = reach(model)
+    axes = walks.strongest_axes(model.network, model.draws(range(2), 0), -far, far, model.dim)
+    free = model.dim - int(getattr(model.model, "num_codes", 0))  # codes have sliders of their own
+    chosen = [axis for axis in axes if axis < free][:AXES]
+    return Explorer(options, model, {f"axis {axis}": torch.eye(model.dim)[axis] for axis in chosen}, None)
+
+
+def reach(model: Subject) -> float:
+    """Return how far a slider goes both ways."""
+    return 1.0 if model.uniform else 3.0
+
+
+def bound(host: str, port: int | None) -> socket.socket:
+    """Return a socket that listens there, so that nobody else takes the port while the model is read.
+
+    Args:
+        host: name or address of this machine.
+        port: None takes the first free one from 7860, 0 any.
+
+    Raises:
+        ValueError: if the port is in use, or the host no address of this machine.
+    """
+    if port is not None and not 0 <= port < 65536:
+        raise ValueError(f"port is {port}; expected 0 to 65535")
+    for number in PORTS if port is None else [port]:
+        try:
+            family = socket.getaddrinfo(host, number, type=socket.SOCK_STREAM)[0][0]
+            return socket.create_server((host, number), family=family)
+        except (OSError, UnicodeError) as error:
+            if getattr(error, "errno", None) == EADDRINUSE:
+                continue
+            told = getattr(error, "strerror", None) or error
+            raise ValueError(f"host is {host}, port is {port}: {told}") from error
+    if port is None:
+        raise ValueError(f"ports {PORTS[0]} to {PORTS[-1]} of {host} are in use: --port chooses another")
+    raise ValueError(f"port is {port}, which is in use on {host}; expected a free one, or 0 for any")
+
+
+def ui(args: list[str]) -> None:
+    """Serve a page with sliders for the directions of a model, to this machine alone unless --host says otherwise.
+
+    An image that is dropped on it becomes the point that they move from.
+    """
+    parser = flags("ui", ui.__doc__)
+    parser.add_argument(
+        "--directions", type=Path, help="file of directions; by default directions.safetensors of the run"
+    )
+    parser.add_argument("--host", type=str, default="127.0.0.1", help="address to serve at")
+    parser.add_argument("--port", type=int, help="by default the first free one from 7860; 0 is any")
+    parser.add_argument("--open", action="store_true", help="open the page in the browser")
+    add_features(parser)
+    options = parser.parse_args(args)
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # before the import
+    from gans.commands import ui_page
+
+    ui_page.gradio()  # before the model is read
+    with bound(options.host, options.port) as listening:
+        shown = explorer(options)
+        host, port = listening.getsockname()[:2]
+        if not host.startswith("127.") and host != "::1":
+            print(f"host is {options.host}: whoever reaches this machine sees the page", file=sys.stderr)
+        address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+        print(f"page         {address}\nstop         Ctrl-C", flush=True)
+        if options.open:
+            webbrowser.open(address)  # which waits until the page is served: the socket listens already
+        ui_page.serve(shown, listening)
+    print("stopped")

@@ -1,0 +1,41 @@
+"""Sums of latents: smiling woman - neutral woman + neutral man, as in Radford et al. 2015 (arXiv 1511.06434)."""
+
+import re
+from typing import NamedTuple
+
+from torch import Tensor
+
+
+class Term(NamedTuple):
+    """One of the terms of a sum: so much of something."""
+
+    weight: float
+    name: str
+
+
+def terms(text: str) -> list[Term]:
+    """Return the terms of a sum such as `0:3 - class:1 + 2*sefa-1`, in their order.
+
+    Plus and minus stand between spaces, so that names may have a hyphen; a number and a star before a name weigh it.
+
+    Raises:
+        ValueError: if it is no sum.
+    """
+    parts = re.split(r"\s+([+-])\s+", text.strip())
+    found = []
+    for sign, part in zip(["+", *parts[1::2]], parts[::2], strict=True):
+        match = re.fullmatch(r"(?:([-+]?\d+(?:\.\d+)?)\*)?(\S+)", part)
+        if match is None:
+            raise ValueError(
+                f"{part or 'nothing'} is no term of the sum {text}; expected NAME or WEIGHT*NAME between + and -"
+            )
+        found.append(Term((-1 if sign == "-" else 1) * float(match[1] or 1), match[2]))
+    return found
+
+
+def total(weights: list[float], means: list[Tensor]) -> Tensor:
+    """Return the weighted sum `(D,)` of mean latents `(D,)`."""
+    result = 0 * means[0]
+    for weight, mean in zip(weights, means, strict=True):
+        result = result + weight * mean
+    return result

@@ -1,0 +1,105 @@
+"""What a generator has learnt, in TensorBoard when its run ends."""
+
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.loggers import TensorBoardLogger
+from PIL import Image
+from torch import Tensor
+from torch.nn.functional import pad
+from torchvision.transforms.functional import pil_to_tensor
+
+from gans.callbacks import over_white, rehearsal, run_folder
+from gans.checks import at_least
+from gans.explore.generators import AT_ONCE, Drawn, classes, images
+from gans.explore.pca import pca
+from gans.explore.perceptual import in_channels
+from gans.explore.plot import save_plot
+from gans.explore.walks import along
+from gans.images import save_grid, to_uint8
+from gans.metrics.extractors import extractor
+from gans.metrics.sampling import latents, undisturbed
+
+DIRECTIONS, STEPS = 8, 9  # rows and columns of the traversal
+
+
+class Explore(L.Callback):
+    """Shows at the end of a run what lies where in the latent space; switched off unless it is given samples.
+
+    TensorBoard's projector gets the samples as points, with their pictures: by their latents, and by their features.
+    Principal components of the generator's first hidden layer give `images/pca`, how much each has of the variance, and
+    `images/traversal`, walks along the first; both also are files under `explore/` of the run.
+
+    For modules with `latent_dim`, `prior` and `conditions`, as those of `gans.module` are.
+
+    Args:
+        samples: points of the projector, 100 or more; 0 shows nothing.
+        features: `mnist` or a classifier's file: the projector shows features of the samples besides.
+        seed: of the samples.
+    """
+
+    def __init__(self, samples: int = 0, features: str | None = None, seed: int = 0) -> None:
+        if samples:
+            at_least(100, samples=samples)
+        self.samples, self.seed = samples, seed
+        self.extractor = None if features is None else extractor(features)
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Look at the samples."""
+        if not self.samples or not trainer.is_global_zero or rehearsal(trainer):
+            return
+        with undisturbed(pl_module, self.seed):
+            self.show(trainer, pl_module)
+
+    def show(self, trainer: L.Trainer, module: Any) -> None:
+        """Write points and pictures to TensorBoard and to the run folder."""
+        step, folder = trainer.global_step, run_folder(trainer) / "explore"
+        z = latents(module, range(self.samples), self.seed).to(module.device)
+        count = classes(module)
+        made = images(Drawn(module), z).clamp(-1, 1).cpu()
+        # In blocks as `images` draws them: classes take turns within each.
+        labels = [str(i % AT_ONCE % count) for i in range(len(z))] if count else None
+        points = {"latents": z.float().cpu()}
+        if self.extractor is not None and not self.extractor.clips:
+            seen = self.extractor.to(module.device)
+            points[self.extractor.name] = torch.cat(
+                [seen(part)[0].cpu() for part in torch.split(to_uint8(made), AT_ONCE)]
+            )
+        pictures = [] if clips(module) else self.components(module, z, folder)
+        for logger in trainer.loggers:
+            if isinstance(logger, TensorBoardLogger):
+                for name, rows in points.items():
+                    logger.experiment.add_embedding(rows, labels, sprites(made), step, name)
+                for path in pictures:
+                    with Image.open(path) as picture:
+                        shown = pil_to_tensor(picture)
+                    flat = shown if shown.shape[0] < 4 else over_white(shown)
+                    logger.experiment.add_image(f"images/{path.stem}", flat, step)
+        print(f"explored     {folder if pictures else run_folder(trainer)}")
+
+    def components(self, module: Any, z: Tensor, folder: Path) -> list[Path]:
+        """Write the spectrum of the principal components and walks along the first, and return the two files."""
+        network = Drawn(module, 0 if classes(module) else None)
+        vectors, shares = pca(network, z, min(z.shape[1], 32))
+        curve = {"first hidden layer": (list(range(1, len(shares) + 1)), shares.tolist())}
+        spectrum = save_plot(curve, folder / "pca.png", "principal component", "share of the variance")
+        far = 1.0 if module.prior == "uniform" else 3.0
+        rows = along(z[0], vectors[:DIRECTIONS], torch.linspace(-far, far, STEPS))
+        walks = images(network, rows).clamp(-1, 1)
+        return [spectrum, save_grid(walks, folder / "traversal.png", STEPS)]
+
+
+def clips(module: Any) -> bool:
+    """Return whether a module makes clips."""
+    return len(getattr(module, "image_shape", None) or ()) == 4
+
+
+def sprites(made: Tensor) -> Tensor:
+    """Return images `(N, C, H, W)` in [-1, 1] as the projector wants them: `(N, 3, S, S)` in [0, 1], square."""
+    height, width = made.shape[-2:]
+    side = max(height, width)
+    left, top = (side - width) // 2, (side - height) // 2
+    square = pad(in_channels(made, 3), (left, side - width - left, top, side - height - top), value=-1.0)
+    return (square + 1) / 2

@@ -1,0 +1,40 @@
+"""Files of latents that pictures have been found for: safetensors, a row for each, with the names of the pictures."""
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+NOTES = "gans.codes"  # the key of what is noted, JSON
+
+
+def save(path: str | Path, codes: Tensor, names: Sequence[str], space: str = "latent") -> Path:
+    """Write `codes` `(N, D)` of the pictures `names` in the named space, and return the file's path."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    held = {"codes": codes.detach().float().cpu().contiguous()}
+    save_file(held, partial, {NOTES: json.dumps({"names": list(names), "space": space})})
+    os.replace(partial, path)
+    return path
+
+
+def load(path: str | Path) -> tuple[Tensor, list[str], str]:
+    """Return the codes `(N, D)` of a file, the names of their pictures and the name of their space.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it holds none.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"there is no file {path}: `gans explore invert CKPT --image FILE` writes one")
+    try:
+        with safe_open(path, "pt") as file:
+            notes = json.loads((file.metadata() or {})[NOTES])
+            return file.get_tensor("codes"), notes["names"], notes["space"]
+    except (SafetensorError, OSError, KeyError, ValueError) as error:
+        raise ValueError(f"{path} holds no codes; expected a file of `gans explore invert`") from error

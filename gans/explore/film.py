@@ -1,0 +1,86 @@
+"""Walks as files: a strip of pictures, a GIF, or an MP4."""
+
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from gans import images
+from gans.explore.perceptual import in_channels
+
+SUFFIXES = (".png", ".gif", ".mp4")
+LEAST = 128  # pixels of the shorter side of what moves: players blur what they have to enlarge
+
+
+def save_film(frames: Tensor, path: str | Path, columns: int | None = None, frames_per_second: float = 12) -> Path:
+    """Write frames `(T, C, H, W)` in [-1, 1] as the suffix of `path` says, making its folder, and return the path.
+
+    A PNG shows them beside each other, in rows of `columns`; a GIF and an MP4 play them, small ones enlarged.
+
+    Raises:
+        ValueError: for another suffix, and where an MP4 needs a package that is not installed.
+    """
+    path = Path(path)
+    check_suffix(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix == ".png":
+        return images.save_grid(frames, path, columns or len(frames))
+    moving = enlarged(frames)
+    if path.suffix == ".gif":
+        path.write_bytes(images.gif(moving.transpose(0, 1).unsqueeze(0), frames_per_second))
+    else:
+        write_mp4(moving, path, frames_per_second)
+    return path
+
+
+def check_suffix(path: Path) -> None:
+    """Check that a walk can be written to a file of that name.
+
+    Raises:
+        ValueError: if it cannot.
+    """
+    if path.suffix not in SUFFIXES:
+        raise ValueError(f"out is {path}; expected a name that ends with {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}")
+    if path.suffix == ".mp4":
+        pyav()
+
+
+def enlarged(frames: Tensor) -> Tensor:
+    """Return frames `(T, C, H, W)` with every pixel repeated until the shorter side has 128 or more."""
+    times = max(1, -(-LEAST // min(frames.shape[-2:])))
+    return interpolate(frames.float(), scale_factor=times, mode="nearest") if times > 1 else frames
+
+
+def pyav() -> Any:
+    """Return the package `av`, which only MP4 needs.
+
+    Raises:
+        ValueError: if it is not installed.
+    """
+    try:
+        return import_module("av")
+    except ImportError as error:
+        raise ValueError('an MP4 needs PyAV: pip install "lightning-gans[video]"; a GIF does not') from error
+
+
+def rgb(frames: Tensor) -> Iterator[Tensor]:
+    """Yield frames `(T, C, H, W)` in [-1, 1] as uint8 `(H, W, 3)` with even sides, as video formats need them."""
+    height, width = (side // 2 * 2 for side in frames.shape[-2:])
+    for frame in frames[..., :height, :width].cpu():
+        yield images.to_uint8(in_channels(frame.unsqueeze(0), 3)[0]).permute(1, 2, 0).contiguous()
+
+
+def write_mp4(frames: Tensor, path: Path, frames_per_second: float) -> None:
+    """Write frames `(T, C, H, W)` in [-1, 1] as an MP4 (H.264), beside its name first."""
+    av, partial = pyav(), path.with_name(f".{path.stem}.partial.mp4")
+    with av.open(str(partial), "w") as container:
+        stream = container.add_stream("libx264", rate=round(frames_per_second))
+        stream.height, stream.width = (side // 2 * 2 for side in frames.shape[-2:])
+        stream.pix_fmt, stream.options = "yuv420p", {"crf": "16"}
+        for pixels in rgb(frames):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels.numpy(), format="rgb24")))
+        container.mux(stream.encode())
+    partial.replace(path)

@@ -1,0 +1,51 @@
+"""What is explored: anything callable from latents `(N, D)` to images `(N, C, H, W)` in [-1, 1]."""
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+Generator = Callable[[Tensor], Tensor]
+Space = Literal["latent", "codes"]
+
+AT_ONCE = 250  # images, to bound memory
+
+
+@torch.no_grad()
+def images(generator: Generator, z: Tensor) -> Tensor:
+    """Return the images `(N, C, H, W)` of latents `(N, D)`, however many, without a gradient."""
+    return torch.cat([generator(piece) for piece in torch.split(z, AT_ONCE)])
+
+
+def still(made: Tensor) -> Tensor:
+    """Return images as they are, and of clips `(N, C, T, H, W)` the middle frames `(N, C, H, W)`."""
+    return made[:, :, made.shape[2] // 2] if made.ndim == 5 else made
+
+
+def classes(model: Any) -> int:
+    """Return the number of classes, or of categories that it has found, of a model of this framework; 0 for none."""
+    return getattr(model, "num_classes", 0) or getattr(model, "num_categories", 0) or 0
+
+
+class Drawn(nn.Module):
+    """A model of this framework as such a generator: its averaged weights, of one class, of clips the middle frame.
+
+    Args:
+        model: that makes the images.
+        label: class of all of them, for conditional models; None lets classes take turns.
+        space: `codes` takes whitened codes of an autoencoder for latents.
+    """
+
+    def __init__(self, model: Any, label: int | None = None, space: Space = "latent") -> None:
+        super().__init__()
+        self.model, self.label, self.space = model, label, space
+
+    def forward(self, z: Tensor) -> Tensor:
+        """Return the images, in [-1, 1] as far as the model keeps to it."""
+        if self.space == "codes":
+            generator = self.model.generator_ema
+            shown: Tensor = generator.decoder(generator.codes.colour(z)).float()
+            return shown
+        given = None if self.label is None else torch.full((len(z),), self.label, device=z.device)
+        return still(self.model(z, *self.model.conditions(len(z), given)).float())

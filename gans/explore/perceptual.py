@@ -1,0 +1,41 @@
+"""Features of float images with a gradient, for losses and distances: Johnson et al. 2016 (arXiv 1603.08155)."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from gans.metrics.extractors import Classifier, Extractor
+
+Eyes = Callable[[Tensor], Tensor]
+
+
+def eyes(extractor: Extractor) -> Eyes:
+    """Return the function from images `(N, C, H, W)` in [-1, 1] to the features `(N, D)` of a small classifier.
+
+    Unlike the extractor itself, it neither rounds to 8 bits nor cuts the gradient.
+
+    Raises:
+        ValueError: for another kind of extractor, which would.
+    """
+    if not isinstance(extractor, Classifier) or extractor.clips:
+        raise ValueError(f"{extractor.name} has no gradient; expected mnist, or a file of train_features for images")
+
+    def features(images: Tensor) -> Tensor:
+        pixels = (in_channels(images, extractor.channels or images.shape[1]) + 1) * 127.5
+        return extractor.extract(pixels)[0]
+
+    return features
+
+
+def in_channels(images: Tensor, channels: int) -> Tensor:
+    """Return images `(N, C, H, W)` in [-1, 1] with 1 or 3 channels: alpha over white, grey as ITU-R 601 weighs it."""
+    if images.shape[1] == 4:
+        alpha = (images[:, 3:] + 1) / 2
+        images = images[:, :3] * alpha + 1 - alpha
+    if images.shape[1] == channels:
+        return images
+    if channels == 3:
+        return images.expand(-1, 3, -1, -1)
+    weights = torch.tensor([0.299, 0.587, 0.114]).to(images)
+    return (images * weights[:, None, None]).sum(1, keepdim=True)

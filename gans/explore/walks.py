@@ -1,0 +1,66 @@
+"""Walks in a latent space: between points, along axes, along directions. Each returns the latents of its pictures."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from gans.explore.generators import Generator, images
+from gans.latent import lerp, slerp
+
+PATHS = {"lerp": lerp, "slerp": slerp}
+
+
+def through(points: Tensor, steps: int, path: str = "slerp", loop: bool = False) -> Tensor:
+    """Return a walk `(T, D)` through `points` `(K, D)` with `steps` latents from one to the next, both included.
+
+    A loop goes back to the first point and ends before it, so that it can be repeated.
+
+    Raises:
+        ValueError: for fewer than two points or steps, or another `path` than `lerp` or `slerp`.
+    """
+    if len(points) < 2 or steps < 2:
+        raise ValueError(f"there are {len(points)} points and {steps} steps; expected at least 2 of each")
+    if path not in PATHS:
+        raise ValueError(f"path is {path}; expected {' or '.join(PATHS)}")
+    ends = torch.cat([points, points[:1]]) if loop else points
+    legs = [PATHS[path](start, end, steps)[:-1] for start, end in pairwise(ends)]
+    return torch.cat(legs if loop else [*legs, ends[-1:]])
+
+
+def traversal(z: Tensor, axes: Sequence[int], values: Tensor) -> Tensor:
+    """Return `(len(axes) S, D)`: the latent `z` `(D,)` with one of its numbers set to each of `values` `(S,)`.
+
+    A row of S latents for each axis.
+
+    Raises:
+        ValueError: if `z` has no such axis.
+    """
+    for axis in axes:
+        if not 0 <= axis < len(z):
+            raise ValueError(f"axis is {axis}; expected one from 0 to {len(z) - 1}")
+    walks = z.repeat(len(axes), len(values), 1)
+    for walk, axis in zip(walks, axes, strict=True):
+        walk[:, axis] = values.to(z)
+    return walks.flatten(0, 1)
+
+
+def along(z: Tensor, directions: Tensor, strengths: Tensor) -> Tensor:
+    """Return `(R S, D)`: the latent `z` `(D,)` and so much of a direction, a row of S strengths for each of R."""
+    moves = strengths.to(z)[None, :, None] * directions.to(z)[:, None]
+    return (z + moves).flatten(0, 1)
+
+
+def strongest_axes(generator: Generator, z: Tensor, low: float, high: float, count: int) -> list[int]:
+    """Return the `count` axes that change the pictures of latents `z` `(N, D)` most, from `low` to `high`; first most.
+
+    A change is the mean absolute difference of a pixel.
+    """
+    ends = torch.tensor([low, high])
+    changes = []
+    for axis in range(z.shape[1]):
+        moved = torch.stack([traversal(latent, [axis], ends) for latent in z], 1)  # (2, N, D)
+        first, last = images(generator, moved.flatten(0, 1)).chunk(2)
+        changes.append((last - first).abs().mean())
+    return torch.stack(changes).argsort(descending=True, stable=True)[:count].tolist()

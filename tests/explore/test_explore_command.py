@@ -1,0 +1,291 @@
+"""`gans explore` as a user runs it, on small models that have not been trained."""
+
+import csv
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from gans.checkpoint import load_model
+from gans.explore import codes, directions
+from gans.images import to_float, to_uint8
+from gans.metrics.extractors import pack
+from gans.metrics.sampling import latents
+from gans.models import DCGAN, VAE, ConditionalGAN, InfoGAN, ManifoldGAN, SequenceGAN
+from gans.networks import classifier
+
+SMALL = {"size": 16, "channels": 1, "latent_dim": 6, "width": 4}
+MODELS = {
+    "dcgan": lambda: DCGAN(**SMALL),
+    "infogan": lambda: InfoGAN(**SMALL, num_categories=3, num_codes=2),
+    "conditional": lambda: ConditionalGAN(**SMALL, num_classes=3),
+    "vae": lambda: VAE(**SMALL, network="conv"),
+    "manifold": lambda: ManifoldGAN(**SMALL, latent_width=8),
+    "sequence": lambda: SequenceGAN(size=16, frames=4, latent_dim=6, motion_dim=2, width=4),
+}
+
+
+@pytest.fixture
+def checkpoint(saved, tmp_path):
+    """Write the checkpoint of a model, whose pictures differ as if it had been trained."""
+
+    def write(name):
+        torch.manual_seed(0)
+        model = MODELS[name]()
+        with torch.no_grad():
+            for parameter in model.generator_ema.parameters():
+                parameter.copy_(3 * torch.randn_like(parameter) * parameter.abs().mean().clamp(min=0.02))
+        return saved(model, tmp_path / name)
+
+    return write
+
+
+def size(path):
+    with Image.open(path) as picture:
+        return picture.size
+
+
+def cells(count):
+    """Return how many pixels a row of a grid of 16x16 pictures has."""
+    return 18 * count + 2
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_walks_of_every_kind_of_model(gans, checkpoint, name):
+    path = checkpoint(name)
+    code, shown, err = gans(f"explore interpolate {path} --points 0 1 0:7 --steps 5")
+    assert code == 0, err
+    out = path.parent.parent / "explore" / "interpolate.png"
+    assert f"walk         {out}" in shown
+    assert size(out) == (cells(5), cells(2))
+    code, _, err = gans(f"explore traverse {path} --steps 4")
+    assert code == 0, err
+    rows = {"infogan": 2, "sequence": 8}.get(name, 6)
+    assert size(path.parent.parent / "explore" / "traverse.png") == (cells(4), cells(rows))
+    assert ("class 0 of 3" in err) == (name in ("infogan", "conditional"))
+
+
+def test_a_walk_starts_with_the_picture_that_sample_makes(gans, checkpoint, tmp_path):
+    path = checkpoint("dcgan")
+    gans(f"explore interpolate {path} --points 3 3:2 --steps 2 --out walk.png")
+    gans(f"sample {path} --seed 3 --num 3 --out alone")
+    walk = np.asarray(Image.open(tmp_path / "walk.png").convert("L"))
+    for column, number in ((2, 0), (20, 2)):
+        alone = np.asarray(Image.open(tmp_path / "alone" / f"00000{number}.png").convert("L"))
+        assert np.abs(walk[2:18, column : column + 16].astype(int) - alone).max() <= 1
+
+
+def test_a_film_is_a_loop_if_it_shall_be(gans, checkpoint, tmp_path):
+    path = checkpoint("dcgan")
+    code, _, err = gans(f"explore interpolate {path} --points 0 1 --steps 4 --loop true --out walk.gif")
+    assert code == 0, err
+    with Image.open(tmp_path / "walk.gif") as film:
+        assert film.n_frames == 6
+
+
+@pytest.fixture
+def judge(tmp_path):
+    """Write a classifier of two classes that takes half of a model's pictures for each, and return its path."""
+
+    def write(path):
+        model = load_model(path)
+        pictures = to_uint8(model(latents(model, range(200), 9)))
+        torch.manual_seed(0)
+        architecture = {"channels": 1, "width": 2, "num_features": 8, "num_classes": 2}
+        network = classifier.Classifier(**architecture).eval()
+        with torch.no_grad():
+            logits = network(to_float(pictures))[1]
+            network.head.bias[1] -= (logits[:, 1] - logits[:, 0]).median()
+        facts = {"name": "judge", "size": (16, 16), "unframed": (16, 16), "accuracy": 1.0, "data": "none"}
+        torch.save(pack(network, architecture, facts), tmp_path / "judge.pt")
+        return tmp_path / "judge.pt"
+
+    return write
+
+
+@pytest.mark.parametrize("method", ["sefa", "pca", "classifier"])
+def test_directions_are_found_kept_and_used(gans, checkpoint, judge, method):
+    path = checkpoint("dcgan")
+    run = path.parent.parent
+    more = f"--features {judge(path)}" if method == "classifier" else "--count 3"
+    code, shown, err = gans(f"explore directions {path} --method {method} --samples 300 {more}")
+    assert code == 0, err
+    assert size(run / "explore" / f"directions_{method}.png")[0] == cells(9)
+    found, notes = directions.read(run / "directions.safetensors")
+    first = next(iter(found))
+    assert f"\n{first} " in shown
+    assert first.startswith({"sefa": "sefa-1", "pca": "pca-1", "classifier": "class-"}[method])
+    assert notes[first]["method"] == method
+    code, shown, err = gans(f"explore traverse {path} --direction {first} --steps 3")
+    assert code == 0, err
+    assert f"rows         {first}\n" in shown
+    code, _, err = gans(f"sample {path} --num 2 --direction {first}=2.0 --out moved.png")
+    assert code == 0, err
+    code, _, err = gans(f"explore directions {path} --method sefa --count 1 --name other")
+    assert code == 0, err
+    assert list(directions.load(run / "directions.safetensors")) == [*found, "other-1"]
+
+
+def test_folders_of_pictures_are_classes(gans, checkpoint, tmp_path):
+    path = checkpoint("vae")
+    random = np.random.default_rng(0)
+    for name, light in (("dark", 0), ("light", 180)):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for i in range(20):
+            pixels = random.integers(light, light + 70, (16, 16), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "photos" / name / f"{i}.png")
+    code, shown, err = gans(f"explore directions {path} --method classifier --images photos")
+    assert code == 0, err
+    assert "light" in shown
+    assert list(directions.load(path.parent.parent / "directions.safetensors")) == ["light"]
+
+
+def test_sums_of_points_directions_and_classes(gans, checkpoint):
+    path = checkpoint("dcgan")
+    run = path.parent.parent
+    gans(f"explore directions {path} --method sefa --count 1")
+    code, shown, err = gans(f"explore arithmetic {path}", "0:1 - 0:2,0:3 + 2*sefa-1")
+    assert code == 0, err
+    assert "0:1, 0:2,0:3, sefa-1, and the sum" in shown
+    assert size(run / "explore" / "arithmetic.png") == (cells(4), cells(1))
+    code, _, err = gans(f"explore interpolate {path} --points 0:1 {run}/explore/arithmetic.safetensors")
+    assert code == 0, err
+    code, _, err = gans(f"explore arithmetic {path} --samples 300", "0:1 + class:99")
+    assert code == 2
+    assert "class is 99, of which none" in err
+
+
+def test_generated_pictures_are_inverted_as_one_batch(gans, checkpoint, tmp_path):
+    path = checkpoint("dcgan")
+    gans(f"sample {path} --seed 5 --num 3 --out fakes")
+    code, shown, err = gans(f"explore invert {path} --image fakes --steps 150 --features none")
+    assert code == 0, err
+    folder = path.parent.parent / "explore" / "invert"
+    for name in ("codes.safetensors", "reconstructions.png", "error.png", "error.csv"):
+        assert (folder / name).is_file()
+    assert size(folder / "reconstructions.png") == (cells(3), cells(2))
+    rows = list(csv.DictReader((folder / "error.csv").open()))
+    assert len(rows) == 151
+    assert all(float(rows[-1][name]) < 0.1 * float(rows[0][name]) for name in ("000000", "000001", "000002"))
+    assert float(shown.split(" dB    mean")[0].split()[-1]) > 25
+    found, names, space = codes.load(folder / "codes.safetensors")
+    assert (found.shape, names[1], space) == ((3, 6), "000001.png", "latent")
+    code, _, err = gans(f"explore interpolate {path} --points {folder}/codes.safetensors")
+    assert code == 0, err
+
+
+@pytest.mark.parametrize("name", ["vae", "manifold"])
+def test_encoders_invert(gans, checkpoint, tmp_path, name):
+    path = checkpoint(name)
+    Image.fromarray(np.full((20, 24), 99, dtype=np.uint8)).save(tmp_path / "grey.png")
+    code, shown, err = gans(f"explore invert {path} --image grey.png --method encoder")
+    assert code == 0, err
+    assert "grey.png is 24x20: resized to 16x16" in err
+    assert "mean of 1, by encoder" in shown
+    assert codes.load(path.parent.parent / "explore" / "invert" / "codes.safetensors")[2] == (
+        "codes" if name == "manifold" else "latent"
+    )
+    before = float(shown.split(" dB    grey")[0])
+    code, shown, err = gans(f"explore invert {path} --image grey.png --steps 40")
+    assert code == 0, err
+    assert "mean of 1, by hybrid" in shown
+    assert float(shown.split(" dB    grey")[0]) > before
+
+
+def test_a_planted_copy_is_found(gans, checkpoint, tmp_path):
+    path = checkpoint("dcgan")
+    gans(f"sample {path} --num 2 --out fakes")
+    (tmp_path / "real").mkdir()
+    random = np.random.default_rng(0)
+    for i in range(30):
+        Image.fromarray(random.integers(0, 256, (16, 16), dtype=np.uint8)).save(tmp_path / "real" / f"{i:02d}.png")
+    (tmp_path / "fakes" / "000001.png").replace(tmp_path / "real" / "12x.png")
+    flags = "--data real --data.size 16 --data.channels 1 --data.val_fraction 0 --data.num_workers 0"
+    code, shown, err = gans(f"explore neighbours {path} --samples 2 --count 2 {flags}")
+    assert code == 0, err
+    rows = list(csv.DictReader((path.parent.parent / "explore" / "neighbours.csv").open()))
+    assert len(rows) == 8
+    assert {row["in"] for row in rows} == {"pixels", "mnist"}
+    nearest = {(row["picture"], row["in"]): row for row in rows if row["rank"] == "1"}
+    for where in ("pixels", "mnist"):
+        assert nearest["1", where]["row"] == "13"
+        assert float(nearest["1", where]["distance"]) < 1e-3 < float(nearest["0", where]["distance"])
+    assert "of 255 a pixel" in shown
+    picture = path.parent.parent / "explore" / "neighbours.png"
+    assert size(picture) == (cells(7), cells(2))
+    grid = np.asarray(Image.open(picture).convert("L")).astype(int)
+    made, white, in_pixels, _, _, in_features, _ = (grid[20:36, 18 * i + 2 : 18 * i + 18] for i in range(7))
+    assert np.abs(in_pixels - made).max() <= 1
+    assert np.abs(in_features - made).max() <= 1
+    assert (white == 255).all()
+
+
+@pytest.mark.parametrize("name", ["dcgan", "sequence", "conditional"])
+def test_spectrum_and_path_length(gans, checkpoint, name):
+    path = checkpoint(name)
+    flags = "--data DigitsDataModule --data.size 16"
+    code, shown, err = gans(f"explore spectrum {path} --samples 40 {flags}")
+    assert code == 0, err
+    assert "dB on the mean" in shown
+    rows = list(csv.DictReader((path.parent.parent / "explore" / "spectrum.csv").open()))
+    assert float(rows[0]["real"]) > float(rows[-1]["real"])
+    code, shown, err = gans(f"explore path-length {path} --samples 60")
+    assert code == 0, err
+    [row] = csv.DictReader((path.parent.parent / "explore" / "path_length.csv").open())
+    assert float(row["path_length"]) > 0
+    assert row["features"] == "mnist"
+    assert "class" not in err
+    again = gans(f"explore path-length {path} --samples 60")[1]
+    assert again == shown
+    if name == "conditional":
+        assert gans(f"explore path-length {path} --samples 60 --label 1")[1] != shown
+
+
+WRONG = [
+    ("interpolat {}", "explore was told to interpolat (did you mean interpolate?)"),
+    ("directions {} --method seffa", "method is seffa (did you mean sefa?)"),
+    ("directions {} --method sefa --count 7", "count is 7; expected 1 to 6"),
+    ("directions {} --method sefa --classes 3", "classes is [3]; expected none"),
+    ("directions {} --method classifier --classes 12 --samples 100", "class is 12; expected 0 to 9"),
+    ("traverse {} --direction sefa-1", "there is no file"),
+    ("traverse {} --axes 6", "axis is 6; expected one from 0 to 5"),
+    ("traverse {} --label 3", "label is 3; expected none, for DCGAN has no classes"),
+    ("interpolate {} --points 0 left", "left is no point; expected SEED, SEED:NUMBER or FILE.safetensors:ROW"),
+    ("interpolate {} --points 0", "points is 0; expected two or more"),
+    ("interpolate {} --out walk.avi", "expected a name that ends with .png, .gif or .mp4"),
+    ("interpolate {} --point 3", "did you mean points?"),
+    ("invert {} --image missing.png", "there is no picture missing.png"),
+    ("invert {} --image text.png", "text.png cannot be read: not an image"),
+    ("invert {} --image text.png --method encoder", "method is encoder; expected optimise, for DCGAN has no encoder"),
+    ("interpolate text.png", "text.png is not a checkpoint of this framework"),
+    ("interpolate none.ckpt", "there is no checkpoint none.ckpt"),
+    ("neighbours {}", "no run folder says which data these are"),
+    ("spectrum {} --data DigitsDataModule --data.size 8", "makes images of shape (1, 16, 16)"),
+    ("path-length {} --features moving", "moving has no gradient"),
+    ("path-length {} --epsilon 0", "epsilon is 0.0; expected a share above 0"),
+]
+
+
+@pytest.mark.parametrize(("line", "complaint"), WRONG)
+def test_bad_input_is_one_sentence(refused, checkpoint, tmp_path, line, complaint):
+    (tmp_path / "text.png").write_text("no picture")
+    told = refused(f"explore {line.format(checkpoint('dcgan'))}")
+    assert complaint in told
+
+
+def test_more_bad_input(refused, gans, checkpoint, tmp_path):
+    clips, other = checkpoint("sequence"), checkpoint("manifold")
+    assert "expected classifier for clips" in refused(f"explore directions {clips} --method pca")
+    assert "label is 3; expected a class from 0 to 2" in refused(
+        f"explore traverse {checkpoint('conditional')} --label 3"
+    )
+    codes.save(tmp_path / "codes.safetensors", torch.randn(2, 6), ["a", "b"], "latent")
+    told = refused(f"explore interpolate {other} --points 0 codes.safetensors")
+    assert "has 6 numbers of the space latent; expected 6 of the space codes" in told
+    assert "expected 0 to 1" in refused(f"explore interpolate {checkpoint('dcgan')} --points 0 codes.safetensors:2")
+
+
+def test_help(gans):
+    assert "gans explore invert      CKPT --image F" in gans("explore --help")[1]
+    assert "--feature_weight" in gans("explore invert --help")[1]

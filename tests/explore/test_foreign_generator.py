@@ -1,0 +1,26 @@
+"""README's block on somebody else's generator."""
+
+import re
+from pathlib import Path
+
+import torch
+from torch import nn
+
+README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+
+
+def test_a_generator_of_somebody_else_is_explored():
+    blocks = re.findall(r"<!-- test_readme.py runs this block -->\n```python\n(.*?)```", README, re.DOTALL)
+    [block] = [text for text in blocks if "gans.explore.sefa" in text]
+    torch.manual_seed(0)
+    theirs = nn.Sequential(nn.Linear(6, 32), nn.ReLU(), nn.Linear(32, 64), nn.Tanh(), nn.Unflatten(1, (1, 8, 8)))
+    with torch.no_grad():
+        theirs[0].weight[:, 0] *= 5
+    z = torch.randn(50, 6)
+    scope = {"theirs": theirs, "z": z, "torch": torch, "pictures": theirs(z[:2] + 0.1).detach()}
+    scope["batches"] = [theirs(z[:30]).detach(), torch.rand(10, 1, 8, 8)]
+    exec(block, scope)
+    assert scope["images"].shape == (36, 1, 8, 8)
+    assert scope["gain"] > 1.5
+    assert (theirs(scope["codes"]) - scope["pictures"]).square().mean() < 1e-3
+    assert scope["rows"].shape == (36, 5)

@@ -1,0 +1,228 @@
+"""`gans export` as a user runs it, and what it wrote in a Python that has neither this package nor Lightning."""
+
+import importlib.util
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn.utils import parametrize
+
+import gans.models
+from gans.commands import export
+from gans.commands.export import SUFFIX, baked
+from gans.networks import dcgan
+
+SMALL = {"size": 8, "channels": 1, "latent_dim": 4, "width": 2}
+OTHER = {
+    "DCGAN": {"size": (12, 10), "channels": 3},  # cut to size
+    "SAGAN": {"size": 16, "width": 8},
+    "R3GAN": {"width": 16, "num_classes": 3},
+    "InfoGAN": {"latent_dim": 6},
+    "SequenceGAN": {"frames": 3, "motion_dim": 2, "num_classes": 3},
+    "VAE": {"network": "conv"},
+}
+# It stands in for an environment without these packages.
+BLOCKED = """
+import sys
+class Blocked:
+    def find_spec(self, name, *_):
+        if name.split(".")[0] in {blocked}:
+            raise ImportError(name)
+sys.meta_path.insert(0, Blocked())
+import numpy as np
+held = np.load("held.npz")
+"""
+ON_TORCH = """
+with torch.no_grad():
+    found = generator(*(torch.from_numpy(held[name]) for name in ("z", "labels") if name in held))
+difference = np.abs(found.numpy() - held["images"]).max()
+"""
+ON_ONNX = """
+[found] = session.run(None, {name: held[name] for name in ("z", "labels") if name in held})
+difference = np.abs(found - held["images"]).max()
+"""
+REPORT = """
+assert tuple(images.shape) == held["images"].shape, images.shape
+assert not blocked & {name.split(".")[0] for name in sys.modules}
+print(difference)
+"""
+
+
+def make(name):
+    """A small model whose weights and statistics are unlike those of a fresh one."""
+    torch.manual_seed(1)
+    model = getattr(gans.models, name)(**{**SMALL, **OTHER.get(name, {})})
+    for name, tensor in model.state_dict().items():
+        if "running" in name or name.endswith("mean"):
+            tensor += 0.1 * torch.rand_like(tensor)
+    for parameter in model.parameters():
+        parameter.data += 0.1 * torch.randn_like(parameter)
+    model.generator_ema.load_state_dict(model.generator.state_dict())
+    return model.eval()
+
+
+@pytest.fixture
+def checkpoint(saved, tmp_path):
+    return lambda model: saved(model, tmp_path / "run")
+
+
+def exported(gans, path, form):
+    """Export to a file and return the lines that are printed to load it."""
+    code, out, err = gans(f"export {path} --format {form} --out out{SUFFIX[form]}")
+    assert (code, err) == (0, "")
+    assert "checked      16 of its pictures differ" in out
+    return out.partition("\n\n")[2]
+
+
+def elsewhere(snippet, check, blocked):
+    """Run the printed lines in a Python without some packages, and return how far the pictures are off."""
+    code = f"blocked = {blocked}\n" + BLOCKED.format(blocked="blocked") + snippet + check + REPORT
+    done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return float(done.stdout)
+
+
+def hold(model):
+    """Write 16 latents, their classes and the model's pictures of them."""
+    conditions = model.conditions(16, None)
+    z = torch.randn(16, model.latent_dim)
+    with torch.no_grad():
+        images = model(z, *conditions)
+    assert images.std(0).mean() > 0.01
+    np.savez("held.npz", z=z, images=images, **dict(zip(["labels"], conditions, strict=False)))
+
+
+@pytest.mark.parametrize(
+    ("form", "name"), [("torchscript", "SAGAN"), ("torch-export", "ConditionalGAN"), ("onnx", "InfoGAN")]
+)
+def test_a_file_runs_without_this_package(checkpoint, gans, form, name):
+    if form == "onnx":
+        pytest.importorskip("onnxruntime")
+        pytest.importorskip("onnxscript")
+    model = make(name)
+    lines = exported(gans, checkpoint(model), form)
+    assert len(lines.splitlines()) == 3
+    hold(model)
+    onnx = form == "onnx"
+    blocked = {"gans", "datamodules", "lightning", "pytorch_lightning", *(["torch"] if onnx else [])}
+    assert elsewhere(lines, ON_ONNX if onnx else ON_TORCH, blocked) <= 1e-5
+
+
+@pytest.mark.parametrize("name", gans.models.__all__)
+def test_torchscript_of_every_model(checkpoint, gans, name):
+    assert "torch.jit.load" in exported(gans, checkpoint(make(name)), "torchscript")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", ["safetensors", "torch-export", "onnx"])
+@pytest.mark.parametrize("name", gans.models.__all__)
+def test_every_model_in_every_other_format(checkpoint, gans, name, form):
+    exported(gans, checkpoint(make(name)), form)
+
+
+def test_weights_come_back_through_this_package(checkpoint, gans):
+    model, held = make("ManifoldGAN"), {}
+    exec(exported(gans, checkpoint(model), "safetensors"), held)
+    assert torch.equal(held["images"], model.sample(16, seed=0))
+
+
+def test_baking_leaves_the_function_and_the_original():
+    generator = make("SAGAN").generator_ema
+    plain, z = baked(generator), torch.randn(3, 4)
+    assert any(map(parametrize.is_parametrized, generator.modules()))
+    assert not any(map(parametrize.is_parametrized, plain.modules()))
+    assert torch.allclose(plain(z), generator(z), atol=1e-6)
+    generator = make("ManifoldGAN").generator_ema
+    assert torch.allclose(baked(generator)(z), generator(z), atol=1e-6)
+
+
+def test_the_default_is_beside_the_run(checkpoint, gans, tmp_path):
+    path = checkpoint(make("GAN"))
+    assert gans(f"export {path} --format torchscript")[0] == 0
+    assert sorted(file.name for file in (tmp_path / "run").iterdir()) == ["checkpoints", "generator.pt"]
+
+
+def test_a_program_tells_nothing_of_this_machine(checkpoint, gans, tmp_path):
+    exported(gans, checkpoint(make("GAN")), "torch-export")
+    assert str(Path(dcgan.__file__).parents[2]).encode() not in (tmp_path / "out.pt2").read_bytes()
+
+
+def test_wrong_flags_are_refused(checkpoint, refused, tmp_path, monkeypatch):
+    path = checkpoint(make("GAN"))
+    (tmp_path / "folder.pt").mkdir()
+    (tmp_path / "file").touch()
+    for flags, says in [
+        ("", "format must be given"),
+        ("--format onxx", "format is onxx (did you mean onnx?); expected one of 'safetensors', "),
+        ("--format torchscript --out a.pt2", "out is a.pt2; expected a name that ends with .pt"),
+        ("--format torch-export --out a", "out is a; expected a name that ends with .pt2"),
+        ("--format torchscript --out folder.pt", "out is folder.pt, which is a folder; expected a file"),
+        ("--format torchscript --out file/a.pt", "cannot write under file: "),
+        ("--format torchscript --out /proc/a/b.pt", "cannot write under /proc/a: "),
+    ]:
+        assert refused(f"export {path} {flags}").startswith(says)
+    assert refused("export none.ckpt --format torchscript").startswith("there is no checkpoint none.ckpt: ")
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *a: None if name == "onnxscript" else find(name, *a))
+    assert refused(f"export {path} --format onnx") == 'onnx needs onnxscript: pip install "lightning-gans[onnx]"'
+
+
+class Undecided(nn.Module):
+    """A generator whose path depends on its input."""
+
+    def __init__(self, images):
+        super().__init__()
+        self.images = images
+
+    def forward(self, z):
+        return self.images(z) if z.sum() > 0 else -self.images(z)
+
+
+def test_what_cannot_be_captured_is_not_written(checkpoint, refused, monkeypatch):
+    path = checkpoint(make("GAN"))
+    plain = export.baked
+    monkeypatch.setattr(export, "baked", lambda generator: Undecided(plain(generator)))
+    says = refused(f"export {path} --format torch-export")
+    assert says.startswith("the generator of GAN cannot be written as torch-export: ")
+    monkeypatch.setattr(export, "baked", lambda generator: nn.Sequential(plain(generator), nn.Hardtanh(-0.01, 0.01)))
+    assert refused(f"export {path} --format torchscript").startswith("the torchscript file gives other pictures, by ")
+
+
+class Bomb:
+    def __reduce__(self):
+        return (Path.touch, (Path("boom"),))
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "sample {} --num 1",
+        "export {} --format torchscript",
+        "explore interpolate {}",
+        "evaluate {} --data DigitsDataModule",
+        "fit dcgan-digits --ckpt_path {}",
+        "test dcgan-digits --ckpt_path {}",
+    ],
+)
+def test_a_checkpoint_that_would_run_is_refused(checkpoint, refused, tmp_path, line):
+    path = checkpoint(make("GAN"))
+    held = torch.load(path, weights_only=True)
+    for name, content in [("whole", Bomb()), ("inside", {**held, "more": Bomb()})]:
+        torch.save(content, tmp_path / f"{name}.ckpt")
+        assert refused(line.format(f"{name}.ckpt")).startswith(f"{name}.ckpt is not a ")
+    (tmp_path / "bare.ckpt").write_bytes(pickle.dumps(Bomb()))
+    assert refused(line.format("bare.ckpt")).startswith("bare.ckpt is not a ")
+    assert not (tmp_path / "boom").exists()
+
+
+def test_a_checkpoint_cannot_name_what_is_called(checkpoint, refused, tmp_path):
+    held = torch.load(checkpoint(make("GAN")), weights_only=True)
+    held["hyper_parameters"]["_instantiator"] = "os.system"
+    torch.save(held, tmp_path / "a.ckpt")
+    says = refused("sample a.ckpt")
+    assert says == "a.ckpt wants os.system to be called, which no checkpoint of this framework does"

@@ -1,0 +1,168 @@
+"""Models as safetensors and JSON, in a folder and on a Hub that stands in for the real one."""
+
+import json
+import pickle
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from gans.hub import from_pretrained, push_to_hub, save_generator, save_pretrained
+from gans.models import SAGAN, VAE, ConditionalGAN, InfoGAN, ManifoldGAN, SequenceGAN
+
+SMALL = {"size": 8, "channels": 1, "latent_dim": 4, "width": 2}
+KINDS = [
+    (ConditionalGAN, {"size": (8, 10), "betas": (0.0, 0.9)}),
+    (SAGAN, {"size": 16, "width": 8}),
+    (ManifoldGAN, {"scaling": "standard"}),
+    (InfoGAN, {}),
+    (SequenceGAN, {"frames": 2}),
+]
+
+
+def make(kind, **options):
+    """A small model whose weights and statistics are unlike those of a fresh one."""
+    torch.manual_seed(1)
+    model = kind(**{**SMALL, **options})
+    for tensor in model.state_dict().values():
+        if tensor.is_floating_point():
+            tensor += 0.1 * torch.rand_like(tensor)
+    return model.eval()
+
+
+@pytest.fixture
+def no_hub(monkeypatch):
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+
+
+@pytest.mark.usefixtures("no_hub")
+@pytest.mark.parametrize(("kind", "options"), KINDS)
+def test_a_folder_gives_the_model_back(tmp_path, kind, options):
+    model = make(kind, **options)
+    model.images_seen = 640
+    folder = save_pretrained(model, tmp_path / "folder")
+    assert sorted(path.name for path in folder.iterdir()) == ["config.json", "model.safetensors"]
+    again = from_pretrained(folder)
+    assert type(again) is kind
+    assert again.images_seen == 640
+    assert not again.training
+    assert again.state_dict().keys() == model.state_dict().keys()
+    assert all(torch.equal(value, model.state_dict()[name]) for name, value in again.state_dict().items())
+    assert torch.equal(again.sample(3, seed=0), model.sample(3, seed=0))
+
+
+@pytest.mark.parametrize(("kind", "options"), KINDS)
+def test_a_generators_file_gives_samples_and_nothing_untrained(tmp_path, kind, options):
+    model = make(kind, **options)
+    path = save_generator(model, tmp_path / "generator.safetensors")
+    again = from_pretrained(path)
+    assert torch.equal(again.sample(3, seed=0), model.sample(3, seed=0))
+    assert {name for name, _ in again.named_children()} == {"generator", "generator_ema"}
+    assert path.stat().st_size < sum(p.numel() * 8 for p in model.generator.parameters()) + 30_000
+
+
+def test_what_is_no_model_is_refused(tmp_path):
+    folder = save_pretrained(make(VAE), tmp_path / "folder")
+    config = json.loads((folder / "config.json").read_text())
+
+    def says(source):
+        with pytest.raises(ValueError, match=r"holds|fit|there") as caught:
+            from_pretrained(source)
+        return str(caught.value)
+
+    for given, told in [
+        ({**config, "model": "os.path"}, "holds a os.path, which is no LightningModule"),
+        ({**config, "model": "nowhere.Model"}, "holds a nowhere.Model, which cannot be imported"),
+        ({**config, "model": "print"}, "holds a print, which cannot be imported"),
+        ({**config, "arguments": {**config["arguments"], "width": 3}}, "does not fit gans.models.vae.VAE: "),
+        ({"model": config["model"]}, "holds no model of this framework (KeyError"),
+        ([], "holds no model of this framework (TypeError"),
+    ]:
+        (folder / "config.json").write_text(json.dumps(given))
+        assert told in says(folder)
+    (folder / "config.json").write_text("{")
+    assert "holds no model of this framework" in says(folder)
+    (tmp_path / "empty").mkdir()
+    assert "holds no model of this framework" in says(tmp_path / "empty")
+    for name in ("./here", "/tmp/nowhere/at/all", "a/b/c", "a"):
+        assert says(name) == f"there is no {name}; expected a folder, a .safetensors file, or user/name on the Hub"
+
+
+class Bomb:
+    def __reduce__(self):
+        return (Path.touch, (Path("boom"),))
+
+
+def test_no_pickle_is_read(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder = save_pretrained(make(VAE), tmp_path / "folder")
+    for path in (folder / "model.safetensors", folder / "pytorch_model.bin", tmp_path / "alone.safetensors"):
+        path.write_bytes(pickle.dumps(Bomb()))
+        with pytest.raises(ValueError, match="holds no model of this framework"):
+            from_pretrained(folder if path.parent == folder else path)
+    assert not Path("boom").exists()
+
+
+@pytest.mark.usefixtures("no_hub")
+def test_the_hub_needs_its_package():
+    for call in (lambda: from_pretrained("me/digits"), lambda: push_to_hub(make(VAE), "me/digits")):
+        with pytest.raises(ValueError, match=r"pip install \"lightning-gans\[hub\]\""):
+            call()
+
+
+class Hub:
+    """Repositories as folders, behind the three calls of huggingface_hub that are made."""
+
+    def __init__(self, root):
+        self.root, self.asked = root, []
+
+    def HfApi(self, token):
+        self.asked.append(token)
+        return self
+
+    def create_repo(self, name, private, exist_ok):
+        self.asked.append(private)
+        (self.root / name).mkdir(parents=True, exist_ok=exist_ok)
+        return type("Url", (), {"repo_id": name})
+
+    def file_exists(self, name, file):
+        return (self.root / name / file).exists()
+
+    def upload_folder(self, repo_id, folder_path, commit_message):
+        shutil.copytree(folder_path, self.root / repo_id, dirs_exist_ok=True)
+        return f"https://hub/{repo_id}"
+
+    def snapshot_download(self, name, revision, token, allow_patterns):
+        self.asked.append((revision, token))
+        there = shutil.copytree(self.root / name, self.root / "cache", dirs_exist_ok=True)
+        for path in there.iterdir():
+            if path.name not in allow_patterns:
+                path.unlink()
+        return str(there)
+
+
+def test_a_repository_and_back(tmp_path, monkeypatch):
+    hub, model = Hub(tmp_path), make(VAE)
+    monkeypatch.setitem(sys.modules, "huggingface_hub", hub)
+    assert push_to_hub(model, "me/digits", private=True, token="t") == "https://hub/me/digits"
+    card = (tmp_path / "me" / "digits" / "README.md").read_text()
+    assert 'from_pretrained("me/digits")' in card
+    (tmp_path / "me" / "digits" / "README.md").write_text("of my own")
+    push_to_hub(model, "me/digits")
+    assert (tmp_path / "me" / "digits" / "README.md").read_text() == "of my own"
+    assert torch.equal(from_pretrained("me/digits", revision="v1").sample(2, seed=0), model.sample(2, seed=0))
+    assert hub.asked == ["t", True, None, None, ("v1", None)]
+    assert sorted(path.name for path in (tmp_path / "cache").iterdir()) == ["config.json", "model.safetensors"]
+
+
+def test_these_calls_are_those_of_the_package():
+    huggingface_hub = pytest.importorskip("huggingface_hub")
+    from inspect import signature
+
+    signature(huggingface_hub.snapshot_download).bind("a/b", revision=None, token=None, allow_patterns=[])
+    api = huggingface_hub.HfApi(token=None)
+    signature(api.create_repo).bind("a/b", private=None, exist_ok=True)
+    signature(api.file_exists).bind("a/b", "README.md")
+    signature(api.upload_folder).bind(repo_id="a/b", folder_path=".", commit_message="VAE")

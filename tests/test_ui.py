@@ -1,0 +1,408 @@
+"""`gans explore ui`: what its settings show, what it refuses, and the page in a real browser where there is one."""
+
+import base64
+import importlib
+import io
+import os
+import re
+import shlex
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from jsonargparse import Namespace
+from PIL import Image
+
+from gans.commands import ui, ui_page
+from gans.commands.ui import View
+from gans.explore import directions
+from gans.images import to_float
+from gans.models import DCGAN, GAN, VAE, ConditionalGAN, InfoGAN, ManifoldGAN, SequenceGAN
+
+SMALL = {"size": 16, "channels": 1, "latent_dim": 6, "width": 4}
+
+
+class Translation(GAN):
+    """A model whose input is an image, as far as the page is concerned."""
+
+    input_shape = (1, 16, 16)
+
+
+MODELS = {
+    "dcgan": lambda: DCGAN(**SMALL),
+    "infogan": lambda: InfoGAN(**SMALL, num_categories=3, num_codes=2),
+    "conditional": lambda: ConditionalGAN(**SMALL, num_classes=3),
+    "vae": lambda: VAE(**SMALL, network="conv"),
+    "manifold": lambda: ManifoldGAN(**SMALL, latent_width=8),
+    "sequence": lambda: SequenceGAN(size=16, frames=4, latent_dim=6, motion_dim=2, width=4),
+    "translation": lambda: Translation(**SMALL),
+}
+
+
+@pytest.fixture
+def checkpoint(saved, tmp_path):
+    """Write the checkpoint of a model, whose pictures differ as if it had been trained, and two directions."""
+
+    def write(name, found=True):
+        torch.manual_seed(0)
+        model = MODELS[name]()
+        with torch.no_grad():
+            for parameter in model.generator_ema.parameters():
+                parameter.copy_(3 * torch.randn_like(parameter) * parameter.abs().mean().clamp(min=0.02))
+        if found:
+            vectors = torch.nn.functional.normalize(torch.randn(2, model.latent_dim), dim=1)
+            directions.save(tmp_path / name / "directions.safetensors", {"up": vectors[0], "down": vectors[1]})
+        return saved(model, tmp_path / name)
+
+    return write
+
+
+@pytest.fixture
+def explorer(checkpoint):
+    """Return the explorer of a model by its name."""
+
+    def make(name, found=True, **options):
+        given = {"label": None, "truncation": None, "device": "cpu", "directions": None, "features": "none"}
+        return ui.explorer(Namespace(checkpoint=checkpoint(name, found), **{**given, **options}))
+
+    return make
+
+
+def opened(url):
+    """The picture of a data URL."""
+    kind, content = re.fullmatch(r"data:image/(png|gif);base64,(.+)", url).groups()
+    picture = Image.open(io.BytesIO(base64.b64decode(content)))
+    assert picture.format == kind.upper()
+    return picture
+
+
+def pixels(picture):
+    return np.asarray(picture.convert("L")).astype(int)
+
+
+@pytest.fixture
+def written(tmp_path):
+    """Return a function that writes a picture of a user: what a model makes of a latent, or noise."""
+
+    def write(image=None):
+        path = tmp_path / "mine.png"
+        image = torch.rand(16, 16) * 255 if image is None else (image[0] + 1) * 127.5
+        Image.fromarray(image.round().numpy().astype(np.uint8)).save(path)
+        return path
+
+    return write
+
+
+# -- what the settings show --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", [name for name in MODELS if name != "translation"])
+def test_everything_that_is_moved_changes_the_picture_of_every_model(explorer, name):
+    shown = explorer(name)
+    at_rest = View(count=3, codes=(0.0,) * shown.codes, strengths=(0.0, 0.0))
+    moved = [at_rest, View(seed=1, count=3, codes=at_rest.codes), View(count=2, codes=at_rest.codes)]
+    moved += [View(count=3, codes=at_rest.codes, strengths=strengths) for strengths in ((2.0, 0.0), (0.0, -2.0))]
+    if shown.subject.model.prior == "normal":
+        moved.append(View(count=3, truncation=0.3))
+    if shown.classes:
+        moved += [View(count=3, label=1, codes=at_rest.codes), View(count=3, label=2, codes=at_rest.codes)]
+    if shown.codes:
+        moved.append(View(count=3, codes=(0.0, 0.9)))
+    found = [shown.picture(view) for view in moved]
+    assert len(set(found)) == len(found)
+    assert found[0] == shown.picture(at_rest)
+    picture = opened(found[0])
+    assert getattr(picture, "n_frames", 1) == (4 if name == "sequence" else 1)
+    assert len(shown.images(at_rest)) == 3
+    assert opened(shown.picture(View(codes=at_rest.codes, count=1))).size == (16, 16)
+
+
+@pytest.mark.parametrize(
+    ("name", "view"),
+    [
+        ("dcgan", View(seed=3, count=5, truncation=0.8, strengths=(1.5, -0.5))),
+        ("infogan", View(seed=1, count=4, label=2, codes=(-0.5, 0.25), strengths=(0.0, -1.0))),
+        ("conditional", View(count=6)),
+        ("conditional", View(count=1, label=1)),
+        ("sequence", View(count=2, strengths=(0.0, 1.0))),
+    ],
+)
+def test_the_command_below_the_picture_writes_the_same_picture(explorer, gans, tmp_path, name, view):
+    shown = explorer(name)
+    words = shlex.split(shown.command(view))
+    out = tmp_path / ("clips.gif" if name == "sequence" else "alone.png")
+    code, _, err = gans("", *words[1:], *([] if name == "sequence" else ["--out", str(out)]))
+    assert code == 0, err
+    ours, theirs = opened(shown.picture(view)), Image.open(out)
+    assert np.abs(pixels(ours) - pixels(theirs)).max() <= 1
+
+
+def test_a_command_says_which_directions_are_meant_and_there_is_none_for_axes(explorer, tmp_path):
+    other = tmp_path / "other.safetensors"
+    directions.save(other, {"left": torch.ones(6)})
+    shown = explorer("dcgan", directions=other)
+    assert shown.command(View(strengths=(1.0,))).endswith(f"--direction left=1 --directions {other}")
+    assert "direction" not in shown.command(View(strengths=(0.0,)))
+    axes = explorer("infogan", found=False)
+    (tmp_path / "infogan" / "directions.safetensors").unlink(missing_ok=True)
+    assert axes.file is None
+    assert set(axes.directions) == {f"axis {axis}" for axis in range(4)}  # the last two are codes
+    assert axes.command(View(codes=(0.0, 0.0), strengths=(1.0, 0.0, 0.0, 0.0))) is None
+    moved = axes.latents(View(count=2, strengths=(1.0, 0.0, 0.0, 0.0))) - axes.latents(View(count=2))
+    assert moved[:, int(next(iter(axes.directions)).split()[1])].tolist() == pytest.approx([1, 1])
+
+
+def test_settings_without_a_meaning_are_refused(explorer):
+    shown = explorer("dcgan")
+    for view, told in (
+        (View(seed=-1), "seed is -1"),
+        (View(count=0), "count is 0"),
+        (View(truncation=-1.0), "truncation"),
+    ):
+        with pytest.raises(ValueError, match=told):
+            shown.picture(view)
+
+
+# -- inversion ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["dcgan", "conditional", "sequence"])
+def test_a_picture_is_found_again_and_is_where_the_sliders_start(explorer, written, name):
+    shown = explorer(name)
+    label = 2 if name == "conditional" else None
+    mine = shown.images(View(seed=5, count=1, label=label))[0]
+    path, heard = written(mine[:, 2] if shown.clips else mine), []
+    found = shown.inverted(path, 60, heard.append)
+    assert heard == list(range(60))
+    assert found.label == label  # of the class whose random pictures are nearest
+    assert torch.equal(found.target[0, 0], to_float(torch.from_numpy(np.asarray(Image.open(path)).copy())))
+    assert found.decibels > shown.inverted(path, 0).decibels + 1
+    made = shown.images(View(seed=9, count=7, label=label, start=found.z))
+    assert len(made) == 1  # that picture, whatever the seed
+    middle = made[:, :, 2] if shown.clips else made
+    assert torch.allclose(middle, found.rebuilt, atol=1e-5)
+    assert not torch.equal(made, shown.images(View(label=label, start=found.z, strengths=(1.0, 0.0))))
+    assert shown.command(View(start=found.z)) is None
+
+
+def test_the_encoder_is_where_descent_starts(explorer, written):
+    shown, path = explorer("vae"), written()
+    found = shown.inverted(path, 0)
+    assert torch.allclose(found.z, shown.subject.model.encode(found.target)[0])
+    assert shown.inverted(path, 30).decibels > found.decibels
+
+
+def test_of_a_gan_on_codes_the_latent_behind_the_code_is_found(explorer, written, monkeypatch):
+    shown = explorer("manifold")
+    model, code = shown.subject.model, torch.randn(1, 6)
+    for parameter in model.generator_ema.latent.parameters():
+        parameter.data *= 0.5  # nearer to the identity, where training starts
+    monkeypatch.setattr(model, "encode", lambda pictures: model.generator_ema.codes.colour(code))
+    z = shown.inverted(written(), 0).z
+    assert (model.generator_ema.latent(z) - code).norm() < 0.02 * code.norm()
+    assert (z - code).norm() > 0.05 * code.norm()
+
+
+# -- the page, without a browser ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def gradio(monkeypatch, tmp_path):
+    """The package, which keeps its files with the test's."""
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "gradio"))
+    return pytest.importorskip("gradio", reason="the page needs gradio")
+
+
+@pytest.mark.parametrize("name", ["infogan", "sequence"])
+@pytest.mark.usefixtures("gradio")
+def test_the_page_has_a_slider_for_everything_and_reads_it(explorer, written, name):
+    shown = explorer(name)
+    page = ui_page.Page(shown)
+    expected = {"start", "seed", "count", "move 0", "move 1"}
+    expected |= {"code 0", "code 1", "label"} if name == "infogan" else {"truncation"}
+    assert set(page.inputs) == expected
+    values = {"start": None, "seed": 4, "count": 2, "truncation": 3.0, "label": -1, "code 0": 0.5, "code 1": 0.0}
+    values |= {"move 0": 1.5, "move 1": 0.0}
+    view = page.view([values[key] for key in page.inputs])
+    codes = (0.5, 0.0) if name == "infogan" else ()
+    assert view == View(seed=4, count=2, codes=codes, strengths=(1.5, 0.0))
+    values |= {"seed": None, "truncation": 0.5, "label": 2}
+    view = page.view([values[key] for key in page.inputs])
+    assert (view.seed, view.truncation, view.label) == ((0, None, 2) if name == "infogan" else (0, 0.5, None))
+    picture, command = page.show(*[values[key] for key in page.inputs])
+    assert shown.picture(view) in picture
+    assert "gans sample" in command
+    changed = page.invert(str(written()), 1, lambda *told, **more: None)
+    start, beside, moves = changed[0], changed[-3 - len(codes)], changed[-2 - len(codes) :]
+    assert moves[len(codes) :] == [0.0, 0.0]
+    assert moves[: len(codes)] == pytest.approx(start[0, -2:].tolist()[: len(codes)], abs=0.005)
+    assert beside.count("<img") == 2
+    assert start.shape == (1, shown.subject.dim)
+    assert len(page.invert(None, 1, None)) == len(page.invert(str(written()), 1, lambda *told, **more: None))
+    assert page.invert(None, 1, None)[0] is None
+
+
+def test_a_file_that_is_no_picture_is_one_sentence_on_the_page(explorer, gradio, tmp_path):
+    (tmp_path / "text.png").write_text("no picture")
+    with pytest.raises(gradio.Error, match="cannot be read"):
+        ui_page.Page(explorer("dcgan")).invert(str(tmp_path / "text.png"), 1, lambda *told, **more: None)
+
+
+# -- bad input ---------------------------------------------------------------------------------------------------------
+
+
+def test_without_gradio_the_extra_is_named(refused, checkpoint, monkeypatch):
+    monkeypatch.setitem(sys.modules, "gradio", None)
+    assert refused(f"explore ui {checkpoint('dcgan')}") == 'the page needs gradio: pip install "lightning-gans[ui]"'
+
+
+@pytest.fixture
+def there(monkeypatch):
+    """Let gradio seem to be installed: what is refused here does not come so far."""
+    monkeypatch.setattr(ui_page, "gradio", lambda: None)
+
+
+@pytest.mark.usefixtures("there")
+def test_a_port_in_use_is_refused(refused, checkpoint):
+    path = checkpoint("dcgan")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert f"port is {port}, which is in use on 127.0.0.1" in refused(f"explore ui {path} --port {port}")
+    assert "port is 70000; expected 0 to 65535" in refused(f"explore ui {path} --port 70000")
+    assert "host is 192.0.2.1" in refused(f"explore ui {path} --host 192.0.2.1")
+    assert "host is no such host" in refused(f"explore ui {path}", "--host", "no such host")
+
+
+@pytest.mark.usefixtures("there")
+def test_what_is_no_model_with_latents_is_refused(refused, checkpoint, tmp_path):
+    (tmp_path / "text.ckpt").write_text("no checkpoint")
+    assert "text.ckpt is not a checkpoint" in refused("explore ui text.ckpt --port 0")
+    assert "there is no" in refused("explore ui nothing.ckpt --port 0")
+    path = checkpoint("dcgan")
+    assert "there is no file nothing.safetensors" in refused(f"explore ui {path} --directions nothing.safetensors")
+    directions.save(tmp_path / "short.safetensors", {"up": torch.ones(3)})
+    told = refused(f"explore ui {path} --port 0 --directions short.safetensors")
+    assert "the direction up of short.safetensors has 3 numbers; expected 6" in told
+
+
+def test_a_model_of_images_from_images_is_refused(explorer):
+    with pytest.raises(ValueError, match="holds a Translation, whose input is an image; expected a model with latents"):
+        explorer("translation")
+
+
+def test_the_first_free_port_is_taken_of_this_machine_alone():
+    with ui.bound("127.0.0.1", None) as first, ui.bound("127.0.0.1", None) as second:
+        assert first.getsockname()[1] < second.getsockname()[1]
+        assert second.getsockname()[1] in ui.PORTS
+
+
+# -- the page, served --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def served(checkpoint, tmp_path):
+    """Serve the page of a model in a process of its own; return the process and the address."""
+    pytest.importorskip("gradio", reason="the page needs gradio")
+    running = []
+
+    def serve(name):
+        line = [sys.executable, "-m", "gans", "explore", "ui", str(checkpoint(name)), "--port", "0"]
+        pipe = subprocess.PIPE
+        (tmp_path / "temporary").mkdir()
+        options = {"cwd": Path(__file__).parents[1], "env": {**os.environ, "TMPDIR": str(tmp_path / "temporary")}}
+        running.append(subprocess.Popen([*line, "--features", "none"], **options, stdout=pipe, stderr=pipe, text=True))
+        address = running[-1].stdout.readline()
+        assert address.startswith("page         http://127.0.0.1:"), running[-1].stderr.read()
+        assert running[-1].stdout.readline() == "stop         Ctrl-C\n"
+        return running[-1], address.split()[1]
+
+    yield serve
+    for process in running:
+        process.kill()
+        process.communicate()
+
+
+@pytest.mark.slow
+def test_the_page_loads_nothing_from_elsewhere_and_ends_with_ctrl_c(served):
+    process, address = served("dcgan")
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with direct.open(address, timeout=120) as answer:
+        assert answer.headers["Content-Security-Policy"].startswith("default-src 'self'")
+        text = answer.read().decode()
+    assert "fonts.googleapis" not in text
+    assert "cdnjs" not in text
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out, err) == (0, "stopped\n", "")
+
+
+@pytest.fixture
+def browser():
+    """Return a headless Chromium, the system's."""
+    pytest.importorskip("playwright", reason="a browser is driven by playwright")
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+    if chromium is None:
+        pytest.skip("there is no chromium")
+    with importlib.import_module("playwright.sync_api").sync_playwright() as driver:
+        running = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        yield running
+        running.close()
+
+
+CHANGED = "before => document.querySelector('#shown img').src !== before"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["infogan", "sequence"])
+def test_in_a_browser_sliders_move_the_picture_and_a_dropped_one_is_inverted(served, browser, written, tmp_path, name):
+    process, address = served(name)
+    page = browser.new_page(viewport={"width": 1360, "height": 860})
+    page.set_default_timeout(120_000)
+    asked, faults = [], []
+    page.on("request", lambda request: asked.append(request.url))
+    page.on("pageerror", lambda error: faults.append(str(error)))
+    page.goto(address)
+    page.wait_for_selector("#shown img")
+
+    def shown():
+        return page.get_attribute("#shown img", "src")
+
+    def after(act):
+        before = shown()
+        act()
+        page.wait_for_function(CHANGED, arg=before)
+        return before
+
+    first = after(lambda: page.locator("#move-0 input[type=range]").fill("1"))
+    assert "--direction up=1" in page.inner_text("#command")
+    after(lambda: page.locator("#seed input").fill("7"))
+    after(lambda: page.click("#another"))
+    after(lambda: page.locator("#count input[type=range]").fill("2"))
+    if name == "infogan":
+        after(lambda: page.locator("#code-0 input[type=range]").fill("0.5"))
+    after(lambda: page.click("#reset"))
+    before = after(lambda: page.set_input_files("#drop input[type=file]", written()))
+    page.wait_for_selector("#found img >> nth=1")
+    assert "dB after 100 steps" in page.inner_text("#found")
+    assert len(list((tmp_path / "temporary").rglob("*.png"))) == 1  # what is dropped, until the end
+    page.wait_for_timeout(500)  # codes and class that were found are drawn too
+    inverted = after(lambda: page.locator("#move-1 input[type=range]").fill("-1"))
+    assert len({first, before, inverted, shown()}) == 4
+    page.screenshot(path=tmp_path / f"{name}.png", full_page=True)
+    after(lambda: page.click("#drop button[aria-label='Remove Image']"))
+    page.wait_for_function("() => !document.querySelector('#found img')")
+    assert "gans sample" in page.inner_text("#command")
+    assert faults == []
+    assert [url for url in asked if not url.startswith((address, "data:", "blob:"))] == []
+    page.close()
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert list((tmp_path / "temporary").rglob("*.png")) == []
