@@ -19,6 +19,22 @@ def to_uint8(images: Tensor) -> Tensor:
     return ((images.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
 
 
+def in_channels(images: Tensor, channels: int) -> Tensor:
+    """Return images `(N, C, H, W)` in [-1, 1] with 1 or 3 channels: alpha over white, grey as ITU-R 601 weighs it.
+
+    Gradients pass.
+    """
+    if images.shape[1] == 4:
+        alpha = (images[:, 3:] + 1) / 2
+        images = images[:, :3] * alpha + 1 - alpha
+    if images.shape[1] == channels:
+        return images
+    if channels == 3:
+        return images.expand(-1, 3, -1, -1)
+    weights = torch.tensor([0.299, 0.587, 0.114]).to(images)
+    return (images * weights[:, None, None]).sum(1, keepdim=True)
+
+
 def grid(images: Tensor, columns: int | None = None) -> Tensor:
     """Return one picture `(C, H, W)`, uint8, of images `(N, C, h, w)` in [-1, 1]; `columns` defaults to a square."""
     columns = columns or max(1, round(len(images) ** 0.5))

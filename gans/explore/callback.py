@@ -15,10 +15,9 @@ from gans.callbacks import over_white, rehearsal, run_folder
 from gans.checks import at_least
 from gans.explore.generators import AT_ONCE, Drawn, classes, images
 from gans.explore.pca import pca
-from gans.explore.perceptual import in_channels
 from gans.explore.plot import save_plot
 from gans.explore.walks import along
-from gans.images import save_grid, to_uint8
+from gans.images import in_channels, save_grid, to_uint8
 from gans.metrics.extractors import extractor
 from gans.metrics.sampling import latents, undisturbed
 

@@ -9,7 +9,6 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from gans import images
-from gans.explore.perceptual import in_channels
 
 SUFFIXES = (".png", ".gif", ".mp4")
 LEAST = 128  # pixels of the shorter side of what moves: players blur what they have to enlarge
@@ -70,7 +69,7 @@ def rgb(frames: Tensor) -> Iterator[Tensor]:
     """Yield frames `(T, C, H, W)` in [-1, 1] as uint8 `(H, W, 3)` with even sides, as video formats need them."""
     height, width = (side // 2 * 2 for side in frames.shape[-2:])
     for frame in frames[..., :height, :width].cpu():
-        yield images.to_uint8(in_channels(frame.unsqueeze(0), 3)[0]).permute(1, 2, 0).contiguous()
+        yield images.to_uint8(images.in_channels(frame.unsqueeze(0), 3)[0]).permute(1, 2, 0).contiguous()
 
 
 def write_mp4(frames: Tensor, path: Path, frames_per_second: float) -> None:

@@ -2,9 +2,9 @@
 
 from collections.abc import Callable
 
-import torch
 from torch import Tensor
 
+from gans.images import in_channels
 from gans.metrics.extractors import Classifier, Extractor
 
 Eyes = Callable[[Tensor], Tensor]
@@ -26,16 +26,3 @@ def eyes(extractor: Extractor) -> Eyes:
         return extractor.extract(pixels)[0]
 
     return features
-
-
-def in_channels(images: Tensor, channels: int) -> Tensor:
-    """Return images `(N, C, H, W)` in [-1, 1] with 1 or 3 channels: alpha over white, grey as ITU-R 601 weighs it."""
-    if images.shape[1] == 4:
-        alpha = (images[:, 3:] + 1) / 2
-        images = images[:, :3] * alpha + 1 - alpha
-    if images.shape[1] == channels:
-        return images
-    if channels == 3:
-        return images.expand(-1, 3, -1, -1)
-    weights = torch.tensor([0.299, 0.587, 0.114]).to(images)
-    return (images * weights[:, None, None]).sum(1, keepdim=True)

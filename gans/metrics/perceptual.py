@@ -10,8 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, max_pool2d
 
-from gans.images import to_float
-from gans.layers import image_channels
+from gans.images import in_channels, to_float
 from gans.metrics.extractors import Classifier, Extractor, digest, extractor
 from gans.reconstruction import VGG, Features, cached_vgg19
 
@@ -47,17 +46,6 @@ class ClassifierMaps(Features):
                 # Not in place, as its ReLUs are: what was found before a pooling stays as it was.
                 maps = maps.relu() if isinstance(layer, nn.ReLU) else layer(maps)
         return [*found, maps]
-
-
-def in_channels(images: Tensor, channels: int) -> Tensor:
-    """Return images `(N, C, H, W)` in [-1, 1] with 1 or 3 channels, without alpha; gradients pass."""
-    images = images[:, :3] if image_channels(images.shape[1]) == 4 else images
-    if images.shape[1] == channels:
-        return images
-    if channels == 3:
-        return images.expand(-1, 3, -1, -1)
-    weights = torch.tensor([0.299, 0.587, 0.114], dtype=images.dtype, device=images.device)
-    return (images * weights.view(3, 1, 1)).sum(1, keepdim=True)
 
 
 def feature_network(name: str | Path) -> Features:
