@@ -47,7 +47,8 @@ def find(args: list[str]) -> None:
     add_features(parser)
     options = parser.parse_args(args)
     check(options)
-    sheet = place(None, options.checkpoint, f"directions_{options.name or options.method}.png")
+    name = f"directions_{options.name or options.method}.png"
+    sheet = place(options.out and options.out.with_name(name), options.checkpoint, name)
     model = subject(options, "latent")
     path = options.out or model.folder / "directions.safetensors"
     known = directions.load(path) if path.is_file() else {}

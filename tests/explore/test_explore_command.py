@@ -125,6 +125,9 @@ def test_directions_are_found_kept_and_used(gans, checkpoint, judge, method):
     code, _, err = gans(f"explore directions {path} --method sefa --count 1 --name other")
     assert code == 0, err
     assert list(directions.load(run / "directions.safetensors")) == [*found, "other-1"]
+    code, shown, err = gans(f"explore directions {path} --method sefa --count 1 --out there/mine.safetensors")
+    assert code == 0, err
+    assert "sheet        there/directions_sefa.png" in shown
 
 
 def test_folders_of_pictures_are_classes(gans, checkpoint, tmp_path):
