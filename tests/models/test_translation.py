@@ -166,6 +166,19 @@ def test_held_out_scores_are_means_over_images(trainer, batch_size):
         assert found[name] == pytest.approx(value, rel=1e-4), name
 
 
+def test_mixed_precision_scores_the_same_images_the_same(trainer):
+    class Slightly(Pix2Pix):
+        def translate(self, *inputs):
+            return (0.9 * -inputs[0]).float()
+
+    found = []
+    for precision in ("32-true", "bf16-mixed"):
+        model = Slightly(SIZE, 1, width=4, features="mnist")
+        loader = DataLoader(pairs(), batch_size=12)
+        found += trainer(1, precision=precision).validate(model, loader, verbose=False)
+    assert found[0] == pytest.approx(found[1], rel=1e-5)
+
+
 def test_held_out_scores_are_the_same_on_two_processes(trainer, tmp_path):
     class Keep(L.Callback):
         def on_validation_end(self, trainer, module):
