@@ -96,10 +96,16 @@ class Pix2Pix(Translator):
                     self.record("loss/l1", l1)
                     loss = self.hparams["adversarial_weight"] * game + self.hparams["l1_weight"] * l1
                     if self.feature_weight:
-                        error = self.feature_error(made, target, source)
+                        error = self.features_apart(made, target, source)
                         self.record("loss/features", error)
                         loss = loss + self.feature_weight * error
                     self.descend(loss, optimizer_g)
+
+    def features_apart(self, made: Tensor, target: Tensor, source: Tensor) -> Tensor:
+        """Return `feature_error` of what is made, as the critic sees it or, for networks of images, as images."""
+        if self.features == "discriminator":
+            return self.feature_error(made, target, source)
+        return self.feature_error(self.pictured(made, source), self.pictured(target, source))
 
     def given(self, source: Tensor) -> Tensor:
         """Return what the generator is given of source images: these, or their lightness `(N, 1, H, W)`."""
@@ -114,7 +120,10 @@ class Pix2Pix(Translator):
     def forward(self, *inputs: Tensor) -> Tensor:
         """Return images `(N, C, H, W)` in [-1, 1] that the averaged generator makes of images."""
         source = self.given(inputs[0])
-        made = super().forward(source)
+        return self.pictured(super().forward(source), source)
+
+    def pictured(self, made: Tensor, source: Tensor) -> Tensor:
+        """Return the images `(N, C, H, W)` in [-1, 1] of what the generator made, given `source`."""
         if self.hparams["space"] == "rgb":
             return made
         return lab_to_rgb(torch.cat([50 * (source.float() + 1), AB * made.float()], 1))

@@ -54,6 +54,21 @@ def test_the_target_alone_is_the_control(trainer, weight):
     assert all(same) == (weight == 0)
 
 
+@pytest.mark.parametrize("features", ["random", "discriminator"])
+def test_features_of_colours_are_those_of_images(trainer, features):
+    seen = []
+
+    class Notes(Pix2Pix):
+        def feature_error(self, made, target, *given):
+            seen.append((made.shape[1], target.shape[1], len(given)))
+            return super().feature_error(made, target, *given)
+
+    model = Notes(SIZE, 3, width=4, space="lab", features=features, feature_weight=1.0)
+    trainer(2).fit(model, DataLoader(pairs(8, 3, 3), batch_size=4))
+    assert seen == [(3, 3, 0) if features == "random" else (2, 2, 1)] * 2
+    assert all(p.grad.isfinite().all() for p in model.generator.parameters())
+
+
 @pytest.mark.parametrize("features", ["random", "mnist", "discriminator"])
 def test_feature_losses_pull(trainer, features):
     curves = []
@@ -280,6 +295,12 @@ def test_wrong_batches_are_refused(trainer):
         trainer(1).fit(make(), DataLoader(TensorDataset(images, torch.zeros(len(images))), batch_size=8))
     with pytest.raises(ValueError, match=r"the data gives images of shape \(3, 16, 16\)"):
         trainer(1).fit(make(), DataLoader(pairs(source_channels=3), batch_size=8))
+    wrong = TensorDataset(images, images[..., :8])
+    with pytest.raises(ValueError, match=r"the data gives targets of shape \(1, 16, 8\) .* makes images of \(1, 16, 16\)"):
+        trainer(1).fit(make(), DataLoader(wrong, batch_size=8))
+    holes = DegradedDigitsDataModule("mask brush", size=SIZE, batch_size=8)
+    with pytest.raises(ValueError, match=r"degrade is mask brush, which gives \(image, mask\); expected pairs"):
+        trainer(1).fit(make(), holes)
 
 
 def test_missing_weights_are_a_sentence_before_training(trainer, tmp_path, monkeypatch):
