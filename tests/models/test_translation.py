@@ -10,9 +10,10 @@ from torch.utils.data import DataLoader, TensorDataset
 from datamodules import DegradedDigitsDataModule
 from gans.callbacks import Evaluate, Health, ImageGrid
 from gans.colour import rgb_to_lab
+from gans.commands.evaluate import shape_of
 from gans.images import to_float, to_uint8
 from gans.metrics.functional import fid
-from gans.metrics.sampling import Targets, generated, made, stored
+from gans.metrics.sampling import Targets, chosen, generated, items, made, stored
 from gans.models import DCGAN, Pix2Pix
 from gans.models.translation import fidelity, triptychs
 from gans.reconstruction import feature_distance
@@ -231,9 +232,10 @@ def test_what_watches_a_run_is_given_what_to_translate(trainer, tmp_path):
     assert watch[2].protocol.samples == 40
     assert len(watch[2].given) == 197
     blocks = list(generated(model, 40, 0, given=val))
-    sources, targets = val.__getitems__(range(40))
+    rows = chosen(len(val), 40, 0)
+    sources, targets = val.__getitems__(rows)
     assert torch.equal(torch.cat([block for block, _ in blocks]), to_uint8(model.translate(to_float(sources))))
-    kept = torch.cat([block for block, _ in stored(Targets(val, model), range(40))])
+    kept = torch.cat([block for block, _ in stored(Targets(val, model), rows)])
     assert torch.equal(kept, targets)
     assert "fid/mnist" in run.callback_metrics
 
@@ -265,6 +267,27 @@ def test_samples_beside_a_batch():
         list(generated(make(), 40, 0))
     with pytest.raises(ValueError, match="the data are pairs of images"):
         list(stored(DegradedDigitsDataModule(size=8).splits()[1], range(5)))
+
+
+def test_items_of_any_dataset_become_batches():
+    grey = torch.arange(5, dtype=torch.uint8).view(5, 1, 1, 1).expand(-1, 1, 4, 4)
+    alone = items(grey, range(3))
+    assert [part.shape for part in alone] == [(3, 1, 4, 4)]
+    named = [(image, f"{i}.png", i) for i, image in enumerate(grey)]
+    images, numbers = items(named, [2, 4])
+    assert (images[:, 0, 0, 0].tolist(), numbers.tolist()) == ([2, 4], [2, 4])
+    assert [part.shape for part in items([(image, "name") for image in grey], [0])] == [(1, 1, 4, 4)]
+    assert len(items([(image, image, image) for image in grey], [0, 1])) == 3
+    [(_, labels)] = stored([(image, torch.tensor([3])) for image in grey], range(5))
+    assert labels.tolist() == [3] * 5
+    for dataset in (grey, [(image, "name") for image in grey]):
+        assert shape_of(dataset) == (1, 4, 4)
+        assert [labels for _, labels in stored(dataset, range(5))] == [None]
+    picture = Image.new("L", (4, 4))
+    for dataset in ([picture], [(picture, 3)]):
+        for look in (shape_of, lambda dataset: list(stored(dataset, [0]))):
+            with pytest.raises(ValueError, match=r"an item of the dataset is a Image; expected an image tensor"):
+                look(dataset)
 
 
 # -- what is refused ---------------------------------------------------------------------------------------------------
