@@ -49,8 +49,11 @@ def test_the_target_alone_is_the_control(trainer, weight):
     states = []
     for breadth in (4, 8):  # two critics, neither of which is asked
         model = make(adversarial_weight=weight, discriminator_width=breadth)
+        fresh = [p.clone() for p in model.discriminator.parameters()]
         trainer(3).fit(model, DataLoader(pairs(), batch_size=8))
         states.append(model.generator.state_dict())
+        rests = all(map(torch.equal, fresh, model.discriminator.parameters()))
+        assert rests == (weight == 0)
     same = [torch.equal(value, states[1][name]) for name, value in states[0].items()]
     assert all(same) == (weight == 0)
 
