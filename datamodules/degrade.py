@@ -2,8 +2,8 @@
 
     blur 0.2..3, downscale 4 bicubic, noise 0..25, jpeg 40..95
 
-is a chain of four steps, in this order. A range draws a value for each image, evenly; one number stands for itself. Only what changes
-the size or turns the image changes its alpha.
+is a chain of four steps, in this order. A range draws a value for each image, evenly; one number stands for itself.
+Only what changes the size or turns the image changes its alpha.
 
     blur S                  Gaussian, of standard deviation S in pixels
     downscale N [KERNEL]    N times smaller: bicubic, bilinear, box or nearest

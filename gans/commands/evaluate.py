@@ -50,7 +50,9 @@ def parser() -> Parser:
     flags.add_argument("--frames", type=str, help="mnist, inception or FILE: of clips, single frames are looked at too")
     flags.add_argument("--weights", type=Path, help="file of Inception's weights; by default in torch's cache")
     flags.add_argument("--protocol", type=Literal["quick", "final"], default="quick", help="how much is looked at")
-    flags.add_argument("--seeds", type=int, nargs="+", help="of the latents; by default 0, and 0 1 2 for final if there are any")
+    flags.add_argument(
+        "--seeds", type=int, nargs="+", help="of the latents; by default 0, and 0 1 2 for final if there are any"
+    )
     flags.add_argument("--samples", type=int, help="generated images, instead of the protocol's")
     flags.add_argument("--reference", type=int, help="real images, instead of the protocol's")
     flags.add_argument("--split", type=Split, default="train", help="the real images to compare with")
@@ -306,7 +308,9 @@ def samples_of(
         ValueError: if the model makes images of another shape than that of the data, or has no latents to truncate.
     """
     if given is not None and options.truncation is not None:
-        raise ValueError(f"truncation is {options.truncation}; expected none, for {type(model).__name__} has no latents")
+        raise ValueError(
+            f"truncation is {options.truncation}; expected none, for {type(model).__name__} has no latents"
+        )
     shape = getattr(model, "image_shape", None)
     if shape is not None and tuple(shape) != data:
         frames = ("frames, ", ", --data.frames") if len(data) == 4 else ("", "")

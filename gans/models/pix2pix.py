@@ -30,7 +30,8 @@ class Pix2Pix(Translator):
         discriminator_width: the same of the critic; None is `width`.
         network: the generator, a U-Net or CycleGAN's residual one.
         norm: in both networks.
-        dropout: of the U-Net's innermost layers, in training only.
+        dropout: of the U-Net's innermost layers, in training only. Its masks, unlike all else that a step draws, depend
+            on the number of processes and on `accumulate`.
         spectral_norm: normalise the critic's weights, instead of its maps.
         scales: critics, each of which sees the image half as large as the one before.
         l1_weight: weight of the mean absolute difference from the target.

@@ -76,7 +76,9 @@ def test_what_changes_colours_leaves_alpha_alone(text):
     changed = apply(text, torch.cat([photo(), alpha]))
     assert torch.equal(changed[3:], alpha)
     assert torch.equal(changed[:3], apply(text))
-    assert torch.equal(apply(f"{text}, downscale 2 box", torch.cat([photo(), alpha]))[3:], apply("downscale 2 box", alpha))
+    assert torch.equal(
+        apply(f"{text}, downscale 2 box", torch.cat([photo(), alpha]))[3:], apply("downscale 2 box", alpha)
+    )
 
 
 def test_whole_numbers_are_drawn_evenly():

@@ -322,7 +322,9 @@ def test_wrong_batches_are_refused(trainer):
     with pytest.raises(ValueError, match=r"the data gives images of shape \(3, 16, 16\)"):
         trainer(1).fit(make(), DataLoader(pairs(source_channels=3), batch_size=8))
     wrong = TensorDataset(images, images[..., :8])
-    with pytest.raises(ValueError, match=r"the data gives targets of shape \(1, 16, 8\) .* makes images of \(1, 16, 16\)"):
+    with pytest.raises(
+        ValueError, match=r"the data gives targets of shape \(1, 16, 8\) .* makes images of \(1, 16, 16\)"
+    ):
         trainer(1).fit(make(), DataLoader(wrong, batch_size=8))
     holes = DegradedDigitsDataModule("mask brush", size=SIZE, batch_size=8)
     with pytest.raises(ValueError, match=r"degrade is mask brush, which gives \(image, mask\); expected pairs"):
