@@ -3,6 +3,7 @@
     blur 0.2..3, downscale 4 bicubic, noise 0..25, jpeg 40..95
 
 is a chain of four steps, in this order. A range draws a value for each image, evenly; one number stands for itself.
+Only what changes the size or turns the image changes its alpha.
 
     blur S                  Gaussian, of standard deviation S in pixels
     downscale N [KERNEL]    N times smaller: bicubic, bilinear, box or nearest
@@ -37,6 +38,8 @@ from datamodules.order import mix
 GAMMA = 2.2  # of the curve between light and pixels
 LUMA = (0.299, 0.587, 0.114)  # weights of red, green and blue in grey, ITU-R 601, as Pillow has them
 KERNELS = ("bicubic", "bilinear", "box", "nearest")
+WHOLE = ("downscale", "jpeg")  # whose values are whole numbers
+COLOUR = ("blur", "noise", "poisson", "dark", "grey", "invert")  # which leave alpha alone
 Size = tuple[int, int]
 
 
@@ -87,36 +90,32 @@ class Chain:
         text: the steps, see the module's docstring.
         size: (height, width) of the clean images.
         channels: of them.
-        fixed: whether all images must come out in one size, as those of a batch have to.
 
     Raises:
         ValueError: the text says something else, or what the images are too small for.
     """
 
-    def __init__(self, text: str, size: Size, channels: int, fixed: bool = True) -> None:
+    def __init__(self, text: str, size: Size, channels: int) -> None:
         self.steps = [parsed(part.strip()) for part in text.split(",")]
         self.size = size
         self.hole = self.steps[0].word if self.steps[0].name == "mask" else None
         if len(self.steps) > 1 and any(step.name == "mask" for step in self.steps):
             raise ValueError(f"degrade is {text}; expected a mask alone")
-        scale = 1.0
+        scale = 1
         for step in self.steps:
             if step.name == "tint" and channels != 3:
                 raise ValueError(f"degrade is {text}; expected 3 channels for tint, not {channels}")
             if step.name == "jpeg" and channels == 4:
                 raise ValueError(f"degrade is {text}; expected no jpeg, which has no fourth channel")
             if step.name == "downscale":
-                scale *= step.high
-                self._check_scale(text, step, int(scale))
+                scale *= int(step.high)
+                self._check_scale(text, scale)
             if step.name == "enlarge":
-                scale = 1.0
-        if fixed and scale > 1 and any(step.low < step.high for step in self.steps if step.name == "downscale"):
+                scale = 1
+        if scale > 1 and any(step.low < step.high for step in self.steps if step.name == "downscale"):
             raise ValueError(f"degrade is {text}; expected one number for downscale, or enlarge behind it")
-        self.scale = int(scale)
 
-    def _check_scale(self, text: str, step: Step, scale: int) -> None:
-        if step.low != int(step.low) or step.high != int(step.high):
-            raise ValueError(f"degrade is {text}; expected whole numbers for downscale")
+    def _check_scale(self, text: str, scale: int) -> None:
         enlarged = any(other.name == "enlarge" for other in self.steps)
         if not enlarged and any(side % scale for side in self.size):
             height, width = self.size
@@ -132,11 +131,18 @@ class Chain:
         for number, step in enumerate(self.steps):
             # A generator for each step: what one draws does not depend on the steps before.
             generator = Generator().manual_seed(mix(key, number))
-            value = step.low + (step.high - step.low) * float(torch.rand((), generator=generator, dtype=torch.float64))
+            share = float(torch.rand((), generator=generator, dtype=torch.float64))
+            if step.name in WHOLE:
+                value = step.low + int(share * (step.high - step.low + 1))
+            else:
+                value = step.low + (step.high - step.low) * share
+            alpha = pixels[3:] if step.name in COLOUR else pixels[:0]
+            pixels = pixels[: len(pixels) - len(alpha)]
             if step.name == "enlarge":
                 pixels = resized(pixels, self.size, step.word)
             else:
                 pixels = STEPS[step.name](pixels, value, step.word, generator)
+            pixels = torch.cat([pixels, alpha]) if len(alpha) else pixels
         return rounded(pixels)
 
 
@@ -156,6 +162,8 @@ def parsed(part: str) -> Step:
         if found is None or not least <= float(found[1]) <= float(found[2] or found[1]) <= most:
             raise ValueError(f"degrade says {part}; expected a number or a range as 1..2 within {least:g}..{most:g}")
         low, high, rest = float(found[1]), float(found[2] or found[1]), rest[1:]
+        if name in WHOLE and (low % 1 or high % 1):
+            raise ValueError(f"degrade says {part}; expected whole numbers for {name}")
     word = rest[0] if len(rest) == 1 else limits.usual if not rest else None
     if (limits.words and word not in limits.words) or (not limits.words and rest):
         told = f"one of {', '.join(limits.words)}" if limits.words else "nothing more"
@@ -217,16 +225,15 @@ def dark(pixels: Tensor, value: float, _: str, generator: Generator) -> Tensor:
 
 
 def grey(pixels: Tensor, value: float, _: str, generator: Generator) -> Tensor:
-    """Return the image without colour, in as many channels; alpha stays."""
+    """Return the image without colour, in as many channels."""
     if len(pixels) == 1:
         return pixels
-    luma = sum(weight * channel for weight, channel in zip(LUMA, pixels[:3], strict=True))
-    return torch.cat([torch.as_tensor(luma).expand(3, -1, -1), pixels[3:]])
+    return (pixels * torch.tensor(LUMA).view(3, 1, 1)).sum(0).expand(3, -1, -1)
 
 
 def invert(pixels: Tensor, value: float, _: str, generator: Generator) -> Tensor:
-    """Return the negative; alpha stays."""
-    return torch.cat([1 - pixels[:3], pixels[3:]])
+    """Return the negative."""
+    return 1 - pixels
 
 
 def turn(pixels: Tensor, value: float, _: str, generator: Generator) -> Tensor:

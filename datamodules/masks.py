@@ -6,14 +6,12 @@ al. 2022 (arXiv 2109.07161); both are scaled to the shorter side of the image.
 
 from collections.abc import Callable
 from math import cos, hypot, pi, sin
-from typing import Literal
 
 import numpy as np
 import torch
 from PIL import Image, ImageDraw
 from torch import Generator, Tensor
 
-Kind = Literal["rectangle", "brush", "irregular", "centre"]
 Size = tuple[int, int]
 
 

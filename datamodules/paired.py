@@ -110,10 +110,7 @@ class PairedFolderDataModule(PairDataModule):
         more = self.jitter if training else 0
         size = (self.size[0] + more, self.size[1] + more)
         sources, targets = (
-            side.files(Target(channels, size, self.fit), self.on_error, self.num_workers > 0, self.cache)
+            side.files(Target(channels, size, self.fit), self.on_error, self.num_workers > 0, self.cache, rows)
             for side, channels in zip(sides, (self.source_channels, self.channels), strict=True)
         )
-        for files in (sources, targets):
-            files.check_channels()
-        chosen = torch.arange(len(sources)) if rows is None else rows
-        return Pairs(sources, targets, chosen, Views(self.size, self.flip and training))
+        return Pairs(sources, targets, Views(self.size, self.flip and training))

@@ -64,9 +64,22 @@ class Side(NamedTuple):
     paths: list[str]
     half: Half | None = None
 
-    def files(self, target: Target, on_error: OnError, shared: bool, cache: bool) -> ImageFiles:
-        """Return what reads them, and keeps them if `cache`."""
-        files = ImageFiles(self.root, self.paths, target._replace(half=self.half), on_error, shared)
+    def files(
+        self, target: Target, on_error: OnError, shared: bool, cache: bool, rows: Tensor | None = None
+    ) -> ImageFiles:
+        """Return what reads the files of these rows, or all, and keeps them, and no others, if `cache`.
+
+        Raises:
+            ValueError: `target` has more channels than the images of all files, or the cache does not fit into memory.
+        """
+
+        def of(paths: list[str]) -> ImageFiles:
+            return ImageFiles(self.root, paths, target._replace(half=self.half), on_error, shared)
+
+        files = of(self.paths)
+        files.check_channels()
+        if rows is not None:
+            files = of([self.paths[row] for row in rows.tolist()])
         if cache:
             files.allocate()
         return files
@@ -91,26 +104,25 @@ class Views(NamedTuple):
 
 
 class Pairs(Dataset[Batch]):
-    """Some of the pairs of two sides, both shown alike.
+    """The pairs of two sides, both shown alike.
 
     Args:
-        sources: All files of one side.
+        sources: Files of one side.
         targets: Those of the other, in the same order.
-        rows: Which of them belong to this set, `(N,)`.
         views: Window and mirroring.
     """
 
-    def __init__(self, sources: ImageFiles, targets: ImageFiles, rows: Tensor, views: Views) -> None:
-        self.sources, self.targets, self.rows, self.views = sources, targets, rows, views
+    def __init__(self, sources: ImageFiles, targets: ImageFiles, views: Views) -> None:
+        self.sources, self.targets, self.views = sources, targets, views
 
     def __len__(self) -> int:
-        return len(self.rows)
+        return len(self.sources)
 
     def __getitem__(self, key: Key) -> Batch:
         """Return a source and its target `(C, H, W)`, both of the next readable pair if one of them is broken."""
         row, word = (key, None) if isinstance(key, int) else key
         for i in range(len(self)):
-            index = int(self.rows[(row + i) % len(self)])
+            index = (row + i) % len(self)
             source = self.sources.read(index)
             target = None if source is None else self.targets.read(index)
             if source is not None and target is not None:

@@ -4,7 +4,6 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -23,25 +22,24 @@ class Unpaired(Dataset[Batch]):
     Args:
         sources: Files of one set.
         targets: Files of the other.
-        rows: Which of the files belong to this set, for both.
         views: Window and mirroring, chosen for each side by itself.
     """
 
-    def __init__(self, sources: ImageFiles, targets: ImageFiles, rows: tuple[Tensor, Tensor], views: Views) -> None:
-        self.sides = (sources, targets)
-        self.rows, self.views = rows, views
+    def __init__(self, sources: ImageFiles, targets: ImageFiles, views: Views) -> None:
+        self.sides, self.views = (sources, targets), views
 
     def __len__(self) -> int:
-        return max(map(len, self.rows)) if all(map(len, self.rows)) else 0
+        return max(map(len, self.sides)) if all(map(len, self.sides)) else 0
 
     def __getitem__(self, key: Key) -> Batch:
         """Return an image `(C, H, W)` of each set, the next readable ones where one is broken."""
         row, word = (key, None) if isinstance(key, int) else key
         images = []
-        for side, (files, rows) in enumerate(zip(self.sides, self.rows, strict=True)):
-            drawn = len(rows) < len(self) or (side == 1 and len(self.rows[0]) == len(rows))
-            start = mix(word, 3) % len(rows) if drawn and word is not None else row
-            _, image = files.first_readable(int(rows[(start + i) % len(rows)]) for i in range(len(rows)))
+        for side, files in enumerate(self.sides):
+            count = len(files)
+            drawn = count < len(self) or (side == 1 and len(self.sides[0]) == count)
+            start = mix(word, 3) % count if drawn and word is not None else row
+            _, image = files.first_readable((start + i) % count for i in range(count))
             images.append(self.views(image, None if word is None else mix(word, 4 + side)))
         return images[0], images[1]
 
@@ -121,10 +119,9 @@ class UnpairedFoldersDataModule(PairDataModule):
         folders = self._folders()
         shared = [name for name in ("val", "test") if all(name in folder for folder in folders)]
         train = [self._side(folder["train"]) for folder in folders]
-        everything = [torch.arange(len(side.paths)) for side in train]
         if shared:
             held = [self._set([self._side(folder[name]) for folder in folders]) for name in (shared[0], shared[-1])]
-            return self._set(train, everything, training=True), held[0], held[1]
+            return self._set(train, training=True), held[0], held[1]
         rows = [split(len(side.paths), self._val_size(len(side.paths)), self.seed) for side in train]
         kept = self._set(train, [val for _, val in rows])
         return self._set(train, [some for some, _ in rows], training=True), kept, kept
@@ -148,10 +145,9 @@ class UnpairedFoldersDataModule(PairDataModule):
         more = self.jitter if training else 0
         size = (self.size[0] + more, self.size[1] + more)
         sources, targets = (
-            side.files(Target(channels, size, self.fit), self.on_error, self.num_workers > 0, self.cache)
-            for side, channels in zip(sides, (self.source_channels, self.channels), strict=True)
+            side.files(Target(channels, size, self.fit), self.on_error, self.num_workers > 0, self.cache, some)
+            for side, channels, some in zip(
+                sides, (self.source_channels, self.channels), rows or (None, None), strict=True
+            )
         )
-        for files in (sources, targets):
-            files.check_channels()
-        first, second = rows or [torch.arange(len(files)) for files in (sources, targets)]
-        return Unpaired(sources, targets, (first, second), Views(self.size, self.flip and training))
+        return Unpaired(sources, targets, Views(self.size, self.flip and training))

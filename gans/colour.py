@@ -58,7 +58,8 @@ def colourfulness(images: Tensor) -> Tensor:
 
 def mixed(channels: Tensor, matrix: Tensor) -> Tensor:
     """Return the channels `(N, 3, H, W)` times a 3x3 matrix."""
-    return torch.einsum("ij,njhw->nihw", matrix.to(channels), channels)
+    # A sum of products, as no matrix product is: autocast would take that in half precision.
+    return (matrix.to(channels)[:, :, None, None] * channels[:, None]).sum(2)
 
 
 def full(images: Tensor) -> Tensor:

@@ -86,7 +86,8 @@ def feature_distance(maps: Sequence[Tensor], target: Sequence[Tensor], weights: 
 class Features(nn.Module):
     """A frozen network from images `(N, C, H, W)` in [-1, 1] to maps, which losses and metrics compare.
 
-    Gradients pass through it to the images, its weights have none, and nothing puts it into training mode.
+    Gradients pass through it to the images, its weights have none, and nothing around it changes its maps: not training
+    mode, not autocast.
 
     Args:
         name: says in curves what the maps are of.
@@ -98,10 +99,19 @@ class Features(nn.Module):
 
     def freeze(self) -> Self:
         """Return this network, at rest."""
-        return self.eval().requires_grad_(False)
+        return super().train(False).requires_grad_(False)
+
+    def train(self, mode: bool = True) -> Self:
+        """Return this network, in eval mode as ever: whoever holds it may change mode."""
+        return self
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """Return the maps, the shallowest first."""
+        """Return the maps, the shallowest first, in the precision of the weights."""
+        with torch.autocast(images.device.type, enabled=False):
+            return self.extract(images.to(next(self.parameters())))
+
+    def extract(self, images: Tensor) -> list[Tensor]:
+        """Return the maps of images that have the dtype of the weights."""
         raise NotImplementedError
 
 
@@ -168,7 +178,7 @@ class VGG(Features):
         except Exception as error:  # unpickling what is no checkpoint raises almost anything
             raise ValueError(f"{path} does not hold torchvision's weights of VGG19 ({type(error).__name__})") from error
 
-    def forward(self, images: Tensor) -> list[Tensor]:
+    def extract(self, images: Tensor) -> list[Tensor]:
         """Return the maps of images with 1, 3 or 4 channels, the last of which, alpha, is not looked at."""
         colour = images[:, :3].expand(-1, 3, -1, -1)
         maps, found = ((colour + 1) / 2 - self.mean) / self.std, []

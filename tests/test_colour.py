@@ -33,6 +33,15 @@ def test_there_and_back():
     assert rgb_to_lab(colours.bfloat16()).dtype == torch.float32
 
 
+def test_mixed_precision_changes_nothing():
+    colours = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    with torch.autocast("cpu", torch.bfloat16):
+        lab = rgb_to_lab(colours)
+        back = lab_to_rgb(lab)
+    assert torch.equal(lab, rgb_to_lab(colours))
+    assert (back - colours).abs().max() < 1e-4
+
+
 def test_grey_has_no_colour_and_colours_that_are_not_there_are_clipped():
     grey = torch.linspace(-1, 1, 50).expand(1, 3, 1, -1)
     assert rgb_to_lab(grey)[:, 1:].abs().max() < 1e-4

@@ -50,7 +50,9 @@ def parser() -> Parser:
     flags.add_argument("--frames", type=str, help="mnist, inception or FILE: of clips, single frames are looked at too")
     flags.add_argument("--weights", type=Path, help="file of Inception's weights; by default in torch's cache")
     flags.add_argument("--protocol", type=Literal["quick", "final"], default="quick", help="how much is looked at")
-    flags.add_argument("--seeds", type=int, nargs="+", help="of the latents; by default 0, and 0 1 2 for final")
+    flags.add_argument(
+        "--seeds", type=int, nargs="+", help="of the latents; by default 0, and 0 1 2 for final if there are any"
+    )
     flags.add_argument("--samples", type=int, help="generated images, instead of the protocol's")
     flags.add_argument("--reference", type=int, help="real images, instead of the protocol's")
     flags.add_argument("--split", type=Split, default="train", help="the real images to compare with")
@@ -153,7 +155,7 @@ def evaluate(options: Namespace, args: list[str]) -> dict[str, Any]:
         subject = samples_of(model, options, shape, network, device, given)
     keep = None if protocol.thorough else protocol.neighbours
     real = reference(real_set, network, count, keep, device, watch=bar("real images", count or len(real_set)))
-    default = (0, 1, 2) if options.protocol == "final" and not options.images else (0,)
+    default = (0, 1, 2) if options.protocol == "final" and model is not None and given is None else (0,)
     seeds = tuple(options.seeds or default)
     runs = [scores(real, subject.features(protocol.samples, seed), protocol) for seed in seeds]
     found, baseline = over_seeds(runs), real_baseline(real, held_set, network, protocol, device)
@@ -192,9 +194,9 @@ def evaluate(options: Namespace, args: list[str]) -> dict[str, Any]:
 
 def shape_of(dataset: Any) -> tuple[int, ...]:
     """Return the shape of the images of a data set, (C, H, W), or (C, T, H, W); of pairs that of the targets."""
-    images, *more = items(dataset, [0])
-    pairs = more and more[0].ndim == images.ndim and more[0].dtype != torch.bool  # a mask belongs to the image
-    return tuple((more[0] if pairs else images).shape[1:])
+    images, second, *_ = (*items(dataset, [0]), None)
+    alone = second is None or second.ndim != images.ndim or second.dtype == torch.bool  # a mask belongs to the image
+    return tuple((images if alone else second).shape[1:])
 
 
 def network_of(options: Namespace, shape: tuple[int, ...]) -> Extractor:
@@ -303,8 +305,12 @@ def samples_of(
     """Return the samples of a checkpoint's model, or what it makes of the data set `given`.
 
     Raises:
-        ValueError: if the model makes images of another shape than that of the data.
+        ValueError: if the model makes images of another shape than that of the data, or has no latents to truncate.
     """
+    if given is not None and options.truncation is not None:
+        raise ValueError(
+            f"truncation is {options.truncation}; expected none, for {type(model).__name__} has no latents"
+        )
     shape = getattr(model, "image_shape", None)
     if shape is not None and tuple(shape) != data:
         frames = ("frames, ", ", --data.frames") if len(data) == 4 else ("", "")

@@ -33,7 +33,7 @@ class ClassifierMaps(Features):
         self.layers = layers
         self.freeze()
 
-    def forward(self, images: Tensor) -> list[Tensor]:
+    def extract(self, images: Tensor) -> list[Tensor]:
         """Return the maps of images with any channels."""
         maps, found = in_channels(images, self.channels or images.shape[1]), []
         for layer in self.layers:

@@ -7,11 +7,12 @@ A module draws its images, by `sample(n)`, or it makes them of what it is given.
     targets(batch) -> images, what it shall make of them, or of what kind,
     example(n) -> a batch of n random images, of the shapes that it is trained on.
 
-So its set of images belongs to a data set: image i is made of item i.
+So its set of images belongs to a data set: the images are made of the items that `chosen` names for the seed.
 """
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from numbers import Number
 from typing import Any
 
 import torch
@@ -100,9 +101,23 @@ def pretended(module: Any, count: int) -> tuple[Tensor, ...]:
 
 
 def items(dataset: Any, rows: Sequence[int]) -> tuple[Any, ...]:
-    """Return rows of a data set as a batch, as a loader gives it."""
+    """Return rows of a data set as a batch, its images in front, whatever an item is: an image, or a tuple with one.
+
+    Of what comes behind the images, tensors and numbers are kept.
+
+    Raises:
+        ValueError: if an image is no tensor.
+    """
+    rows = list(rows)
     found = dataset.__getitems__(rows) if hasattr(dataset, "__getitems__") else [dataset[row] for row in rows]
-    return tuple(default_collate(found) if isinstance(found, list) else found)
+    if not isinstance(found, list):
+        return found if isinstance(found, tuple) else (found,)
+    images, *more = zip(*(item if isinstance(item, tuple | list) else (item,) for item in found), strict=False)
+    if not all(isinstance(image, Tensor) for image in images):
+        kind = type(images[0]).__name__
+        raise ValueError(f"an item of the dataset is a {kind}; expected an image tensor, or a tuple of one and a label")
+    kept = [part for part in more if all(isinstance(value, Tensor | Number) for value in part)]
+    return torch.stack(images), *(default_collate(list(part)) for part in kept)
 
 
 def placed(batch: tuple[Any, ...], module: nn.Module) -> tuple[Any, ...]:
@@ -179,7 +194,9 @@ def generated(
 
 
 def translations(module: nn.Module, count: int, seed: int, rank: int, world: int, given: Any) -> Iterator[Labelled]:
-    """Yield this process's share of what a module makes of the first `count` items of a data set, as `generated` does.
+    """Yield this process's share of what a module makes of `count` items of a data set, as `generated` does.
+
+    The seed chooses the items and their order, or a data set in the order of its classes would give some of them.
 
     Raises:
         ValueError: if there are fewer items, or there is no data set.
@@ -189,8 +206,10 @@ def translations(module: nn.Module, count: int, seed: int, rank: int, world: int
         raise ValueError(
             f"{count:,} images were asked of {type(module).__name__}, which is given {there:,} to translate"
         )
+    order = chosen(len(given), count, seed)
     for rows in blocks(count, rank, world):
-        images = translated(module, placed(items(given, rows), module), key("evaluate", seed, rows.start // BLOCK))
+        batch = placed(items(given, order[rows.start : rows.stop]), module)
+        images = translated(module, batch, key("evaluate", seed, rows.start // BLOCK))
         if not images.isfinite().all():
             raise BrokenSamplesError(f"{type(module).__name__}.translate gave NaN or infinity")
         yield to_uint8(images), None
@@ -227,22 +246,10 @@ def stored(dataset: Any, rows: Sequence[int]) -> Iterator[Labelled]:
     An item is an image, or a tuple of one and a label; float images are in [-1, 1].
     """
     for start in range(0, len(rows), BLOCK):
-        keys = list(rows[start : start + BLOCK])
-        batch = dataset.__getitems__(keys) if hasattr(dataset, "__getitems__") else [dataset[row] for row in keys]
-        images, labels = stacked(batch) if isinstance(batch, list) else batch
-        if labels is not None and labels.ndim > 1:
+        images, labels, *_ = (*items(dataset, rows[start : start + BLOCK]), None)
+        if labels is not None and labels.numel() > len(images):
             raise ValueError("the data are pairs of images; expected images, alone or with labels")
         if images.is_floating_point() and start == 0 and images.min() >= 0:
             raise ValueError("the images are floats without a negative value; expected uint8, or floats in [-1, 1]")
+        labels = None if labels is None else labels.flatten().long()
         yield (images if images.dtype == torch.uint8 else to_uint8(images)), labels
-
-
-def stacked(batch: list[Any]) -> Labelled:
-    """Return items, as torch's own datasets give them one by one, as a batch."""
-    items = [item if isinstance(item, tuple | list) else (item,) for item in batch]
-    if not all(isinstance(item[0], Tensor) for item in items):
-        kind = type(items[0][0]).__name__
-        raise ValueError(f"an item of the dataset is a {kind}; expected an image tensor, or a tuple of one and a label")
-    labels = [int(item[1]) for item in items if len(item) > 1 and not isinstance(item[1], str)]
-    images = torch.stack([item[0] for item in items])
-    return images, torch.tensor(labels) if len(labels) == len(items) else None

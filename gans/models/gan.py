@@ -192,13 +192,13 @@ class GAN(AdversarialModule):
             self.logit_averages = torch.lerp(averages, now, 0.01)
         return total
 
-    def gradient_penalty(self, real: Tensor, fake: Tensor, *labels: Tensor) -> Tensor:
-        """Return R1 and R2, weighted; 0 if both are switched off."""
+    def gradient_penalty(self, real: Tensor, fake: Tensor, *labels: Tensor, of: str = "") -> Tensor:
+        """Return R1 and R2, weighted; 0 if both are switched off. `of` stands before their names in curves."""
         total = real.new_zeros(())
         for name, weight, images in (("r1", self.r1, real), ("r2", self.r2, fake)):
             if weight:
                 value = zero_centered(self.reality, images, *labels)
-                self.record(f"penalty/{name}", value)
+                self.record(f"penalty/{of}{name}", value)
                 total = total + self.gamma(weight, self._draws.rows or len(real)) * value
         return total
 

@@ -3,6 +3,7 @@
 from typing import Any, Literal
 
 import torch
+from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor
 
 from gans.checks import at_least
@@ -29,11 +30,13 @@ class Pix2Pix(Translator):
         discriminator_width: the same of the critic; None is `width`.
         network: the generator, a U-Net or CycleGAN's residual one.
         norm: in both networks.
-        dropout: of the U-Net's innermost layers, in training only.
+        dropout: of the U-Net's innermost layers, in training only. Its masks, unlike all else that a step draws, depend
+            on the number of processes and on `accumulate`.
         spectral_norm: normalise the critic's weights, instead of its maps.
         scales: critics, each of which sees the image half as large as the one before.
         l1_weight: weight of the mean absolute difference from the target.
-        adversarial_weight: weight of the critic's opinion; with 0 the target alone says what is right.
+        adversarial_weight: weight of the critic's opinion; with 0 the target alone says what is right, and the critic
+            learns only if the features are its own.
         space: what the game is about: `rgb`, or `lab` for colourisation, where the colours a and b of the target are
             made of the lightness L of the source.
         options: as in `Translator`.
@@ -74,32 +77,46 @@ class Pix2Pix(Translator):
         self.average_generator()
 
     def training_step(self, batch: tuple[Tensor, ...], batch_idx: int) -> None:
-        """One step of the critic and, in its turn, one of the generator."""
+        """One step of the critic, where it has a say, and, in its turn, one of the generator."""
         optimizer_g, optimizer_d = self.player_optimizers()
         pairs = self.given(batch[0]), self.wanted(self.targets(batch))
-        with self.toggled_optimizer(optimizer_d):
-            for source, target in self.pieces(*pairs):
+        weight: float = self.hparams["adversarial_weight"]
+        if weight or (self.feature_weight and self.features == "discriminator"):
+            self.train_critic(optimizer_d, *pairs)
+        if self.generator_turn():
+            with self.toggled_optimizer(optimizer_g):
+                for source, target in self.pieces(*pairs):
+                    made = self.generator(source)
+                    l1 = (made - target).abs().mean()
+                    self.record("loss/l1", l1)
+                    loss = self.hparams["l1_weight"] * l1
+                    if weight:
+                        compared = self.critic(target, source) if isinstance(self.loss, Relativistic) else None
+                        game = self.loss.generator(compared, self.critic(made, source))
+                        self.record("loss/generator", game)
+                        loss = loss + weight * game
+                    if self.feature_weight:
+                        error = self.features_apart(made, target, source)
+                        self.record("loss/features", error)
+                        loss = loss + self.feature_weight * error
+                    self.descend(loss, optimizer_g)
+
+    def train_critic(self, optimizer: LightningOptimizer, sources: Tensor, targets: Tensor) -> None:
+        """One step of the critic."""
+        with self.toggled_optimizer(optimizer):
+            for source, target in self.pieces(sources, targets):
                 with torch.no_grad():
                     made = self.generator(source)
                 real_logits, fake_logits = self.critic(target, source), self.critic(made, source)
                 loss = self.loss.discriminator(real_logits, fake_logits) / 2  # slower than the generator
                 self.record_discriminator(loss, real_logits, fake_logits)
-                self.descend(loss, optimizer_d)
-        if self.generator_turn():
-            with self.toggled_optimizer(optimizer_g):
-                for source, target in self.pieces(*pairs):
-                    made = self.generator(source)
-                    compared = self.critic(target, source) if isinstance(self.loss, Relativistic) else None
-                    game = self.loss.generator(compared, self.critic(made, source))
-                    l1 = (made - target).abs().mean()
-                    self.record("loss/generator", game)
-                    self.record("loss/l1", l1)
-                    loss = self.hparams["adversarial_weight"] * game + self.hparams["l1_weight"] * l1
-                    if self.feature_weight:
-                        error = self.feature_error(made, target, source)
-                        self.record("loss/features", error)
-                        loss = loss + self.feature_weight * error
-                    self.descend(loss, optimizer_g)
+                self.descend(loss, optimizer)
+
+    def features_apart(self, made: Tensor, target: Tensor, source: Tensor) -> Tensor:
+        """Return `feature_error` of what is made, as the critic sees it or, for networks of images, as images."""
+        if self.features == "discriminator":
+            return self.feature_error(made, target, source)
+        return self.feature_error(self.pictured(made, source), self.pictured(target, source))
 
     def given(self, source: Tensor) -> Tensor:
         """Return what the generator is given of source images: these, or their lightness `(N, 1, H, W)`."""
@@ -114,7 +131,10 @@ class Pix2Pix(Translator):
     def forward(self, *inputs: Tensor) -> Tensor:
         """Return images `(N, C, H, W)` in [-1, 1] that the averaged generator makes of images."""
         source = self.given(inputs[0])
-        made = super().forward(source)
+        return self.pictured(super().forward(source), source)
+
+    def pictured(self, made: Tensor, source: Tensor) -> Tensor:
+        """Return the images `(N, C, H, W)` in [-1, 1] of what the generator made, given `source`."""
         if self.hparams["space"] == "rgb":
             return made
         return lab_to_rgb(torch.cat([50 * (source.float() + 1), AB * made.float()], 1))

@@ -111,7 +111,7 @@ class SequenceGAN(GAN):
         for real, *labels in self.parts(batch):
             with torch.no_grad():
                 fake = self.generator(self.latent(len(real)), *labels)
-            self.record("motion/ratio", motion(fake) / motion(real))
+            self.record("motion/ratio", motion(fake) / motion(real).clamp(min=1e-8))  # it may stand still
             with self.toggled_optimizer(optimizer_v):
                 real_logits, fake_logits = self.critic(real, *labels), self.critic(fake, *labels)
                 loss = self.loss.discriminator(real_logits, fake_logits)
@@ -122,7 +122,7 @@ class SequenceGAN(GAN):
                 real_logits, fake_logits = self.critic(real, *classes), self.critic(fake, *classes)
                 loss = self.loss.discriminator(real_logits, fake_logits)
                 self.record_image_critic(loss, real_logits, fake_logits)
-                self.descend(loss + self.gradient_penalty(real, fake, *classes), optimizer_i)
+                self.descend(loss + self.gradient_penalty(real, fake, *classes, of="image_"), optimizer_i)
         if self.generator_turn():
             with self.toggled_optimizer(optimizer_g):
                 for real, *labels in self.parts(batch):

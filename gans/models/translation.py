@@ -20,7 +20,7 @@ from gans.losses import Loss, Objective
 from gans.losses import objective as loss_named
 from gans.metrics.extractors import Extractor, extractor
 from gans.metrics.functional import fid
-from gans.metrics.perceptual import Pooled, feature_network
+from gans.metrics.perceptual import ClassifierMaps, Pooled, feature_network
 from gans.module import AdversarialModule
 from gans.networks import patch
 from gans.reconstruction import Features, feature_distance
@@ -114,9 +114,12 @@ class Translator(AdversarialModule):
         """Read the network of feature distances, before anything is written.
 
         Raises:
-            ValueError: if there is no such network.
+            ValueError: if there is no such network, or the data are images with holes.
         """
         super().setup(stage)
+        hole = getattr(getattr(getattr(self.trainer, "datamodule", None), "chain", None), "hole", None)
+        if hole:
+            raise ValueError(f"degrade is mask {hole}, which gives (image, mask); expected pairs of source and target")
         if stage != "predict":
             self.networks()
 
@@ -125,8 +128,7 @@ class Translator(AdversarialModule):
         if self._networks is None:
             name = "random" if self.features == "discriminator" else self.features
             maps = feature_network(name)
-            same = extractor("random") if maps.name == "random" else None
-            self._networks = (maps, same or (Pooled(maps) if maps.name == "vgg19" else extractor(name)))
+            self._networks = (maps, extractor(name) if isinstance(maps, ClassifierMaps) else Pooled(maps))
         maps, network = self._networks
         return maps.to(self.device), network.to(self.device)
 
@@ -141,8 +143,18 @@ class Translator(AdversarialModule):
         return (pair(batch)[0],)
 
     def targets(self, batch: Any) -> Tensor:
-        """Return what shall be made of a batch: the target images `(N, C, H, W)`."""
-        return pair(batch)[1]
+        """Return what shall be made of a batch: the target images `(N, C, H, W)`.
+
+        Raises:
+            ValueError: if the batch is no pair, or its targets are not what the model makes.
+        """
+        target = pair(batch)[1]
+        if tuple(target.shape[1:]) != self.image_shape:
+            raise ValueError(
+                f"the data gives targets of shape {tuple(target.shape[1:])} (channels, height, width), but the model "
+                f"makes images of {self.image_shape}: set the same size and channels for both"
+            )
+        return target
 
     def example(self, n: int) -> tuple[Tensor, ...]:
         """Return a batch of `n` random images of the shapes of training."""
@@ -157,11 +169,10 @@ class Translator(AdversarialModule):
             critic: Any = self.discriminator
             maps, goal = (widened(tuple(critic.features(images, *given))) for images in (made, target))
         else:
-            network = self.networks()[0]  # in single precision, whatever that of the model is
-            with torch.autocast(self.device.type, enabled=False):
-                maps = network(made.float())
-                with torch.no_grad():
-                    goal = network(target.float())
+            network = self.networks()[0]
+            maps = network(made)
+            with torch.no_grad():
+                goal = network(target)
         return feature_distance(maps, goal).mean()
 
     def record_discriminator(self, loss: Tensor, real_logits: Tensor, fake_logits: Tensor) -> None:
@@ -231,7 +242,8 @@ class Translator(AdversarialModule):
         """Keep PSNR, SSIM, L1 and feature distance of each image of a batch, and the features of their set."""
         made, target = (to_uint8(images) for images in (self.translate(*self.inputs(batch)), self.targets(batch)))
         network, judge = self.networks()
-        values = fidelity(to_float(made), to_float(target))
+        with torch.autocast(self.device.type, enabled=False):  # SSIM of half precision is off by a tenth
+            values = fidelity(to_float(made), to_float(target))
         maps, goal = network(to_float(made)), network(to_float(target))
         values[f"feature_distance/{network.name}"] = feature_distance(maps, goal)
         self._names = list(values)

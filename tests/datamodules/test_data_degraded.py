@@ -70,6 +70,26 @@ def test_blur_keeps_the_mean_and_takes_the_detail():
     assert torch.equal(apply("blur 0", random), random)
 
 
+@pytest.mark.parametrize("text", ["blur 2", "noise 50", "poisson 20", "dark 0.2", "grey", "invert"])
+def test_what_changes_colours_leaves_alpha_alone(text):
+    alpha = torch.randint(0, 256, (1, 48, 64), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    changed = apply(text, torch.cat([photo(), alpha]))
+    assert torch.equal(changed[3:], alpha)
+    assert torch.equal(changed[:3], apply(text))
+    assert torch.equal(
+        apply(f"{text}, downscale 2 box", torch.cat([photo(), alpha]))[3:], apply("downscale 2 box", alpha)
+    )
+
+
+def test_whole_numbers_are_drawn_evenly():
+    sides = [apply("downscale 1..4 nearest, downscale 1, enlarge nearest", key=key).float() for key in range(400)]
+    shrunk = [tuple(apply(f"downscale {n} nearest, enlarge nearest").flatten().tolist()) for n in (1, 2, 3, 4)]
+    counts = [sum(tuple(image.int().flatten().tolist()) == one for image in sides) for one in shrunk]
+    assert sum(counts) == 400
+    assert min(counts) > 75
+    assert max(counts) < 125
+
+
 def test_compression_is_worse_with_less_quality():
     assert error(apply("jpeg 10"), photo()) > 2 * error(apply("jpeg 90"), photo())
 
@@ -150,7 +170,6 @@ def test_a_batch_for_inpainting_is_image_and_mask():
 def test_sources_may_be_smaller():
     source, target = next(iter(digits("downscale 4").train_dataloader()))
     assert (source.shape, target.shape) == ((4, 1, 4, 4), (4, 1, 16, 16))
-    assert digits("downscale 4").chain.scale == 4
 
 
 def test_halves_of_pictures(tmp_path):
@@ -181,6 +200,7 @@ def test_halves_of_pictures(tmp_path):
         ("downscale 3", "size is 16x16; expected multiples of 3, the scale in degrade"),
         ("downscale 2..4", "expected one number for downscale, or enlarge behind it"),
         ("downscale 1.5, enlarge", "expected whole numbers for downscale"),
+        ("jpeg 1.5", "expected whole numbers for jpeg"),
         ("downscale 32, enlarge", "expected a scale that leaves pixels of 16"),
     ],
 )

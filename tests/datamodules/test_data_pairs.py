@@ -6,6 +6,7 @@ import torch
 from PIL import Image
 
 from datamodules import PairedFolderDataModule, UnpairedFoldersDataModule
+from datamodules.files import ImageFiles
 from datamodules.order import StreamSampler
 
 
@@ -81,6 +82,26 @@ def test_two_folders_are_matched_by_name(tmp_path):
         assert source.shape == (4, 1, 16, 16)
         grey = np.array([np.asarray(Image.fromarray(t.permute(1, 2, 0).numpy()).convert("L")) for t in target])
         assert torch.equal(source[:, 0], torch.from_numpy(grey))
+
+
+@pytest.mark.parametrize("jitter", [0, 4])
+@pytest.mark.parametrize("val_size", [0, 3])
+@pytest.mark.parametrize("kind", [PairedFolderDataModule, UnpairedFoldersDataModule])
+def test_an_image_is_kept_once(tmp_path, monkeypatch, kind, val_size, jitter):
+    kept = []
+    allocate = ImageFiles.allocate
+    monkeypatch.setattr(ImageFiles, "allocate", lambda files: (kept.append(len(files)), allocate(files)))
+    folders = [single(tmp_path / name, 8) for name in "ab"]
+    options = {"size": 12, "batch_size": 4, "num_workers": 0, "jitter": jitter, "val_size": val_size}
+    data, plain = (kind(*folders, cache=cache, **options) for cache in (True, False))
+    for module in (data, plain):
+        module.setup()
+    assert sorted(kept) == sorted([8 - val_size, val_size] * 2)
+    for _ in range(2):  # decoded, and then remembered
+        for one, other in zip(data._sets[:2], plain._sets[:2], strict=True):
+            assert len(one) == len(other)
+            for row in range(len(one)):
+                assert all(map(torch.equal, one[row], other[row]))
 
 
 def test_folders_of_splits_are_the_sets(tmp_path):

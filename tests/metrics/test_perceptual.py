@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch import nn
 
 from gans.images import to_float
 from gans.metrics.extractors import MNIST, extractor
@@ -26,15 +27,27 @@ def test_maps_of_any_channels_let_gradients_through(name, channels):
     feature_distance(maps, network(-given)).mean().backward()
     seen = given.grad[:, :3]
     assert seen.abs().sum() > 0
-    assert network.train().training is False or not any(p.requires_grad for p in network.parameters())
+    assert not any(p.requires_grad for p in network.parameters())
+    assert not any(part.training for part in network.train().modules())
+
+
+@pytest.mark.parametrize("name", ["random", "mnist"])
+def test_maps_are_the_same_under_autocast(name):
+    network, given = feature_network(name), to_float(images())
+    with torch.autocast("cpu", torch.bfloat16):
+        found = network(given)
+    assert all(torch.equal(one, other) for one, other in zip(found, network(given), strict=True))
 
 
 def test_a_classifiers_maps_are_those_of_its_extractor():
     network, classifier = feature_network("mnist"), extractor("mnist")
-    expected = classifier.network.layers(to_float(images()))
-    assert torch.equal(network(to_float(images()))[-1], expected)
-    again = network(to_float(images()))
-    assert all(torch.equal(one, other) for one, other in zip(again, network(to_float(images())), strict=True))
+    maps, expected = to_float(images()), []
+    for layer in classifier.network.layers:
+        if isinstance(layer, nn.MaxPool2d):
+            expected.append(maps.clone())
+        maps = layer(maps.clone())
+    found = network(to_float(images()))
+    assert all(torch.equal(one, other) for one, other in zip(found, [*expected, maps], strict=True))
 
 
 def test_grey_and_colour_of_the_same_picture_have_the_same_maps():

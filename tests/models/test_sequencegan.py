@@ -89,6 +89,15 @@ def test_the_curve_of_motion_compares_with_the_data(trainer):
     assert float(model.recorded["motion/ratio"]) == pytest.approx(change[0] / change[1], rel=1e-4)
 
 
+def test_clips_that_stand_still_have_a_finite_curve(trainer):
+    model, clips = make(Spy), torch.zeros(8, 1, FRAMES, 8, 8)
+    with torch.no_grad():
+        for parameter in model.generator.parameters():
+            parameter.zero_()
+    trainer(1).fit(model, DataLoader(TensorDataset(clips), batch_size=8))
+    assert float(model.recorded["motion/ratio"]) == 0
+
+
 def test_all_players_have_the_rates_that_they_are_given():
     groups = [o.param_groups[0] for o in make(lr=1e-3, discriminator_lr=4e-4, betas=(0, 0.9)).configure_optimizers()]
     assert [group["lr"] for group in groups] == [1e-3, 4e-4, 4e-4]
@@ -109,6 +118,8 @@ def test_penalties_are_taken_of_both_critics(trainer):
     expected = [float(zero_centered(fresh.discriminator, real)), float(zero_centered(fresh.image_critic, real_frames))]
     found = [float(penalised.losses[i][1] - plain.losses[i][1]) for i in range(2)]
     assert found == pytest.approx([3000 * value for value in expected], rel=1e-3)
+    curves = [float(penalised.recorded[f"penalty/{name}"]) for name in ("r1", "image_r1")]
+    assert curves == pytest.approx(expected, rel=1e-3)
 
 
 def test_the_generator_waits_its_turn(trainer):

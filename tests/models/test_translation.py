@@ -10,9 +10,10 @@ from torch.utils.data import DataLoader, TensorDataset
 from datamodules import DegradedDigitsDataModule
 from gans.callbacks import Evaluate, Health, ImageGrid
 from gans.colour import rgb_to_lab
+from gans.commands.evaluate import shape_of
 from gans.images import to_float, to_uint8
 from gans.metrics.functional import fid
-from gans.metrics.sampling import Targets, generated, made, stored
+from gans.metrics.sampling import Targets, chosen, generated, items, made, stored
 from gans.models import DCGAN, Pix2Pix
 from gans.models.translation import fidelity, triptychs
 from gans.reconstruction import feature_distance
@@ -48,10 +49,28 @@ def test_the_target_alone_is_the_control(trainer, weight):
     states = []
     for breadth in (4, 8):  # two critics, neither of which is asked
         model = make(adversarial_weight=weight, discriminator_width=breadth)
+        fresh = [p.clone() for p in model.discriminator.parameters()]
         trainer(3).fit(model, DataLoader(pairs(), batch_size=8))
         states.append(model.generator.state_dict())
+        rests = all(map(torch.equal, fresh, model.discriminator.parameters()))
+        assert rests == (weight == 0)
     same = [torch.equal(value, states[1][name]) for name, value in states[0].items()]
     assert all(same) == (weight == 0)
+
+
+@pytest.mark.parametrize("features", ["random", "discriminator"])
+def test_features_of_colours_are_those_of_images(trainer, features):
+    seen = []
+
+    class Notes(Pix2Pix):
+        def feature_error(self, made, target, *given):
+            seen.append((made.shape[1], target.shape[1], len(given)))
+            return super().feature_error(made, target, *given)
+
+    model = Notes(SIZE, 3, width=4, space="lab", features=features, feature_weight=1.0)
+    trainer(2).fit(model, DataLoader(pairs(8, 3, 3), batch_size=4))
+    assert seen == [(3, 3, 0) if features == "random" else (2, 2, 1)] * 2
+    assert all(p.grad.isfinite().all() for p in model.generator.parameters())
 
 
 @pytest.mark.parametrize("features", ["random", "mnist", "discriminator"])
@@ -166,6 +185,19 @@ def test_held_out_scores_are_means_over_images(trainer, batch_size):
         assert found[name] == pytest.approx(value, rel=1e-4), name
 
 
+def test_mixed_precision_scores_the_same_images_the_same(trainer):
+    class Slightly(Pix2Pix):
+        def translate(self, *inputs):
+            return (0.9 * -inputs[0]).float()
+
+    found = []
+    for precision in ("32-true", "bf16-mixed"):
+        model = Slightly(SIZE, 1, width=4, features="mnist")
+        loader = DataLoader(pairs(), batch_size=12)
+        found += trainer(1, precision=precision).validate(model, loader, verbose=False)
+    assert found[0] == pytest.approx(found[1], rel=1e-5)
+
+
 def test_held_out_scores_are_the_same_on_two_processes(trainer, tmp_path):
     class Keep(L.Callback):
         def on_validation_end(self, trainer, module):
@@ -203,9 +235,10 @@ def test_what_watches_a_run_is_given_what_to_translate(trainer, tmp_path):
     assert watch[2].protocol.samples == 40
     assert len(watch[2].given) == 197
     blocks = list(generated(model, 40, 0, given=val))
-    sources, targets = val.__getitems__(range(40))
+    rows = chosen(len(val), 40, 0)
+    sources, targets = val.__getitems__(rows)
     assert torch.equal(torch.cat([block for block, _ in blocks]), to_uint8(model.translate(to_float(sources))))
-    kept = torch.cat([block for block, _ in stored(Targets(val, model), range(40))])
+    kept = torch.cat([block for block, _ in stored(Targets(val, model), rows)])
     assert torch.equal(kept, targets)
     assert "fid/mnist" in run.callback_metrics
 
@@ -239,6 +272,27 @@ def test_samples_beside_a_batch():
         list(stored(DegradedDigitsDataModule(size=8).splits()[1], range(5)))
 
 
+def test_items_of_any_dataset_become_batches():
+    grey = torch.arange(5, dtype=torch.uint8).view(5, 1, 1, 1).expand(-1, 1, 4, 4)
+    alone = items(grey, range(3))
+    assert [part.shape for part in alone] == [(3, 1, 4, 4)]
+    named = [(image, f"{i}.png", i) for i, image in enumerate(grey)]
+    images, numbers = items(named, [2, 4])
+    assert (images[:, 0, 0, 0].tolist(), numbers.tolist()) == ([2, 4], [2, 4])
+    assert [part.shape for part in items([(image, "name") for image in grey], [0])] == [(1, 1, 4, 4)]
+    assert len(items([(image, image, image) for image in grey], [0, 1])) == 3
+    [(_, labels)] = stored([(image, torch.tensor([3])) for image in grey], range(5))
+    assert labels.tolist() == [3] * 5
+    for dataset in (grey, [(image, "name") for image in grey]):
+        assert shape_of(dataset) == (1, 4, 4)
+        assert [labels for _, labels in stored(dataset, range(5))] == [None]
+    picture = Image.new("L", (4, 4))
+    for dataset in ([picture], [(picture, 3)]):
+        for look in (shape_of, lambda dataset: list(stored(dataset, [0]))):
+            with pytest.raises(ValueError, match=r"an item of the dataset is a Image; expected an image tensor"):
+                look(dataset)
+
+
 # -- what is refused ---------------------------------------------------------------------------------------------------
 
 
@@ -267,6 +321,14 @@ def test_wrong_batches_are_refused(trainer):
         trainer(1).fit(make(), DataLoader(TensorDataset(images, torch.zeros(len(images))), batch_size=8))
     with pytest.raises(ValueError, match=r"the data gives images of shape \(3, 16, 16\)"):
         trainer(1).fit(make(), DataLoader(pairs(source_channels=3), batch_size=8))
+    wrong = TensorDataset(images, images[..., :8])
+    with pytest.raises(
+        ValueError, match=r"the data gives targets of shape \(1, 16, 8\) .* makes images of \(1, 16, 16\)"
+    ):
+        trainer(1).fit(make(), DataLoader(wrong, batch_size=8))
+    holes = DegradedDigitsDataModule("mask brush", size=SIZE, batch_size=8)
+    with pytest.raises(ValueError, match=r"degrade is mask brush, which gives \(image, mask\); expected pairs"):
+        trainer(1).fit(make(), holes)
 
 
 def test_missing_weights_are_a_sentence_before_training(trainer, tmp_path, monkeypatch):
