@@ -10,7 +10,7 @@ import torch
 from jsonargparse import Namespace
 from torch import Tensor
 
-from gans.checkpoint import load_model
+from gans.checkpoint import load_generator
 from gans.cli import Parser, check_writable
 from gans.commands.evaluate import chosen_device
 from gans.commands.sample import run_folder
@@ -143,7 +143,7 @@ def subject(options: Namespace, space: Space | None = None, turns: bool = False)
     Raises:
         ValueError: for a file that is no checkpoint, a label that there is not, and a truncation without a meaning.
     """
-    model: Any = load_model(options.checkpoint, chosen_device(options.device)).requires_grad_(False)
+    model: Any = load_generator(options.checkpoint, chosen_device(options.device)).requires_grad_(False)
     kind = type(model).__name__
     if getattr(model, "generator_ema", None) is None or getattr(model, "image_shape", None) is None:
         raise ValueError(f"{options.checkpoint} holds a {kind}; expected a model with a generator of images")

@@ -18,7 +18,7 @@ from torch import Tensor, fx, nn
 from torch.nn.utils import parametrize
 
 from gans import hub
-from gans.checkpoint import load_model
+from gans.checkpoint import load_generator
 from gans.cli import Parser, check_writable
 from gans.commands.sample import run_folder
 from gans.metrics.sampling import latents
@@ -55,7 +55,7 @@ def main(args: list[str]) -> None:
         ValueError: for bad input, or an export that gives other pictures, in one sentence.
     """
     options = parsed(args)
-    model: Any = load_model(options.checkpoint)
+    model: Any = load_generator(options.checkpoint)
     inputs = (latents(model, range(COUNT), 0), *model.conditions(COUNT, None))
     wanted = in_batches(model, inputs)
     out: Path = options.out or run_folder(options.checkpoint) / f"generator{SUFFIX[options.format]}"

@@ -231,14 +231,11 @@ def explorer(options: Namespace) -> Explorer:
     """Return the model of the options, and the directions of their file; without one the strongest axes.
 
     Raises:
-        ValueError: for a model that has no latents, and directions of another one.
+        ValueError: as `subject` does, and for directions of another model.
     """
     given = options.directions
     known = directions.load(given) if given else {}  # before the checkpoint, which takes longer
     model = subject(options, "latent", turns=True)
-    if getattr(model.model, "input_shape", None) is not None:
-        kind = type(model.model).__name__
-        raise ValueError(f"{options.checkpoint} holds a {kind}, whose input is an image; expected a model with latents")
     path = given or model.folder / "directions.safetensors"
     if path.is_file():
         known = known or directions.load(path)
