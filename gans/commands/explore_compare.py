@@ -57,7 +57,7 @@ def neighbours(args: list[str]) -> None:
         columns += [torch.ones_like(made).unsqueeze(1), shown]
     grid = torch.cat(columns, 1)
     print(f"neighbours   {save_grid(grid.flatten(0, 1), path, grid.shape[1])}")
-    print(f"table        {save_table(table(found), path.with_suffix('.csv'))}")
+    print(f"table        {save_table(table(found, real.rows), path.with_suffix('.csv'))}")
     print(f"columns      generated, then the nearest {options.count} of {real.count:,} in {', then in '.join(found)}")
     root_mean = in_pixels.distances[:, 0] / made[0].numel() ** 0.5
     told = ", ".join(f"{value:.1f}" for value in root_mean.tolist()[:8])
@@ -75,13 +75,16 @@ def features(network: Extractor, images: Tensor) -> Tensor:
     return found
 
 
-def table(found: dict[str, Nearest]) -> dict[str, list[Any]]:
-    """Return the columns of a table of neighbours: of which picture, in what, how near, which row of the data."""
+def table(found: dict[str, Nearest], owners: list[int]) -> dict[str, list[Any]]:
+    """Return the columns of a table of neighbours: of which picture, in what, how near, which row of the data.
+
+    `owners` are the rows of the data that were compared with, which neighbours are counted among.
+    """
     columns: dict[str, list[Any]] = {"picture": [], "in": [], "rank": [], "distance": [], "row": []}
     for name, which in found.items():
         for picture, (distances, rows) in enumerate(zip(which.distances.tolist(), which.rows.tolist(), strict=True)):
             for rank, (distance, row) in enumerate(zip(distances, rows, strict=True), 1):
-                for column, value in zip(columns.values(), (picture, name, rank, distance, row), strict=True):
+                for column, value in zip(columns.values(), (picture, name, rank, distance, owners[row]), strict=True):
                     column.append(value)
     return columns
 

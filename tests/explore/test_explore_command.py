@@ -224,6 +224,24 @@ def test_a_planted_copy_is_found(gans, checkpoint, tmp_path):
     assert (white == 255).all()
 
 
+def test_neighbours_among_some_pictures_are_rows_of_all(gans, checkpoint, tmp_path):
+    path = checkpoint("dcgan")
+    (tmp_path / "real").mkdir()
+    levels = np.arange(12, dtype=np.uint8) * 20
+    for i, level in enumerate(levels):
+        Image.fromarray(np.full((16, 16), level)).save(tmp_path / "real" / f"{i:02d}.png")
+    flags = "--data real --data.size 16 --data.channels 1 --data.val_fraction 0 --data.num_workers 0"
+    code, _, err = gans(f"explore neighbours {path} --samples 2 --count 3 --reference 3 --features none {flags}")
+    assert code == 0, err
+    gans(f"sample {path} --num 2 --out fakes")
+    made = [np.asarray(Image.open(tmp_path / "fakes" / f"00000{i}.png").convert("L")).astype(float) for i in range(2)]
+    rows = list(csv.DictReader((path.parent.parent / "explore" / "neighbours.csv").open()))
+    assert len(rows) == 6
+    for row in rows:
+        there = np.sqrt(((made[int(row["picture"])] - levels[int(row["row"])]) ** 2).sum())
+        assert float(row["distance"]) == pytest.approx(there, abs=20)
+
+
 @pytest.mark.parametrize("name", ["dcgan", "sequence", "conditional"])
 def test_spectrum_and_path_length(gans, checkpoint, name):
     path = checkpoint(name)
