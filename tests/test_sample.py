@@ -80,6 +80,21 @@ def test_a_grid_beside_the_run_by_default(checkpoint, gans, tmp_path):
     assert pixels(tmp_path / "run" / "last_seed0.png").shape[:2] == (32, 32)  # three of 8 pixels, four borders of 2
 
 
+def test_the_run_is_the_same_from_everywhere(checkpoint, gans, tmp_path, monkeypatch):
+    path = checkpoint()
+    for there, name in [(path.parent, "last.ckpt"), (path.parent.parent, "checkpoints/last.ckpt")]:
+        monkeypatch.chdir(there)
+        code, out, err = gans(f"sample {name} --num 1")
+        assert code == 0, err
+        assert f"pictures     {tmp_path}/run/last_seed0.png" in out
+        assert sorted(file.name for file in (tmp_path / "run").rglob("*")) == [
+            "checkpoints",
+            "last.ckpt",
+            "last_seed0.png",
+        ]
+        (tmp_path / "run" / "last_seed0.png").unlink()
+
+
 def test_files_of_others_stay(checkpoint, gans, tmp_path):
     path = checkpoint()
     (tmp_path / "out").mkdir()

@@ -12,7 +12,7 @@ from torch import Tensor
 from torchvision.transforms.functional import to_pil_image
 
 from gans import images
-from gans.checkpoint import load_model
+from gans.checkpoint import load_generator
 from gans.cli import Parser, check_writable
 from gans.commands.evaluate import chosen_device
 from gans.metrics.sampling import latents
@@ -59,7 +59,7 @@ def main(args: list[str]) -> None:
     """
     options = parsed(args)
     device = chosen_device(options.device)
-    model: Any = load_model(options.checkpoint, device)
+    model: Any = load_generator(options.checkpoint, device)
     classes = labels_of(options.labels, model)
     check_latents(options, model)
     move = moved(options, model)
@@ -93,7 +93,8 @@ def parsed(args: list[str]) -> Namespace:
 
 def run_folder(checkpoint: Path) -> Path:
     """Return the folder of the run that a checkpoint is of: the one above `checkpoints`, else its own."""
-    return checkpoint.parent.parent if checkpoint.absolute().parent.name == "checkpoints" else checkpoint.parent
+    folder = checkpoint.absolute().parent
+    return folder.parent if folder.name == "checkpoints" else checkpoint.parent
 
 
 def labels_of(text: str | None, model: Any) -> list[int]:
