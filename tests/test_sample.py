@@ -51,15 +51,17 @@ def test_a_picture_is_the_same_whatever_their_number(checkpoint, gans, tmp_path)
     assert written(tmp_path / "other")["000000.png"] != many["000000.png"]
 
 
-@pytest.mark.parametrize(("kind", "options"), [(GAN, {}), (InfoGAN, {"latent_dim": 8}), (SequenceGAN, {"frames": 2})])
+@pytest.mark.parametrize(
+    ("kind", "options"), [(GAN, {}), (InfoGAN, {"latent_dim": 8, "num_categories": 3}), (SequenceGAN, {"frames": 2})]
+)
 def test_latents_are_those_of_an_evaluation(kind, options):
     model = kind(size=8, channels=1, **WIDTH, **options).eval()
     z = latents(model, range(BLOCK - 3, BLOCK + 2), 5)
     with torch.no_grad():
-        drawn = model(z, *model.conditions(5, torch.arange(BLOCK - 3, BLOCK + 2) % 10 if kind is InfoGAN else None))
-    scored = torch.cat([images for images, _ in generated(model, BLOCK + 2, 5)])[-5:]
-    if kind is InfoGAN:  # whose categories an evaluation leaves to it, in turn from 0 in each block
-        drawn, scored = drawn[:3], scored[:3]
+        drawn = model(z, *model.conditions(5, torch.arange(BLOCK - 3, BLOCK + 2) % 3 if kind is InfoGAN else None))
+    blocks = list(generated(model, BLOCK + 2, 5))
+    assert all(labels is None for _, labels in blocks)  # categories are no classes of the data
+    scored = torch.cat([images for images, _ in blocks])[-5:]
     assert (((drawn + 1) * 127.5) - scored).abs().max() < 0.51
 
 

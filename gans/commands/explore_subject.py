@@ -15,10 +15,10 @@ from gans.cli import Parser, check_writable
 from gans.commands.evaluate import chosen_device
 from gans.commands.sample import run_folder
 from gans.explore import codes
-from gans.explore.generators import Drawn, Space, classes, images
+from gans.explore.generators import Drawn, Space, images
 from gans.explore.perceptual import Eyes, eyes
 from gans.metrics.extractors import Extractor, extractor
-from gans.metrics.sampling import latents
+from gans.metrics.sampling import classes, latents
 from gans.models.autoencoder import Autoencoder
 
 

@@ -21,7 +21,7 @@ from gans import hub
 from gans.checkpoint import load_generator
 from gans.cli import Parser, check_writable
 from gans.commands.sample import run_folder
-from gans.metrics.sampling import latents
+from gans.metrics.sampling import classes, latents
 
 Format = Literal["safetensors", "torchscript", "torch-export", "onnx"]
 Run = Callable[..., Tensor]
@@ -191,7 +191,7 @@ def graph(generator: nn.Module, inputs: tuple[Tensor, ...], path: Path) -> Run:
 def snippet(form: Format, model: Any, path: Path, shape: tuple[int, ...]) -> list[str]:
     """Return the three lines that make pictures of the file."""
     file, told, size = json.dumps(str(path)), f"# {shape} in [-1, 1]", f"{COUNT}, {model.latent_dim}"
-    classes = (getattr(model, "num_classes", 0) or model.num_categories) if model.conditions(1, None) else 0
+    kinds = classes(model) if model.conditions(1, None) else 0
     dtype = str(next(model.generator_ema.parameters()).dtype).removeprefix("torch.")
     if form == "safetensors":
         return [
@@ -201,7 +201,7 @@ def snippet(form: Format, model: Any, path: Path, shape: tuple[int, ...]) -> lis
         ]
     if form == "onnx":
         z = f"np.random.uniform(-1, 1, ({size}))" if model.prior == "uniform" else f"np.random.randn({size})"
-        labels = f', "labels": np.arange({COUNT}) % {classes}' if classes else ""
+        labels = f', "labels": np.arange({COUNT}) % {kinds}' if kinds else ""
         return [
             "import numpy as np, onnxruntime",
             f"session = onnxruntime.InferenceSession({file})",
@@ -209,6 +209,6 @@ def snippet(form: Format, model: Any, path: Path, shape: tuple[int, ...]) -> lis
         ]
     options = "" if dtype == "float32" else f", dtype=torch.{dtype}"
     z = f"2 * torch.rand({size}{options}) - 1" if model.prior == "uniform" else f"torch.randn({size}{options})"
-    labels = f", torch.arange({COUNT}) % {classes}" if classes else ""
+    labels = f", torch.arange({COUNT}) % {kinds}" if kinds else ""
     load = f"torch.jit.load({file})" if form == "torchscript" else f"torch.export.load({file}).module()"
     return ["import torch", f"generator = {load}", f"images = generator({z}{labels})  {told}"]

@@ -15,7 +15,7 @@ from gans import images
 from gans.checkpoint import load_generator
 from gans.cli import Parser, check_writable
 from gans.commands.evaluate import chosen_device
-from gans.metrics.sampling import latents
+from gans.metrics.sampling import classes, latents
 
 # Pictures that the network makes at once, always as many: a layer may round otherwise in a batch of another size.
 ROWS = 25
@@ -60,20 +60,20 @@ def main(args: list[str]) -> None:
     options = parsed(args)
     device = chosen_device(options.device)
     model: Any = load_generator(options.checkpoint, device)
-    classes = labels_of(options.labels, model)
+    kinds = labels_of(options.labels, model)
     check_latents(options, model)
     move = moved(options, model)
     out = options.out or run_folder(options.checkpoint) / f"{options.checkpoint.stem}_seed{options.seed}.png"
     clips = len(model.image_shape or ()) == 4  # None: a model of the user's own need not say
     check_out(out, clips)
-    drawn = pictures(model, options.num, options.seed, classes, options.truncation, move)
+    drawn = pictures(model, options.num, options.seed, kinds, options.truncation, move)
     started = time.perf_counter()
     if out.suffix in SUFFIXES and not out.is_dir():
         drawn = iter([torch.cat(list(drawn))])  # before a file is opened
     seconds, written = 0.0, 0
     for batch in drawn:
         seconds += time.perf_counter() - started
-        written += write(batch, out, written, columns(model, classes))
+        written += write(batch, out, written, columns(model, kinds))
         started = time.perf_counter()
     print(
         f"speed        {options.num / seconds:,.0f} {'clips' if clips else 'images'}/s on {device.type}, {ROWS} at once"
@@ -103,7 +103,7 @@ def labels_of(text: str | None, model: Any) -> list[int]:
     Raises:
         ValueError: for what is no list of classes, or of such as the model has not.
     """
-    count = getattr(model, "num_classes", 0) or getattr(model, "num_categories", 0) or 0
+    count = classes(model)
     if text is None:
         return list(range(count))
     if not count:
@@ -192,23 +192,23 @@ def check_out(out: Path, clips: bool) -> None:
 
 @torch.no_grad()
 def pictures(
-    model: Any, count: int, seed: int, classes: list[int], truncation: float | None, move: Move
+    model: Any, count: int, seed: int, kinds: list[int], truncation: float | None, move: Move
 ) -> Iterator[Tensor]:
     """Yield images `(n, C, H, W)`, or clips `(n, C, T, H, W)`, in [-1, 1] on the CPU, `count` in all.
 
-    Image i is that of sample i of the seed, its class that of place i in `classes`, which are taken in turn.
+    Image i is that of sample i of the seed, its class that of place i in `kinds`, which are taken in turn.
     """
     for start in range(0, count, ROWS):
         rows = range(start, start + ROWS)
-        labels = torch.tensor([classes[i % len(classes)] for i in rows]) if classes else None
+        labels = torch.tensor([kinds[i % len(kinds)] for i in rows]) if kinds else None
         z = move(latents(model, rows, seed, truncation)).to(model.device)
         shown: Tensor = model(z, *model.conditions(ROWS, labels))
         yield shown[: count - start].clamp(-1, 1).float().cpu()
 
 
-def columns(model: Any, classes: list[int]) -> int | None:
+def columns(model: Any, kinds: list[int]) -> int | None:
     """Return the columns of a grid: one for each class, unless that is the only one."""
-    return len(classes) if len(classes) > 1 else None
+    return len(kinds) if len(kinds) > 1 else None
 
 
 def write(batch: Tensor, out: Path, first: int, across: int | None) -> int:

@@ -13,13 +13,13 @@ from torchvision.transforms.functional import pil_to_tensor
 
 from gans.callbacks import over_white, rehearsal, run_folder
 from gans.checks import at_least
-from gans.explore.generators import AT_ONCE, Drawn, classes, images
+from gans.explore.generators import AT_ONCE, Drawn, images
 from gans.explore.pca import pca
 from gans.explore.plot import save_plot
 from gans.explore.walks import along
 from gans.images import in_channels, save_grid, to_uint8
 from gans.metrics.extractors import extractor
-from gans.metrics.sampling import latents, translates, undisturbed
+from gans.metrics.sampling import classes, latents, translates, undisturbed
 
 DIRECTIONS, STEPS = 8, 9  # rows and columns of the traversal
 
