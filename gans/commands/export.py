@@ -6,6 +6,7 @@ import io
 import json
 import logging
 import os
+import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
@@ -60,16 +61,16 @@ def main(args: list[str]) -> None:
     wanted = in_batches(model, inputs)
     out: Path = options.out or run_folder(options.checkpoint) / f"generator{SUFFIX[options.format]}"
     check_writable(out.parent)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.with_name(f".partial-{out.name}")  # PyTorch looks at the suffix
-    try:
+    # Beside the folders that are yet to be made, on the same disk as the file.
+    there = next(folder for folder in out.absolute().parents if folder.is_dir())
+    with tempfile.TemporaryDirectory(prefix=".partial-", dir=there) as folder:
+        partial = Path(folder) / out.name  # PyTorch looks at the suffix
         run = written(options.format, model, inputs, partial)
         error = float((in_batches(run, inputs) - wanted).abs().max())
         if not error <= TOLERANCE:  # also true of NaN
             raise ValueError(f"the {options.format} file gives other pictures, by {error:.1e}: it was not written")
+        out.parent.mkdir(parents=True, exist_ok=True)
         os.replace(partial, out)
-    finally:
-        partial.unlink(missing_ok=True)
     print(f"generator    {out} ({out.stat().st_size / 1e6:.1f} MB)")
     print(f"checked      {COUNT} of its pictures differ from the checkpoint's by at most {error:.1e}\n")
     print("\n".join(snippet(options.format, model, out, tuple(wanted.shape))))

@@ -265,6 +265,7 @@ def test_spectrum_and_path_length(gans, checkpoint, name):
 
 WRONG = [
     ("interpolat {}", "explore was told to interpolat (did you mean interpolate?)"),
+    ("directions {} --method sefa --out dcgan", "out is dcgan, which is a folder; expected a file"),
     ("directions {} --method seffa", "method is seffa (did you mean sefa?)"),
     ("directions {} --method sefa --count 7", "count is 7; expected 1 to 6"),
     ("directions {} --method sefa --classes 3", "classes is [3]; expected none"),
