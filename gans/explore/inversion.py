@@ -75,8 +75,8 @@ def invert(
         share = step / steps
         optimizer.param_groups[0]["lr"] = lr * rate(share)
         shaken = noise * max(0.0, 1 - share / NOISY) ** 2
-        moved = codes + shaken * draw((1, codes.shape[1]), key("inversion", seed, step)).to(codes)
         with torch.enable_grad():
+            moved = codes + shaken * draw((1, codes.shape[1]), key("inversion", seed, step)).to(codes)
             made = generator(moved)
             loss = squares(made, targets).sum()
             if features is not None and seen is not None:

@@ -5,9 +5,11 @@ import csv
 import numpy as np
 import pytest
 import torch
+from jsonargparse import Namespace
 from PIL import Image
 
 from gans.checkpoint import load_model
+from gans.commands.explore_subject import subject
 from gans.explore import codes, directions
 from gans.images import to_float, to_uint8
 from gans.metrics.extractors import pack
@@ -266,6 +268,8 @@ def test_spectrum_and_path_length(gans, checkpoint, name):
 WRONG = [
     ("interpolat {}", "explore was told to interpolat (did you mean interpolate?)"),
     ("directions {} --method sefa --out dcgan", "out is dcgan, which is a folder; expected a file"),
+    ("interpolate {} --steps 0", "steps is 0; expected at least 1"),
+    ("path-length {} --samples 1", "samples is 1; expected at least 2"),
     ("directions {} --method seffa", "method is seffa (did you mean sefa?)"),
     ("directions {} --method sefa --count 7", "count is 7; expected 1 to 6"),
     ("directions {} --method sefa --classes 3", "classes is [3]; expected none"),
@@ -303,9 +307,35 @@ def test_more_bad_input(refused, gans, checkpoint, tmp_path):
         f"explore traverse {checkpoint('conditional')} --label 3"
     )
     codes.save(tmp_path / "codes.safetensors", torch.randn(2, 6), ["a", "b"], "latent")
-    told = refused(f"explore interpolate {other} --points 0 codes.safetensors")
-    assert "has 6 numbers of the space latent; expected 6 of the space codes" in told
+    codes.save(tmp_path / "short.safetensors", torch.randn(2, 5), ["a", "b"], "latent")
+    told = refused(f"explore interpolate {other} --points 0 short.safetensors")
+    assert "has 5 numbers of the space latent; expected 6 of the space codes" in told
+    codes.save(tmp_path / "white.safetensors", torch.randn(2, 6), ["a", "b"], "codes")
+    told = refused(f"explore interpolate {checkpoint('dcgan')} --points 0 white.safetensors")
+    assert "has 6 numbers of the space codes; expected 6 of the space latent" in told
     assert "expected 0 to 1" in refused(f"explore interpolate {checkpoint('dcgan')} --points 0 codes.safetensors:2")
+
+
+def test_latents_and_codes_of_one_model_are_points_of_both_spaces(gans, checkpoint, tmp_path):
+    path = checkpoint("manifold")
+    given = Namespace(checkpoint=path, device="cpu", label=None, truncation=None)
+    latent, code = subject(given, "latent"), subject(given)
+    assert (latent.space, code.space) == ("latent", "codes")
+    pictures = latent.pictures(latent.draws(range(3), 0))
+    white = code.encode(pictures)
+    between = latent.model.generator_ema.latent
+    apart = (between(latent.encode(pictures)) - white).abs().max()
+    assert apart < 0.1 * (between(white) - white).abs().max()
+    z = latent.draws(range(2), 5)
+    codes.save(tmp_path / "z.safetensors", z, ["a", "b"], "latent")
+    torch.testing.assert_close(code.point("z.safetensors").z, between(z))
+    codes.save(tmp_path / "codes.safetensors", code.draws(range(2), 5), ["a", "b"], "codes")
+    again = latent.pictures(latent.point("codes.safetensors").z)
+    assert (again - latent.pictures(z)).square().mean() < 0.05 * latent.pictures(z).var()
+    run = path.parent.parent / "explore"
+    assert gans(f"explore arithmetic {path}", "0:1 + 0:2")[0] == 0
+    code_, _, err = gans(f"explore interpolate {path} --points 0 {run}/arithmetic.safetensors --steps 2")
+    assert code_ == 0, err
 
 
 def test_help(gans):
