@@ -9,6 +9,7 @@ import torch
 from jsonargparse import Namespace
 from torch import Tensor
 
+from gans.checks import at_least
 from gans.cli import Parser
 from gans.commands.evaluate import Split, bar, data_of, sets, with_data
 from gans.commands.explore_subject import Subject, add_features, eyes_of, flags, network_of, place, subject
@@ -158,6 +159,7 @@ def path_length(args: list[str]) -> None:
     options = parser.parse_args(args)
     if not 0 < options.epsilon <= 1:
         raise ValueError(f"epsilon is {options.epsilon}; expected a share above 0")
+    at_least(2, samples=options.samples)  # for a deviation
     path = at_least_one(options, "path_length.csv")
     model = subject(options, turns=True)
     seen = eyes_of(options, model.model)
@@ -200,8 +202,8 @@ def at_least_one(options: Namespace, name: str) -> Path:
         ValueError: if one is under 1, or the file is not named as the result.
     """
     for flag in ("samples", "count", "reference"):
-        if options.get(flag) is not None and options[flag] < 1:
-            raise ValueError(f"{flag} is {options[flag]}; expected at least 1")
+        if options.get(flag) is not None:
+            at_least(1, **{flag: options[flag]})
     path = place(options.out, options.checkpoint, name)
     if path.suffix != Path(name).suffix:
         raise ValueError(f"out is {path}; expected a name that ends with {Path(name).suffix}")

@@ -13,6 +13,7 @@ from torchvision.transforms.functional import to_pil_image
 
 from gans import images
 from gans.checkpoint import load_generator
+from gans.checks import at_least
 from gans.cli import Parser, check_writable
 from gans.commands.evaluate import chosen_device
 from gans.metrics.sampling import classes, latents
@@ -84,8 +85,7 @@ def main(args: list[str]) -> None:
 def parsed(args: list[str]) -> Namespace:
     """Return the options, checked as far as they can be without the checkpoint."""
     options = parser().parse_args(args)
-    if options.num < 1:
-        raise ValueError(f"num is {options.num}; expected at least 1")
+    at_least(1, num=options.num)
     if options.truncation is not None and not options.truncation > 0:
         raise ValueError(f"truncation is {options.truncation}; expected a number above 0, in standard deviations")
     return options
