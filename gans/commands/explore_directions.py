@@ -144,7 +144,9 @@ def by_folders(options: Namespace, model: Subject) -> Found:
     found: Found = {}
     for name in folder.classes if len(folder.classes) > 2 else folder.classes[1:]:
         positive = torch.tensor([owner == name for owner in owners], device=z.device)
-        key = f"{options.name}-{name}" if options.name else name
+        # A sum takes what begins with a digit for a point.
+        first = options.name or ("class" if name[0].isdigit() else None)
+        key = f"{first}-{name}" if first else name
         found[key] = described(of_classes(z, positive), int(positive.sum()), len(z))
     return found
 

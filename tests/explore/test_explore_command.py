@@ -9,6 +9,7 @@ from jsonargparse import Namespace
 from PIL import Image
 
 from gans.checkpoint import load_model
+from gans.commands.explore_pictures import read_pictures
 from gans.commands.explore_subject import subject
 from gans.explore import codes, directions
 from gans.images import to_float, to_uint8
@@ -132,18 +133,29 @@ def test_directions_are_found_kept_and_used(gans, checkpoint, judge, method):
     assert "sheet        there/directions_sefa.png" in shown
 
 
-def test_folders_of_pictures_are_classes(gans, checkpoint, tmp_path):
+@pytest.mark.parametrize(("names", "direction"), [(("dark", "light"), "light"), (("0", "1"), "class-1")])
+def test_folders_of_pictures_are_classes(gans, checkpoint, tmp_path, names, direction):
     path = checkpoint("vae")
     random = np.random.default_rng(0)
-    for name, light in (("dark", 0), ("light", 180)):
+    for name, light in zip(names, (0, 180), strict=True):
         (tmp_path / "photos" / name).mkdir(parents=True)
         for i in range(20):
             pixels = random.integers(light, light + 70, (16, 16), dtype=np.uint8)
             Image.fromarray(pixels).save(tmp_path / "photos" / name / f"{i}.png")
     code, shown, err = gans(f"explore directions {path} --method classifier --images photos")
     assert code == 0, err
-    assert "light" in shown
-    assert list(directions.load(path.parent.parent / "directions.safetensors")) == ["light"]
+    assert f"\n{direction} " in shown
+    assert list(directions.load(path.parent.parent / "directions.safetensors")) == [direction]
+
+
+def test_sizes_are_those_of_upright_pictures(tmp_path, capsys):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned by a quarter
+    Image.fromarray(np.zeros((20, 10), dtype=np.uint8)).save(tmp_path / "a.jpg", exif=exif)
+    read_pictures(tmp_path / "a.jpg", (1, 10, 20))
+    assert capsys.readouterr().err == ""
+    read_pictures(tmp_path / "a.jpg", (1, 20, 10))
+    assert "a.jpg is 20x10: resized to 10x20" in capsys.readouterr().err
 
 
 def test_sums_of_points_directions_and_classes(gans, checkpoint):
