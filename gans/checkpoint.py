@@ -11,6 +11,7 @@ from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from gans.checks import at_least
+from gans.metrics.sampling import translates
 
 MAKER = "lightning.pytorch.cli.instantiate_module"  # what Lightning may note in a checkpoint, and calls
 
@@ -191,3 +192,16 @@ def load_model(path: str | Path, device: torch.device | str = "cpu") -> Module:
     except (RuntimeError, TypeError, KeyError) as error:  # of another version of the class
         raise ValueError(f"{path} does not fit {name}: {' '.join(str(error).split())}") from error
     return model.eval()
+
+
+def load_generator(path: str | Path, device: torch.device | str = "cpu") -> Module:
+    """Return the model of a checkpoint, as `load_model` does, if it makes its images of latents.
+
+    Raises:
+        ValueError: as `load_model` does, and for a model that makes images of images.
+    """
+    model = load_model(path, device)
+    if translates(model):
+        kind = type(model).__name__
+        raise ValueError(f"{path} holds a {kind}, which has no latents but translates: use `gans predict CKPT --input`")
+    return model

@@ -53,8 +53,8 @@ def config_of(model: Any) -> dict[str, Any]:
 def save_pretrained(model: L.LightningModule, folder: str | Path) -> Path:
     """Write a whole model, its averaged generator and all other networks, to `folder`, and return that."""
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     text = json.dumps(config_of(model), indent=2)  # before anything is written: it fails for what is not plain
+    folder.mkdir(parents=True, exist_ok=True)
     (folder / WEIGHTS).write_bytes(save(plain(model), {"format": "pt"}))
     (folder / CONFIG).write_text(f"{text}\n", encoding="utf-8")
     return folder
@@ -63,9 +63,10 @@ def save_pretrained(model: L.LightningModule, folder: str | Path) -> Path:
 def save_generator(model: L.LightningModule, path: str | Path) -> Path:
     """Write the averaged generator alone to one safetensors file, with `config_of` in its metadata, and return that."""
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     generator: nn.Module = model.generator_ema  # type: ignore[assignment]
-    path.write_bytes(save(plain(generator), {"format": "pt", NOTE: json.dumps(config_of(model))}))
+    held = save(plain(generator), {"format": "pt", NOTE: json.dumps(config_of(model))})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(held)
     return path
 
 
@@ -93,7 +94,7 @@ def from_pretrained(
     """
     path = Path(source)
     if not path.exists():
-        if str(source).count("/") != 1 or str(source)[0] in "./~":
+        if str(source).count("/") != 1 or str(source)[0] in "./~" or path.suffix == ".safetensors":
             raise ValueError(f"there is no {source}; expected a folder, a .safetensors file, or user/name on the Hub")
         path = fetched(str(source), revision, token)
     alone = path.is_file()
@@ -103,9 +104,15 @@ def from_pretrained(
             note = (file.metadata() or {})[NOTE] if alone else (path / CONFIG).read_text(encoding="utf-8")
         config = json.loads(note)
         name, arguments = config["model"], dict(config["arguments"])
+        if not isinstance(name, str):
+            raise TypeError(f"model is {name}")
     except (SafetensorError, OSError, KeyError, ValueError, TypeError) as error:
         raise ValueError(f"{source} holds no model of this framework ({type(error).__name__}: {error})") from error
-    model: Any = model_class(name, source)(**arguments)
+    kind = model_class(name, source)
+    try:
+        model: Any = kind(**arguments)
+    except Exception as error:  # wrong arguments make a constructor raise almost anything
+        raise ValueError(f"{source} does not fit {name}: {' '.join(str(error).split())}") from error
     if alone:
         for part, _ in list(model.named_children()):
             if part not in ("generator", "generator_ema"):

@@ -15,6 +15,8 @@ from torch.nn.utils import parametrize
 import gans.models
 from gans.commands import export
 from gans.commands.export import SUFFIX, baked
+from gans.metrics.sampling import translates
+from gans.models import Pix2Pix
 from gans.networks import dcgan
 
 SMALL = {"size": 8, "channels": 1, "latent_dim": 4, "width": 2}
@@ -26,6 +28,7 @@ OTHER = {
     "SequenceGAN": {"frames": 3, "motion_dim": 2, "num_classes": 3},
     "VAE": {"network": "conv"},
 }
+DRAWING = [name for name in gans.models.__all__ if not translates(getattr(gans.models, name))]
 # It stands in for an environment without these packages.
 BLOCKED = """
 import sys
@@ -113,14 +116,14 @@ def test_a_file_runs_without_this_package(checkpoint, gans, form, name):
     assert elsewhere(lines, ON_ONNX if onnx else ON_TORCH, blocked) <= 1e-5
 
 
-@pytest.mark.parametrize("name", gans.models.__all__)
+@pytest.mark.parametrize("name", DRAWING)
 def test_torchscript_of_every_model(checkpoint, gans, name):
     assert "torch.jit.load" in exported(gans, checkpoint(make(name)), "torchscript")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("form", ["safetensors", "torch-export", "onnx"])
-@pytest.mark.parametrize("name", gans.models.__all__)
+@pytest.mark.parametrize("name", DRAWING)
 def test_every_model_in_every_other_format(checkpoint, gans, name, form):
     exported(gans, checkpoint(make(name)), form)
 
@@ -187,10 +190,31 @@ def test_what_cannot_be_captured_is_not_written(checkpoint, refused, monkeypatch
     path = checkpoint(make("GAN"))
     plain = export.baked
     monkeypatch.setattr(export, "baked", lambda generator: Undecided(plain(generator)))
-    says = refused(f"export {path} --format torch-export")
+    says = refused(f"export {path} --format torch-export --out new/folder/a.pt2")
     assert says.startswith("the generator of GAN cannot be written as torch-export: ")
     monkeypatch.setattr(export, "baked", lambda generator: nn.Sequential(plain(generator), nn.Hardtanh(-0.01, 0.01)))
     assert refused(f"export {path} --format torchscript").startswith("the torchscript file gives other pictures, by ")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "sample {} --num 1",
+        "export {} --format safetensors",
+        "explore interpolate {}",
+        "explore traverse {}",
+        "explore directions {} --method sefa",
+        "explore arithmetic {} 0",
+        "explore invert {} --image a.png",
+        "explore neighbours {} --data DigitsDataModule",
+        "explore spectrum {} --data DigitsDataModule",
+        "explore path-length {}",
+    ],
+)
+def test_a_model_of_images_from_images_has_no_latents(checkpoint, refused, line):
+    path = checkpoint(Pix2Pix(size=16, channels=1, width=4))
+    says = f"{path} holds a Pix2Pix, which has no latents but translates: use `gans predict CKPT --input`"
+    assert refused(line.format(path)) == says
 
 
 class Bomb:

@@ -77,6 +77,9 @@ def test_what_is_no_model_is_refused(tmp_path):
         ({**config, "model": "nowhere.Model"}, "holds a nowhere.Model, which cannot be imported"),
         ({**config, "model": "print"}, "holds a print, which cannot be imported"),
         ({**config, "arguments": {**config["arguments"], "width": 3}}, "does not fit gans.models.vae.VAE: "),
+        ({**config, "arguments": {**config["arguments"], "wdth": 3}}, "does not fit gans.models.vae.VAE: "),
+        ({**config, "arguments": {**config["arguments"], "width": "wide"}}, "does not fit gans.models.vae.VAE: "),
+        ({**config, "model": 3}, "holds no model of this framework (TypeError: model is 3)"),
         ({"model": config["model"]}, "holds no model of this framework (KeyError"),
         ([], "holds no model of this framework (TypeError"),
     ]:
@@ -86,8 +89,17 @@ def test_what_is_no_model_is_refused(tmp_path):
     assert "holds no model of this framework" in says(folder)
     (tmp_path / "empty").mkdir()
     assert "holds no model of this framework" in says(tmp_path / "empty")
-    for name in ("./here", "/tmp/nowhere/at/all", "a/b/c", "a"):
+    for name in ("./here", "/tmp/nowhere/at/all", "a/b/c", "a", "run/generator.safetensors"):
         assert says(name) == f"there is no {name}; expected a folder, a .safetensors file, or user/name on the Hub"
+
+
+def test_what_cannot_be_noted_leaves_no_folder(tmp_path):
+    model = make(VAE)
+    model.hparams["width"] = torch.ones(1)
+    for write in (save_pretrained, save_generator):
+        with pytest.raises(TypeError):
+            write(model, tmp_path / "new" / "folder")
+    assert not list(tmp_path.iterdir())
 
 
 class Bomb:

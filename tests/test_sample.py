@@ -51,15 +51,20 @@ def test_a_picture_is_the_same_whatever_their_number(checkpoint, gans, tmp_path)
     assert written(tmp_path / "other")["000000.png"] != many["000000.png"]
 
 
-@pytest.mark.parametrize(("kind", "options"), [(GAN, {}), (InfoGAN, {"latent_dim": 8}), (SequenceGAN, {"frames": 2})])
+@pytest.mark.parametrize(
+    ("kind", "options"), [(GAN, {}), (InfoGAN, {"latent_dim": 8, "num_categories": 3}), (SequenceGAN, {"frames": 2})]
+)
 def test_latents_are_those_of_an_evaluation(kind, options):
     model = kind(size=8, channels=1, **WIDTH, **options).eval()
+    with torch.no_grad():
+        for parameter in model.generator_ema.parameters():  # pictures that differ, as if it had been trained
+            parameter.copy_(3 * torch.randn_like(parameter) * parameter.abs().mean().clamp(min=0.02))
     z = latents(model, range(BLOCK - 3, BLOCK + 2), 5)
     with torch.no_grad():
-        drawn = model(z, *model.conditions(5, torch.arange(BLOCK - 3, BLOCK + 2) % 10 if kind is InfoGAN else None))
-    scored = torch.cat([images for images, _ in generated(model, BLOCK + 2, 5)])[-5:]
-    if kind is InfoGAN:  # whose categories an evaluation leaves to it, in turn from 0 in each block
-        drawn, scored = drawn[:3], scored[:3]
+        drawn = model(z, *model.conditions(5, torch.arange(BLOCK - 3, BLOCK + 2) % 3 if kind is InfoGAN else None))
+    blocks = list(generated(model, BLOCK + 2, 5))
+    assert all(labels is None for _, labels in blocks)  # categories are no classes of the data
+    scored = torch.cat([images for images, _ in blocks])[-5:]
     assert (((drawn + 1) * 127.5) - scored).abs().max() < 0.51
 
 
@@ -78,6 +83,21 @@ def test_a_grid_beside_the_run_by_default(checkpoint, gans, tmp_path):
     assert f"pictures     {tmp_path}/run/last_seed0.png" in out
     assert "images/s on " in out
     assert pixels(tmp_path / "run" / "last_seed0.png").shape[:2] == (32, 32)  # three of 8 pixels, four borders of 2
+
+
+def test_the_run_is_the_same_from_everywhere(checkpoint, gans, tmp_path, monkeypatch):
+    path = checkpoint()
+    for there, name in [(path.parent, "last.ckpt"), (path.parent.parent, "checkpoints/last.ckpt")]:
+        monkeypatch.chdir(there)
+        code, out, err = gans(f"sample {name} --num 1")
+        assert code == 0, err
+        assert f"pictures     {tmp_path}/run/last_seed0.png" in out
+        assert sorted(file.name for file in (tmp_path / "run").rglob("*")) == [
+            "checkpoints",
+            "last.ckpt",
+            "last_seed0.png",
+        ]
+        (tmp_path / "run" / "last_seed0.png").unlink()
 
 
 def test_files_of_others_stay(checkpoint, gans, tmp_path):

@@ -24,15 +24,9 @@ from gans.commands import ui, ui_page
 from gans.commands.ui import View
 from gans.explore import directions
 from gans.images import to_float
-from gans.models import DCGAN, GAN, VAE, ConditionalGAN, InfoGAN, ManifoldGAN, SequenceGAN
+from gans.models import DCGAN, VAE, ConditionalGAN, InfoGAN, ManifoldGAN, Pix2Pix, SequenceGAN
 
 SMALL = {"size": 16, "channels": 1, "latent_dim": 6, "width": 4}
-
-
-class Translation(GAN):
-    """A model whose input is an image, as far as the page is concerned."""
-
-    input_shape = (1, 16, 16)
 
 
 MODELS = {
@@ -42,7 +36,7 @@ MODELS = {
     "vae": lambda: VAE(**SMALL, network="conv"),
     "manifold": lambda: ManifoldGAN(**SMALL, latent_width=8),
     "sequence": lambda: SequenceGAN(size=16, frames=4, latent_dim=6, motion_dim=2, width=4),
-    "translation": lambda: Translation(**SMALL),
+    "pix2pix": lambda: Pix2Pix(size=16, channels=1, width=4),
 }
 
 
@@ -103,7 +97,7 @@ def written(tmp_path):
 # -- what the settings show --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", [name for name in MODELS if name != "translation"])
+@pytest.mark.parametrize("name", [name for name in MODELS if name != "pix2pix"])
 def test_everything_that_is_moved_changes_the_picture_of_every_model(explorer, name):
     shown = explorer(name)
     at_rest = View(count=3, codes=(0.0,) * shown.codes, strengths=(0.0, 0.0))
@@ -293,8 +287,8 @@ def test_what_is_no_model_with_latents_is_refused(refused, checkpoint, tmp_path)
 
 
 def test_a_model_of_images_from_images_is_refused(explorer):
-    with pytest.raises(ValueError, match="holds a Translation, whose input is an image; expected a model with latents"):
-        explorer("translation")
+    with pytest.raises(ValueError, match="holds a Pix2Pix, which has no latents but translates"):
+        explorer("pix2pix")
 
 
 def test_the_first_free_port_is_taken_of_this_machine_alone():

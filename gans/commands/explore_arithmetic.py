@@ -7,6 +7,7 @@ import torch
 from jsonargparse import Namespace
 from torch import Tensor
 
+from gans.checks import at_least
 from gans.commands.explore_subject import Subject, add_features, flags, network_of, place, subject
 from gans.explore import codes, directions
 from gans.explore.arithmetic import terms, total
@@ -30,8 +31,7 @@ def arithmetic(args: list[str]) -> None:
     parser.add_argument("--out", type=Path, help="file.png; by default in the folder explore of the run")
     add_features(parser)
     options = parser.parse_args(args)
-    if options.samples < 1:
-        raise ValueError(f"samples is {options.samples}; expected at least 1")
+    at_least(1, samples=options.samples)
     parts = terms(options.sum)
     path = place(options.out, options.checkpoint, "arithmetic.png")
     if path.suffix != ".png":

@@ -9,17 +9,18 @@ import torch
 from jsonargparse import Namespace
 from torch import Tensor
 
+from gans.checks import at_least
 from gans.cli import Parser
 from gans.commands.evaluate import Split, bar, data_of, sets, with_data
 from gans.commands.explore_subject import Subject, add_features, eyes_of, flags, network_of, place, subject
 from gans.explore import path_length as length
-from gans.explore.generators import classes, still
+from gans.explore.generators import still
 from gans.explore.neighbours import Nearest, nearest
 from gans.explore.plot import save_plot, save_table
 from gans.explore.spectrum import power_spectrum
 from gans.images import save_grid, to_float, to_uint8
 from gans.metrics.extractors import Extractor
-from gans.metrics.sampling import BLOCK, chosen, stored
+from gans.metrics.sampling import BLOCK, chosen, classes, stored
 
 
 def add_data(parser: Parser) -> None:
@@ -57,7 +58,7 @@ def neighbours(args: list[str]) -> None:
         columns += [torch.ones_like(made).unsqueeze(1), shown]
     grid = torch.cat(columns, 1)
     print(f"neighbours   {save_grid(grid.flatten(0, 1), path, grid.shape[1])}")
-    print(f"table        {save_table(table(found), path.with_suffix('.csv'))}")
+    print(f"table        {save_table(table(found, real.rows), path.with_suffix('.csv'))}")
     print(f"columns      generated, then the nearest {options.count} of {real.count:,} in {', then in '.join(found)}")
     root_mean = in_pixels.distances[:, 0] / made[0].numel() ** 0.5
     told = ", ".join(f"{value:.1f}" for value in root_mean.tolist()[:8])
@@ -75,13 +76,16 @@ def features(network: Extractor, images: Tensor) -> Tensor:
     return found
 
 
-def table(found: dict[str, Nearest]) -> dict[str, list[Any]]:
-    """Return the columns of a table of neighbours: of which picture, in what, how near, which row of the data."""
+def table(found: dict[str, Nearest], owners: list[int]) -> dict[str, list[Any]]:
+    """Return the columns of a table of neighbours: of which picture, in what, how near, which row of the data.
+
+    `owners` are the rows of the data that were compared with, which neighbours are counted among.
+    """
     columns: dict[str, list[Any]] = {"picture": [], "in": [], "rank": [], "distance": [], "row": []}
     for name, which in found.items():
         for picture, (distances, rows) in enumerate(zip(which.distances.tolist(), which.rows.tolist(), strict=True)):
             for rank, (distance, row) in enumerate(zip(distances, rows, strict=True), 1):
-                for column, value in zip(columns.values(), (picture, name, rank, distance, row), strict=True):
+                for column, value in zip(columns.values(), (picture, name, rank, distance, owners[row]), strict=True):
                     column.append(value)
     return columns
 
@@ -155,6 +159,7 @@ def path_length(args: list[str]) -> None:
     options = parser.parse_args(args)
     if not 0 < options.epsilon <= 1:
         raise ValueError(f"epsilon is {options.epsilon}; expected a share above 0")
+    at_least(2, samples=options.samples)  # for a deviation
     path = at_least_one(options, "path_length.csv")
     model = subject(options, turns=True)
     seen = eyes_of(options, model.model)
@@ -197,8 +202,8 @@ def at_least_one(options: Namespace, name: str) -> Path:
         ValueError: if one is under 1, or the file is not named as the result.
     """
     for flag in ("samples", "count", "reference"):
-        if options.get(flag) is not None and options[flag] < 1:
-            raise ValueError(f"{flag} is {options[flag]}; expected at least 1")
+        if options.get(flag) is not None:
+            at_least(1, **{flag: options[flag]})
     path = place(options.out, options.checkpoint, name)
     if path.suffix != Path(name).suffix:
         raise ValueError(f"out is {path}; expected a name that ends with {Path(name).suffix}")

@@ -8,6 +8,7 @@ from jsonargparse import Namespace
 from torch import Tensor
 
 from datamodules.folder import ImageFolderDataModule
+from gans.checks import at_least
 from gans.commands.explore_pictures import codes_of, read_pictures
 from gans.commands.explore_subject import Subject, add_features, flags, network_of, place, subject
 from gans.explore import directions, walks
@@ -74,9 +75,11 @@ def check(options: Namespace) -> None:
     Raises:
         ValueError: if it makes no sense.
     """
-    for name, least in (("count", 1), ("samples", 100), ("steps", 0)):
-        if options[name] < least:
-            raise ValueError(f"{name} is {options[name]}; expected at least {least}")
+    at_least(1, count=options.count)
+    at_least(100, samples=options.samples)
+    at_least(0, steps=options.steps)
+    if options.out and options.out.is_dir():
+        raise ValueError(f"out is {options.out}, which is a folder; expected a file")
     if options.method != "classifier":
         for name in ("classes", "images", "features"):
             if options[name] is not None:
@@ -141,7 +144,9 @@ def by_folders(options: Namespace, model: Subject) -> Found:
     found: Found = {}
     for name in folder.classes if len(folder.classes) > 2 else folder.classes[1:]:
         positive = torch.tensor([owner == name for owner in owners], device=z.device)
-        key = f"{options.name}-{name}" if options.name else name
+        # A sum takes what begins with a digit for a point.
+        first = options.name or ("class" if name[0].isdigit() else None)
+        key = f"{first}-{name}" if first else name
         found[key] = described(of_classes(z, positive), int(positive.sum()), len(z))
     return found
 

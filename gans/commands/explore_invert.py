@@ -6,6 +6,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from gans.checks import at_least
 from gans.commands.explore_pictures import codes_of, read_pictures
 from gans.commands.explore_subject import add_features, flags, place, subject
 from gans.explore import codes
@@ -31,9 +32,7 @@ def invert(args: list[str]) -> None:
     parser.add_argument("--out", type=Path, help="folder; by default explore/invert of the run")
     add_features(parser)
     options = parser.parse_args(args)
-    for name in ("steps", "lr", "feature_weight"):
-        if options[name] < 0:
-            raise ValueError(f"{name} is {options[name]}; expected at least 0")
+    at_least(0, steps=options.steps, lr=options.lr, feature_weight=options.feature_weight)
     folder = place(options.out, options.checkpoint, "invert")
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"out is {folder}, which is a file; expected a folder")

@@ -6,11 +6,10 @@ from typing import Any
 
 import torch
 from jsonargparse import Namespace
-from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from datamodules.decode import Target, UnreadableImageError, read_image
+from datamodules.decode import Target, UnreadableImageError, dimensions, read_image
 from datamodules.files import existing_folder, image_files
 from gans.commands.explore_subject import Subject, eyes_of
 from gans.explore.inversion import Inversion, invert, nearest_start
@@ -38,9 +37,9 @@ def read_pictures(path: Path, shape: tuple[int, int, int]) -> tuple[list[Path], 
     for file in files:
         try:
             pixels.append(read_image(file, Target(channels, (height, width))))
-            with Image.open(file) as picture:
-                if picture.size != (width, height):
-                    others.append(f"{file.name} is {picture.size[0]}x{picture.size[1]}")
+            across, down = dimensions(file)
+            if (across, down) != (width, height):
+                others.append(f"{file.name} is {across}x{down}")
         except UnreadableImageError as error:
             raise ValueError(f"{file} cannot be read: {error}") from error
     if others:

@@ -8,18 +8,21 @@ from typing import Any, NamedTuple
 
 import torch
 from jsonargparse import Namespace
-from torch import Tensor
+from torch import Tensor, nn
 
-from gans.checkpoint import load_model
+from gans.checkpoint import load_generator
 from gans.cli import Parser, check_writable
 from gans.commands.evaluate import chosen_device
 from gans.commands.sample import run_folder
 from gans.explore import codes
-from gans.explore.generators import Drawn, Space, classes, images
+from gans.explore.generators import Drawn, Space, images
+from gans.explore.inversion import invert
 from gans.explore.perceptual import Eyes, eyes
 from gans.metrics.extractors import Extractor, extractor
-from gans.metrics.sampling import latents
+from gans.metrics.sampling import classes, latents
 from gans.models.autoencoder import Autoencoder
+
+MATCHED = 200  # steps to the latent of a code, which need no picture
 
 
 class Point(NamedTuple):
@@ -75,7 +78,7 @@ class Subject:
 
     @torch.no_grad()
     def encode(self, pictures: Tensor) -> Tensor:
-        """Return the codes `(N, D)` of pictures `(N, C, H, W)`; of a distribution of codes the mean.
+        """Return the latents `(N, D)` of pictures `(N, C, H, W)` in this space; of a distribution of codes the mean.
 
         Raises:
             ValueError: if the model has no encoder.
@@ -84,10 +87,23 @@ class Subject:
             raise ValueError(f"method is encoder; expected optimise, for {type(self.model).__name__} has no encoder")
         found = self.model.encode(pictures)
         if isinstance(self.model, Autoencoder):
-            white: Tensor = self.model.generator_ema.codes.whiten(found)
-            return white
+            return self.converted(self.model.generator_ema.codes.whiten(found), "codes")
         mean: Tensor = found[0]
         return mean
+
+    @torch.no_grad()
+    def converted(self, z: Tensor, space: str) -> Tensor:
+        """Return latents `(N, D)` of another space in this one.
+
+        Of a GAN on the codes of an autoencoder a network lies between latents and codes, near the identity.
+        """
+        if space == self.space:
+            return z
+        between: nn.Module = self.model.generator_ema.latent
+        if space == "latent":
+            made: Tensor = between(z)
+            return made
+        return z if isinstance(between, nn.Identity) else invert(between, z, z, steps=MATCHED).codes
 
     def point(self, text: str) -> Point:
         """Return the latents that a text names: SEED, SEED:NUMBER, or FILE.safetensors of `invert`, whole or :ROW.
@@ -100,13 +116,14 @@ class Subject:
             return Point(text, self.draws(range(number, number + 1), int(found[1])))
         if found := re.fullmatch(r"(.+\.safetensors)(?::(\d+))?", text):
             rows, _, space = codes.load(found[1])
-            if rows.shape[1] != self.dim or space != self.space:
+            both = isinstance(self.model, Autoencoder) and space in ("latent", "codes")
+            if rows.shape[1] != self.dim or not (both or space == self.space):
                 told = f"{rows.shape[1]} numbers of the space {space}; expected {self.dim} of the space {self.space}"
                 raise ValueError(f"a code of {found[1]} has {told}")
             if found[2] and int(found[2]) >= len(rows):
                 raise ValueError(f"row is {found[2]}; expected 0 to {len(rows) - 1}, which {found[1]} has")
             chosen = rows[int(found[2])].unsqueeze(0) if found[2] else rows
-            return Point(Path(text).name, chosen.to(self.model.device))
+            return Point(Path(text).name, self.converted(chosen.to(self.model.device), space))
         raise ValueError(f"{text} is no point; expected SEED, SEED:NUMBER or FILE.safetensors:ROW")
 
     def pictures(self, z: Tensor) -> Tensor:
@@ -143,7 +160,7 @@ def subject(options: Namespace, space: Space | None = None, turns: bool = False)
     Raises:
         ValueError: for a file that is no checkpoint, a label that there is not, and a truncation without a meaning.
     """
-    model: Any = load_model(options.checkpoint, chosen_device(options.device)).requires_grad_(False)
+    model: Any = load_generator(options.checkpoint, chosen_device(options.device)).requires_grad_(False)
     kind = type(model).__name__
     if getattr(model, "generator_ema", None) is None or getattr(model, "image_shape", None) is None:
         raise ValueError(f"{options.checkpoint} holds a {kind}; expected a model with a generator of images")

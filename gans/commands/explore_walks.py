@@ -8,6 +8,7 @@ import torch
 from jsonargparse import Namespace
 from torch import Tensor
 
+from gans.checks import at_least
 from gans.cli import Parser
 from gans.commands.explore_subject import Subject, flags, place, subject
 from gans.explore import directions, walks
@@ -33,12 +34,14 @@ def interpolate(args: list[str]) -> None:
     options = parser.parse_args(args)
     path = place(options.out, options.checkpoint, "interpolate.png")
     check_suffix(path)
+    if options.steps is not None:
+        at_least(1, steps=options.steps)
     if options.fps <= 0:
         raise ValueError(f"fps is {options.fps}; expected a number above 0")
     model = subject(options)
     points = torch.cat([model.point(text).z for text in options.points])
     still = path.suffix == ".png"
-    steps = options.steps or (10 if still else 24)
+    steps = options.steps if options.steps is not None else 10 if still else 24
     way = options.path or ("lerp" if model.uniform else "slerp")
     if still and options.loop:
         points = torch.cat([points, points[:1]])
@@ -70,8 +73,7 @@ def traverse(args: list[str]) -> None:
     path = place(options.out, options.checkpoint, "traverse.png")
     if path.suffix != ".png":
         raise ValueError(f"out is {path}; expected a name that ends with .png")
-    if options.steps < 2:
-        raise ValueError(f"steps is {options.steps}; expected at least 2")
+    at_least(2, steps=options.steps)
     if options.direction and options.axes:
         raise ValueError(f"direction is {' '.join(options.direction)}, with axes; expected one of the two")
     model = subject(options, "latent" if options.direction else None)

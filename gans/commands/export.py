@@ -6,6 +6,7 @@ import io
 import json
 import logging
 import os
+import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
@@ -18,10 +19,10 @@ from torch import Tensor, fx, nn
 from torch.nn.utils import parametrize
 
 from gans import hub
-from gans.checkpoint import load_model
+from gans.checkpoint import load_generator
 from gans.cli import Parser, check_writable
 from gans.commands.sample import run_folder
-from gans.metrics.sampling import latents
+from gans.metrics.sampling import classes, latents
 
 Format = Literal["safetensors", "torchscript", "torch-export", "onnx"]
 Run = Callable[..., Tensor]
@@ -55,21 +56,21 @@ def main(args: list[str]) -> None:
         ValueError: for bad input, or an export that gives other pictures, in one sentence.
     """
     options = parsed(args)
-    model: Any = load_model(options.checkpoint)
+    model: Any = load_generator(options.checkpoint)
     inputs = (latents(model, range(COUNT), 0), *model.conditions(COUNT, None))
     wanted = in_batches(model, inputs)
     out: Path = options.out or run_folder(options.checkpoint) / f"generator{SUFFIX[options.format]}"
     check_writable(out.parent)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.with_name(f".partial-{out.name}")  # PyTorch looks at the suffix
-    try:
+    # Beside the folders that are yet to be made, on the same disk as the file.
+    there = next(folder for folder in out.absolute().parents if folder.is_dir())
+    with tempfile.TemporaryDirectory(prefix=".partial-", dir=there) as folder:
+        partial = Path(folder) / out.name  # PyTorch looks at the suffix
         run = written(options.format, model, inputs, partial)
         error = float((in_batches(run, inputs) - wanted).abs().max())
         if not error <= TOLERANCE:  # also true of NaN
             raise ValueError(f"the {options.format} file gives other pictures, by {error:.1e}: it was not written")
+        out.parent.mkdir(parents=True, exist_ok=True)
         os.replace(partial, out)
-    finally:
-        partial.unlink(missing_ok=True)
     print(f"generator    {out} ({out.stat().st_size / 1e6:.1f} MB)")
     print(f"checked      {COUNT} of its pictures differ from the checkpoint's by at most {error:.1e}\n")
     print("\n".join(snippet(options.format, model, out, tuple(wanted.shape))))
@@ -191,7 +192,7 @@ def graph(generator: nn.Module, inputs: tuple[Tensor, ...], path: Path) -> Run:
 def snippet(form: Format, model: Any, path: Path, shape: tuple[int, ...]) -> list[str]:
     """Return the three lines that make pictures of the file."""
     file, told, size = json.dumps(str(path)), f"# {shape} in [-1, 1]", f"{COUNT}, {model.latent_dim}"
-    classes = (getattr(model, "num_classes", 0) or model.num_categories) if model.conditions(1, None) else 0
+    kinds = classes(model) if model.conditions(1, None) else 0
     dtype = str(next(model.generator_ema.parameters()).dtype).removeprefix("torch.")
     if form == "safetensors":
         return [
@@ -201,7 +202,7 @@ def snippet(form: Format, model: Any, path: Path, shape: tuple[int, ...]) -> lis
         ]
     if form == "onnx":
         z = f"np.random.uniform(-1, 1, ({size}))" if model.prior == "uniform" else f"np.random.randn({size})"
-        labels = f', "labels": np.arange({COUNT}) % {classes}' if classes else ""
+        labels = f', "labels": np.arange({COUNT}) % {kinds}' if kinds else ""
         return [
             "import numpy as np, onnxruntime",
             f"session = onnxruntime.InferenceSession({file})",
@@ -209,6 +210,6 @@ def snippet(form: Format, model: Any, path: Path, shape: tuple[int, ...]) -> lis
         ]
     options = "" if dtype == "float32" else f", dtype=torch.{dtype}"
     z = f"2 * torch.rand({size}{options}) - 1" if model.prior == "uniform" else f"torch.randn({size}{options})"
-    labels = f", torch.arange({COUNT}) % {classes}" if classes else ""
+    labels = f", torch.arange({COUNT}) % {kinds}" if kinds else ""
     load = f"torch.jit.load({file})" if form == "torchscript" else f"torch.export.load({file}).module()"
     return ["import torch", f"generator = {load}", f"images = generator({z}{labels})  {told}"]

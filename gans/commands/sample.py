@@ -12,10 +12,11 @@ from torch import Tensor
 from torchvision.transforms.functional import to_pil_image
 
 from gans import images
-from gans.checkpoint import load_model
+from gans.checkpoint import load_generator
+from gans.checks import at_least
 from gans.cli import Parser, check_writable
 from gans.commands.evaluate import chosen_device
-from gans.metrics.sampling import latents
+from gans.metrics.sampling import classes, latents
 
 # Pictures that the network makes at once, always as many: a layer may round otherwise in a batch of another size.
 ROWS = 25
@@ -59,21 +60,21 @@ def main(args: list[str]) -> None:
     """
     options = parsed(args)
     device = chosen_device(options.device)
-    model: Any = load_model(options.checkpoint, device)
-    classes = labels_of(options.labels, model)
+    model: Any = load_generator(options.checkpoint, device)
+    kinds = labels_of(options.labels, model)
     check_latents(options, model)
     move = moved(options, model)
     out = options.out or run_folder(options.checkpoint) / f"{options.checkpoint.stem}_seed{options.seed}.png"
     clips = len(model.image_shape or ()) == 4  # None: a model of the user's own need not say
     check_out(out, clips)
-    drawn = pictures(model, options.num, options.seed, classes, options.truncation, move)
+    drawn = pictures(model, options.num, options.seed, kinds, options.truncation, move)
     started = time.perf_counter()
     if out.suffix in SUFFIXES and not out.is_dir():
         drawn = iter([torch.cat(list(drawn))])  # before a file is opened
     seconds, written = 0.0, 0
     for batch in drawn:
         seconds += time.perf_counter() - started
-        written += write(batch, out, written, columns(model, classes))
+        written += write(batch, out, written, columns(model, kinds))
         started = time.perf_counter()
     print(
         f"speed        {options.num / seconds:,.0f} {'clips' if clips else 'images'}/s on {device.type}, {ROWS} at once"
@@ -84,8 +85,7 @@ def main(args: list[str]) -> None:
 def parsed(args: list[str]) -> Namespace:
     """Return the options, checked as far as they can be without the checkpoint."""
     options = parser().parse_args(args)
-    if options.num < 1:
-        raise ValueError(f"num is {options.num}; expected at least 1")
+    at_least(1, num=options.num)
     if options.truncation is not None and not options.truncation > 0:
         raise ValueError(f"truncation is {options.truncation}; expected a number above 0, in standard deviations")
     return options
@@ -93,7 +93,8 @@ def parsed(args: list[str]) -> Namespace:
 
 def run_folder(checkpoint: Path) -> Path:
     """Return the folder of the run that a checkpoint is of: the one above `checkpoints`, else its own."""
-    return checkpoint.parent.parent if checkpoint.absolute().parent.name == "checkpoints" else checkpoint.parent
+    folder = checkpoint.absolute().parent
+    return folder.parent if folder.name == "checkpoints" else checkpoint.parent
 
 
 def labels_of(text: str | None, model: Any) -> list[int]:
@@ -102,7 +103,7 @@ def labels_of(text: str | None, model: Any) -> list[int]:
     Raises:
         ValueError: for what is no list of classes, or of such as the model has not.
     """
-    count = getattr(model, "num_classes", 0) or getattr(model, "num_categories", 0) or 0
+    count = classes(model)
     if text is None:
         return list(range(count))
     if not count:
@@ -191,23 +192,23 @@ def check_out(out: Path, clips: bool) -> None:
 
 @torch.no_grad()
 def pictures(
-    model: Any, count: int, seed: int, classes: list[int], truncation: float | None, move: Move
+    model: Any, count: int, seed: int, kinds: list[int], truncation: float | None, move: Move
 ) -> Iterator[Tensor]:
     """Yield images `(n, C, H, W)`, or clips `(n, C, T, H, W)`, in [-1, 1] on the CPU, `count` in all.
 
-    Image i is that of sample i of the seed, its class that of place i in `classes`, which are taken in turn.
+    Image i is that of sample i of the seed, its class that of place i in `kinds`, which are taken in turn.
     """
     for start in range(0, count, ROWS):
         rows = range(start, start + ROWS)
-        labels = torch.tensor([classes[i % len(classes)] for i in rows]) if classes else None
+        labels = torch.tensor([kinds[i % len(kinds)] for i in rows]) if kinds else None
         z = move(latents(model, rows, seed, truncation)).to(model.device)
         shown: Tensor = model(z, *model.conditions(ROWS, labels))
         yield shown[: count - start].clamp(-1, 1).float().cpu()
 
 
-def columns(model: Any, classes: list[int]) -> int | None:
+def columns(model: Any, kinds: list[int]) -> int | None:
     """Return the columns of a grid: one for each class, unless that is the only one."""
-    return len(classes) if len(classes) > 1 else None
+    return len(kinds) if len(kinds) > 1 else None
 
 
 def write(batch: Tensor, out: Path, first: int, across: int | None) -> int:

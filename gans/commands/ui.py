@@ -14,21 +14,22 @@ from pathlib import Path
 
 import torch
 from jsonargparse import Namespace
-from torch import Tensor, nn
+from torch import Tensor
 from torchvision.transforms.functional import to_pil_image
 
 from gans import images
+from gans.checks import at_least
 from gans.commands import sample
 from gans.commands.explore_pictures import STARTS, read_pictures
 from gans.commands.explore_subject import Subject, add_features, eyes_of, flags, subject
 from gans.explore import directions, walks
-from gans.explore.generators import Drawn, classes
+from gans.explore.generators import Drawn
 from gans.explore.generators import images as drawn
 from gans.explore.inversion import decibels, invert, nearest_start, squares
+from gans.metrics.sampling import classes
 
 PORTS = range(7860, 7960)  # where a free one is sought
 AXES = 8  # of the latent, where no directions have been found
-MATCHED = 200  # steps to the latent of a code, which need no picture
 FEATURE_WEIGHT = 0.03  # of inversion, as `gans explore invert` has it
 
 
@@ -111,9 +112,8 @@ class Explorer:
         Raises:
             ValueError: for a seed, number or truncation without a meaning.
         """
-        for name, least in (("seed", 0), ("count", 1)):
-            if getattr(view, name) < least:
-                raise ValueError(f"{name} is {getattr(view, name)}; expected at least {least}")
+        at_least(0, seed=view.seed)
+        at_least(1, count=view.count)
         at_rest = replace(self.subject, truncation=view.truncation)
         z = at_rest.draws(range(view.count), view.seed) if view.start is None else view.start
         if view.codes:
@@ -193,22 +193,13 @@ class Explorer:
     def start(self, target: Tensor) -> tuple[int | None, Tensor]:
         """Return where the descent to a picture `(1, C, H, W)` starts: a class, or None, and a latent `(1, D)`."""
         if self.subject.encodes():
-            return None, self.encoded(target)
+            return None, self.subject.encode(target)
         kinds: list[int | None] = list(range(self.classes)) or [None]
         z = self.subject.draws(range(max(10, STARTS // len(kinds))), 0)
         starts = [nearest_start(self.network(kind), target, z) for kind in kinds]
         errors = [squares(drawn(self.network(kind), start), target) for kind, start in zip(kinds, starts, strict=True)]
         best = int(torch.cat(errors).argmin())
         return kinds[best], starts[best]
-
-    def encoded(self, target: Tensor) -> Tensor:
-        """Return the latents `(N, D)` of the codes that the encoder has for pictures `(N, C, H, W)`."""
-        codes = self.subject.encode(target)
-        # Of a GAN on the codes of an autoencoder a network lies between latents and codes, near the identity.
-        between = getattr(self.subject.model.generator_ema, "latent", None)
-        if not isinstance(between, nn.Module) or isinstance(between, nn.Identity):
-            return codes
-        return invert(between, codes, codes, steps=MATCHED).codes
 
     def network(self, label: int | None) -> Drawn:
         """Return the network from latents to images of a class; of clips to their middle frames."""
@@ -231,14 +222,11 @@ def explorer(options: Namespace) -> Explorer:
     """Return the model of the options, and the directions of their file; without one the strongest axes.
 
     Raises:
-        ValueError: for a model that has no latents, and directions of another one.
+        ValueError: as `subject` does, and for directions of another model.
     """
     given = options.directions
     known = directions.load(given) if given else {}  # before the checkpoint, which takes longer
     model = subject(options, "latent", turns=True)
-    if getattr(model.model, "input_shape", None) is not None:
-        kind = type(model.model).__name__
-        raise ValueError(f"{options.checkpoint} holds a {kind}, whose input is an image; expected a model with latents")
     path = given or model.folder / "directions.safetensors"
     if path.is_file():
         known = known or directions.load(path)

@@ -19,12 +19,6 @@ class Boundary(NamedTuple):
     accuracy: float  # on latents that were held out, with and without counting alike
 
 
-def margin(logits: Tensor, kind: int) -> Tensor:
-    """Return by how much class `kind` is more likely than all others together, `(N,)`, of logits `(N, K)`."""
-    others = torch.cat([logits[:, :kind], logits[:, kind + 1 :]], 1)
-    return logits[:, kind] - others.logsumexp(1)
-
-
 @torch.no_grad()
 def of_scores(z: Tensor, scores: Tensor, share: float = 0.1) -> Boundary:
     """Return the boundary between the latents `z` `(N, D)` of the highest and the lowest `scores` `(N,)`.
@@ -91,19 +85,3 @@ def regression(points: Tensor, targets: Tensor, decay: float) -> tuple[Tensor, T
     with torch.enable_grad():
         optimizer.step(loss)  # type: ignore[no-untyped-call]
     return weight.detach(), bias.detach()
-
-
-def conditioned(normal: Tensor, others: Tensor) -> Tensor:
-    """Return the unit direction `(D,)` of `normal` `(D,)` without what it has of `others` `(R, D)`.
-
-    Going there leaves the attributes of the others as they are, as far as those are linear.
-
-    Raises:
-        ValueError: if nothing is left.
-    """
-    basis = torch.linalg.qr(others.T.double()).Q
-    rest = normal.double() - basis @ (basis.T @ normal.double())
-    if rest.norm() < 1e-6 * normal.norm():
-        raise ValueError("the direction lies within the others; expected one with something of its own")
-    found: Tensor = (rest / rest.norm()).to(normal)
-    return found

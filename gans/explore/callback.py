@@ -13,13 +13,13 @@ from torchvision.transforms.functional import pil_to_tensor
 
 from gans.callbacks import over_white, rehearsal, run_folder
 from gans.checks import at_least
-from gans.explore.generators import AT_ONCE, Drawn, classes, images
+from gans.explore.generators import AT_ONCE, Drawn, images
 from gans.explore.pca import pca
 from gans.explore.plot import save_plot
 from gans.explore.walks import along
 from gans.images import in_channels, save_grid, to_uint8
 from gans.metrics.extractors import extractor
-from gans.metrics.sampling import latents, undisturbed
+from gans.metrics.sampling import classes, latents, translates, undisturbed
 
 DIRECTIONS, STEPS = 8, 9  # rows and columns of the traversal
 
@@ -44,6 +44,16 @@ class Explore(L.Callback):
             at_least(100, samples=samples)
         self.samples, self.seed = samples, seed
         self.extractor = None if features is None else extractor(features)
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Refuse a module without latents before it is trained.
+
+        Raises:
+            ValueError: for one that makes images of images.
+        """
+        if self.samples and translates(pl_module):
+            kind = type(pl_module).__name__
+            raise ValueError(f"samples is {self.samples}; expected 0, for {kind} translates and has no latents")
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Look at the samples."""

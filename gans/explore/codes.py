@@ -18,8 +18,11 @@ def save(path: str | Path, codes: Tensor, names: Sequence[str], space: str = "la
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
     held = {"codes": codes.detach().float().cpu().contiguous()}
-    save_file(held, partial, {NOTES: json.dumps({"names": list(names), "space": space})})
-    os.replace(partial, path)
+    try:
+        save_file(held, partial, {NOTES: json.dumps({"names": list(names), "space": space})})
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
     return path
 
 

@@ -41,8 +41,11 @@ def save(path: str | Path, directions: Mapping[str, Tensor], metadata: Mapping[s
     notes |= {name: dict(metadata or {}) for name in directions}
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
-    save_file(merged, partial, {NOTES: json.dumps(notes)})
-    os.replace(partial, path)
+    try:
+        save_file(merged, partial, {NOTES: json.dumps(notes)})
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
     return path
 
 

@@ -23,11 +23,6 @@ def still(made: Tensor) -> Tensor:
     return made[:, :, made.shape[2] // 2] if made.ndim == 5 else made
 
 
-def classes(model: Any) -> int:
-    """Return the number of classes, or of categories that it has found, of a model of this framework; 0 for none."""
-    return getattr(model, "num_classes", 0) or getattr(model, "num_categories", 0) or 0
-
-
 class Drawn(nn.Module):
     """A model of this framework as such a generator: its averaged weights, of one class, of clips the middle frame.
 

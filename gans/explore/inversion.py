@@ -25,8 +25,8 @@ class Inversion:
     Args:
         codes: `(N, D)`.
         images: what the generator makes of them, `(N, C, H, W)`.
-        errors: mean squared error of the pixels of each picture before every step and after the last,
-            `(steps + 1, N)`.
+        errors: mean squared error of the pixels of each picture before every step, with the step's noise, and after
+            the last, `(steps + 1, N)`.
     """
 
     codes: Tensor
@@ -70,13 +70,13 @@ def invert(
     optimizer = torch.optim.Adam([codes], lr=lr, betas=(0.9, 0.999))
     with torch.no_grad():
         seen = features(targets) if features else None
-    errors = [squares(images(generator, start), targets)]
+    errors = []
     for step in range(steps):
         share = step / steps
         optimizer.param_groups[0]["lr"] = lr * rate(share)
         shaken = noise * max(0.0, 1 - share / NOISY) ** 2
-        moved = codes + shaken * draw((1, codes.shape[1]), key("inversion", seed, step)).to(codes)
         with torch.enable_grad():
+            moved = codes + shaken * draw((1, codes.shape[1]), key("inversion", seed, step)).to(codes)
             made = generator(moved)
             loss = squares(made, targets).sum()
             if features is not None and seen is not None:
@@ -90,7 +90,7 @@ def invert(
         if watch is not None:
             watch(step)
     found = images(generator, codes.detach())
-    errors[-1] = squares(found, targets)
+    errors.append(squares(found, targets))
     return Inversion(codes.detach(), found, torch.stack(errors))
 
 

@@ -14,8 +14,8 @@ def power_spectrum(images: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
     """Return frequencies `(K,)` in cycles a pixel and the mean power at each `(K,)`, of images that come in blocks.
 
     The power is `|F|^2 / (H W)` of the discrete Fourier transform, a mean over images `(n, C, H, W)`, channels and the
-    directions of a frequency, so that white noise has its variance everywhere. The first frequency is 0, the square of
-    the mean; the last are those of the corners, up to the square root of 1/2, where a checkerboard is.
+    directions of a frequency, so that white noise has its variance everywhere. The first frequency is 0, with H W times
+    the square of the mean; the last are those of the corners, up to the square root of 1/2, where a checkerboard is.
 
     Raises:
         ValueError: if there is no image, or their sizes differ.

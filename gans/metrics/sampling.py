@@ -163,6 +163,11 @@ def conditions(module: nn.Module) -> int:
     return int(getattr(module, "num_classes", 0) or 0)
 
 
+def classes(module: Any) -> int:
+    """Return the number of classes, or of categories that it has found, that samples take in turn; 0 for none."""
+    return conditions(module) or int(getattr(module, "num_categories", 0) or 0)
+
+
 def generated(
     module: nn.Module,
     count: int,
@@ -174,22 +179,23 @@ def generated(
 ) -> Iterator[Labelled]:
     """Yield this process's share of `count` samples as uint8 `(n, C, H, W)` with their labels `(n,)`, or None.
 
-    A conditional model (one with `num_classes`) gets the classes in turn, label i being i modulo their number. A module
-    that translates makes image i of item i of the data set `given`.
+    A conditional model (one with `num_classes`) gets the classes in turn, label i being i modulo their number. So does
+    one that has found categories (`num_categories`), which are no labels of the data: none are returned. A module that
+    translates makes image i of item i of the data set `given`.
     """
     if translates(module):
         yield from translations(module, count, seed, rank, world, given)
         return
-    classes = conditions(module)
+    kinds = classes(module)
     for rows in blocks(count, rank, world):
         options: dict[str, Any] = {} if truncation is None else {"truncation": truncation}
-        if classes:
-            options["labels"] = torch.arange(rows.start, rows.start + BLOCK) % classes
+        if kinds:
+            options["labels"] = torch.arange(rows.start, rows.start + BLOCK) % kinds
         # The whole block even at the end: image i does not depend on the count.
         images = samples(module, BLOCK, key("evaluate", seed, rows.start // BLOCK), **options)
         if not images.isfinite().all():
             raise BrokenSamplesError(f"{type(module).__name__}.sample gave NaN or infinity")
-        labels = options["labels"][: len(rows)] if classes else None
+        labels = options["labels"][: len(rows)] if conditions(module) else None
         yield to_uint8(images[: len(rows)]), labels
 
 

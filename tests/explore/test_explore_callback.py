@@ -36,6 +36,12 @@ def test_classes_are_the_projectors_labels_and_nothing_is_shown_unasked(gans, tm
     assert not (tmp_path / "runs" / "dcgan-digits" / "version_1" / "explore").exists()
 
 
+def test_a_model_without_latents_is_refused_before_it_is_trained(refused):
+    line = "fit pix2pix-folder --data DegradedDigitsDataModule --data.size 16 --data.channels 1"
+    told = refused(f"{line} --model.width 4 --explore.samples 100 --trainer.accelerator cpu")
+    assert told == "explore.samples is 100; expected 0, for Pix2Pix translates and has no latents"
+
+
 def test_too_few_samples_are_refused(refused):
     assert "samples is 20; expected at least 100" in refused(f"fit dcgan-digits {FLAGS} --explore.samples 20")
     assert "did you mean" in refused(f"fit dcgan-digits {FLAGS} --explore.sample 200")

@@ -5,9 +5,12 @@ import csv
 import numpy as np
 import pytest
 import torch
+from jsonargparse import Namespace
 from PIL import Image
 
 from gans.checkpoint import load_model
+from gans.commands.explore_pictures import read_pictures
+from gans.commands.explore_subject import subject
 from gans.explore import codes, directions
 from gans.images import to_float, to_uint8
 from gans.metrics.extractors import pack
@@ -130,18 +133,29 @@ def test_directions_are_found_kept_and_used(gans, checkpoint, judge, method):
     assert "sheet        there/directions_sefa.png" in shown
 
 
-def test_folders_of_pictures_are_classes(gans, checkpoint, tmp_path):
+@pytest.mark.parametrize(("names", "direction"), [(("dark", "light"), "light"), (("0", "1"), "class-1")])
+def test_folders_of_pictures_are_classes(gans, checkpoint, tmp_path, names, direction):
     path = checkpoint("vae")
     random = np.random.default_rng(0)
-    for name, light in (("dark", 0), ("light", 180)):
+    for name, light in zip(names, (0, 180), strict=True):
         (tmp_path / "photos" / name).mkdir(parents=True)
         for i in range(20):
             pixels = random.integers(light, light + 70, (16, 16), dtype=np.uint8)
             Image.fromarray(pixels).save(tmp_path / "photos" / name / f"{i}.png")
     code, shown, err = gans(f"explore directions {path} --method classifier --images photos")
     assert code == 0, err
-    assert "light" in shown
-    assert list(directions.load(path.parent.parent / "directions.safetensors")) == ["light"]
+    assert f"\n{direction} " in shown
+    assert list(directions.load(path.parent.parent / "directions.safetensors")) == [direction]
+
+
+def test_sizes_are_those_of_upright_pictures(tmp_path, capsys):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned by a quarter
+    Image.fromarray(np.zeros((20, 10), dtype=np.uint8)).save(tmp_path / "a.jpg", exif=exif)
+    read_pictures(tmp_path / "a.jpg", (1, 10, 20))
+    assert capsys.readouterr().err == ""
+    read_pictures(tmp_path / "a.jpg", (1, 20, 10))
+    assert "a.jpg is 20x10: resized to 10x20" in capsys.readouterr().err
 
 
 def test_sums_of_points_directions_and_classes(gans, checkpoint):
@@ -224,6 +238,24 @@ def test_a_planted_copy_is_found(gans, checkpoint, tmp_path):
     assert (white == 255).all()
 
 
+def test_neighbours_among_some_pictures_are_rows_of_all(gans, checkpoint, tmp_path):
+    path = checkpoint("dcgan")
+    (tmp_path / "real").mkdir()
+    levels = np.arange(12, dtype=np.uint8) * 20
+    for i, level in enumerate(levels):
+        Image.fromarray(np.full((16, 16), level)).save(tmp_path / "real" / f"{i:02d}.png")
+    flags = "--data real --data.size 16 --data.channels 1 --data.val_fraction 0 --data.num_workers 0"
+    code, _, err = gans(f"explore neighbours {path} --samples 2 --count 3 --reference 3 --features none {flags}")
+    assert code == 0, err
+    gans(f"sample {path} --num 2 --out fakes")
+    made = [np.asarray(Image.open(tmp_path / "fakes" / f"00000{i}.png").convert("L")).astype(float) for i in range(2)]
+    rows = list(csv.DictReader((path.parent.parent / "explore" / "neighbours.csv").open()))
+    assert len(rows) == 6
+    for row in rows:
+        there = np.sqrt(((made[int(row["picture"])] - levels[int(row["row"])]) ** 2).sum())
+        assert float(row["distance"]) == pytest.approx(there, abs=20)
+
+
 @pytest.mark.parametrize("name", ["dcgan", "sequence", "conditional"])
 def test_spectrum_and_path_length(gans, checkpoint, name):
     path = checkpoint(name)
@@ -247,6 +279,9 @@ def test_spectrum_and_path_length(gans, checkpoint, name):
 
 WRONG = [
     ("interpolat {}", "explore was told to interpolat (did you mean interpolate?)"),
+    ("directions {} --method sefa --out dcgan", "out is dcgan, which is a folder; expected a file"),
+    ("interpolate {} --steps 0", "steps is 0; expected at least 1"),
+    ("path-length {} --samples 1", "samples is 1; expected at least 2"),
     ("directions {} --method seffa", "method is seffa (did you mean sefa?)"),
     ("directions {} --method sefa --count 7", "count is 7; expected 1 to 6"),
     ("directions {} --method sefa --classes 3", "classes is [3]; expected none"),
@@ -284,9 +319,35 @@ def test_more_bad_input(refused, gans, checkpoint, tmp_path):
         f"explore traverse {checkpoint('conditional')} --label 3"
     )
     codes.save(tmp_path / "codes.safetensors", torch.randn(2, 6), ["a", "b"], "latent")
-    told = refused(f"explore interpolate {other} --points 0 codes.safetensors")
-    assert "has 6 numbers of the space latent; expected 6 of the space codes" in told
+    codes.save(tmp_path / "short.safetensors", torch.randn(2, 5), ["a", "b"], "latent")
+    told = refused(f"explore interpolate {other} --points 0 short.safetensors")
+    assert "has 5 numbers of the space latent; expected 6 of the space codes" in told
+    codes.save(tmp_path / "white.safetensors", torch.randn(2, 6), ["a", "b"], "codes")
+    told = refused(f"explore interpolate {checkpoint('dcgan')} --points 0 white.safetensors")
+    assert "has 6 numbers of the space codes; expected 6 of the space latent" in told
     assert "expected 0 to 1" in refused(f"explore interpolate {checkpoint('dcgan')} --points 0 codes.safetensors:2")
+
+
+def test_latents_and_codes_of_one_model_are_points_of_both_spaces(gans, checkpoint, tmp_path):
+    path = checkpoint("manifold")
+    given = Namespace(checkpoint=path, device="cpu", label=None, truncation=None)
+    latent, code = subject(given, "latent"), subject(given)
+    assert (latent.space, code.space) == ("latent", "codes")
+    pictures = latent.pictures(latent.draws(range(3), 0))
+    white = code.encode(pictures)
+    between = latent.model.generator_ema.latent
+    apart = (between(latent.encode(pictures)) - white).abs().max()
+    assert apart < 0.1 * (between(white) - white).abs().max()
+    z = latent.draws(range(2), 5)
+    codes.save(tmp_path / "z.safetensors", z, ["a", "b"], "latent")
+    torch.testing.assert_close(code.point("z.safetensors").z, between(z))
+    codes.save(tmp_path / "codes.safetensors", code.draws(range(2), 5), ["a", "b"], "codes")
+    again = latent.pictures(latent.point("codes.safetensors").z)
+    assert (again - latent.pictures(z)).square().mean() < 0.05 * latent.pictures(z).var()
+    run = path.parent.parent / "explore"
+    assert gans(f"explore arithmetic {path}", "0:1 + 0:2")[0] == 0
+    code_, _, err = gans(f"explore interpolate {path} --points 0 {run}/arithmetic.safetensors --steps 2")
+    assert code_ == 0, err
 
 
 def test_help(gans):

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image, ImageSequence
 
-from gans.explore import codes, film, plot
+from gans.explore import codes, directions, film, plot
 
 FRAMES = torch.linspace(-1, 1, 5)[:, None, None, None].expand(5, 1, 8, 10)
 
@@ -23,6 +23,17 @@ def test_codes_come_back(tmp_path):
     (tmp_path / "text").write_text("no")
     with pytest.raises(ValueError, match="holds no codes"):
         codes.load(tmp_path / "text")
+
+
+@pytest.mark.parametrize(
+    "save",
+    [lambda path: codes.save(path, torch.ones(1, 2), ["a"]), lambda path: directions.save(path, {"a": torch.ones(2)})],
+)
+def test_what_cannot_be_renamed_leaves_nothing_behind(tmp_path, save):
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(OSError, match="folder"):
+        save(tmp_path / "folder")
+    assert [path.name for path in tmp_path.iterdir()] == ["folder"]
 
 
 def test_a_strip_has_the_frames_beside_each_other(tmp_path):

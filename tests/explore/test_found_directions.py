@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from gans.explore import directions
-from gans.explore.boundary import conditioned, margin, of_classes, of_scores
+from gans.explore.boundary import of_classes, of_scores
 from gans.explore.layers import first_activations, first_matrix, first_response
 from gans.explore.pca import pca
 from gans.explore.sefa import sefa
@@ -87,7 +87,17 @@ class LabelsFirst(nn.Module):
         return self.images(torch.relu(told + self.latents(z))).view(-1, 1, 8, 8)
 
 
+class LabelsSecond(LabelsFirst):
+    """The layer of the labels comes after that of the latents."""
+
+    def forward(self, z, labels):
+        read = self.latents(z)
+        told = self.labels(nn.functional.one_hot(labels, 5).float())
+        return self.images(torch.relu(told + read)).view(-1, 1, 8, 8)
+
+
 NETWORKS = {
+    "labels second": (LabelsSecond, True),
     "labels first": (LabelsFirst, True),
     "mlp": (lambda: mlp.Generator(DIM, 8, 1, 4), False),
     "dcgan": (lambda: dcgan.Generator(DIM, 16, 1, 4), False),
@@ -172,19 +182,3 @@ def test_rare_attributes_weigh_as_much_and_scales_of_latents_do_not_matter():
         of_classes(z, torch.arange(2000) < 9)
     with pytest.raises(ValueError, match="expected at least 10"):
         of_scores(z[:50], z[:50, 0])
-
-
-def test_conditioned_directions_leave_the_others_alone():
-    normal, others = torch.randn(DIM), torch.randn(2, DIM)
-    found = conditioned(normal, others)
-    assert found.norm() == pytest.approx(1, abs=1e-5)
-    assert (others @ found).abs().max() < 1e-5
-    assert found @ normal > 0
-    with pytest.raises(ValueError, match="within the others"):
-        conditioned(others[0] + others[1], others)
-
-
-def test_the_margin_is_that_of_one_class_against_the_rest():
-    logits = torch.randn(6, 4, dtype=torch.float64)
-    share = logits.softmax(1)[:, 2]
-    torch.testing.assert_close(margin(logits, 2), (share / (1 - share)).log())

@@ -67,6 +67,19 @@ def test_features_take_part_and_limits_hold(generator):
     assert torch.equal(invert(generator, targets, begin, steps=0).codes, begin)
 
 
+def test_errors_are_of_every_step_and_of_the_end(generator):
+    targets = generator(torch.randn(2, DIM, generator=torch.Generator().manual_seed(4)))
+    codes = start(generator, targets)
+    places = [codes]
+    made = nn.Module()
+    made.forward = lambda z: places.append(z.detach().clone()) or generator(z)
+    found = invert(made, targets, codes, steps=3, noise=0)
+    wanted = [(generator(place) - targets).square().flatten(1).mean(1) for place in places[-4:]]
+    assert torch.equal(places[-4], codes)
+    torch.testing.assert_close(found.errors, torch.stack(wanted))
+    assert invert(generator, targets, codes, steps=0).errors.shape == (1, 2)
+
+
 def test_the_weights_have_no_gradient_afterwards(generator):
     network = dcgan.Generator(DIM, 8, 1, 2).eval()
     invert(network, torch.zeros(1, 1, 8, 8), torch.zeros(1, DIM), steps=2)
