@@ -1,14 +1,13 @@
 """Paired images of folders: pictures side by side in one file, or two folders with the same names."""
 
-import os
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from datamodules.base import BatchDataset, Size, integer, one_of, quiet_about_workers, split
-from datamodules.decode import Fit, Target
-from datamodules.files import OnError, existing_folder
-from datamodules.pairs import Direction, PairDataModule, Pairs, Side, Views, check_pairs, matched, split_folders
+from datamodules.base import BatchDataset, split
+from datamodules.decode import Target
+from datamodules.pairs import PairDataModule, Pairs, Side, Views, check_pairs, matched, split_folders
 
 
 class PairedFolderDataModule(PairDataModule):
@@ -22,54 +21,11 @@ class PairedFolderDataModule(PairDataModule):
     Args:
         root: Folder of the pictures side by side, or of A.
         target_root: Folder of B, with the names of A; None for pictures side by side.
-        direction: Which of both is the source.
-        size: Height and width that every image gets.
-        channels: Of the targets: 1 (grey), 3 (colour) or 4 (colour and alpha).
-        source_channels: Of the sources; None is `channels`.
-        batch_size: Pairs per process and batch.
-        fit: How other aspect ratios fit: crop the centre, pad with black, or stretch.
-        jitter: Pixels that training images are larger by before a random window of `size` is taken; pix2pix has 30.
-        flip: Mirror training pairs from left to right at random.
-        cache: Keep decoded images in memory, so that each is decoded once.
-        on_error: For files that turn out to be unreadable later on, raise or skip (use the next pair and warn once).
-        val_size: Pairs kept for validation where there is no folder for it; by default one in twenty, at least one.
-        infinite: Repeat the training pairs until an epoch has at least 100 batches.
-        seed: Seed of the split and, with the run's seed, of the training order, windows and flips.
-        num_workers: Loading processes; by default the number of processors, at most 8.
+        options: As in `PairDataModule`.
     """
 
-    def __init__(
-        self,
-        root: str | Path,
-        target_root: str | Path | None = None,
-        direction: Direction = "a_to_b",
-        size: Size = 256,
-        channels: int = 3,
-        source_channels: int | None = None,
-        batch_size: int = 1,
-        fit: Fit = "crop",
-        jitter: int = 0,
-        flip: bool = True,
-        cache: bool = False,
-        on_error: OnError = "raise",
-        val_size: int | None = None,
-        infinite: bool = True,
-        seed: int = 0,
-        num_workers: int | None = None,
-    ) -> None:
-        workers = min(8, os.cpu_count() or 1) if num_workers is None else num_workers
-        given = channels if source_channels is None else source_channels
-        super().__init__(size, channels, given, batch_size, workers, seed, infinite)
-        self.direction: Direction = one_of("direction", direction, ("a_to_b", "b_to_a"))
-        self.fit: Fit = one_of("fit", fit, ("crop", "pad", "stretch"))
-        self.jitter = integer("jitter", jitter, least=0)
-        self.flip, self.cache = flip, cache
-        self.on_error: OnError = one_of("on_error", on_error, ("skip", "raise"))
-        self.val_size = None if val_size is None else integer("val_size", val_size, least=0)
-        self.root = existing_folder(root)
-        self.target_root = None if target_root is None else existing_folder(target_root)
-        if cache:
-            quiet_about_workers()
+    def __init__(self, root: str | Path, target_root: str | Path | None = None, **options: Any) -> None:
+        super().__init__(root, target_root, **options)
 
     def splits(self) -> tuple[BatchDataset, BatchDataset, BatchDataset]:
         """Return the training, validation and test pairs.

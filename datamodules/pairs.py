@@ -7,6 +7,7 @@ with 1 where there is a hole and 0 where pixels are known; bool from the loader,
 device.
 """
 
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple, TypeAlias
@@ -15,8 +16,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from datamodules.base import Batch, ImageDataModule, Size
-from datamodules.decode import Half, Target, UnreadableImageError, dimensions
+from datamodules.base import Batch, ImageDataModule, Size, integer, one_of, quiet_about_workers
+from datamodules.decode import Fit, Half, Target, UnreadableImageError, dimensions
 from datamodules.files import ImageFiles, OnError, existing_folder, image_files
 from datamodules.order import Key, mix
 
@@ -30,31 +31,60 @@ class PairDataModule(ImageDataModule):
     """Base of the data modules of pairs; see the module's docstring for what a batch is.
 
     Args:
-        size: Height and width of the targets, one number if they are equal.
+        root: Folder of the images, or of A.
+        target_root: Folder of B, if it is another one.
+        direction: Which of both is the source.
+        size: Height and width that every image gets.
         channels: Of the targets: 1 (grey), 3 (colour) or 4 (colour and alpha).
-        source_channels: Of the sources.
+        source_channels: Of the sources; None is `channels`.
         batch_size: Pairs per process and batch.
-        num_workers: Processes that load pairs; 0 loads them in the training process.
-        seed: Seed of the split and, with the run's seed (`seed_everything`), of the training order.
-        infinite: Repeat the training pairs until an epoch has at least 100 batches.
+        fit: How other aspect ratios fit: crop the centre, pad with black, or stretch.
+        jitter: Pixels that training images are larger by before a random window of `size` is taken; pix2pix has 30.
+        flip: Mirror training images from left to right at random.
+        cache: Keep decoded images in memory, so that each is decoded once.
+        on_error: For files that turn out to be unreadable later on, raise or skip (use the next one and warn once).
+        val_size: Kept for validation where there is no folder for it; by default one in twenty, at least one.
+        infinite: Repeat the training images until an epoch has at least 100 batches.
+        seed: Seed of the split and, with the run's seed, of the training order, windows and flips.
+        num_workers: Loading processes; by default the number of processors, at most 8.
     """
 
     num_classes = 1
 
     def __init__(
         self,
-        size: Size,
-        channels: int,
-        source_channels: int,
-        batch_size: int,
-        num_workers: int,
-        seed: int,
-        infinite: bool = False,
+        root: str | Path,
+        target_root: str | Path | None = None,
+        direction: Direction = "a_to_b",
+        size: Size = 256,
+        channels: int = 3,
+        source_channels: int | None = None,
+        batch_size: int = 1,
+        fit: Fit = "crop",
+        jitter: int = 0,
+        flip: bool = True,
+        cache: bool = False,
+        on_error: OnError = "raise",
+        val_size: int | None = None,
+        infinite: bool = True,
+        seed: int = 0,
+        num_workers: int | None = None,
     ) -> None:
-        super().__init__(size, channels, batch_size, num_workers, seed, infinite)
-        if source_channels not in (1, 3, 4):
+        workers = min(8, os.cpu_count() or 1) if num_workers is None else num_workers
+        super().__init__(size, channels, batch_size, workers, seed, infinite)
+        self.source_channels = channels if source_channels is None else source_channels
+        if self.source_channels not in (1, 3, 4):
             raise ValueError(f"source_channels is {source_channels!r}; expected 1 (grey), 3 (colour) or 4 (with alpha)")
-        self.source_channels = source_channels
+        self.direction: Direction = one_of("direction", direction, ("a_to_b", "b_to_a"))
+        self.fit: Fit = one_of("fit", fit, ("crop", "pad", "stretch"))
+        self.jitter = integer("jitter", jitter, least=0)
+        self.flip, self.cache = flip, cache
+        self.on_error: OnError = one_of("on_error", on_error, ("skip", "raise"))
+        self.val_size = None if val_size is None else integer("val_size", val_size, least=0)
+        self.root = existing_folder(root)
+        self.target_root = None if target_root is None else existing_folder(target_root)
+        if cache:
+            quiet_about_workers()
 
 
 class Side(NamedTuple):

@@ -1,17 +1,17 @@
 """Two folders of images that show the same kinds of things in two ways, without pairs."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from datamodules.base import Batch, BatchDataset, Size, integer, one_of, quiet_about_workers, split
-from datamodules.decode import Fit, Target
+from datamodules.base import Batch, BatchDataset, split
+from datamodules.decode import Target
 from datamodules.files import ImageFiles, OnError, existing_folder, image_files
 from datamodules.order import Key, mix
-from datamodules.pairs import Direction, PairDataModule, Side, Views, split_folders, stacked
+from datamodules.pairs import PairDataModule, Side, Views, split_folders, stacked
 
 
 class Unpaired(Dataset[Batch]):
@@ -58,56 +58,20 @@ class UnpairedFoldersDataModule(PairDataModule):
     Args:
         root: Folder of A, or of `trainA` and `trainB`.
         target_root: Folder of B; None for the second layout.
-        direction: Which of both is the source.
-        size: Height and width that every image gets.
-        channels: Of the targets: 1 (grey), 3 (colour) or 4 (colour and alpha).
-        source_channels: Of the sources; None is `channels`.
-        batch_size: Images of each folder per process and batch.
-        fit: How other aspect ratios fit: crop the centre, pad with black, or stretch.
-        jitter: Pixels that training images are larger by before a random window of `size` is taken.
-        flip: Mirror training images from left to right at random, those of both folders independently.
-        cache: Keep decoded images in memory, so that each is decoded once.
         on_error: For unreadable files, skip (use the next readable image and warn once) or raise.
-        val_size: Images of each kept for validation where there is no folder for it; by default one in twenty.
-        infinite: Repeat the training images until an epoch has at least 100 batches.
-        seed: Seed of the split and, with the run's seed, of the training order, partners, windows and flips.
-        num_workers: Loading processes; by default the number of processors, at most 8.
+        options: As in `PairDataModule`.
     """
 
     def __init__(
         self,
         root: str | Path,
         target_root: str | Path | None = None,
-        direction: Direction = "a_to_b",
-        size: Size = 256,
-        channels: int = 3,
-        source_channels: int | None = None,
-        batch_size: int = 1,
-        fit: Fit = "crop",
-        jitter: int = 0,
-        flip: bool = True,
-        cache: bool = False,
         on_error: OnError = "skip",
-        val_size: int | None = None,
-        infinite: bool = True,
-        seed: int = 0,
-        num_workers: int | None = None,
+        **options: Any,
     ) -> None:
-        workers = min(8, os.cpu_count() or 1) if num_workers is None else num_workers
-        given = channels if source_channels is None else source_channels
-        super().__init__(size, channels, given, batch_size, workers, seed, infinite)
-        self.direction: Direction = one_of("direction", direction, ("a_to_b", "b_to_a"))
-        self.fit: Fit = one_of("fit", fit, ("crop", "pad", "stretch"))
-        self.jitter = integer("jitter", jitter, least=0)
-        self.flip, self.cache = flip, cache
-        self.on_error: OnError = one_of("on_error", on_error, ("skip", "raise"))
-        self.val_size = None if val_size is None else integer("val_size", val_size, least=0)
-        self.root = existing_folder(root)
-        self.target_root = None if target_root is None else existing_folder(target_root)
+        super().__init__(root, target_root, on_error=on_error, **options)
         if self.target_root is None and not (split_folders(self.root, "A") and split_folders(self.root, "B")):
             raise ValueError(f"{self.root} has no folders trainA and trainB; expected them, or target_root")
-        if cache:
-            quiet_about_workers()
 
     def splits(self) -> tuple[BatchDataset, BatchDataset, BatchDataset]:
         """Return the training, validation and test images.
