@@ -30,6 +30,7 @@ from gans.metrics.sampling import (
     Targets,
     items,
     made,
+    makes_images,
     placed,
     real_images,
     samples,
@@ -122,6 +123,8 @@ class ImageGrid(L.Callback):
 
     def show_samples(self, trainer: Trainer, module: Module, batch: Any) -> None:
         """Show samples of the fixed latents, or what a module makes of its fixed batch, the first one if need be."""
+        if not makes_images(module):
+            return
         if not translates(module):
             self.show(trainer, "samples", samples(module, self.samples, self.seed).cpu(), columns(module), "step")
             return
@@ -219,7 +222,8 @@ class Health(L.Callback):
         last, self.last = self.last, step
         if step // log_interval(trainer) > last // log_interval(trainer):
             self.check(trainer, trainer.callback_metrics)
-        if step // self.every_n_steps > last // self.every_n_steps and trainer.is_global_zero:
+        due = step // self.every_n_steps > last // self.every_n_steps
+        if due and trainer.is_global_zero and makes_images(pl_module):
             self.check_diversity(trainer, pl_module, batch)
 
     def check(self, trainer: Trainer, metrics: Mapping[str, Tensor]) -> None:

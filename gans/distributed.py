@@ -1,9 +1,10 @@
 """Means over all processes with one all-reduce each, on torch.distributed alone."""
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
-from torch import Tensor, distributed, nn
+from torch import Tensor, autograd, distributed, nn
 
 
 @torch.no_grad()
@@ -51,3 +52,31 @@ def gather_rows(tensor: Tensor) -> Tensor:
     parts = [torch.zeros_like(padded) for _ in counts]
     distributed.all_gather(parts, padded)
     return torch.cat([part[: int(count)] for part, count in zip(parts, counts, strict=True)])
+
+
+class _Gathered(autograd.Function):
+    """Rows of all processes, whose gradients go back to the process that they came from."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor) -> Tensor:
+        parts = [torch.empty_like(rows) for _ in range(distributed.get_world_size())]
+        distributed.all_gather(parts, rows.contiguous())
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        whole = gradients[0].contiguous()
+        distributed.all_reduce(whole)
+        return whole.chunk(distributed.get_world_size())[distributed.get_rank()]
+
+
+def gathered(rows: Tensor) -> Tensor:
+    """Return the rows `(world * n, ...)` of all processes, `n` each, in the order of ranks; of one process its own.
+
+    Differentiable: the gradient is that of the sum of all processes' losses, so that the mean over processes of the
+    parameters' gradients is that of the mean loss.
+    """
+    if not (distributed.is_available() and distributed.is_initialized()) or distributed.get_world_size() == 1:
+        return rows
+    whole: Tensor = _Gathered.apply(rows)
+    return whole

@@ -9,7 +9,7 @@ from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
-from torch.nn.functional import relu, softplus
+from torch.nn.functional import cross_entropy, relu, softplus
 
 Objective = Literal["minimax", "nonsaturating", "least_squares", "hinge", "wasserstein", "relativistic"]
 
@@ -147,6 +147,19 @@ def margin(first: Tensor, second: Tensor) -> Tensor:
     if first.shape != second.shape:
         raise ValueError(f"logits of shapes {tuple(first.shape)} and {tuple(second.shape)}; pairs need one shape")
     return first - second
+
+
+def info_nce(queries: Tensor, keys: Tensor, scale: Tensor | float, first: int = 0) -> Tensor:
+    """Return the mean cross entropy of finding each query's own key among all, van den Oord et al. 2018 (1807.03748).
+
+    Args:
+        queries: unit vectors `(n, D)`.
+        keys: unit vectors `(N, D)`; query i belongs to key `first + i`.
+        scale: what inner products are multiplied by, one over the temperature.
+        first: number of the first query's key.
+    """
+    own = torch.arange(first, first + len(queries), device=queries.device)
+    return cross_entropy(scale * queries @ keys.T, own)
 
 
 def objective(name: Objective, smoothing: float = 0.0) -> Loss:

@@ -34,6 +34,22 @@ def zero_centered(critic: Critic, images: Tensor, *conditions: Tensor) -> Tensor
     return input_gradient(critic, images, *conditions).square().flatten(1).sum(1).mean() / 2
 
 
+def matching_aware(critic: Critic, images: Tensor, sentences: Tensor, power: float = 6.0) -> Tensor:
+    """Return `E |grad D|^power` at real images `(N, C, H, W)` with their own sentences' vectors `(N, D)`.
+
+    The gradient's length is that of both its parts together. It flattens the critic around matching pairs, so that a
+    generator finds its way to them.
+    Source: Tao et al. 2022 (DF-GAN, arXiv 2008.05865), equation 2.
+    """
+    full = torch.promote_types(images.dtype, torch.float32)
+    with torch.autocast(images.device.type, enabled=False), torch.enable_grad():
+        given = [part.detach().to(full).requires_grad_() for part in (images, sentences)]
+        gradients = torch.autograd.grad(critic(*given).sum(), given, create_graph=True)
+    squares = torch.stack([gradient.square().flatten(1).sum(1) for gradient in gradients]).sum(0)
+    # The power of the squared length: the root's own derivative at 0 is infinite.
+    return squares.pow(power / 2).mean()
+
+
 def one_centered(critic: Critic, real: Tensor, fake: Tensor, weights: Tensor | None = None) -> Tensor:
     """Return `E (|grad D(x)| - 1)^2` at points between real and fake images, the gradient penalty of WGAN-GP.
 

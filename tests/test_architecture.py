@@ -40,7 +40,7 @@ LEVELS = [
     {"gans.module"},
     {
         f"gans.{name}"
-        for name in ("callbacks", "checkpoint", "curves", "draws", "hub", "metrics", "explore", "progress")
+        for name in ("callbacks", "captions", "checkpoint", "curves", "draws", "hub", "metrics", "explore", "progress")
     },
     {"gans.networks"},
     {f"gans.{name}" for name in PURE},

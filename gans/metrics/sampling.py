@@ -66,6 +66,11 @@ def samples(module: nn.Module, count: int, seed: int, **options: Any) -> Tensor:
     return drawn.clamp(-1, 1).float()
 
 
+def makes_images(module: nn.Module) -> bool:
+    """Return whether a module makes images at all; an encoder makes none."""
+    return callable(getattr(module, "sample", None)) or translates(module)
+
+
 def translates(module: nn.Module) -> bool:
     """Return whether a module makes its images of images that it is given."""
     return callable(getattr(module, "translate", None))

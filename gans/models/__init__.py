@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from gans.models.conditionalgan import ConditionalGAN
     from gans.models.dcgan import DCGAN
     from gans.models.gan import GAN
+    from gans.models.imagetextencoder import ImageTextEncoder
     from gans.models.infogan import InfoGAN
     from gans.models.manifoldgan import ManifoldGAN
     from gans.models.pix2pix import Pix2Pix
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from gans.models.sagan import SAGAN
     from gans.models.sequencegan import SequenceGAN
     from gans.models.sngan import SNGAN
+    from gans.models.texttoimage import TextToImage
     from gans.models.vae import VAE
     from gans.models.vaegan import VAEGAN
     from gans.models.wgan import WGAN
@@ -35,11 +37,13 @@ __all__ = [
     "WGANGP",
     "Autoencoder",
     "ConditionalGAN",
+    "ImageTextEncoder",
     "InfoGAN",
     "ManifoldGAN",
     "Pix2Pix",
     "ProjectionGAN",
     "SequenceGAN",
+    "TextToImage",
 ]
 
 

@@ -13,7 +13,7 @@ from gans.checkpoint import Checkpoint, load_model
 from gans.metrics.sampling import made, translates
 from gans.module import AdversarialModule
 
-MODELS = gans.models.__all__
+MODELS = [name for name in gans.models.__all__ if issubclass(getattr(gans.models, name), AdversarialModule)]
 # What a small one needs besides size, channels, latent_dim, width and critic_steps, or instead; None takes one away.
 SMALL = {
     "R3GAN": {"preset": "small", "schedule_images": 1000, "width": 16, "critic_steps": None},
@@ -23,10 +23,18 @@ SMALL = {
     "VAE": {"critic_steps": None},
     "ManifoldGAN": {"autoencoder_steps": 1, "latent_steps": 1, "image_steps": 1},
     "Pix2Pix": {"latent_dim": None},
+    "TextToImage": {
+        "vocabulary": ["red", "blue", "seven"],
+        "text_steps": 1,
+        "features": 4,
+        "text_width": 3,
+        "encoder_width": 2,
+    },
 }
 CONDITIONAL = {"ConditionalGAN", "ACGAN", "ProjectionGAN"}
 CLIPS = {"SequenceGAN"}
 TRANSLATORS = {"Pix2Pix"}  # they make images of images
+CAPTIONED = {"TextToImage"}  # they make images of sentences
 FRAMES = 4
 
 
@@ -44,13 +52,33 @@ def loader(name, n=24, size=(SIZE, SIZE), channels=1):
     torch.manual_seed(0)
     frames = (FRAMES,) if name in CLIPS else ()
     images, labels = torch.rand(n, channels, *frames, *size) * 2 - 1, torch.arange(n) % 10
+    if name in CAPTIONED:
+        return DataLoader(TensorDataset(images, *sentences(n)), batch_size=SIZE)
     return DataLoader(TensorDataset(images, -images if name in TRANSLATORS else labels), batch_size=SIZE)
+
+
+def sentences(n):
+    """Tokens and lengths of n sentences of one to three words."""
+    lengths = torch.arange(n) % 3 + 1
+    tokens = torch.randint(2, 5, (n, 3), generator=torch.Generator().manual_seed(0))
+    return tokens * (torch.arange(3) < lengths[:, None]), lengths
+
+
+class Captioned(DigitsDataModule):
+    """Digits with a sentence each, which depends on the place in a batch of the global batch's rows."""
+
+    def on_after_batch_transfer(self, batch, dataloader_idx):
+        images, labels = super().on_after_batch_transfer(batch, dataloader_idx)
+        tokens = torch.stack([labels % 3 + 2, labels // 3 % 3 + 2, labels * 0], 1)
+        return images, tokens, torch.full_like(labels, 2)
 
 
 def draw(model, n, seed, size=(SIZE, SIZE), channels=1):
     """What a model makes of a seed, or of images that depend on it."""
     if not translates(model):
         return model.sample(n, seed=seed)
+    if type(model).__name__ in CAPTIONED:
+        return model.translate(*sentences(n), seed=seed)
     images = torch.rand(n, channels, *size, generator=torch.Generator().manual_seed(seed)) * 2 - 1
     return model.translate(*model.inputs((images, images)))
 
@@ -62,7 +90,7 @@ def digits(name, batch_size):
         return datamodules.MovingDigitsDataModule(
             source="digits", size=SIZE, frames=FRAMES, clips=100, batch_size=batch_size
         )
-    return DigitsDataModule(size=SIZE, batch_size=batch_size)
+    return (Captioned if name in CAPTIONED else DigitsDataModule)(size=SIZE, batch_size=batch_size)
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -151,7 +179,9 @@ def freeze_batch_norm(model):
 def test_accumulation_is_the_whole_batch(trainer, name):
     states = []
     for accumulate in (1, 4):
-        model = make(name, accumulate=accumulate, **without_batch_norm(name))
+        # Images and sentences of other pieces are no rivals in the contrastive stage.
+        stage = {"text_steps": 0} if name in CAPTIONED else {}
+        model = make(name, accumulate=accumulate, **without_batch_norm(name), **stage)
         freeze_batch_norm(model)
         model.seed = 3
         trainer(1, precision="64-true").fit(model, loader(name))
@@ -179,7 +209,7 @@ def test_a_model_reads_like_its_paper(name):
 # -- classes -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", sorted(set(MODELS) - TRANSLATORS))
+@pytest.mark.parametrize("name", sorted(set(MODELS) - TRANSLATORS - CAPTIONED))
 def test_labels_choose_classes_where_there_are_some(name):
     model = make(name).eval()
     if name not in CONDITIONAL | {"InfoGAN"}:
@@ -215,7 +245,7 @@ def test_data_without_fitting_classes_are_refused(trainer, name):
 
 @pytest.mark.parametrize("name", MODELS)
 def test_who_makes_images_of_images_says_so(name):
-    assert translates(make(name)) == (name in TRANSLATORS)
+    assert translates(make(name)) == (name in TRANSLATORS | CAPTIONED)
     if name in TRANSLATORS:
         with pytest.raises(ValueError, match=f"{name} makes images of images"):
             make(name).sample(2)

@@ -1,0 +1,171 @@
+"""Sentences and images in one space, trained to find each other: a small CLIP (Radford et al. 2021, arXiv 2103.00020).
+
+The encoder of sentences is the one of AttnGAN's DAMSM (Xu et al. 2018, arXiv 1711.10485). `TextToImage` trains the same
+pair as its first stage, or takes over what was trained here.
+"""
+
+from typing import Any
+
+import lightning as L
+import torch
+from torch import Tensor
+
+from gans.checks import at_least
+from gans.distributed import gather_rows, gathered
+from gans.layers import Size, image_channels, image_size
+from gans.losses import info_nce
+from gans.metrics.text import r_precision
+from gans.networks.text import Matcher, Vocabulary, entries
+
+
+class ImageTextEncoder(L.LightningModule):
+    """An encoder of images and one of sentences; batches are (image, tokens, lengths), see `datamodules.captions`.
+
+    Args:
+        size: image side, or (height, width).
+        channels: 1, 3 or 4.
+        features: length of the vectors of images and of sentences.
+        width: of the encoder of images: channels after the first halving, doubled at each further one, up to 8 times.
+        text_width: of the encoder of sentences: of a word's vector, and of each of its two recurrences.
+        vocabulary: words in the order of their numbers, or a tokenizer's JSON; None takes that of the data.
+        lr: learning rate of Adam.
+        betas: Adam's decay rates.
+    """
+
+    def __init__(
+        self,
+        size: Size = 64,
+        channels: int = 3,
+        features: int = 128,
+        width: int = 32,
+        text_width: int = 64,
+        vocabulary: list[str] | str | None = None,
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+        at_least(1, features=features, width=width, text_width=text_width)
+        if lr <= 0:
+            raise ValueError(f"lr is {lr}; expected a number above 0")
+        self.image_shape = (image_channels(channels), *image_size(size))
+        self.matcher: Matcher | None = None
+        if vocabulary is not None:
+            self.make_matcher(vocabulary)
+        self._seen: list[tuple[Tensor, ...]] = []
+
+    def make_matcher(self, vocabulary: Vocabulary) -> None:
+        """Build the encoders for a vocabulary, which belongs to the checkpoint from now on."""
+        given = self.hparams
+        given["vocabulary"] = vocabulary if isinstance(vocabulary, str) else list(vocabulary)
+        sizes = (given["size"], given["channels"], given["features"], given["width"], given["text_width"])
+        self.matcher = Matcher(entries(vocabulary), *sizes)
+
+    def setup(self, stage: str) -> None:
+        """Take the vocabulary of the data."""
+        vocabulary = shared_vocabulary(self, self.hparams["vocabulary"])
+        if self.matcher is None:
+            self.make_matcher(vocabulary)
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """Return Adam for both encoders."""
+        given = self.hparams
+        return torch.optim.Adam(self.parameters(), given["lr"], (float(given["betas"][0]), float(given["betas"][1])))
+
+    def training_step(self, batch: tuple[Tensor, ...], batch_idx: int) -> Tensor:
+        """Return how badly images and sentences of a batch find each other."""
+        assert self.matcher is not None
+        loss = contrast(self.matcher, *captioned(batch), rank=self.global_rank)
+        self.log("loss/contrastive", loss.detach(), prog_bar=True)
+        return loss
+
+    def validation_step(self, batch: tuple[Tensor, ...], batch_idx: int) -> None:
+        """Keep the vectors of held-out images and sentences."""
+        assert self.matcher is not None
+        images, tokens, lengths = captioned(batch)
+        said = batch[3][:, :-1] if len(batch) > 3 else tokens[:, :0]
+        self._seen.append((self.matcher.image(images), self.matcher.sentence(tokens, lengths), tokens, said))
+
+    def on_validation_epoch_end(self) -> None:
+        """Log how often an image's own sentence is nearest among a hundred."""
+        if not self._seen:
+            return
+        parts = [torch.cat(part) for part in zip(*self._seen, strict=True)]
+        self._seen = []
+        if self.trainer.world_size > 1:
+            parts = [gather_rows(part) for part in parts]
+        images, sentences, tokens, said = parts
+        value = r_precision(images, sentences, tokens, said if said.shape[1] else None).float().mean()
+        self.log("val/r_precision", value, sync_dist=True)
+
+
+def contrast(matcher: Matcher, images: Tensor, tokens: Tensor, lengths: Tensor, *, rank: int) -> Tensor:
+    """Return the contrastive loss of a batch, both ways; rivals are the images and sentences of all processes.
+
+    Args:
+        matcher: both encoders.
+        images: `(N, C, H, W)`.
+        tokens: of their sentences, `(N, T)`.
+        lengths: of the sentences, `(N,)`.
+        rank: of this process.
+    """
+    seen, read = matcher.image(images), matcher.sentence(tokens, lengths)
+    first, scale = rank * len(images), matcher.scale()
+    return (info_nce(seen, gathered(read), scale, first) + info_nce(read, gathered(seen), scale, first)) / 2
+
+
+def captioned(batch: Any) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the images `(N, C, H, W)`, tokens `(N, T)` and lengths `(N,)` of a batch.
+
+    Raises:
+        ValueError: if it has none.
+    """
+    parts = batch[1:3] if isinstance(batch, tuple | list) else ()
+    whole = len(parts) == 2 and all(isinstance(part, Tensor) and not part.is_floating_point() for part in parts)
+    if not whole or parts[0].ndim != 2 or parts[1].ndim != 1:
+        raise ValueError("a batch has no captions; expected (image, tokens, lengths), as CaptionedDataModule gives")
+    return batch[0], parts[0], parts[1]
+
+
+def shared_vocabulary(module: L.LightningModule, own: Vocabulary | None) -> Vocabulary:
+    """Return the vocabulary of a model, which is that of its data.
+
+    Raises:
+        ValueError: if there is none, or they differ.
+    """
+    theirs = getattr(getattr(module.trainer, "datamodule", None), "vocabulary", None)
+    if own is None and theirs is None:
+        raise ValueError("the data have no captions; expected such as CaptionedDataModule's, or --model.vocabulary")
+    if own is not None and theirs is not None and not same(own, theirs):
+        raise ValueError(
+            f"the data's vocabulary ({entries(theirs)} tokens) is not the model's ({entries(own)}): give the data the "
+            "captions that the model was trained on"
+        )
+    found: Any = theirs if own is None else own
+    vocabulary: Vocabulary = found
+    return vocabulary
+
+
+def held_encoders(path: str, vocabulary: Vocabulary, device: torch.device) -> dict[str, Tensor]:
+    """Return the weights of the encoders that a checkpoint holds.
+
+    Raises:
+        ValueError: if it holds none, or such as were trained on other tokens.
+    """
+    try:
+        held = torch.load(path, map_location=device, weights_only=True, mmap=True)
+        theirs, state = held["hyper_parameters"]["vocabulary"], held["state_dict"]
+    except OSError as error:
+        raise ValueError(f"encoder is {path}, which is no file: {error.strerror or error}") from error
+    except Exception as error:  # unpickling what is no checkpoint raises almost anything
+        raise ValueError(f"encoder is {path}; expected a checkpoint of ImageTextEncoder or TextToImage") from error
+    if not same(theirs, vocabulary):
+        raise ValueError(f"encoder is {path}, whose {entries(theirs)} tokens are others than the data's")
+    return {name[8:]: value for name, value in state.items() if name.startswith("matcher.")}
+
+
+def same(one: Vocabulary, other: Vocabulary) -> bool:
+    """Return whether two vocabularies number the same tokens in the same way."""
+    if isinstance(one, str) or isinstance(other, str):
+        return one == other
+    return list(one) == list(other)

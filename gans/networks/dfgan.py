@@ -1,0 +1,170 @@
+"""Networks of DF-GAN, Tao et al. 2022 (arXiv 2008.05865): one stage, told the sentence at every scale.
+
+Any image size, by the rule of `gans.networks.dcgan`.
+"""
+
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import avg_pool2d, interpolate, leaky_relu
+from torchvision.transforms.functional import center_crop
+
+from gans.layers import Size, image_channels, image_size
+from gans.networks.dcgan import widths
+
+
+class Affine(nn.Module):
+    """Scales and shifts each channel by what a small network makes of the condition; at first it changes nothing.
+
+    Args:
+        condition: length of a condition.
+        channels: of the feature map.
+    """
+
+    def __init__(self, condition: int, channels: int) -> None:
+        super().__init__()
+        last = nn.Linear(channels, 2 * channels)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+        self.layers = nn.Sequential(nn.Linear(condition, channels), nn.ReLU(), last)
+
+    def forward(self, features: Tensor, condition: Tensor) -> Tensor:
+        """Return `(N, C, H, W)`, changed by the conditions `(N, condition)`."""
+        gain, bias = self.layers(condition)[:, :, None, None].chunk(2, 1)
+        return torch.addcmul(features + bias, features, gain)
+
+
+class GeneratorBlock(nn.Module):
+    """Doubles the sides, then twice: affine, leaky ReLU, affine, leaky ReLU, 3x3 convolution; plus the input.
+
+    Args:
+        inputs: channels of the input.
+        outputs: channels of the output.
+        condition: length of a condition.
+    """
+
+    def __init__(self, inputs: int, outputs: int, condition: int) -> None:
+        super().__init__()
+        self.affines = nn.ModuleList(Affine(condition, channels) for channels in (inputs, inputs, outputs, outputs))
+        self.convolutions = nn.ModuleList(nn.Conv2d(channels, outputs, 3, 1, 1) for channels in (inputs, outputs))
+        self.shortcut = nn.Conv2d(inputs, outputs, 1) if inputs != outputs else nn.Identity()
+        self.gain = nn.Parameter(torch.zeros(1))
+
+    def forward(self, features: Tensor, condition: Tensor) -> Tensor:
+        """Return `(N, outputs, 2 H, 2 W)` for `(N, inputs, H, W)` and conditions `(N, condition)`."""
+        features = interpolate(features, scale_factor=2, mode="nearest")
+        hidden = features
+        for i, convolution in enumerate(self.convolutions):
+            for affine in self.affines[2 * i : 2 * i + 2]:
+                hidden = leaky_relu(affine(hidden, condition), 0.2)
+            hidden = convolution(hidden)
+        result: Tensor = self.shortcut(features) + self.gain * hidden
+        return result
+
+
+class Generator(nn.Module):
+    """Latents and sentences to images `(N, channels, height, width)` in [-1, 1].
+
+    Args:
+        latent_dim: length of a latent.
+        text_dim: length of a sentence's vector.
+        size: image side, or (height, width).
+        channels: 1, 3 or 4.
+        width: channels of the last hidden layer; every layer before it has twice as many, up to 8 times.
+    """
+
+    def __init__(self, latent_dim: int, text_dim: int, size: Size, channels: int, width: int) -> None:
+        super().__init__()
+        self.size = image_size(size)
+        hidden = widths(self.size, width)[::-1]
+        scale = 2 ** len(hidden)
+        self.base = (hidden[0], -(-self.size[0] // scale), -(-self.size[1] // scale))
+        self.start = nn.Linear(latent_dim, self.base[0] * self.base[1] * self.base[2])
+        condition = latent_dim + text_dim
+        self.blocks = nn.ModuleList(
+            GeneratorBlock(inputs, outputs, condition) for inputs, outputs in pairwise([hidden[0], *hidden])
+        )
+        self.out = nn.Sequential(
+            nn.LeakyReLU(0.2), nn.Conv2d(hidden[-1], image_channels(channels), 3, padding=1), nn.Tanh()
+        )
+
+    def forward(self, z: Tensor, sentences: Tensor) -> Tensor:
+        """Return images `(N, C, H, W)` in [-1, 1] for `z` `(N, latent_dim)` and sentences `(N, text_dim)`."""
+        condition = torch.cat([z, sentences], 1)
+        features = self.start(z).view(len(z), *self.base)
+        for block in self.blocks:
+            features = block(features, condition)
+        images: Tensor = self.out(features)
+        return images if images.shape[-2:] == self.size else center_crop(images, list(self.size))
+
+
+class DiscriminatorBlock(nn.Module):
+    """Twice 4x4 (halving the sides) and 3x3 convolution with leaky ReLU, times a gain from 0, plus the input's means.
+
+    Args:
+        inputs: channels of the input.
+        outputs: channels of the output.
+    """
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.down = nn.Conv2d(inputs, outputs, 4, 2, 1, bias=False)
+        self.flat = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
+        self.shortcut = nn.Conv2d(inputs, outputs, 1) if inputs != outputs else nn.Identity()
+        self.gain = nn.Parameter(torch.zeros(1))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return `(N, outputs, H // 2, W // 2)` for `(N, inputs, H, W)`."""
+        hidden = leaky_relu(self.flat(leaky_relu(self.down(features), 0.2)), 0.2)
+        result: Tensor = avg_pool2d(self.shortcut(features), 2) + self.gain * hidden
+        return result
+
+
+class Discriminator(nn.Module):
+    """Images `(N, channels, height, width)` and sentences `(N, text_dim)` to logits `(N,)`.
+
+    The sentence meets the image where that is a few pixels small: at every one of them.
+
+    Args:
+        text_dim: length of a sentence's vector.
+        size: image side, or (height, width).
+        channels: 1, 3 or 4.
+        width: channels of the first layer; twice as many after each halving but the first, up to 8 times.
+    """
+
+    def __init__(self, text_dim: int, size: Size, channels: int, width: int) -> None:
+        super().__init__()
+        height, breadth = image_size(size)
+        hidden = widths((height, breadth), width)
+        self.first = nn.Conv2d(image_channels(channels), width, 3, padding=1)
+        self.blocks = nn.Sequential(
+            *(DiscriminatorBlock(before, after) for before, after in pairwise([width, *hidden]))
+        )
+        scale = 2 ** len(hidden)
+        self.joint = nn.Sequential(
+            nn.Conv2d(hidden[-1] + text_dim, 2 * width, 3, 1, 1, bias=False),
+            nn.LeakyReLU(0.2),
+            nn.Conv2d(2 * width, 1, (height // scale, breadth // scale), bias=False),
+        )
+
+    def forward(self, images: Tensor, *sentences: Tensor) -> Tensor | tuple[Tensor, ...]:
+        """Return logits `(N,)`, higher for what looks real and like the sentence says; of several sentences a tuple.
+
+        The image is looked at once.
+        """
+        maps = self.features(images)
+        logits = tuple(self.match(maps, sentence) for sentence in sentences)
+        return logits if len(logits) > 1 else logits[0]
+
+    def features(self, images: Tensor) -> Tensor:
+        """Return the maps `(N, C, h, w)` of images, which no sentence has a part in."""
+        maps: Tensor = self.blocks(self.first(images))
+        return maps
+
+    def match(self, maps: Tensor, sentences: Tensor) -> Tensor:
+        """Return the logits `(N,)` of images by their maps, and sentences `(N, text_dim)`."""
+        everywhere = sentences[:, :, None, None].to(maps.dtype).expand(-1, -1, *maps.shape[2:])
+        # A view of this shape, not flatten: images of another size would pass.
+        logits: Tensor = self.joint(torch.cat([maps, everywhere], 1)).view(len(maps))
+        return logits
