@@ -4,6 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from datamodules.captioned_digits import CaptionedDigitsDataModule
     from datamodules.degraded import DegradedDigitsDataModule, DegradedFolderDataModule, DegradedMNISTDataModule
     from datamodules.digits import DigitsDataModule
     from datamodules.folder import ImageFolderDataModule
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from datamodules.unpaired import UnpairedFoldersDataModule
 
 __all__ = [
+    "CaptionedDigitsDataModule",
     "DegradedDigitsDataModule",
     "DegradedFolderDataModule",
     "DegradedMNISTDataModule",
@@ -29,6 +31,7 @@ __all__ = [
 ]
 
 _FILES = {
+    "CaptionedDigitsDataModule": "captioned_digits",
     "DegradedDigitsDataModule": "degraded",
     "DegradedFolderDataModule": "degraded",
     "DegradedMNISTDataModule": "degraded",

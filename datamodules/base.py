@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from datamodules.order import Key, ShareSampler, StreamSampler, even_batch_size, mix, shuffled
 
-Batch: TypeAlias = tuple[Tensor, Tensor]
+Batch: TypeAlias = tuple[Tensor, ...]  # images first, then what belongs to each; two tensors unless said otherwise
 Size: TypeAlias = int | tuple[int, int]
 Choice = TypeVar("Choice")
 
