@@ -108,6 +108,15 @@ def sentences() -> tuple[str, ...]:
     return tuple(found)
 
 
+def told() -> Tensor:
+    """Return which attributes each template tells `(templates, 6)` bool; whether a pair is held out is always known."""
+    rows = []
+    for template in TEMPLATES:
+        named = {"digit" if name == "number" else name for _, name, _, _ in Formatter().parse(template) if name}
+        rows.append([name in named or name == "held_out" for name in ATTRIBUTES])
+    return torch.tensor(rows)
+
+
 def clear() -> Tensor:
     """Return which background `(8, 4)` bool each colour stands out from."""
     colours, backgrounds = (torch.tensor([*table.values()]).float() for table in (COLOURS, BACKGROUNDS))
@@ -149,6 +158,7 @@ class CaptionedDigits(Dataset[Batch]):
         allowed = clear()
         self.choices = allowed.sum(1)
         self.allowed = allowed.int().argsort(dim=1, descending=True, stable=True)  # those that are clear come first
+        self.told = told()
         self._tokens: dict[str, tuple[Tensor, Tensor]] = {}
 
     def __len__(self) -> int:
@@ -160,10 +170,11 @@ class CaptionedDigits(Dataset[Batch]):
         return image[0], tokens[0], length[0], attributes[0]
 
     def __getitems__(self, keys: Sequence[Key]) -> Batch:
-        """Return pictures `(N, 3, H, W)`, tokens `(N, max_length)`, lengths `(N,)` and attributes `(N, 6)` of keys."""
+        """Return pictures `(N, 3, H, W)`, tokens `(N, max_length)`, lengths `(N,)` and what is said `(N, 6)` of keys."""
         rows, attributes, template, wander = self.drawn(keys)
         captions = [sentence(*told) for told in zip(template.tolist(), attributes.tolist(), strict=True)]
-        return self._pictures(rows, attributes, wander), *self._numbers(captions), attributes
+        said = torch.where(self.told[template], attributes, -1)
+        return self._pictures(rows, attributes, wander), *self._numbers(captions), said
 
     def caption(self, key: Key) -> str:
         """Return the sentence of an item."""
@@ -242,10 +253,10 @@ class CaptionedDigitsDataModule(ImageDataModule):
     """Digits in one of 8 colours, 2 sizes, 5 places, on one of 4 backgrounds, with a sentence that tells some of that.
 
     A batch is `(images, tokens, lengths, attributes)`: uint8 `(N, 3, H, W)` (on the device floats in [-1, 1]), int64
-    `(N, max_length)` with padding behind the lengths `(N,)`, and the attributes `(N, 6)`, named by `attributes`. Every
-    sentence names digit and colour. Training and validation show 70 of the 80 pairs of these; of the test images half
-    show the other ten (`held_out` is 1). No digit image is in two of the sets, except that scikit-learn's for tests
-    are those for validation.
+    `(N, max_length)` with padding behind the lengths `(N,)`, and the attributes `(N, 6)`, named by
+    `attributes`: what a sentence says, -1 for what it leaves out. Every sentence names digit and colour. Training and
+    validation show 70 of the 80 pairs of these; of the test images half show the other ten (`held_out` is 1). No digit
+    image is in two of the sets, except that scikit-learn's for tests are those for validation.
 
     Args:
         source: digits for the 1,797 of scikit-learn, which need no download, or mnist.

@@ -32,8 +32,10 @@ def data():
 
 
 def whole(data, part):
+    """Pictures, tokens and lengths of a set, and all attributes of the pictures, said or not."""
     dataset = data._datasets()[part]
-    return dataset.__getitems__([(i, 7 * i) for i in range(len(dataset))] if part == 0 else range(len(dataset)))
+    keys = [(i, 7 * i) for i in range(len(dataset))] if part == 0 else range(len(dataset))
+    return *dataset.__getitems__(keys)[:3], dataset.drawn(keys)[1]
 
 
 def column(attributes, name):
@@ -101,11 +103,13 @@ def test_pictures_show_what_the_attributes_say(data):
 def test_sentences_tell_what_the_attributes_say_and_always_digit_and_colour(data):
     dataset = data._datasets()[0]
     keys = [(i % 1600, 31 * i) for i in range(600)]
-    _, tokens, _, attributes = dataset.__getitems__(keys)
+    _, tokens, _, said = dataset.__getitems__(keys)
+    attributes = dataset.drawn(keys)[1]
+    assert torch.equal(torch.where(said < 0, attributes, said), attributes)
     names = {"size": SIZES, "position": POSITIONS, "background": tuple(BACKGROUNDS), "colour": tuple(COLOURS)}
     told = {name: 0 for name in names}
     templates = set()
-    for key, row, values in zip(keys, tokens, attributes.tolist(), strict=True):
+    for key, row, values, heard in zip(keys, tokens, attributes.tolist(), said.tolist(), strict=True):
         caption = dataset.caption(key)
         found = words(caption)
         assert data.tokenizer.decode(row) == " ".join(found)
@@ -113,9 +117,10 @@ def test_sentences_tell_what_the_attributes_say_and_always_digit_and_colour(data
         assert (DIGITS[value["digit"]] in found) != (str(value["digit"]) in found)
         assert sum(word in found for word in (*DIGITS, *map(str, range(10)))) == 1
         for name, table in names.items():
-            said = [word for word in table if word in found]
-            assert said in ([], [table[value[name]]]), caption
-            told[name] += len(said)
+            named = [word for word in table if word in found]
+            assert named in ([], [table[value[name]]]), caption
+            assert (heard[ATTRIBUTES.index(name)] < 0) == (not named), caption
+            told[name] += len(named)
         templates |= {i for i in range(len(TEMPLATES)) if sentence(i, values) == caption}
     assert told.pop("colour") == 600
     assert all(150 < count < 450 for count in told.values()), told
