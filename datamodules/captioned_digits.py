@@ -170,7 +170,7 @@ class CaptionedDigits(Dataset[Batch]):
         return image[0], tokens[0], length[0], attributes[0]
 
     def __getitems__(self, keys: Sequence[Key]) -> Batch:
-        """Return pictures `(N, 3, H, W)`, tokens `(N, max_length)`, lengths `(N,)` and what is said `(N, 6)` of keys."""
+        """Return pictures `(N, 3, H, W)`, tokens `(N, max_length)`, lengths `(N,)`, what is said `(N, 6)` of keys."""
         rows, attributes, template, wander = self.drawn(keys)
         captions = [sentence(*told) for told in zip(template.tolist(), attributes.tolist(), strict=True)]
         said = torch.where(self.told[template], attributes, -1)

@@ -35,7 +35,7 @@ A wrong input is one sentence and exit code 2; GANS_TRACEBACK=1 shows where it c
 
 VERBS = ("fit", "validate", "test", "predict")
 COMMANDS = ("evaluate", "sample", "explore", "export")  # on what was trained, each a file of gans.commands
-LINKED = ("size", "channels", "source_channels", "frames")  # what the data decide for the model
+LINKED = ("size", "channels", "source_channels", "frames", "max_length")  # what the data decide for the model
 HERE = "\0"  # stands before a key in the complaint of a parser that does not know below which key it was called
 
 

@@ -11,7 +11,7 @@ from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from gans.checks import at_least
-from gans.metrics.sampling import translates
+from gans.metrics.sampling import makes_images, translates
 
 MAKER = "lightning.pytorch.cli.instantiate_module"  # what Lightning may note in a checkpoint, and calls
 
@@ -201,7 +201,10 @@ def load_generator(path: str | Path, device: torch.device | str = "cpu") -> Modu
         ValueError: as `load_model` does, and for a model that makes images of images.
     """
     model = load_model(path, device)
+    if not makes_images(model):
+        raise ValueError(f"{path} holds a {type(model).__name__}, which makes no images")
     if translates(model):
-        kind = type(model).__name__
-        raise ValueError(f"{path} holds a {kind}, which has no latents but translates: use `gans predict CKPT --input`")
+        raise ValueError(
+            f"{path} holds a {type(model).__name__}, which makes images of what it is given: use {model.usage}"
+        )
     return model

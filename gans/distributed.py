@@ -80,3 +80,10 @@ def gathered(rows: Tensor) -> Tensor:
         return rows
     whole: Tensor = _Gathered.apply(rows)
     return whole
+
+
+def next_rows(rows: Tensor) -> Tensor:
+    """Return for each row `(n, ...)` of this process the next one of all processes' rows; the first follows the last."""
+    world = distributed.is_available() and distributed.is_initialized()
+    first = 1 + (distributed.get_rank() * len(rows) if world else 0)
+    return gathered(rows).roll(-first, 0)[: len(rows)]

@@ -287,7 +287,7 @@ def test_what_is_no_model_with_latents_is_refused(refused, checkpoint, tmp_path)
 
 
 def test_a_model_of_images_from_images_is_refused(explorer):
-    with pytest.raises(ValueError, match="holds a Pix2Pix, which has no latents but translates"):
+    with pytest.raises(ValueError, match="holds a Pix2Pix, which makes images of what it is given"):
         explorer("pix2pix")
 
 

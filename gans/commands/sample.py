@@ -20,6 +20,7 @@ from gans.metrics.sampling import classes, latents
 
 # Pictures that the network makes at once, always as many: a layer may round otherwise in a batch of another size.
 ROWS = 25
+NUM = 64
 SUFFIXES = (".png", ".gif")
 
 Move = Callable[[Tensor], Tensor]
@@ -29,12 +30,16 @@ def parser() -> Parser:
     """Return the parser of the flags."""
     flags = Parser(prog="gans sample", description=__doc__)
     flags.add_argument("checkpoint", type=Path, help="file that training wrote")
-    flags.add_argument("--num", type=int, default=64, help="pictures; picture i is the same for every number of them")
+    flags.add_argument(
+        "--num", type=int, help="pictures, 64 if it is not given, of sentences 8 each; picture i is the same for all"
+    )
     flags.add_argument("--seed", type=int, default=0, help="of the latents; those that `gans evaluate` draws on a CPU")
     flags.add_argument(
         "--labels", type=str, help="classes in turn, 3 or 0-9 or 0,3,5; by default all, if there are any"
     )
     flags.add_argument("--truncation", type=float, help="squeeze latents into ± this many deviations; by default none")
+    flags.add_argument("--text", type=str, nargs="+", action="extend", help="sentences, for a model of text to image")
+    flags.add_argument("--text_file", type=Path, help="file of sentences, a line each")
     flags.add_argument("--codes", type=float, nargs="+", help="InfoGAN's continuous codes, the same for all pictures")
     flags.add_argument(
         "--direction",
@@ -59,6 +64,12 @@ def main(args: list[str]) -> None:
         ValueError: for bad input, in one sentence.
     """
     options = parsed(args)
+    if options.text is not None or options.text_file:
+        from gans.commands import sample_text  # which builds on this file
+
+        sample_text.main(options)
+        return
+    options.num = options.num or NUM
     device = chosen_device(options.device)
     model: Any = load_generator(options.checkpoint, device)
     kinds = labels_of(options.labels, model)
@@ -85,7 +96,8 @@ def main(args: list[str]) -> None:
 def parsed(args: list[str]) -> Namespace:
     """Return the options, checked as far as they can be without the checkpoint."""
     options = parser().parse_args(args)
-    at_least(1, num=options.num)
+    if options.num is not None:
+        at_least(1, num=options.num)
     if options.truncation is not None and not options.truncation > 0:
         raise ValueError(f"truncation is {options.truncation}; expected a number above 0, in standard deviations")
     return options

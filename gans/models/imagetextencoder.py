@@ -10,6 +10,7 @@ import lightning as L
 import torch
 from torch import Tensor
 
+from gans.checkpoint import class_path
 from gans.checks import at_least
 from gans.distributed import gather_rows, gathered
 from gans.layers import Size, image_channels, image_size
@@ -28,6 +29,7 @@ class ImageTextEncoder(L.LightningModule):
         width: of the encoder of images: channels after the first halving, doubled at each further one, up to 8 times.
         text_width: of the encoder of sentences: of a word's vector, and of each of its two recurrences.
         vocabulary: words in the order of their numbers, or a tokenizer's JSON; None takes that of the data.
+        max_length: most tokens of a sentence, as the data have.
         lr: learning rate of Adam.
         betas: Adam's decay rates.
     """
@@ -40,12 +42,13 @@ class ImageTextEncoder(L.LightningModule):
         width: int = 32,
         text_width: int = 64,
         vocabulary: list[str] | str | None = None,
+        max_length: int = 16,
         lr: float = 1e-3,
         betas: tuple[float, float] = (0.9, 0.999),
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
-        at_least(1, features=features, width=width, text_width=text_width)
+        at_least(1, features=features, width=width, text_width=text_width, max_length=max_length)
         if lr <= 0:
             raise ValueError(f"lr is {lr}; expected a number above 0")
         self.image_shape = (image_channels(channels), *image_size(size))
@@ -71,6 +74,10 @@ class ImageTextEncoder(L.LightningModule):
         """Return Adam for both encoders."""
         given = self.hparams
         return torch.optim.Adam(self.parameters(), given["lr"], (float(given["betas"][0]), float(given["betas"][1])))
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Say what the checkpoint holds, as those of the models of a game do."""
+        checkpoint["adversarial"] = {"model": class_path(type(self))}
 
     def training_step(self, batch: tuple[Tensor, ...], batch_idx: int) -> Tensor:
         """Return how badly images and sentences of a batch find each other."""

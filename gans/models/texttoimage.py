@@ -5,14 +5,14 @@ al. 2016 (GAN-INT-CLS, arXiv 1605.05396), whose interpolated sentences are an op
 first, from the same captions, and then rest.
 """
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from gans.captions import contact_sheet, spelled
 from gans.checks import at_least
-from gans.distributed import gather_rows, gathered
+from gans.distributed import gather_rows, next_rows
 from gans.images import to_uint8
 from gans.latent import draw, key, truncate
 from gans.layers import Size, image_channels, image_size
@@ -22,7 +22,7 @@ from gans.metrics.extractors import Extractor, extractor
 from gans.metrics.text import held_out_shares
 from gans.models.imagetextencoder import captioned, contrast, held_encoders, shared_vocabulary
 from gans.module import AdversarialModule
-from gans.networks import dfgan
+from gans.networks import dfgan, intcls
 from gans.networks.text import Matcher, Vocabulary, entries
 from gans.penalties import matching_aware
 
@@ -42,7 +42,9 @@ class TextToImage(AdversarialModule):
         latent_dim: length of a latent vector.
         width: of the generator: channels next to the image, twice as many further in, up to 8 times.
         discriminator_width: the same of the critic; None is `width`.
+        network: of both players: DF-GAN's, or GAN-INT-CLS's, which learn faster and less.
         vocabulary: words in the order of their numbers, or a tokenizer's JSON; None takes that of the data.
+        max_length: most tokens of a sentence, as the data have; longer ones are cut.
         encoder: checkpoint of an `ImageTextEncoder` of these sizes, read when a run begins, instead of the first stage.
         text_steps: of the first stage.
         features: length of a sentence's vector.
@@ -63,6 +65,7 @@ class TextToImage(AdversarialModule):
     """
 
     players: tuple[str, ...] = ("generator", "discriminator", "matcher")
+    usage = "`gans sample CKPT --text 'a sentence'`"
     matcher: Matcher | None
 
     def __init__(
@@ -72,7 +75,9 @@ class TextToImage(AdversarialModule):
         latent_dim: int = 100,
         width: int = 32,
         discriminator_width: int | None = None,
+        network: Literal["dfgan", "intcls"] = "dfgan",
         vocabulary: list[str] | str | None = None,
+        max_length: int = 16,
         encoder: str | None = None,
         text_steps: int = 1000,
         features: int = 128,
@@ -93,7 +98,8 @@ class TextToImage(AdversarialModule):
         super().__init__(latent_dim, **engine)
         self.save_hyperparameters()
         at_least(0, text_steps=text_steps, interpolation_weight=interpolation_weight, penalty_weight=penalty_weight)
-        at_least(1, features=features, text_width=text_width, encoder_width=encoder_width, penalty_power=penalty_power)
+        at_least(1, features=features, text_width=text_width, encoder_width=encoder_width, max_length=max_length)
+        at_least(1, penalty_power=penalty_power)
         if not 0 <= mismatch_weight < 1:
             raise ValueError(f"mismatch_weight is {mismatch_weight}; expected a share from 0 to below 1")
         for name, rate in (("lr", lr), ("discriminator_lr", discriminator_lr), ("text_lr", text_lr)):
@@ -105,8 +111,14 @@ class TextToImage(AdversarialModule):
         self.image_shape = (image_channels(channels), *image_size(size))
         self.text_steps = 0 if encoder else text_steps
         breadth = width if discriminator_width is None else discriminator_width
-        self.generator = dfgan.Generator(latent_dim, features, size, channels, width)
-        self.discriminator = dfgan.Discriminator(features, size, channels, breadth)
+        if network not in ("dfgan", "intcls"):
+            raise ValueError(f"network is {network}; expected dfgan or intcls")
+        if network == "dfgan":
+            self.generator = dfgan.Generator(latent_dim, features, size, channels, width)
+            self.discriminator = dfgan.Discriminator(features, size, channels, breadth)
+        else:
+            self.generator = intcls.Generator(latent_dim, features, size, channels, width)
+            self.discriminator = intcls.Discriminator(features, size, channels, breadth)
         self.average_generator()
         self.matcher = None
         if vocabulary is not None:
@@ -183,7 +195,7 @@ class TextToImage(AdversarialModule):
             return
         optimizer_g, optimizer_d, _ = self.player_optimizers()
         sentences = self.sentence(tokens, lengths)
-        others = neighbours(sentences, self.global_rank)
+        others = next_rows(sentences)  # most likely they say something else
         share: float = self.hparams["mismatch_weight"]
         with self.toggled_optimizer(optimizer_d):
             for real, own, other in self.pieces(images, sentences, others):
@@ -381,10 +393,3 @@ class TextToImage(AdversarialModule):
         shares = held_out_shares(parts, self.attributes(), tuple(self.hparams["judges"] or ()))
         found: dict[str, Tensor | float] = {f"{stage}/{name}": value for name, value in shares.items()}
         self.log_dict({**found, "step": float(self.trainer.global_step)}, sync_dist=True)
-
-
-def neighbours(sentences: Tensor, rank: int) -> Tensor:
-    """Return for each sentence `(N, D)` the next one of the global batch: most likely it says something else."""
-    everyone = gathered(sentences)
-    rows = torch.arange(1, len(sentences) + 1, device=sentences.device) + rank * len(sentences)
-    return everyone[rows % len(everyone)]

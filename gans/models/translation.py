@@ -48,6 +48,7 @@ class Translator(AdversarialModule):
         engine: options of the training engine, see `AdversarialModule`, but for latents and augmentations.
     """
 
+    usage = "`gans predict CKPT --input`"
     loss: Loss
 
     def __init__(

@@ -49,7 +49,6 @@ class GeneratorBlock(nn.Module):
         self.affines = nn.ModuleList(Affine(condition, channels) for channels in (inputs, inputs, outputs, outputs))
         self.convolutions = nn.ModuleList(nn.Conv2d(channels, outputs, 3, 1, 1) for channels in (inputs, outputs))
         self.shortcut = nn.Conv2d(inputs, outputs, 1) if inputs != outputs else nn.Identity()
-        self.gain = nn.Parameter(torch.zeros(1))
 
     def forward(self, features: Tensor, condition: Tensor) -> Tensor:
         """Return `(N, outputs, 2 H, 2 W)` for `(N, inputs, H, W)` and conditions `(N, condition)`."""
@@ -59,7 +58,7 @@ class GeneratorBlock(nn.Module):
             for affine in self.affines[2 * i : 2 * i + 2]:
                 hidden = leaky_relu(affine(hidden, condition), 0.2)
             hidden = convolution(hidden)
-        result: Tensor = self.shortcut(features) + self.gain * hidden
+        result: Tensor = self.shortcut(features) + hidden
         return result
 
 
@@ -137,10 +136,7 @@ class Discriminator(nn.Module):
         super().__init__()
         height, breadth = image_size(size)
         hidden = widths((height, breadth), width)
-        self.first = nn.Conv2d(image_channels(channels), width, 3, padding=1)
-        self.blocks = nn.Sequential(
-            *(DiscriminatorBlock(before, after) for before, after in pairwise([width, *hidden]))
-        )
+        self.trunk = self.make_trunk((height, breadth), channels, width)
         scale = 2 ** len(hidden)
         self.joint = nn.Sequential(
             nn.Conv2d(hidden[-1] + text_dim, 2 * width, 3, 1, 1, bias=False),
@@ -148,19 +144,20 @@ class Discriminator(nn.Module):
             nn.Conv2d(2 * width, 1, (height // scale, breadth // scale), bias=False),
         )
 
+    def make_trunk(self, size: tuple[int, int], channels: int, width: int) -> nn.Module:
+        """Return the network from images to small maps, which no sentence has a part in."""
+        first = nn.Conv2d(image_channels(channels), width, 3, padding=1)
+        steps = pairwise([width, *widths(size, width)])
+        return nn.Sequential(first, *(DiscriminatorBlock(before, after) for before, after in steps))
+
     def forward(self, images: Tensor, *sentences: Tensor) -> Tensor | tuple[Tensor, ...]:
         """Return logits `(N,)`, higher for what looks real and like the sentence says; of several sentences a tuple.
 
         The image is looked at once.
         """
-        maps = self.features(images)
+        maps = self.trunk(images)
         logits = tuple(self.match(maps, sentence) for sentence in sentences)
         return logits if len(logits) > 1 else logits[0]
-
-    def features(self, images: Tensor) -> Tensor:
-        """Return the maps `(N, C, h, w)` of images, which no sentence has a part in."""
-        maps: Tensor = self.blocks(self.first(images))
-        return maps
 
     def match(self, maps: Tensor, sentences: Tensor) -> Tensor:
         """Return the logits `(N,)` of images by their maps, and sentences `(N, text_dim)`."""

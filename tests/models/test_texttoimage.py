@@ -1,0 +1,180 @@
+"""Text to image: stages, who meets which sentence, what held-out captions say, and bad input."""
+
+import lightning as L
+import pytest
+import torch
+from lightning.pytorch.loggers import CSVLogger
+from torch.utils.data import DataLoader, TensorDataset
+
+from datamodules import CaptionedDigitsDataModule
+from gans.checkpoint import Checkpoint, load_model
+from gans.distributed import next_rows
+from gans.models import ImageTextEncoder, TextToImage
+
+WORDS = ["red", "blue", "seven"]
+SMALL = {"size": 16, "latent_dim": 4, "width": 2, "features": 4, "text_width": 3, "encoder_width": 2}
+
+
+def make(**options):
+    torch.manual_seed(0)
+    return TextToImage(**{**SMALL, "text_steps": 2, "vocabulary": WORDS, **options})
+
+
+def digits(**options):
+    return CaptionedDigitsDataModule(**{"size": 16, "batch_size": 16, **options})
+
+
+def loader(n=32):
+    torch.manual_seed(1)
+    tokens = torch.randint(2, 5, (n, 3))
+    return DataLoader(TensorDataset(torch.rand(n, 3, 16, 16) * 2 - 1, tokens, torch.full((n,), 3)), batch_size=16)
+
+
+def weights(model, part):
+    return torch.cat([p.detach().flatten().clone() for p in getattr(model, part).parameters()])
+
+
+def test_encoders_learn_first_and_rest_in_the_game(trainer):
+    model = make()
+    start = {part: weights(model, part) for part in ("generator", "discriminator", "matcher")}
+    run = trainer(2)
+    run.fit(model, loader())
+    assert torch.equal(weights(model, "generator"), start["generator"])
+    assert torch.equal(weights(model, "discriminator"), start["discriminator"])
+    assert not torch.equal(weights(model, "matcher"), start["matcher"])
+    learnt = weights(model, "matcher")
+    run.fit_loop.epoch_loop.max_steps = 4
+    run.fit(model, loader())
+    assert run.global_step == 4
+    assert torch.equal(weights(model, "matcher"), learnt)
+    assert not torch.equal(weights(model, "generator"), start["generator"])
+    assert not torch.equal(weights(model, "discriminator"), start["discriminator"])
+
+
+def test_the_critic_meets_each_image_with_its_own_and_the_next_sentence(trainer):
+    met = []
+
+    class Spy(TextToImage):
+        def critic(self, images, *sentences):
+            met.append((images.detach(), *sentences))
+            return super().critic(images, *sentences)
+
+    model = make(text_steps=0, penalty_weight=0.0, interpolation_weight=0.5)
+    model.__class__ = Spy
+    trainer(1).fit(model, loader(16))
+    images, tokens, lengths = next(iter(loader(16)))
+    own = model.sentence(tokens, lengths)
+    (real, first, second), (_, of_fake), (_, of_generator), (_, between) = met
+    assert torch.equal(real, images)
+    assert torch.equal(first, own)
+    assert torch.equal(second, own.roll(-1, 0))
+    assert torch.equal(of_fake, own)
+    assert torch.equal(of_generator, own)
+    assert torch.allclose(between, (own + own.roll(-1, 0)) / 2)
+    assert torch.equal(next_rows(own), own.roll(-1, 0))
+    assert own.square().mean() == pytest.approx(1.0)
+
+
+def test_the_vocabulary_comes_with_the_data_and_stays_with_the_checkpoint(trainer, tmp_path):
+    torch.manual_seed(0)
+    data, model = digits(), TextToImage(**SMALL, text_steps=1)
+    saver = Checkpoint(2, str(tmp_path))
+    trainer(2, callbacks=[saver], enable_checkpointing=True, limit_val_batches=1).fit(model, datamodule=data)
+    again = load_model(tmp_path / "last.ckpt")
+    assert again.hparams["vocabulary"] == list(data.vocabulary)
+    tokens, lengths = data.tokenizer(["a red seven", "a blue two on white"], 16)
+    made = again.sample(4, captions=(tokens, lengths), seed=1)
+    assert made.shape == (4, 3, 16, 16)
+    assert torch.equal(made, model.eval().sample(4, captions=(tokens, lengths), seed=1))
+    assert torch.equal(made[:2], again.translate(tokens, lengths, seed=1)) is False  # other latents: of two, not four
+    with pytest.raises(ValueError, match=r"the data's vocabulary .* is not the model's"):
+        trainer(1).fit(make(), datamodule=digits())
+    with pytest.raises(ValueError, match="the data have no captions"):
+        trainer(1).fit(TextToImage(**SMALL), loader())
+
+
+def test_a_trained_encoder_takes_the_place_of_the_first_stage(trainer, tmp_path):
+    torch.manual_seed(0)
+    encoder = ImageTextEncoder(16, 3, features=4, width=2, text_width=3)
+    saver = Checkpoint(2, str(tmp_path))
+    logger = CSVLogger(tmp_path)
+    trainer(2, callbacks=[saver], enable_checkpointing=True, logger=logger).fit(encoder, datamodule=digits())
+    model = TextToImage(**SMALL, encoder=str(tmp_path / "last.ckpt"))
+    assert model.text_steps == 0
+    trainer(1, limit_val_batches=0).fit(model, datamodule=digits())
+    assert torch.equal(weights(model, "matcher"), weights(encoder, "matcher"))
+    for wrong, says in (
+        ({"encoder": "none.ckpt"}, "is no file"),
+        ({"encoder": str(tmp_path / "last.ckpt"), "features": 5}, "of other sizes"),
+        ({"encoder": str(tmp_path / "last.ckpt"), "vocabulary": WORDS}, "other"),
+    ):
+        with pytest.raises(ValueError, match=says):
+            trainer(1).fit(
+                TextToImage(**{**SMALL, **wrong}),
+                *([loader()] if "vocabulary" in wrong else []),
+                **({} if "vocabulary" in wrong else {"datamodule": digits()}),
+            )
+
+
+def test_encoders_find_pairs_that_they_learn(trainer):
+    torch.manual_seed(0)
+    model = ImageTextEncoder(16, 3, features=16, width=8, text_width=16, lr=1e-2)
+    found = []
+    for steps in (1, 80):
+        trainer(steps, limit_val_batches=0).fit(model, datamodule=digits(infinite=True, batch_size=32))
+        found.append(trainer(1).validate(model, datamodule=digits(), verbose=False)[0]["val/r_precision"])
+    assert found[0] < 0.05  # by chance .01
+    assert found[1] > 0.1
+
+
+def test_held_out_captions_are_judged_seen_pairs_and_others_apart(trainer):
+    model = TextToImage(**SMALL, text_steps=1)
+    run = trainer(2, limit_val_batches=2, limit_test_batches=4)
+    run.fit(model, datamodule=digits())
+    [found] = run.test(model, datamodule=digits(), verbose=False)
+    shares = {"swap", "r_precision", "r_precision_real"}
+    assert {name for name in found if name != "step"} == {
+        f"test/{prefix}{name}" for name in shares for prefix in ("", "held_out/")
+    }
+    assert all(0 <= value <= 1 for name, value in found.items() if name != "step")
+    assert found["step"] == 2
+
+
+def test_bad_input_is_one_sentence(trainer):
+    for options, says in (
+        ({"objective": "relativistic"}, "judges each image by itself"),
+        ({"mismatch_weight": 1.0}, "expected a share"),
+        ({"lr": 0.0}, "expected a number above 0"),
+    ):
+        with pytest.raises(ValueError, match=says):
+            make(**options)
+    with pytest.raises(ValueError, match="makes images of sentences; expected captions"):
+        make().sample(2)
+    with pytest.raises(ValueError, match="has no vocabulary yet"):
+        TextToImage(**SMALL).translate(torch.ones(1, 1).long(), torch.ones(1).long())
+    plain = DataLoader(TensorDataset(torch.rand(8, 3, 16, 16), torch.zeros(8, dtype=torch.long)), batch_size=8)
+    with pytest.raises(ValueError, match="a batch has no captions"):
+        trainer(1).fit(make(), plain)
+    model = TextToImage(**SMALL, text_steps=1, judges={"shape": "mnist"})
+    with pytest.raises(ValueError, match="expected attributes of the data: digit, colour"):
+        trainer(1, limit_val_batches=1, check_val_every_n_epoch=1, limit_train_batches=1).fit(
+            model, datamodule=digits()
+        )
+
+
+def test_a_whole_run_is_the_same_when_it_stops_in_between(trainer, tmp_path):
+    states = []
+    for parts in ((4,), (1, 4), (3, 4)):
+        folder = tmp_path / str(parts)
+        for steps in parts:
+            L.seed_everything(5, verbose=False)
+            model = TextToImage(**SMALL, text_steps=2)
+            saver = Checkpoint(100, str(folder))
+            last = folder / "last.ckpt"
+            trainer(steps, callbacks=[saver], enable_checkpointing=True, limit_val_batches=0).fit(
+                model, datamodule=digits(), ckpt_path=last if last.exists() else None
+            )
+        states.append(model.state_dict())
+    for state in states[1:]:
+        for name, value in states[0].items():
+            assert torch.equal(state[name], value), name
