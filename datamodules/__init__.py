@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from datamodules.captioned_digits import CaptionedDigitsDataModule
+    from datamodules.captions import CaptionedDataModule
     from datamodules.degraded import DegradedDigitsDataModule, DegradedFolderDataModule, DegradedMNISTDataModule
     from datamodules.digits import DigitsDataModule
     from datamodules.folder import ImageFolderDataModule
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from datamodules.unpaired import UnpairedFoldersDataModule
 
 __all__ = [
+    "CaptionedDataModule",
     "CaptionedDigitsDataModule",
     "DegradedDigitsDataModule",
     "DegradedFolderDataModule",
@@ -31,6 +33,7 @@ __all__ = [
 ]
 
 _FILES = {
+    "CaptionedDataModule": "captions",
     "CaptionedDigitsDataModule": "captioned_digits",
     "DegradedDigitsDataModule": "degraded",
     "DegradedFolderDataModule": "degraded",

@@ -170,7 +170,7 @@ class CaptionedDigits(Dataset[Batch]):
         return image[0], tokens[0], length[0], attributes[0]
 
     def __getitems__(self, keys: Sequence[Key]) -> Batch:
-        """Return pictures `(N, 3, H, W)`, tokens `(N, max_length)`, lengths `(N,)`, what is said `(N, 6)` of keys."""
+        """Return pictures `(N, 3, H, W)`, tokens `(N, max_length)`, lengths `(N,)` and what they say `(N, 6)`."""
         rows, attributes, template, wander = self.drawn(keys)
         captions = [sentence(*told) for told in zip(template.tolist(), attributes.tolist(), strict=True)]
         said = torch.where(self.told[template], attributes, -1)
@@ -267,6 +267,7 @@ class CaptionedDigitsDataModule(ImageDataModule):
         val_size: Digits kept for validation, chosen by the seed; by default 197, or 5,000 of MNIST.
         max_length: Most tokens of a sentence; longer ones are cut.
         tokenizer: words, bpe for parts of words, or a file of a tokenizer; see `datamodules.text`.
+        held_out: Keep ten pairs of digit and colour for tests; false shows all pairs alike in all sets.
         seed: Seed of the split, of what is drawn for validation and tests and, with the run's seed, for training.
         num_workers: Loading processes; a batch takes a few milliseconds, so 0 does.
         infinite: Repeat the training images until an epoch has at least 100 batches.
@@ -274,7 +275,6 @@ class CaptionedDigitsDataModule(ImageDataModule):
 
     num_classes = 1
     attributes = ATTRIBUTES
-    parts: tuple[Pairs, Pairs, Pairs] = ("seen", "seen", "half")
 
     def __init__(
         self,
@@ -286,6 +286,7 @@ class CaptionedDigitsDataModule(ImageDataModule):
         val_size: int | None = None,
         max_length: int = 16,
         tokenizer: str = "words",
+        held_out: bool = True,
         seed: int = 0,
         num_workers: int = 0,
         infinite: bool = False,
@@ -298,6 +299,7 @@ class CaptionedDigitsDataModule(ImageDataModule):
         self.max_length = integer("max_length", max_length, least=1)
         self.tokenizer = _tokenizer(tokenizer)
         self.tokenizer.check_known([sentence(0, (0, 0, 0, 0, 0))])
+        self._pairs: tuple[Pairs, Pairs, Pairs] = ("seen", "seen", "half") if held_out else ("all", "all", "all")
         self._mnist = MNISTDataModule(root, val_size=0) if source == "mnist" else None
         quiet_about_workers()
 
@@ -334,7 +336,7 @@ class CaptionedDigitsDataModule(ImageDataModule):
             mix(self.seed, part),
             self.tokenizer,
             self.max_length,
-            self.parts[part],
+            self._pairs[part],
         )
 
 

@@ -83,7 +83,7 @@ def gathered(rows: Tensor) -> Tensor:
 
 
 def next_rows(rows: Tensor) -> Tensor:
-    """Return for each row `(n, ...)` of this process the next one of all processes' rows; the first follows the last."""
+    """Return the next row of all processes for each row `(n, ...)` of this one; behind the last is the first."""
     world = distributed.is_available() and distributed.is_initialized()
     first = 1 + (distributed.get_rank() * len(rows) if world else 0)
     return gathered(rows).roll(-first, 0)[: len(rows)]

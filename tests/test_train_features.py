@@ -10,7 +10,8 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 import datamodules.mnist
-from gans.commands import train_features
+from datamodules.captioned_digits import BACKGROUNDS
+from gans.commands import feature_data, train_features
 from gans.commands.train_features import augmented, main
 from gans.metrics.extractors import Classifier, extractor
 from gans.metrics.sanity import passes, sanity
@@ -132,6 +133,42 @@ def test_mnist_is_framed_at_32(command, tmp_path, size, resize):
     assert extractor(tmp_path / "a.pt").data == "MNIST: 200 training and 40 test images"
 
 
+@pytest.mark.parametrize(
+    ("label", "classes"), [(None, 10), ("colour", 8), ("size", 2), ("position", 5), ("background", 4)]
+)
+def test_captioned_digits_are_asked_for_one_attribute(command, tmp_path, monkeypatch, label, classes):
+    monkeypatch.setattr(feature_data, "VIEWS", 1)
+    monkeypatch.setattr(feature_data, "SOURCES", ("mnist",) if label else ("mnist", "digits"))
+    mnist(tmp_path / "data")
+    asked = ["--label", label] if label else []
+    flags = ["--data", "captioned-digits", *asked, "--out", "a.pt", "--epochs", "1", "--size", "16"]
+    data = feature_data.captioned(train_features.parse(flags))
+    assert data.num_classes == classes
+    assert len(data.train.images) == (200 if label else 1800)
+    assert data.train.images.shape[1:] == (3, 16, 16)
+    assert data.train.labels.unique().tolist() == data.test.labels.unique().tolist() == list(range(classes))
+    if label == "background":
+        corners = data.test.images[:, :, 0, 0]
+        assert torch.equal(corners, torch.tensor([*BACKGROUNDS.values()])[data.test.labels])
+    if label == "colour":  # trained on few
+        code, _, err = command(*flags, "--width", 2, "--features", 8)
+        assert code in (0, 1), err
+        found = extractor(tmp_path / "a.pt")
+        assert (found.channels, found.num_classes, found.resize) == (3, classes, "16x16 bilinear antialias")
+        assert found.data.endswith("scikit-learn (colour): 200 training and 40 test images")
+
+
+def test_captioned_digits_come_in_all_pairs_of_digit_and_colour(monkeypatch):
+    monkeypatch.setattr(feature_data, "VIEWS", 1)
+    monkeypatch.setattr(feature_data, "SOURCES", ("digits",))
+    flags = ["--data", "captioned-digits", "--out", "a.pt", "--size", "16", "--label"]
+    digit, colour = (feature_data.captioned(train_features.parse([*flags, name])) for name in ("digit", "colour"))
+    assert torch.equal(digit.train.images, colour.train.images)
+    for one, other in ((digit.train, colour.train), (digit.test, colour.test)):
+        assert len((8 * one.labels + other.labels).unique()) > 70
+    assert len((8 * digit.train.labels + colour.train.labels).unique()) == 80
+
+
 @pytest.mark.parametrize("flip", [False, True])
 def test_augmented_images_are_shifted_with_their_edges_repeated(flip):
     images = torch.randint(0, 256, (200, 2, 16, 32), dtype=torch.uint8)
@@ -181,6 +218,12 @@ ERRORS = [
     ("--data two --out a.pt --epoch 3", "unrecognized arguments: --epoch 3"),
     ("--data two", "the following arguments are required: --out"),
     ("--data mnist --test two --out a.pt", "--test is two; expected none, for mnist has test images of its own"),
+    ("--data mnist --label colour --out a.pt", "--label is colour; expected none, for only captioned-digits has sev"),
+    ("--data captioned-digits --label held_out --out a.pt", "argument --label: invalid choice: 'held_out'"),
+    ("--data captioned-digits --channels 1 --out a.pt", "--channels is 1; expected 3, for captioned-digits is in col"),
+    ("--data captioned-digits --test two --out a.pt", "--test is two; expected none, for captioned-digits has test"),
+    ("--data captioned-digits --size 12 --out a.pt", "size must be at least 16 for a small digit to be legible"),
+    ("--data captioned-digits --root none --out a.pt", "MNIST is not in none/MNIST/raw and downloading them failed"),
     ("--data mnist --root none --out a.pt", "MNIST is not in none/MNIST/raw and downloading them failed (no network)"),
 ]
 
@@ -197,7 +240,7 @@ def test_bad_input_is_one_sentence(command, tmp_path, monkeypatch, line, message
         Image.new("L", (8, 8)).save(tmp_path / "other" / name / "0.png")
     one_class(tmp_path)
     before = sorted(tmp_path.rglob("*"))
-    code, out, err = command(*(f"--channels 1 {line}" if "mnist" not in line else line).split())
+    code, out, err = command(*(f"--channels 1 {line}" if "two" in line[:13] or "one" in line[:13] else line).split())
     assert (code, out) == (2, "")
     assert err.startswith("train_features: error: ")
     assert message in err

@@ -45,7 +45,8 @@ def parser() -> Parser:
     flags.add_argument(
         "--features",
         type=str,
-        help="mnist, stacked, moving, inception, vgg19, random or FILE; by default for grey digits or clips",
+        help="mnist, stacked, moving, captioned-digit, captioned-colour, inception, vgg19, random or FILE; by default "
+        "for grey digits or clips",
     )
     flags.add_argument("--frames", type=str, help="mnist, inception or FILE: of clips, single frames are looked at too")
     flags.add_argument("--weights", type=Path, help="file of Inception's weights; by default in torch's cache")

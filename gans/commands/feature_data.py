@@ -1,4 +1,4 @@
-"""What feature extractors are trained on: MNIST, moving digits, class folders, or the data of a LightningDataModule."""
+"""What feature extractors are trained on: MNIST, moving and captioned digits, class folders, LightningDataModules."""
 
 import argparse
 from pathlib import Path
@@ -10,14 +10,28 @@ from torch import Tensor
 from tqdm import tqdm
 
 from datamodules.base import BatchDataset
+from datamodules.captioned_digits import (
+    ATTRIBUTES,
+    BACKGROUNDS,
+    COLOURS,
+    DIGITS,
+    POSITIONS,
+    SIZES,
+    CaptionedDigits,
+    CaptionedDigitsDataModule,
+)
 from datamodules.folder import ImageFolderDataModule
 from datamodules.mnist import MNISTDataModule
 from datamodules.moving import Labels, MovingDigitsDataModule, Source
+from datamodules.order import Key, mix
 from gans.metrics.features import joined
 from gans.metrics.sampling import stored
 
 SOURCES: tuple[Source, ...] = ("mnist", "digits")
 TOLD: tuple[Labels, ...] = ("digit", "direction")
+# What can be asked of captioned digits, and the names of its classes.
+ASKED = dict(zip(ATTRIBUTES, (DIGITS, tuple(COLOURS), SIZES, POSITIONS, tuple(BACKGROUNDS)), strict=False))
+VIEWS = 8  # of each of scikit-learn's captioned digits, which are few
 HELD_OUT = 0.1  # of a folder without a folder of test images
 Options = argparse.Namespace
 
@@ -44,6 +58,31 @@ def gathered(dataset: BatchDataset, what: str) -> tuple[Tensor, Tensor]:
     rows = tqdm(torch.split(torch.arange(len(dataset)), 500), f"reading {what}", disable=None)
     parts = [dataset.__getitems__(some.tolist()) for some in rows]
     return torch.cat([images for images, _ in parts]), torch.cat([labels for _, labels in parts])
+
+
+def attribute(dataset: CaptionedDigits, name: str, views: int, what: str) -> tuple[Tensor, Tensor]:
+    """Return the pictures of captioned digits, each digit drawn as often as `views` says, and one attribute of them."""
+    keys: list[Key] = [(row, mix(row, view)) for view in range(views) for row in range(len(dataset))]
+    rows = tqdm(range(0, len(keys), 500), f"reading {what}", disable=None)
+    images = torch.cat([dataset.__getitems__(keys[start : start + 500])[0] for start in rows])
+    return images, dataset.drawn(keys)[1][:, ATTRIBUTES.index(name)]  # whether the sentence says so or not
+
+
+def captioned(options: Options) -> Data:
+    """Return captioned digits of MNIST and of scikit-learn in all colours, and the attribute that is asked for."""
+    parts: list[list[tuple[Tensor, Tensor]]] = [[], []]
+    for source in SOURCES:
+        val_size, views = (0, 1) if source == "mnist" else (None, VIEWS)
+        made = CaptionedDigitsDataModule(source, options.root, options.size, val_size=val_size, held_out=False)
+        made.prepare_data()
+        train, _, test = made.splits()
+        assert isinstance(train, CaptionedDigits)
+        assert isinstance(test, CaptionedDigits)
+        parts[0].append(attribute(train, options.label, views, f"pictures of {source}"))
+        parts[1].append(attribute(test, options.label, 1, f"test pictures of {source}"))
+    learned, judged = (Labelled(*map(torch.cat, zip(*part, strict=True))) for part in parts)
+    description = f"captioned digits of MNIST and scikit-learn ({options.label})"
+    return Data(learned, judged, len(ASKED[options.label]), (options.size, options.size), description)
 
 
 def mnist(options: Options) -> Data:

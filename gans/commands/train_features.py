@@ -25,7 +25,7 @@ from torch.optim.lr_scheduler import OneCycleLR
 from tqdm import tqdm
 
 from gans.__main__ import HERE
-from gans.commands.feature_data import Labelled, folder, mnist, module, moving
+from gans.commands.feature_data import ASKED, Labelled, captioned, folder, mnist, module, moving
 from gans.images import to_float
 from gans.metrics.extractors import pack
 from gans.metrics.sanity import ALONE, SAMPLES, WORSE, Table, passes, sanity, sees
@@ -36,6 +36,8 @@ BATCH = 128
 LR = 4e-3
 SHIFT = 16  # images are shifted by up to a 16th of their side
 MODULE = "DataModule"  # at the end of a name
+CAPTIONED = "captioned-digits"
+OWN = {"mnist": mnist, "moving": moving, CAPTIONED: captioned}
 Options = argparse.Namespace
 Network = Classifier | ClipClassifier
 
@@ -65,9 +67,10 @@ def parse(argv: Sequence[str] | None) -> Options:
     parser.add_argument(
         "--data",
         required=True,
-        help="mnist, moving, a folder with one folder of images per class, or a LightningDataModule",
+        help="mnist, moving, captioned-digits, a folder with one folder of images per class, or a LightningDataModule",
     )
-    parser.add_argument("--root", help="folder that holds MNIST/raw, for mnist and moving; by default data")
+    parser.add_argument("--root", help="folder that holds MNIST/raw, for mnist, moving and captioned-digits")
+    parser.add_argument("--label", choices=list(ASKED), help="what is asked of captioned-digits, by default digit")
     parser.add_argument("--test", help="folder of test images with the same classes; else a tenth is held out")
     parser.add_argument("--out", required=True, type=Path, help="file to write; its name is the extractor's")
     parser.add_argument("--size", type=least(SMALLEST), help="side that every image gets, by default 32")
@@ -80,15 +83,21 @@ def parse(argv: Sequence[str] | None) -> Options:
     options, rest = parser.parse_known_args(argv)
     options.data_arguments = rest
     if options.data.endswith(MODULE):
-        for name in ("root", "test", "size", "channels"):
+        for name in ("root", "label", "test", "size", "channels"):
             if getattr(options, name) is not None:
                 raise ValueError(f"--{name} is not for {options.data}, whose arguments are --data.NAME; expected none")
         return options
     if rest:
         raise ValueError(f"unrecognized arguments: {' '.join(rest)}")
     options.root, options.size = options.root or "data", options.size or 32
-    own = options.data in ("mnist", "moving")
-    options.channels = options.channels or (1 if own else 3)
+    own = options.data in OWN
+    if options.label and options.data != CAPTIONED:
+        raise ValueError(f"--label is {options.label}; expected none, for only {CAPTIONED} has several")
+    if options.data == CAPTIONED:
+        options.label = options.label or "digit"
+        if options.channels == 1:
+            raise ValueError(f"--channels is 1; expected 3, for {CAPTIONED} is in colour")
+    options.channels = options.channels or (1 if own and options.data != CAPTIONED else 3)
     if own and options.test:
         raise ValueError(f"--test is {options.test}; expected none, for {options.data} has test images of its own")
     return options
@@ -228,8 +237,7 @@ def run(options: Options) -> int:
     """Train, judge, write; return 0, or 1 if the features do not know the data."""
     check_writable(options.out)
     start = time.perf_counter()
-    read = {"mnist": mnist, "moving": moving}.get(options.data, module if options.data.endswith(MODULE) else folder)
-    data = read(options)
+    data = OWN.get(options.data, module if options.data.endswith(MODULE) else folder)(options)
     clips, size = data.train.images.dim() == 5, list(data.train.images.shape[-2:])
     architecture = {"channels": data.train.images.shape[1], "width": options.width}
     architecture |= {"num_features": options.features, "num_classes": data.num_classes}

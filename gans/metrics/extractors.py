@@ -25,7 +25,12 @@ WEIGHTS = Path(__file__).with_name("weights")
 MNIST, MOVING = WEIGHTS / "mnist.pt", WEIGHTS / "moving.pt"
 MNIST_SHA256 = "157005c29e481de7ecf2ca41e6108738f48cd5c08eb0e910064980f00bca7eb5"
 MOVING_SHA256 = "5f65e3323cc885c7b9e9b3c7b88c2ab83bc535cba2a47f2d69cb0b512a967f27"
-NAMES = "mnist", "stacked", "moving", "inception", "vgg19", "random"
+# Classifiers of digits on captioned pictures of them, in all pairs of digit and colour: judges of text to image.
+CAPTIONED_SHA256 = {
+    "captioned-digit": "",
+    "captioned-colour": "",
+}
+NAMES = "mnist", "stacked", "moving", *CAPTIONED_SHA256, "inception", "vgg19", "random"
 INCEPTION_FILE = "weights-inception-2015-12-05-6726825d.pth"
 INCEPTION_URL = f"https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/{INCEPTION_FILE}"
 BACKENDS = attrgetter("cuda.matmul", "cudnn.conv", "cudnn.rnn", "mkldnn.matmul", "mkldnn.conv")(torch.backends)
@@ -140,7 +145,7 @@ class Inception(Extractor):
 
 
 class Classifier(Extractor):
-    """A small classifier trained by `scripts/train_features.py`; the shipped ones know digits, still or moving.
+    """A small classifier trained by `scripts/train_features.py`; the shipped ones know digits, plain, coloured, moving.
 
     Images of its native size are taken as they are, others resized. Where the native size is a smaller one in a black
     frame, as 28x28 digits in 32x32, the resizing is to the smaller one and the frame is added: framed or not, MNIST has
@@ -255,6 +260,8 @@ def extractor(given: str | Path | nn.Module, weights: str | Path | None = None) 
         return Classifier(MNIST, MNIST_SHA256)
     if given == "moving":
         return Classifier(MOVING, MOVING_SHA256)
+    if given in CAPTIONED_SHA256:
+        return Classifier(WEIGHTS / f"{given}.pt", CAPTIONED_SHA256[str(given)])
     if given == "stacked":
         return Stacked()
     if given in ("vgg19", "random"):

@@ -143,9 +143,9 @@ def test_an_item_depends_on_the_seed_and_its_key_alone(data):
     before = torch.get_rng_state()
     batch = dataset.__getitems__([(3, 11), (4, 12), 5])
     assert torch.equal(torch.get_rng_state(), before)
-    again = CaptionedDigitsDataModule(batch_size=8)
+    again = CaptionedDigitsDataModule(batch_size=8).splits()[0]
     for key, i in (((3, 11), 0), ((4, 12), 1), (5, 2)):
-        assert all(torch.equal(part[i], alone) for part, alone in zip(batch, again.splits()[0][key], strict=True))
+        assert all(torch.equal(part[i], alone) for part, alone in zip(batch, again[key], strict=True))
     rows = list(range(100))
     assert not torch.equal(dataset.__getitems__([(i, i) for i in rows])[3], dataset.__getitems__(rows)[3])
     assert not torch.equal(dataset.__getitems__([(i, i + 1) for i in rows])[3], dataset.__getitems__(rows)[3])
@@ -186,9 +186,10 @@ def test_sizes_and_bytes_of_mnist(tmp_path):
 def test_parts_of_words_do_too():
     pytest.importorskip("tokenizers")
     made = CaptionedDigitsDataModule(tokenizer="bpe", max_length=32)
-    _, tokens, lengths, _ = made.splits()[1].__getitems__(range(8))
+    val = made.splits()[1]
+    _, tokens, lengths, _ = val.__getitems__(range(8))
     assert isinstance(made.vocabulary, str)
-    assert torch.equal(tokenizer(made.vocabulary)([made.splits()[1].caption(i) for i in range(8)], 32)[0], tokens)
+    assert torch.equal(tokenizer(made.vocabulary)([val.caption(i) for i in range(8)], 32)[0], tokens)
     assert lengths.max() < 32
 
 

@@ -13,14 +13,26 @@ import torch
 from PIL import Image
 from torch import nn
 
-from datamodules import DigitsDataModule, MNISTDataModule, StackedMNISTDataModule
+from datamodules import CaptionedDigitsDataModule, DigitsDataModule, MNISTDataModule, StackedMNISTDataModule
+from datamodules.captioned_digits import ATTRIBUTES
 from gans.metrics import extractors
-from gans.metrics.extractors import MNIST, MNIST_SHA256, Classifier, Extractor, Inception, Wrapped, digest, extractor
+from gans.metrics.extractors import (
+    MNIST,
+    MNIST_SHA256,
+    WEIGHTS,
+    Classifier,
+    Extractor,
+    Inception,
+    Wrapped,
+    digest,
+    extractor,
+)
 from gans.metrics.functional import fid
 from gans.networks import classifier
 
 torch.set_num_threads(1)
 DATA = Path(os.environ.get("GANS_DATA", Path(__file__).parents[3] / "shared" / "data"))
+CAPTIONED = [("captioned-digit", "digit", 10, 0.97), ("captioned-colour", "colour", 8, 0.99)]
 SIZES = {"channels": 3, "width": 2, "num_features": 6, "num_classes": 4}
 
 
@@ -354,6 +366,34 @@ def test_the_shipped_file_knows_mnist(size, channels, least):
     assert (logits.argmax(1) == test.labels).double().mean() >= least
 
 
+# -- captioned digits --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("name", "label", "classes", "least"), CAPTIONED)
+def test_the_judges_of_captioned_digits_know_pairs_that_models_never_saw(name, label, classes, least):
+    found = extractor(name)
+    assert (found.name, found.num_classes, found.channels) == (name, classes, 3)
+    assert found.resize == "32x32 bilinear antialias"
+    assert (WEIGHTS / f"{name}.pt").stat().st_size < 250_000
+    assert found.accuracy > least
+    _, _, test = CaptionedDigitsDataModule().splits()
+    images, _, _, attributes = test.__getitems__(range(len(test)))  # which it was not trained on
+    right = found(images)[1].argmax(1) == attributes[:, ATTRIBUTES.index(label)]
+    held_out = attributes[:, -1] == 1
+    assert right[held_out].double().mean() >= least - 0.03
+    assert right[~held_out].double().mean() >= least - 0.03
+
+
+@pytest.mark.data
+@pytest.mark.skipif(not (DATA / "MNIST" / "raw").is_dir(), reason=f"there is no MNIST in {DATA}")
+@pytest.mark.parametrize(("name", "label", "classes", "least"), CAPTIONED)
+def test_the_judges_of_captioned_digits_know_those_of_mnist(name, label, classes, least):
+    _, _, test = CaptionedDigitsDataModule("mnist", DATA).splits()
+    images, _, _, attributes = test.__getitems__(range(len(test)))
+    right = torch.cat([extractor(name)(part)[1] for part in images.split(500)]).argmax(1)
+    assert (right == attributes[:, ATTRIBUTES.index(label)]).double().mean() >= least
+
+
 # -- stacked digits ----------------------------------------------------------------------------------------------------
 
 
@@ -446,12 +486,12 @@ def test_an_extractor_stays_itself(stored):
     [
         (
             "mnits",
-            r"extractor is mnits \(did you mean mnist\?\); expected mnist, stacked, moving, inception, vgg19, ",
+            r"extractor is mnits \(did you mean mnist\?\); expected mnist, stacked, moving, captioned-digit, ",
         ),
         ("stakced", r"did you mean stacked\?"),
         (
             "qqq",
-            "extractor is qqq; expected mnist, stacked, moving, inception, vgg19, ",
+            "extractor is qqq; expected mnist, stacked, moving, captioned-digit, ",
         ),
         ("none.pt", "there is no file none.pt"),
         (Path("no") / "such", "there is no file no/such"),
