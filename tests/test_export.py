@@ -15,7 +15,7 @@ from torch.nn.utils import parametrize
 import gans.models
 from gans.commands import export
 from gans.commands.export import SUFFIX, baked
-from gans.metrics.sampling import translates
+from gans.metrics.sampling import makes_images, translates
 from gans.models import Pix2Pix
 from gans.networks import dcgan
 
@@ -28,7 +28,8 @@ OTHER = {
     "SequenceGAN": {"frames": 3, "motion_dim": 2, "num_classes": 3},
     "VAE": {"network": "conv"},
 }
-DRAWING = [name for name in gans.models.__all__ if not translates(getattr(gans.models, name))]
+KINDS = {name: getattr(gans.models, name) for name in gans.models.__all__}
+DRAWING = [name for name, kind in KINDS.items() if makes_images(kind) and not translates(kind)]
 # It stands in for an environment without these packages.
 BLOCKED = """
 import sys

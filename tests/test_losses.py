@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from gans.losses import Hinge, LeastSquares, Minimax, NonSaturating, Relativistic, Wasserstein, objective
+from gans.losses import Hinge, LeastSquares, Minimax, NonSaturating, Relativistic, Wasserstein, info_nce, objective
 
 NAMES = {
     "minimax": Minimax,
@@ -238,3 +238,13 @@ def test_an_unknown_objective_names_the_known_ones():
 )
 def test_which_logits_are_on_the_right_side(loss, right):
     assert loss.right(torch.tensor([0.4, -0.3]), torch.tensor([0.2, -0.1])).tolist() == right
+
+
+def test_info_nce_is_the_cross_entropy_of_finding_the_own_key():
+    random = np.random.default_rng(0)
+    queries, keys = random.standard_normal((3, 4)), random.standard_normal((5, 4))
+    scores = 7.0 * queries @ keys.T
+    wanted = np.mean([np.log(np.exp(scores[i]).sum()) - scores[i, i + 2] for i in range(3)])
+    assert info_nce(torch.tensor(queries), torch.tensor(keys), 7.0, 2).item() == pytest.approx(wanted, rel=1e-12)
+    same = torch.eye(4)
+    assert info_nce(same, same, 50.0).item() == pytest.approx(0, abs=1e-6)

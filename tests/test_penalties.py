@@ -5,7 +5,15 @@ import torch
 from torch import nn
 
 from gans.networks.dcgan import Discriminator
-from gans.penalties import clip_weights, gamma_heuristic, input_gradient, lecam, one_centered, zero_centered
+from gans.penalties import (
+    clip_weights,
+    gamma_heuristic,
+    input_gradient,
+    lecam,
+    matching_aware,
+    one_centered,
+    zero_centered,
+)
 
 torch.set_num_threads(1)
 
@@ -286,3 +294,19 @@ def test_lecam_is_in_single_precision_at_least(dtype):
 def test_the_heuristic_weight_is_the_papers():
     assert gamma_heuristic((256, 256), 64) == pytest.approx(0.2048)
     assert gamma_heuristic((32, 64), 16) == pytest.approx(0.0256)
+
+
+def test_the_matching_aware_penalty_is_of_both_gradients_together():
+    w, v = images(1, seed=9)[0], torch.randn(4, 5, generator=torch.Generator().manual_seed(1), dtype=torch.float64)[0]
+    sentences = torch.randn(4, 5, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+
+    def critic(x, s):
+        return (x * w).sum((1, 2, 3)) + (s * v).sum(1)
+
+    length = (w.square().sum() + v.square().sum()).sqrt().item()
+    assert matching_aware(critic, images(), sentences).item() == pytest.approx(length**6, rel=1e-12)
+    assert matching_aware(critic, images(), sentences, 2).item() == pytest.approx(length**2, rel=1e-12)
+    still = torch.zeros((), dtype=torch.float64, requires_grad=True)
+    flat = matching_aware(lambda x, s: still * (critic(x, s)), images(), sentences)
+    flat.backward()
+    assert still.grad == 0, "where the gradient is 0, so is the penalty's own"
