@@ -40,7 +40,18 @@ LEVELS = [
     {"gans.module"},
     {
         f"gans.{name}"
-        for name in ("callbacks", "captions", "checkpoint", "curves", "draws", "hub", "metrics", "explore", "progress")
+        for name in (
+            "callbacks",
+            "captions",
+            "checkpoint",
+            "clip",
+            "curves",
+            "draws",
+            "hub",
+            "metrics",
+            "explore",
+            "progress",
+        )
     },
     {"gans.networks"},
     {f"gans.{name}" for name in PURE},

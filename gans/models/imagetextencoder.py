@@ -10,6 +10,7 @@ import lightning as L
 import torch
 from torch import Tensor
 
+from gans import clip as clip_sentences
 from gans.checkpoint import class_path
 from gans.checks import at_least
 from gans.distributed import gather_rows, gathered
@@ -28,6 +29,7 @@ class ImageTextEncoder(L.LightningModule):
         features: length of the vectors of images and of sentences.
         width: of the encoder of images: channels after the first halving, doubled at each further one, up to 8 times.
         text_width: of the encoder of sentences: of a word's vector, and of each of its two recurrences.
+        clip: folder of a CLIP text model for `transformers`, to read sentences with instead; or its description.
         vocabulary: words in the order of their numbers, or a tokenizer's JSON; None takes that of the data.
         max_length: most tokens of a sentence, as the data have.
         lr: learning rate of Adam.
@@ -41,6 +43,7 @@ class ImageTextEncoder(L.LightningModule):
         features: int = 128,
         width: int = 32,
         text_width: int = 64,
+        clip: str | dict[str, Any] | None = None,
         vocabulary: list[str] | str | None = None,
         max_length: int = 16,
         lr: float = 1e-3,
@@ -59,10 +62,7 @@ class ImageTextEncoder(L.LightningModule):
 
     def make_matcher(self, vocabulary: Vocabulary) -> None:
         """Build the encoders for a vocabulary, which belongs to the checkpoint from now on."""
-        given = self.hparams
-        given["vocabulary"] = vocabulary if isinstance(vocabulary, str) else list(vocabulary)
-        sizes = (given["size"], given["channels"], given["features"], given["width"], given["text_width"])
-        self.matcher = Matcher(entries(vocabulary), *sizes)
+        self.matcher = built(self.hparams, vocabulary, self.hparams["width"])
 
     def setup(self, stage: str) -> None:
         """Take the vocabulary of the data."""
@@ -104,6 +104,33 @@ class ImageTextEncoder(L.LightningModule):
         images, sentences, tokens, said = parts
         value = r_precision(images, sentences, tokens, said if said.shape[1] else None).float().mean()
         self.log("val/r_precision", value, sync_dist=True)
+
+
+def built(given: Any, vocabulary: Vocabulary, width: int) -> Matcher:
+    """Return the encoders that hyperparameters `given` describe, and note in these what a checkpoint has to know.
+
+    Raises:
+        ValueError: if CLIP cannot be read, or does not know the tokens.
+    """
+    given["vocabulary"] = vocabulary if isinstance(vocabulary, str) else list(vocabulary)
+    matcher = Matcher(
+        entries(vocabulary), given["size"], given["channels"], given["features"], width, given["text_width"]
+    )
+    if given["clip"] is None:
+        return matcher
+    folder = given["clip"] if isinstance(given["clip"], str) else None
+    if folder is not None:
+        given["clip"] = clip_sentences.described(folder)
+    sentences = clip_sentences.ClipSentences(given["clip"], given["features"])
+    if sentences.count < entries(vocabulary):
+        told = f"{entries(vocabulary)} tokens, CLIP {sentences.count}"
+        raise ValueError(
+            f"the vocabulary has {told}: give the data its tokenizer, --data.tokenizer FOLDER/tokenizer.json"
+        )
+    if folder is not None:
+        clip_sentences.load(sentences, folder)
+    matcher.sentences = sentences
+    return matcher
 
 
 def contrast(matcher: Matcher, images: Tensor, tokens: Tensor, lengths: Tensor, *, rank: int) -> Tensor:

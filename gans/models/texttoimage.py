@@ -20,7 +20,7 @@ from gans.losses import Objective, Relativistic
 from gans.losses import objective as loss_named
 from gans.metrics.extractors import Extractor, extractor
 from gans.metrics.text import held_out_shares
-from gans.models.imagetextencoder import captioned, contrast, held_encoders, shared_vocabulary
+from gans.models.imagetextencoder import built, captioned, contrast, held_encoders, shared_vocabulary
 from gans.module import AdversarialModule
 from gans.networks import dfgan, intcls
 from gans.networks.text import Matcher, Vocabulary, entries
@@ -49,13 +49,14 @@ class TextToImage(AdversarialModule):
         text_steps: of the first stage.
         features: length of a sentence's vector.
         text_width: of a word's vector, and of each of the sentences' two recurrences.
+        clip: folder of a CLIP text model for `transformers`, to read sentences with instead; or its description.
         encoder_width: of the encoder of images, which the first stage and R-precision need.
         text_lr: learning rate of Adam in the first stage.
         objective: what the players minimise.
         mismatch_weight: share of another sentence in what the critic learns to be false; the generated images' is
             1 less that.
         interpolation_weight: weight of the critic's opinion of images of sentences half-way between two.
-        penalty_weight: of the matching-aware gradient penalty.
+        penalty_weight: of the matching-aware gradient penalty; without it GAN-INT-CLS's critic has BatchNorm.
         penalty_power: of the gradient's length in it.
         lr: learning rate of Adam, of the generator.
         discriminator_lr: of the critic.
@@ -82,6 +83,7 @@ class TextToImage(AdversarialModule):
         text_steps: int = 1000,
         features: int = 128,
         text_width: int = 64,
+        clip: str | dict[str, Any] | None = None,
         encoder_width: int = 32,
         text_lr: float = 1e-3,
         objective: Objective = "hinge",
@@ -118,7 +120,7 @@ class TextToImage(AdversarialModule):
             self.discriminator = dfgan.Discriminator(features, size, channels, breadth)
         else:
             self.generator = intcls.Generator(latent_dim, features, size, channels, width)
-            self.discriminator = intcls.Discriminator(features, size, channels, breadth)
+            self.discriminator = intcls.Discriminator(features, size, channels, breadth, not penalty_weight)
         self.average_generator()
         self.matcher = None
         if vocabulary is not None:
@@ -129,10 +131,7 @@ class TextToImage(AdversarialModule):
 
     def make_matcher(self, vocabulary: Vocabulary) -> None:
         """Build the encoders for a vocabulary, which belongs to the checkpoint from now on."""
-        given = self.hparams
-        given["vocabulary"] = vocabulary if isinstance(vocabulary, str) else list(vocabulary)
-        sizes = (given["size"], given["channels"], given["features"], given["encoder_width"], given["text_width"])
-        self.matcher = Matcher(entries(vocabulary), *sizes).to(self.device)
+        self.matcher = built(self.hparams, vocabulary, self.hparams["encoder_width"]).to(self.device)
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         """Return Adam for the generator, for the discriminator and for the encoders."""

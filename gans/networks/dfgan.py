@@ -130,25 +130,23 @@ class Discriminator(nn.Module):
         size: image side, or (height, width).
         channels: 1, 3 or 4.
         width: channels of the first layer; twice as many after each halving but the first, up to 8 times.
+        trunk: another network of as many halvings and channels.
     """
 
-    def __init__(self, text_dim: int, size: Size, channels: int, width: int) -> None:
+    def __init__(
+        self, text_dim: int, size: Size, channels: int, width: int, trunk: nn.Sequential | None = None
+    ) -> None:
         super().__init__()
         height, breadth = image_size(size)
         hidden = widths((height, breadth), width)
-        self.trunk = self.make_trunk((height, breadth), channels, width)
+        first, steps = nn.Conv2d(image_channels(channels), width, 3, padding=1), pairwise([width, *hidden])
+        self.trunk = trunk or nn.Sequential(first, *(DiscriminatorBlock(before, after) for before, after in steps))
         scale = 2 ** len(hidden)
         self.joint = nn.Sequential(
             nn.Conv2d(hidden[-1] + text_dim, 2 * width, 3, 1, 1, bias=False),
             nn.LeakyReLU(0.2),
             nn.Conv2d(2 * width, 1, (height // scale, breadth // scale), bias=False),
         )
-
-    def make_trunk(self, size: tuple[int, int], channels: int, width: int) -> nn.Module:
-        """Return the network from images to small maps, which no sentence has a part in."""
-        first = nn.Conv2d(image_channels(channels), width, 3, padding=1)
-        steps = pairwise([width, *widths(size, width)])
-        return nn.Sequential(first, *(DiscriminatorBlock(before, after) for before, after in steps))
 
     def forward(self, images: Tensor, *sentences: Tensor) -> Tensor | tuple[Tensor, ...]:
         """Return logits `(N,)`, higher for what looks real and like the sentence says; of several sentences a tuple.

@@ -35,13 +35,17 @@ class Generator(nn.Module):
 
 
 class Discriminator(dfgan.Discriminator):
-    """DCGAN's, without BatchNorm, for the gradient penalty, and the sentence at every pixel of its last maps.
+    """DCGAN's, and the sentence at every pixel of its last maps: images and sentences to logits `(N,)`.
 
     Args:
-        options: as in `dfgan.Discriminator`.
+        text_dim: length of a sentence's vector.
+        size: image side, or (height, width).
+        channels: 1, 3 or 4.
+        width: channels after the first halving; twice as many after each further one, up to 8 times.
+        batch_norm: normalise every hidden layer but the first; not under a gradient penalty.
     """
 
-    def make_trunk(self, size: tuple[int, int], channels: int, width: int) -> nn.Module:
-        """Return DCGAN's halvings of images."""
-        whole = dcgan.Discriminator(size, channels, width, batch_norm=False)
-        return whole.layers[:-1].apply(lambda module: normal_init(module))
+    def __init__(self, text_dim: int, size: Size, channels: int, width: int, batch_norm: bool = True) -> None:
+        whole = dcgan.Discriminator(size, channels, width, batch_norm)
+        super().__init__(text_dim, size, channels, width, whole.layers[:-1])
+        self.joint.apply(normal_init)

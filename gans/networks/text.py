@@ -111,7 +111,7 @@ class Matcher(nn.Module):
 
     def __init__(self, count: int, size: Size, channels: int, features: int, width: int, text_width: int) -> None:
         super().__init__()
-        self.sentences = SentenceEncoder(count, features, text_width)
+        self.sentences: nn.Module = SentenceEncoder(count, features, text_width)
         self.images = ImageEncoder(size, channels, features, width)
         self.log_scale = nn.Parameter(torch.tensor(1 / 0.07).log())  # CLIP's
 

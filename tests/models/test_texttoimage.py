@@ -179,3 +179,43 @@ def test_a_whole_run_is_the_same_when_it_stops_in_between(trainer, tmp_path):
     for state in states[1:]:
         for name, value in states[0].items():
             assert torch.equal(state[name], value), name
+
+
+@pytest.fixture
+def clip_folder(tmp_path):
+    """A small CLIP text model that has learnt nothing, and a tokenizer for it."""
+    transformers = pytest.importorskip("transformers")
+    from datamodules.text import learn
+
+    folder = tmp_path / "clip"
+    data = digits()
+    captions = [data._datasets()[1].caption(i) for i in range(100)]
+    words = learn(captions, "bpe", 200)
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 8, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    config = transformers.CLIPTextConfig(vocab_size=200, max_position_embeddings=16, eos_token_id=1, **sizes)
+    transformers.CLIPTextModel(config).save_pretrained(folder)
+    (folder / "tokenizer.json").write_text(words.vocabulary)
+    return folder
+
+
+def test_sentences_can_be_read_by_a_clip_from_a_folder(trainer, tmp_path, clip_folder):
+    data = digits(tokenizer=str(clip_folder / "tokenizer.json"))
+    model = TextToImage(**SMALL, text_steps=1, clip=str(clip_folder))
+    saver = Checkpoint(2, str(tmp_path))
+    model.setup = lambda stage, setup=model.setup: (
+        setup(stage),
+        begun.append(weights(model.matcher.sentences, "clip")),
+    )
+    begun = []
+    trainer(2, callbacks=[saver], enable_checkpointing=True, limit_val_batches=0).fit(model, datamodule=data)
+    assert torch.equal(weights(model.matcher.sentences, "clip"), begun[0]), "CLIP rests"
+    for path in clip_folder.iterdir():
+        path.unlink()
+    again = load_model(tmp_path / "last.ckpt")  # without the folder
+    tokens, lengths = data.tokenizer(["a red seven", "a blue two"], 16)
+    assert torch.equal(again.sentence(tokens, lengths), model.eval().sentence(tokens, lengths))
+    longer, same = data.tokenizer(["a red seven", "a blue two"], 12)
+    assert torch.allclose(again.sentence(longer, same), again.sentence(tokens, lengths), atol=1e-6)
+    with pytest.raises(ValueError, match=r"expected a folder with config\.json"):
+        trainer(1).fit(TextToImage(**SMALL, clip=str(clip_folder)), datamodule=data)

@@ -1,0 +1,90 @@
+"""CLIP's encoder of sentences, Radford et al. 2021 (arXiv 2103.00020), from a folder of Hugging Face's `transformers`.
+
+Nothing is downloaded. The weights become part of the checkpoint that they are used in, which needs the folder no more.
+"""
+
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class ClipSentences(nn.Module):
+    """Tokens `(N, T)` and lengths `(N,)` to `(N, features)`: CLIP as it is, and a linear layer that is trained.
+
+    The last token of a sentence, its end, is what the sentence is read from.
+
+    Args:
+        description: of the network, as `config.json` holds it.
+        features: length of a sentence's vector.
+    """
+
+    def __init__(self, description: dict[str, Any], features: int) -> None:
+        super().__init__()
+        library = package()
+        self.clip = library.CLIPTextModel(library.CLIPTextConfig(**description)).eval().requires_grad_(False)
+        self.count = int(self.clip.config.vocab_size)
+        self.out = nn.Linear(self.clip.config.hidden_size, features)
+
+    def train(self, mode: bool = True) -> "ClipSentences":
+        """Switch the mode of the linear layer; CLIP stays in evaluation mode."""
+        super().train(mode)
+        self.clip.eval()
+        return self
+
+    def forward(self, tokens: Tensor, lengths: Tensor) -> Tensor:
+        """Return a vector `(N, features)` for each sentence."""
+        last = (lengths - 1).clamp(min=0)[:, None]
+        mask = torch.arange(tokens.shape[1], device=tokens.device) <= last
+        with torch.no_grad():  # not by requires_grad, which a player's turn switches on
+            states = self.clip(input_ids=tokens, attention_mask=mask.long()).last_hidden_state
+        end = states.gather(1, last[..., None].expand(-1, 1, states.shape[2])).squeeze(1)
+        sentence: Tensor = self.out(end)
+        return sentence
+
+
+def package() -> ModuleType:
+    """Return `transformers`.
+
+    Raises:
+        ValueError: if it is not installed.
+    """
+    try:
+        import transformers
+    except ImportError as error:
+        raise ValueError("CLIP needs the package transformers: pip install 'lightning-gans[clip]'") from error
+    module: ModuleType = transformers
+    return module
+
+
+def described(folder: str | Path) -> dict[str, Any]:
+    """Return the description of the text model in a folder, plain values only.
+
+    Raises:
+        ValueError: if there is none.
+    """
+    library, path = package(), Path(folder)
+    if not (path / "config.json").is_file():
+        raise ValueError(f"clip is {folder}; expected a folder with config.json and model.safetensors")
+    try:
+        config = library.CLIPTextConfig.from_pretrained(path, local_files_only=True)
+    except Exception as error:  # whatever it is, it is none
+        raise ValueError(f"clip is {folder}, which holds no CLIP text model: {error}") from error
+    sizes = "vocab_size", "hidden_size", "intermediate_size", "projection_dim", "num_hidden_layers"
+    rest = "num_attention_heads", "max_position_embeddings", "hidden_act", "layer_norm_eps", "eos_token_id"
+    return {name: getattr(config, name) for name in (*sizes, *rest)}
+
+
+def load(network: ClipSentences, folder: str | Path) -> None:
+    """Give a network the weights of the folder.
+
+    Raises:
+        ValueError: if they cannot be read, or are of another network.
+    """
+    try:
+        held = package().CLIPTextModel.from_pretrained(folder, local_files_only=True)
+        network.clip.load_state_dict(held.state_dict())
+    except Exception as error:  # of what the package reads
+        raise ValueError(f"clip is {folder}, whose weights cannot be read: {' '.join(str(error).split())}") from error
