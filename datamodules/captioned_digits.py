@@ -33,8 +33,10 @@ from datamodules.order import Key, mix
 from datamodules.text import Tokenizer
 
 Source: TypeAlias = Literal["digits", "mnist"]
+Variable: TypeAlias = Literal["size", "position", "background"]
 Pairs: TypeAlias = Literal["seen", "half", "all"]
 
+VARIABLE: tuple[Variable, ...] = ("size", "position", "background")
 ATTRIBUTES = ("digit", "colour", "size", "position", "background", "held_out")
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 COLOURS = {
@@ -137,6 +139,7 @@ class CaptionedDigits(Dataset[Batch]):
         tokenizer: Of the sentences.
         max_length: Most tokens of a sentence.
         pairs: Digits and colours: those seen in training, half seen and half held out, or all alike.
+        vary: What is different from picture to picture besides.
     """
 
     def __init__(
@@ -148,6 +151,7 @@ class CaptionedDigits(Dataset[Batch]):
         tokenizer: Tokenizer,
         max_length: int,
         pairs: Pairs,
+        vary: Sequence[str],
     ) -> None:
         self.labels, self.size, self.seed = digits.labels, size, seed
         self.sprites = small[:, 0], digits.images[:, 0]
@@ -158,7 +162,9 @@ class CaptionedDigits(Dataset[Batch]):
         allowed = clear()
         self.choices = allowed.sum(1)
         self.allowed = allowed.int().argsort(dim=1, descending=True, stable=True)  # those that are clear come first
-        self.told = told()
+        self.told, self.vary = told(), vary
+        silent = [ATTRIBUTES.index(name) for name in VARIABLE if name not in vary]
+        self.templates = (~self.told[:, silent].any(1)).nonzero().squeeze(1)  # that say nothing of what never varies
         self._tokens: dict[str, tuple[Tensor, Tensor]] = {}
 
     def __len__(self) -> int:
@@ -200,8 +206,12 @@ class CaptionedDigits(Dataset[Batch]):
         else:
             other = draw(len(COLOURS) - 1)
             colour = torch.where(wrong, left_out, other + (other >= left_out))
-        background = self.allowed[colour, draw(self.choices[colour])]
-        size, position, template = draw(len(SIZES)), draw(len(POSITIONS)), draw(len(TEMPLATES))
+        background = self.allowed[colour, draw(self.choices[colour]) * int("background" in self.vary)]
+        size, position, template = draw(len(SIZES)), draw(len(POSITIONS)), self.templates[draw(len(self.templates))]
+        if "size" not in self.vary:
+            size = torch.full_like(size, SIZES.index("large"))
+        if "position" not in self.vary:
+            position = torch.full_like(position, POSITIONS.index("middle"))
         wander = torch.stack([draw(3), draw(3)], 1) - 1
         attributes = torch.stack([digit, colour, size, position, background, (colour == left_out).long()], 1)
         return rows, attributes, template, wander
@@ -268,6 +278,7 @@ class CaptionedDigitsDataModule(ImageDataModule):
         max_length: Most tokens of a sentence; longer ones are cut.
         tokenizer: words, bpe for parts of words, or a file of a tokenizer; see `datamodules.text`.
         held_out: Keep ten pairs of digit and colour for tests; false shows all pairs alike in all sets.
+        vary: What varies besides digit and colour, in pictures and sentences; the rest is large, middle and black.
         seed: Seed of the split, of what is drawn for validation and tests and, with the run's seed, for training.
         num_workers: Loading processes; a batch takes a few milliseconds, so 0 does.
         infinite: Repeat the training images until an epoch has at least 100 batches.
@@ -287,6 +298,7 @@ class CaptionedDigitsDataModule(ImageDataModule):
         max_length: int = 16,
         tokenizer: str = "words",
         held_out: bool = True,
+        vary: Sequence[Variable] = VARIABLE,
         seed: int = 0,
         num_workers: int = 0,
         infinite: bool = False,
@@ -300,6 +312,7 @@ class CaptionedDigitsDataModule(ImageDataModule):
         self.tokenizer = _tokenizer(tokenizer)
         self.tokenizer.check_known([sentence(0, (0, 0, 0, 0, 0))])
         self._pairs: tuple[Pairs, Pairs, Pairs] = ("seen", "seen", "half") if held_out else ("all", "all", "all")
+        self.vary = tuple(one_of("vary", name, VARIABLE) for name in vary)
         self._mnist = MNISTDataModule(root, val_size=0) if source == "mnist" else None
         quiet_about_workers()
 
@@ -337,6 +350,7 @@ class CaptionedDigitsDataModule(ImageDataModule):
             self.tokenizer,
             self.max_length,
             self._pairs[part],
+            self.vary,
         )
 
 

@@ -218,3 +218,22 @@ def test_a_tokenizer_of_other_words_is_refused(tmp_path):
 def test_missing_mnist_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="MNIST is not in"):
         CaptionedDigitsDataModule("mnist", tmp_path).setup()
+
+
+@pytest.mark.parametrize("vary", [(), ("background",), ("size", "position")])
+def test_what_does_not_vary_is_neither_seen_nor_said(vary):
+    made = CaptionedDigitsDataModule(vary=vary, batch_size=8)
+    made.setup()
+    dataset = made._datasets()[0]
+    keys = [(i, 7 * i) for i in range(600)]
+    said, attributes = dataset.__getitems__(keys)[3], dataset.drawn(keys)[1]
+    for name, count, still in (("size", 2, "large"), ("position", 5, "middle"), ("background", 4, "black")):
+        seen, told = column(attributes, name), column(said, name)
+        assert len(seen.unique()) == (count if name in vary else 1) or name == "background"
+        assert bool((told >= 0).any()) == (name in vary)
+        if name not in vary and name != "background":
+            table = {"size": SIZES, "position": POSITIONS}[name]
+            assert table[int(seen[0])] == still
+    assert made.vocabulary == CaptionedDigitsDataModule().vocabulary
+    with pytest.raises(ValueError, match="vary must be one of size, position, background"):
+        CaptionedDigitsDataModule(vary=("shape",))
