@@ -22,7 +22,8 @@ from torch import Tensor
 
 from gans.callbacks import Health
 from gans.checkpoint import AtomicCheckpoints, Checkpoint
-from gans.models import DCGAN, GAN, SAGAN, SNGAN, WGANGP
+from gans.metrics.sampling import pretended
+from gans.models import DCGAN, GAN, SAGAN, SNGAN, WGANGP, TextToImage
 from gans.penalties import one_centered
 from gans.progress import Progress
 
@@ -31,30 +32,35 @@ Options = argparse.Namespace
 
 
 # What each model is measured as, and how many steps make a round of it on a CPU. Widths as in the recipes for one.
-MODELS: dict[str, tuple[type[GAN], dict[str, Any], int]] = {
+TEXT = {"network": "dcgan", "penalty_weight": 0.0, "text_steps": 0, "vocabulary": ["one", "word"]}
+MODELS: dict[str, tuple[type[Any], dict[str, Any], int]] = {
     "dcgan": (DCGAN, {"width": 64, "lr": 1e-3, "discriminator_lr": 2e-4}, 10),
     "gan": (GAN, {}, 50),
     "wgangp": (WGANGP, {"width": 32, "architecture": "resnet", "critic_steps": 1}, 2),
     "sngan": (SNGAN, {"width": 32, "critic_steps": 1}, 4),
     "sagan": (SAGAN, {"width": 32}, 4),
+    "texttoimage": (TextToImage, {"width": 32, **TEXT}, 10),
 }
 
 
-def build(options: Options) -> GAN:
+def build(options: Options) -> Any:
     """Return the model that is asked for."""
     kind, arguments, _ = MODELS[options.model]
     return kind(size=options.size, channels=options.channels, **arguments)
 
 
+def beside(model: Any, batch: Tensor) -> tuple[Tensor, ...]:
+    """Return images with what the model is given of them besides: sentences, or labels."""
+    return batch, *(part.to(batch.device) for part in pretended(model, len(batch))[1:])
+
+
 class Repeat:
     """A loader that gives the same batch on the device for ever."""
 
-    def __init__(self, batch: Tensor, steps: int, labels: Tensor | None = None) -> None:
-        none = torch.zeros(len(batch), dtype=torch.long, device=batch.device)
-        self.batch = (batch, none if labels is None else labels)
-        self.steps = steps
+    def __init__(self, batch: tuple[Tensor, ...], steps: int) -> None:
+        self.batch, self.steps = batch, steps
 
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+    def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
         return iter([self.batch] * self.steps)
 
     def __len__(self) -> int:
@@ -97,7 +103,7 @@ def wait(device: torch.device) -> None:
 class Bare:
     """The bare loop: the same losses and (fused) optimizers; no logging, averaging, saving, nor anything of ours."""
 
-    def __init__(self, model: GAN, batch: Tensor, precision: str) -> None:
+    def __init__(self, model: Any, batch: Tensor, precision: str) -> None:
         self.generator, self.discriminator = model.generator.to(batch.device), model.discriminator.to(batch.device)
         self.latent_dim, self.batch, self.loss = model.latent_dim, batch, model.loss
         self.penalty = model.hparams["penalty_weight"] if isinstance(model, WGANGP) else 0.0
@@ -138,6 +144,42 @@ class Bare:
         self.discriminator.requires_grad_(True)
 
 
+class BareText(Bare):
+    """The bare loop of text to image, after its first stage."""
+
+    def __init__(self, model: TextToImage, batch: Tensor, precision: str) -> None:
+        super().__init__(model, batch, precision)
+        self.matcher, self.captions = model.encoders.to(batch.device), beside(model, batch)[1:]
+        self.share, self.length = model.hparams["mismatch_weight"], model.hparams["features"] ** 0.5
+
+    def step(self) -> None:
+        """One update of the discriminator and one of the generator."""
+        real, device = self.batch, self.batch.device
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=self.autocast):
+            with torch.no_grad():
+                sentences = self.matcher.sentence(*self.captions) * self.length
+                fake = self.generator(torch.randn(len(real), self.latent_dim, device=device), sentences)
+            own, other = self.discriminator(real, sentences, sentences.roll(-1, 0))
+            loss = (1 - self.share) * self.loss.discriminator(own, self.discriminator(fake, sentences))
+            loss = loss + self.share * self.loss.discriminator(own, other)
+        self.optimizer_d.zero_grad()
+        torch.autograd.backward(loss)
+        self.optimizer_d.step()
+        self.discriminator.requires_grad_(False)
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=self.autocast):
+            fake = self.generator(torch.randn(len(real), self.latent_dim, device=device), sentences)
+            loss = self.loss.generator(None, self.discriminator(fake, sentences))
+        self.optimizer_g.zero_grad()
+        torch.autograd.backward(loss)
+        self.optimizer_g.step()
+        self.discriminator.requires_grad_(True)
+
+
+def bare_loop(model: Any, batch: Tensor, precision: str) -> Bare:
+    """Return the bare loop of a model."""
+    return (BareText if isinstance(model, TextToImage) else Bare)(model, batch, precision)
+
+
 def quiet() -> None:
     """Silence Lightning's advice and the health of a network that learns noise."""
     warnings.filterwarnings("ignore")
@@ -168,12 +210,12 @@ def batch_of(options: Options) -> Tensor:
 def step(options: Options) -> dict[str, float]:
     """Return images per second of both sides and their ratio, from alternating rounds; the first round warms up."""
     batch = batch_of(options)
-    bare = Bare(build(options), batch, options.precision)
+    bare = bare_loop(build(options), batch, options.precision)
     model = build(options)
     turns = Turns(options.steps, bare.round)
     with tempfile.TemporaryDirectory() as folder:
         total = (options.rounds + 1) * options.steps
-        trainer_of(options, total, folder, turns).fit(model, Repeat(batch, total))
+        trainer_of(options, total, folder, turns).fit(model, Repeat(beside(model, batch), total))
     ratios = [b / a for a, b in zip(turns.seconds[1:], bare.seconds[1:], strict=True)]
     low, _, high = statistics.quantiles(ratios, n=4)  # of neighbouring rounds: how much the machine wavers
     images = options.batch_size * options.steps
@@ -193,10 +235,10 @@ def peak(options: Options, side: str) -> float:
     batch = batch_of(options)
     model = build(options)
     if side == "bare":
-        Bare(model, batch, options.precision).round(options.steps)
+        bare_loop(model, batch, options.precision).round(options.steps)
     else:
         with tempfile.TemporaryDirectory() as folder:
-            trainer_of(options, options.steps, folder).fit(model, Repeat(batch, options.steps))
+            trainer_of(options, options.steps, folder).fit(model, Repeat(beside(model, batch), options.steps))
     return peak_memory()
 
 

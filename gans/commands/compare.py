@@ -192,7 +192,7 @@ def training(path: str, device: str, batch_size: int = 64) -> tuple[float, float
     quiet()
     model = load_model(path, "cpu").train()
     watch, steps = Stopwatch(), STEPS + 5
-    first, second = (part.to(device) for part in pretended(model, batch_size))
+    batch = tuple(part.to(device) for part in pretended(model, batch_size))
     with tempfile.TemporaryDirectory() as folder:
         trainer = L.Trainer(
             max_epochs=1,
@@ -206,5 +206,5 @@ def training(path: str, device: str, batch_size: int = 64) -> tuple[float, float
             default_root_dir=folder,
             callbacks=[watch],
         )
-        trainer.fit(model, Repeat(first, steps, second))
+        trainer.fit(model, Repeat(batch, steps))
     return STEPS * batch_size / (watch.times[-1] - watch.times[-1 - STEPS]), peak_memory()

@@ -22,7 +22,7 @@ from gans.metrics.extractors import Extractor, extractor
 from gans.metrics.text import held_out_shares
 from gans.models.imagetextencoder import built, captioned, contrast, held_encoders, shared_vocabulary
 from gans.module import AdversarialModule
-from gans.networks import dfgan, intcls
+from gans.networks import dfgan, told
 from gans.networks.text import Matcher, Vocabulary, entries
 from gans.penalties import matching_aware
 
@@ -42,7 +42,7 @@ class TextToImage(AdversarialModule):
         latent_dim: length of a latent vector.
         width: of the generator: channels next to the image, twice as many further in, up to 8 times.
         discriminator_width: the same of the critic; None is `width`.
-        network: of both players: DF-GAN's, or GAN-INT-CLS's, which learn faster and less.
+        network: of both players: DF-GAN's, or DCGAN's with a sentence beside the latent, which learn faster and less.
         vocabulary: words in the order of their numbers, or a tokenizer's JSON; None takes that of the data.
         max_length: most tokens of a sentence, as the data have; longer ones are cut.
         encoder: checkpoint of an `ImageTextEncoder` of these sizes, read when a run begins, instead of the first stage.
@@ -56,7 +56,7 @@ class TextToImage(AdversarialModule):
         mismatch_weight: share of another sentence in what the critic learns to be false; the generated images' is
             1 less that.
         interpolation_weight: weight of the critic's opinion of images of sentences half-way between two.
-        penalty_weight: of the matching-aware gradient penalty; without it GAN-INT-CLS's critic has BatchNorm.
+        penalty_weight: of the matching-aware gradient penalty; without it DCGAN's critic has BatchNorm.
         penalty_power: of the gradient's length in it.
         lr: learning rate of Adam, of the generator.
         discriminator_lr: of the critic.
@@ -76,7 +76,7 @@ class TextToImage(AdversarialModule):
         latent_dim: int = 100,
         width: int = 32,
         discriminator_width: int | None = None,
-        network: Literal["dfgan", "intcls"] = "dfgan",
+        network: Literal["dfgan", "dcgan"] = "dfgan",
         vocabulary: list[str] | str | None = None,
         max_length: int = 16,
         encoder: str | None = None,
@@ -113,14 +113,14 @@ class TextToImage(AdversarialModule):
         self.image_shape = (image_channels(channels), *image_size(size))
         self.text_steps = 0 if encoder else text_steps
         breadth = width if discriminator_width is None else discriminator_width
-        if network not in ("dfgan", "intcls"):
-            raise ValueError(f"network is {network}; expected dfgan or intcls")
+        if network not in ("dfgan", "dcgan"):
+            raise ValueError(f"network is {network}; expected dfgan or dcgan")
         if network == "dfgan":
             self.generator = dfgan.Generator(latent_dim, features, size, channels, width)
             self.discriminator = dfgan.Discriminator(features, size, channels, breadth)
         else:
-            self.generator = intcls.Generator(latent_dim, features, size, channels, width)
-            self.discriminator = intcls.Discriminator(features, size, channels, breadth, not penalty_weight)
+            self.generator = told.Generator(latent_dim, features, size, channels, width)
+            self.discriminator = told.Discriminator(features, size, channels, breadth, not penalty_weight)
         self.average_generator()
         self.matcher = None
         if vocabulary is not None:

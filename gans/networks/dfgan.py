@@ -130,17 +130,14 @@ class Discriminator(nn.Module):
         size: image side, or (height, width).
         channels: 1, 3 or 4.
         width: channels of the first layer; twice as many after each halving but the first, up to 8 times.
-        trunk: another network of as many halvings and channels.
     """
 
-    def __init__(
-        self, text_dim: int, size: Size, channels: int, width: int, trunk: nn.Sequential | None = None
-    ) -> None:
+    def __init__(self, text_dim: int, size: Size, channels: int, width: int) -> None:
         super().__init__()
         height, breadth = image_size(size)
         hidden = widths((height, breadth), width)
         first, steps = nn.Conv2d(image_channels(channels), width, 3, padding=1), pairwise([width, *hidden])
-        self.trunk = trunk or nn.Sequential(first, *(DiscriminatorBlock(before, after) for before, after in steps))
+        self.trunk = nn.Sequential(first, *(DiscriminatorBlock(before, after) for before, after in steps))
         scale = 2 ** len(hidden)
         self.joint = nn.Sequential(
             nn.Conv2d(hidden[-1] + text_dim, 2 * width, 3, 1, 1, bias=False),

@@ -3,17 +3,19 @@
 import pytest
 import torch
 
+from gans.networks import dfgan, told
 from gans.networks.dfgan import Affine, Discriminator, Generator
 
 
+@pytest.mark.parametrize("kind", [dfgan, told])
 @pytest.mark.parametrize("size", [16, 28, (20, 33), 7])
 @pytest.mark.parametrize("channels", [1, 3, 4])
-def test_any_size(size, channels):
+def test_any_size(kind, size, channels):
     shape = size if isinstance(size, tuple) else (size, size)
-    images = Generator(5, 3, size, channels, 2)(torch.randn(2, 5), torch.randn(2, 3))
+    images = kind.Generator(5, 3, size, channels, 2)(torch.randn(2, 5), torch.randn(2, 3))
     assert images.shape == (2, channels, *shape)
     assert images.abs().max() <= 1
-    critic = Discriminator(3, size, channels, 2)
+    critic = kind.Discriminator(3, size, channels, 2)
     assert critic(images, torch.randn(2, 3)).shape == (2,)
     with pytest.raises(RuntimeError):
         critic(torch.rand(2, channels, 64, 64), torch.randn(2, 3))
@@ -41,3 +43,12 @@ def test_the_sentence_changes_images_and_logits():
     own, wrong = critic(images, one, other)
     assert (own - wrong).abs().min() > 1e-4
     assert torch.equal(critic(images, one), own)
+
+
+def test_the_projection_compares_image_and_sentence():
+    torch.manual_seed(0)
+    critic = told.Discriminator(3, 16, 3, 2).eval()
+    images, one, other = torch.rand(2, 3, 16, 16), torch.randn(2, 3), torch.randn(2, 3)
+    own, wrong, none = critic(images, one, other, torch.zeros(2, 3))
+    assert (own - wrong).abs().min() > 0
+    assert torch.allclose(critic(images, one + other), own + wrong - none, atol=1e-6)
