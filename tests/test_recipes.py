@@ -81,10 +81,20 @@ def sides(root, count=20):
     return []
 
 
+def captions(root):
+    """Write a flat folder of images with a caption each."""
+    flags = flat(root)
+    words = ["red", "blue", "green"]
+    lines = ", ".join(f'"{path.name}": "a {words[i % 3]} house"' for i, path in enumerate(sorted(root.glob("*.png"))))
+    (root / "captions.json").write_text(f"{{{lines}}}")
+    return flags
+
+
 # By the data part of a recipe's name, or by the whole name: writes the data below a folder, returns the flags that they
 # need besides.
 MAKE = {"mnist": mnist, "stacked": mnist, "folder": flat, "celeba": celeba, "cifar10": classes, "digits": None}
 MAKE |= {"sequence-mnist": moving, "sequence-folder": clips, "facades": sides, "pix2pix-folder": sides}
+MAKE |= {"texttoimage-folder": captions}
 
 
 def layout(name):
