@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from datamodules.captioned_digits import CaptionedDigitsDataModule
     from datamodules.captions import CaptionedDataModule
+    from datamodules.changed import UnpairedDigitsDataModule, UnpairedMNISTDataModule
     from datamodules.degraded import DegradedDigitsDataModule, DegradedFolderDataModule, DegradedMNISTDataModule
     from datamodules.digits import DigitsDataModule
     from datamodules.folder import ImageFolderDataModule
@@ -29,7 +30,9 @@ __all__ = [
     "MovingDigitsDataModule",
     "PairedFolderDataModule",
     "StackedMNISTDataModule",
+    "UnpairedDigitsDataModule",
     "UnpairedFoldersDataModule",
+    "UnpairedMNISTDataModule",
 ]
 
 _FILES = {
@@ -45,7 +48,9 @@ _FILES = {
     "MovingDigitsDataModule": "moving",
     "PairedFolderDataModule": "paired",
     "StackedMNISTDataModule": "stacked",
+    "UnpairedDigitsDataModule": "changed",
     "UnpairedFoldersDataModule": "unpaired",
+    "UnpairedMNISTDataModule": "changed",
 }
 
 

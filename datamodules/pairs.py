@@ -2,9 +2,10 @@
 
 A batch of pairs is `(source, target)`: images that a model is given, and images that it shall make of them. uint8
 `(N, C, H, W)` from the loader, float in [-1, 1] on the device, like all images; the source may have other channels,
-and for super-resolution another size. For inpainting a batch is `(image, mask)`: the whole image, and `(N, 1, H, W)`
-with 1 where there is a hole and 0 where pixels are known; bool from the loader, 0 and 1 in the model's dtype on the
-device.
+and for super-resolution another size. Where the sources have classes that a translation shall keep, their labels
+`(N,)` int64 come third, as `datamodules.changed` gives them; who trains on pairs need not look. For inpainting a batch
+is `(image, mask)`: the whole image, and `(N, 1, H, W)` with 1 where there is a hole and 0 where pixels are known; bool
+from the loader, 0 and 1 in the model's dtype on the device.
 """
 
 import os

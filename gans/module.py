@@ -47,8 +47,7 @@ class AdversarialModule(L.LightningModule):
         prior: distribution of the latents, N(0, 1) or U(-1, 1).
         critic_steps: discriminator updates for each update of the generator, each on a batch of its own.
         gradient_clip: largest norm of each player's gradient (after unscaling); 0 does not clip.
-        accumulate: pieces that a batch is cut into to save memory; the step is that of the whole batch, except that
-            batch statistics see the pieces.
+        accumulate: pieces that a batch is cut into to save memory; only batch statistics see them, not the step.
         ema_halflife: half-life in images of the averaged generator; 0 averages nothing.
         ema_rampup: the half-life is at most this share of the images seen so far.
         augment: changes of all images that the discriminator sees, for small sets of images.
@@ -82,9 +81,8 @@ class AdversarialModule(L.LightningModule):
         super().__init__()
         self.automatic_optimization = False
         at_least(1, latent_dim=latent_dim, critic_steps=critic_steps, accumulate=accumulate)
-        at_least(0, gradient_clip=gradient_clip, ema_halflife=ema_halflife, ema_rampup=ema_rampup)
-        at_least(0, instance_noise=instance_noise, instance_noise_images=instance_noise_images)
-        at_least(0, lr_decay_images=lr_decay_images)
+        at_least(0, gradient_clip=gradient_clip, ema_halflife=ema_halflife, instance_noise=instance_noise)
+        at_least(0, ema_rampup=ema_rampup, instance_noise_images=instance_noise_images, lr_decay_images=lr_decay_images)
         self.latent_dim = latent_dim
         self.prior: Prior = prior
         self.critic_steps, self.accumulate, self.gradient_clip = critic_steps, accumulate, gradient_clip
@@ -134,14 +132,16 @@ class AdversarialModule(L.LightningModule):
         return self.batches_seen % self.critic_steps == 0
 
     def critic(self, images: Tensor, *labels: Tensor) -> Tensor:
-        """Return the discriminator's logits on images as it sees them in training: augmented, and noised."""
+        """Return the discriminator's logits on images as it sees them in training."""
+        return cast(Tensor, widened(self.discriminator(self.seen(images), *labels)))
+
+    def seen(self, images: Tensor) -> Tensor:
+        """Return images as a critic sees them in training: augmented, and noised."""
         if self.augment.draws:
             images = self.augment(images, self.uniform(len(images), self.augment.draws))
         noise, until = self.instance_noise, self.instance_noise_images
-        if noise:
-            noise = linear(self.images_seen, noise, 0.0, until) if until else noise
-            images = images + noise * self.noise_like(images)
-        return cast(Tensor, widened(self.discriminator(images, *labels)))
+        noise = linear(self.images_seen, noise, 0.0, until) if noise and until else noise
+        return images + noise * self.noise_like(images) if noise else images
 
     def pieces(self, *batch: Tensor) -> Iterator[Any]:
         """Yield `batch` in `accumulate` pieces; `descend` steps after the last, with the gradient of the whole.

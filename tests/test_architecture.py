@@ -29,6 +29,7 @@ PURE = {
     "images",
     "layers",
     "distributed",
+    "pool",
     "schedules",
     "tiles",
 }

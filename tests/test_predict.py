@@ -11,7 +11,7 @@ from PIL import Image
 
 from gans.__main__ import main
 from gans.images import to_float, to_uint8
-from gans.models import DCGAN, Pix2Pix
+from gans.models import DCGAN, CycleGAN, Pix2Pix
 
 
 @pytest.fixture
@@ -71,6 +71,20 @@ def test_large_pictures_go_in_tiles(gans, tmp_path, checkpoint, monkeypatch):
     assert all(max(shape[-2:]) <= 40 for shape in seen)
 
 
+def test_a_model_of_both_ways_goes_back(gans, tmp_path, saved):
+    torch.manual_seed(0)
+    model = CycleGAN(16, 3, 1, width=2, blocks=1, identity_weight=0).eval()
+    saved(model, tmp_path)
+    given = picture(tmp_path / "a.png", (24, 20))
+    for flags, channels in (("", 3), ("--back", 1)):
+        code, _, err = gans(f"predict checkpoints/last.ckpt --input a.png --output out{flags} {flags}")
+        assert code == 0, err
+        assert np.array(Image.open(tmp_path / f"out{flags}" / "a.png")).reshape(20, 24, -1).shape[2] == channels
+    whole = model.back(to_float(torch.from_numpy(given).permute(2, 0, 1))[None])
+    found = torch.from_numpy(np.array(Image.open(tmp_path / "out--back" / "a.png")))
+    assert (found.int() - to_uint8(whole)[0, 0].int()).abs().max() <= 1
+
+
 def test_an_unreadable_picture_does_not_stop_the_others(gans, tmp_path, checkpoint):
     checkpoint()
     for name in ("a.png", "b.png", "c.png"):
@@ -115,6 +129,7 @@ def test_what_is_wrong_is_one_sentence(refused, tmp_path, checkpoint, trainer):
         "model.ckpt --input in --output out --tile 8 --overlap 8": "overlap is 8; expected less than the tile, 8",
         "model.ckpt --input in --output out --device tpu9": "device is tpu9, which is not there",
         "model.ckpt --input in --output /proc/x": "cannot write under /proc/x",
+        "model.ckpt --input in --output out --back": "back asks for the other way, but model.ckpt holds a Pix2Pix",
         "dcgan.ckpt --input in --output out": "dcgan.ckpt holds a DCGAN, which makes images of nothing",
     }
     for line, says in cases.items():

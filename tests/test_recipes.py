@@ -90,11 +90,23 @@ def captions(root):
     return flags
 
 
+def kinds(root):
+    """Write folders of two kinds of images, as CycleGAN's sets have them."""
+    for name in ("trainA", "trainB", "testA", "testB"):
+        pictures(root / name, (40, 48), "jpg", 6)
+    return [
+        "--data.batch_size=1",
+        "--model.blocks=1",
+        "--model.width=1",
+    ]  # the paper's are large
+
+
 # By the data part of a recipe's name, or by the whole name: writes the data below a folder, returns the flags that they
 # need besides.
 MAKE = {"mnist": mnist, "stacked": mnist, "folder": flat, "celeba": celeba, "cifar10": classes, "digits": None}
 MAKE |= {"sequence-mnist": moving, "sequence-folder": clips, "facades": sides, "pix2pix-folder": sides}
 MAKE |= {"texttoimage-folder": captions}
+MAKE |= {"cyclegan-folder": kinds, "cut-folder": kinds, "cut-fast-folder": kinds}
 
 
 def layout(name):
@@ -107,10 +119,10 @@ def test_a_recipe_runs(name, tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
     data = layout(name)
     assert data in MAKE, f"recipe {name}: add a rule to MAKE that writes tiny data for '{data}'"
-    flags = [f"--data.root={tmp_path / 'data'}", *MAKE[data](tmp_path / "data")] if MAKE[data] else []
-    flags += ["--model.width=16" if "r3gan" in name else "--model.width=4", "--data.batch_size=8"]
+    flags = ["--model.width=16" if "r3gan" in name else "--model.width=4", "--data.batch_size=8"]
     if yaml.safe_load(recipes()[name].read_text())["model"]["init_args"].get("discriminator_width"):
         flags += ["--model.discriminator_width=4"]
+    flags += [f"--data.root={tmp_path / 'data'}", *MAKE[data](tmp_path / "data")] if MAKE[data] else []
     flags += ["--data.num_workers=0", "--grid.samples=4", "--evaluate.samples=10", "--evaluate.reference=10"]
     code = main(["fit", name, *flags, f"--trainer.max_steps={STEPS}", "--trainer.accelerator=cpu"])
     out, err = capfd.readouterr()

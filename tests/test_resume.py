@@ -15,7 +15,7 @@ from models_of_users import Penalised
 from datamodules import DegradedDigitsDataModule, DigitsDataModule
 from gans.__main__ import main
 from gans.checkpoint import AtomicCheckpoints, Checkpoint
-from gans.models import DCGAN, Pix2Pix
+from gans.models import CUT, DCGAN, CycleGAN, Pix2Pix
 
 EPOCH = 25  # batches of 64 digits
 
@@ -43,9 +43,10 @@ class Stop(L.Callback):
 def fit(trainer, tmp_path):
     def fit(kind, steps, name, resume=None, workers=0, seed=0, **options):
         L.seed_everything(seed)
-        latents = {} if kind is Pix2Pix else {"latent_dim": 4}
+        pairs = kind in (Pix2Pix, CycleGAN, CUT)
+        latents = {"blocks": 1} if kind in (CycleGAN, CUT) else {} if pairs else {"latent_dim": 4}
         model = kind(size=16, channels=1, width=2, **latents, **options)
-        source = DegradedDigitsDataModule if kind is Pix2Pix else DigitsDataModule
+        source = DegradedDigitsDataModule if pairs else DigitsDataModule
         data = source(size=16, batch_size=64, num_workers=workers)
         curves, stop = Curves(tmp_path / name), Stop()
         loop = trainer(
@@ -93,6 +94,8 @@ PARTS = ("state_dict", "optimizer_states", "adversarial", "global_step", "rng")
         (DCGAN, EPOCH + 3, 2, 1),
         (Penalised, 13, 0, 3),  # 39 batches
         (Pix2Pix, 17, 0, 1),  # with dropout, and noise of the data's own
+        (CycleGAN, 3, 0, 1),  # with pools
+        (CUT, 3, 0, 1),
     ],
 )
 def test_resume_is_exact(fit, kind, stop, workers, critic_steps):
@@ -100,7 +103,7 @@ def test_resume_is_exact(fit, kind, stop, workers, critic_steps):
     path, _ = fit(kind, stop, "half", workers=workers, critic_steps=critic_steps)
     # Another seed: the run's own comes from the checkpoint.
     _, resumed = fit(kind, 2 * stop, "half", path, workers, seed=9, critic_steps=critic_steps)
-    for part in PARTS:
+    for part in (*PARTS, *(name for name in ("pools",) if name in whole)):
         assert_equal(whole[part], resumed[part], part)
     later = {step: point for step, point in whole["points"].items() if step > stop}
     assert later

@@ -40,6 +40,7 @@ def parser() -> Parser:
     flags.add_argument("checkpoint", type=Path, help="file that training wrote, of a model that translates images")
     flags.add_argument("--input", type=Path, required=True, help="a picture, or a folder of pictures")
     flags.add_argument("--output", type=Path, required=True, help="folder that gets pictures of the same names")
+    flags.add_argument("--back", action="store_true", help="the other way, for a model that goes both")
     flags.add_argument("--tile", type=int, default=512, help="side of the pieces that larger pictures are cut into")
     flags.add_argument("--overlap", type=int, default=64, help="pixels in which pieces go over into each other")
     flags.add_argument("--device", type=str, default="auto", help="auto, cpu, cuda or cuda:1")
@@ -59,6 +60,8 @@ def main(args: list[str]) -> int:
     if not translates(model):
         kind = type(model).__name__
         raise ValueError(f"{options.checkpoint} holds a {kind}, which makes images of nothing: gans predict RECIPE")
+    if options.back and not hasattr(model, "back"):
+        raise ValueError(f"back asks for the other way, but {options.checkpoint} holds a {type(model).__name__}")
     folder, names = pictures(options.input)
     if options.output.resolve() == folder.resolve():
         raise ValueError(f"output is {options.output}, where the input is; expected another folder")
@@ -90,14 +93,15 @@ def translate(
     model: Any, folder: Path, names: list[str], options: Namespace, device: torch.device
 ) -> list[tuple[str, str]]:
     """Write what the model makes of each picture, and return those that cannot be read and why."""
-    wrong = []
+    wrong: list[tuple[str, str]] = []
+    make, channels = (model.back, model.image_shape[0]) if options.back else (model.translate, model.source_channels)
     for name in tqdm(names, desc="predict", unit="image", dynamic_ncols=True, disable=not sys.stderr.isatty()):
         try:
-            picture = read(folder / name, model.source_channels)
+            picture = read(folder / name, channels)
         except UnreadableImageError as error:
             wrong.append((name, str(error)))
             continue
-        made = tiled(model.translate, (to_float(picture)[None],), options.tile, options.overlap, device)
+        made = tiled(make, (to_float(picture)[None],), options.tile, options.overlap, device)
         write(options.output / name, to_uint8(made[0]))
     return wrong
 

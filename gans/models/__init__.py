@@ -7,6 +7,8 @@ if TYPE_CHECKING:
     from gans.models.acgan import ACGAN
     from gans.models.autoencoder import Autoencoder
     from gans.models.conditionalgan import ConditionalGAN
+    from gans.models.cut import CUT
+    from gans.models.cyclegan import CycleGAN
     from gans.models.dcgan import DCGAN
     from gans.models.gan import GAN
     from gans.models.imagetextencoder import ImageTextEncoder
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ACGAN",
+    "CUT",
     "DCGAN",
     "GAN",
     "R3GAN",
@@ -38,6 +41,7 @@ __all__ = [
     "Autoencoder",
     "ConditionalGAN",
     "ImageTextEncoder",
+    "CycleGAN",
     "InfoGAN",
     "ManifoldGAN",
     "Pix2Pix",

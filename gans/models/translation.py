@@ -87,8 +87,8 @@ class Translator(AdversarialModule):
         self.features, self.feature_weight = features, feature_weight
         # In tuples, so that the weights of others are neither parameters of the model nor in its checkpoints.
         self._networks: tuple[Features, Extractor] | None = None
-        self._seen: list[tuple[Tensor, Tensor, Tensor]] = []  # of held-out images, until all have been seen
-        self._names: list[str] = []
+        self._seen: list[tuple[Tensor, ...]] = []  # of held-out images, until all have been seen
+        self._names: tuple[list[str], list[str]] = [], []  # of scores, and of sets
 
     def make_discriminator(self, channels: int, width: int, norm: Norm, spectral_norm: bool, scales: int) -> nn.Module:
         """Return a critic of patches of images with `channels` channels."""
@@ -240,18 +240,27 @@ class Translator(AdversarialModule):
         self.hold_out("test", batch)
 
     def hold_out(self, stage: str, batch: Any) -> None:
-        """Keep PSNR, SSIM, L1 and feature distance of each image of a batch, and the features of their set."""
+        """Keep what `compare` says of each image of a batch, and the features of the sets that it names."""
+        values, sets = self.compare(batch)
+        self._names = list(values), list(sets)
+        scores = torch.stack(list(values.values()), 1) if values else torch.zeros(len(batch[0]), 0, device=self.device)
+        self._seen.append((scores, *(features for both in sets.values() for features in both)))
+
+    def compare(self, batch: Any) -> tuple[dict[str, Tensor], dict[str, tuple[Tensor, Tensor]]]:
+        """Return scores `(N,)` of each image by their names, and features `(N, D)` of sets, the real ones first.
+
+        Here PSNR, SSIM, L1 and feature distance to the target; and targets and translations, for the Frechet distance.
+        """
         made, target = (to_uint8(images) for images in (self.translate(*self.inputs(batch)), self.targets(batch)))
         network, judge = self.networks()
         with torch.autocast(self.device.type, enabled=False):  # SSIM of half precision is off by a tenth
             values = fidelity(to_float(made), to_float(target))
         maps, goal = network(to_float(made)), network(to_float(target))
         values[f"feature_distance/{network.name}"] = feature_distance(maps, goal)
-        self._names = list(values)
-        self._seen.append((torch.stack(list(values.values()), 1), judge(target)[0], judge(made)[0]))
+        return values, {f"fid/{judge.name}": (judge(target)[0], judge(made)[0])}
 
     def on_validation_epoch_end(self) -> None:
-        """Log the means over all held-out images, and the Frechet distance of those made to their targets."""
+        """Log the means over all held-out images, and the Frechet distances of the sets."""
         self.judge("val")
 
     def on_test_epoch_end(self) -> None:
@@ -266,10 +275,12 @@ class Translator(AdversarialModule):
         self._seen = []
         if self.trainer.world_size > 1:  # not by Lightning, which means over shares as if they were equal
             parts = [gather_rows(part) for part in parts]
-        values, real, made = parts
-        found = dict(zip(self._names, values.mean(0).unbind(), strict=True))
-        if len(real) > 1 and made.isfinite().all():
-            found[f"fid/{self.networks()[1].name}"] = fid(real, made).float()
+        values, *features = parts
+        names, sets = self._names
+        found = dict(zip(names, values.mean(0).unbind(), strict=True))
+        for name, real, made in zip(sets, features[::2], features[1::2], strict=True):
+            if len(real) > 1 and made.isfinite().all():
+                found[name] = fid(real, made).float()
         named: dict[str, Tensor | float] = {f"{stage}/{name}": value for name, value in found.items()}
         self.log_dict({**named, "step": float(self.trainer.global_step)}, sync_dist=True)
 

@@ -77,6 +77,9 @@ class Generator(nn.Module):
             ends.append(finished(nn.ConvTranspose2d(2 * after, after, 3, 2, 1, 1, bias=plain), after=after))
         ends.append(nn.Sequential(nn.ReflectionPad2d(3), nn.Conv2d(width, channels, 7), nn.Tanh()))
         self.stages = nn.ModuleList([*stages, *middle, *ends]).apply(normal_init)
+        levels = [width * 2**level for level in range(HALVINGS + 1)]
+        # Channels behind each stage, as `features` counts them.
+        self.widths = [source_channels, *levels, *[inner] * blocks, *levels[-2::-1], channels]
 
     def forward(self, images: Tensor) -> Tensor:
         """Return images `(N, channels, H, W)` in [-1, 1] for images `(N, source_channels, H, W)`."""
@@ -97,3 +100,21 @@ class Generator(nn.Module):
             if number in stages:
                 found.append(torch.clone(maps) if number == 0 else maps)
         return found
+
+
+class TwoWay(nn.Module):
+    """A network for each of two ways; called, it is the one `there`.
+
+    Args:
+        there: the first way.
+        back: the second.
+    """
+
+    def __init__(self, there: nn.Module, back: nn.Module) -> None:
+        super().__init__()
+        self.there, self.back = there, back
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """Return what the network `there` does."""
+        made: Tensor = self.there(*inputs)
+        return made

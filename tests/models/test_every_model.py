@@ -23,6 +23,8 @@ SMALL = {
     "VAE": {"critic_steps": None},
     "ManifoldGAN": {"autoencoder_steps": 1, "latent_steps": 1, "image_steps": 1},
     "Pix2Pix": {"latent_dim": None},
+    "CycleGAN": {"latent_dim": None, "blocks": 1, "pool": 20},
+    "CUT": {"latent_dim": None, "blocks": 1, "patches": 20, "patch_dim": 4},
     "TextToImage": {
         "vocabulary": ["red", "blue", "seven"],
         "text_steps": 1,
@@ -33,7 +35,7 @@ SMALL = {
 }
 CONDITIONAL = {"ConditionalGAN", "ACGAN", "ProjectionGAN"}
 CLIPS = {"SequenceGAN"}
-TRANSLATORS = {"Pix2Pix"}  # they make images of images
+TRANSLATORS = {"Pix2Pix", "CycleGAN", "CUT"}  # they make images of images
 CAPTIONED = {"TextToImage"}  # they make images of sentences
 FRAMES = 4
 

@@ -1,0 +1,171 @@
+"""CUT, Park, Efros, Zhang and Zhu 2020 (arXiv 2007.15651): one-sided translation without pairs, patch by patch."""
+
+from typing import Any
+
+import torch
+from lightning.pytorch.core.optimizer import LightningOptimizer
+from torch import Tensor, nn
+
+from gans.checks import at_least
+from gans.layers import Norm, Size
+from gans.losses import Objective, Relativistic
+from gans.models import unpaired
+from gans.models.translation import COLUMNS, SHOWN, Translator, triptychs
+from gans.networks.contrast import Heads, patch_nce
+from gans.networks.translation import HALVINGS, Generator
+
+
+class CUT(Translator):
+    """A generator whose own first half says that a place of the translation shows what was there in the source.
+
+    A batch is `(source, target)`, any images of both kinds. FastCUT is `nce_weight` 10, `identity` off and `mirror` on.
+
+    Args:
+        size: side of the images in training, or (height, width); translated are images of any size.
+        channels: of sources and targets, which one network looks at: 1, 3 or 4.
+        width: channels of the generator next to the image; four times as many in the residual blocks.
+        discriminator_width: channels of the critic next to the image; None is `width`.
+        blocks: residual blocks of the generator.
+        norm: in both networks.
+        spectral_norm: normalise the critic's weights, instead of its maps.
+        scales: critics, each of which sees the images half as large as the one before.
+        objective: what the players minimise.
+        nce_weight: weight of the contrast between places.
+        identity: contrast also targets with what is made of them, which shall be themselves; half of the weight.
+        mirror: half of the sources are translated mirrored, and shall be as the others when mirrored back. For images
+            of which the mirrored one is as real.
+        stages: of the generator, whose maps are compared, as `networks.translation.Generator.features` counts them;
+            None is the paper's: the image, both halvings, the first and the middle residual block.
+        patches: places compared in each image and stage, at most.
+        patch_dim: length of the vectors that are compared.
+        temperature: of their comparison.
+        adversarial_weight: weight of the critic's opinion. Least squares are halved here (Mao et al. 2017), but not in
+            the paper, whose 1 is 2.
+        options: as in `Translator`.
+    """
+
+    generator: Generator
+
+    def __init__(
+        self,
+        size: Size = 256,
+        channels: int = 3,
+        width: int = 64,
+        discriminator_width: int | None = None,
+        blocks: int = 9,
+        norm: Norm = "instance",
+        spectral_norm: bool = False,
+        scales: int = 1,
+        objective: Objective = "least_squares",
+        nce_weight: float = 1.0,
+        identity: bool = True,
+        mirror: bool = False,
+        stages: tuple[int, ...] | None = None,
+        patches: int = 256,
+        patch_dim: int = 256,
+        temperature: float = 0.07,
+        adversarial_weight: float = 2.0,
+        **options: Any,
+    ) -> None:
+        super().__init__(size, channels, objective=objective, **options)
+        self.save_hyperparameters()
+        at_least(0, nce_weight=nce_weight, adversarial_weight=adversarial_weight)
+        at_least(2, patches=patches)
+        if not temperature > 0:
+            raise ValueError(f"temperature is {temperature}; expected a number above 0")
+        if self.source_channels != channels:
+            raise ValueError(f"source_channels is {self.source_channels}; expected {channels}: one network sees both")
+        unpaired.check(self)
+        self.generator = Generator(size, channels, channels, width, blocks, norm)
+        first = HALVINGS + 2  # residual block
+        usual = {0, *range(2, first), first, first + (blocks - 1) // 2}
+        self.stages = sorted(usual) if stages is None else list(stages)
+        last = HALVINGS + 1 + blocks
+        if (
+            self.stages != sorted(set(self.stages))
+            or not self.stages
+            or not 0 <= self.stages[0] <= self.stages[-1] <= last
+        ):
+            raise ValueError(
+                f"stages is {stages}; expected numbers from 0 to {last}, the last residual block, in order"
+            )
+        assert self.image_shape is not None
+        if mirror and self.image_shape[-1] % 2**HALVINGS:
+            raise ValueError(f"size is {size}; expected a width in multiples of {2**HALVINGS} for mirror")
+        self.heads = Heads([self.generator.widths[stage] for stage in self.stages], patch_dim)
+        critics, breadth = "none" if spectral_norm else norm, discriminator_width or width
+        self.discriminator = self.make_discriminator(channels, breadth, critics, spectral_norm, scales)
+        self.average_generator()
+
+    def configure_optimizers(self) -> list[torch.optim.Optimizer]:
+        """Return Adam for the generator with the heads, which play on its side, and for the discriminator."""
+        players = nn.ModuleList([self.generator, self.heads]), self.discriminator
+        return [self.adam(network, rate, self.betas) for network, rate in zip(players, self.rates, strict=True)]
+
+    def training_step(self, batch: tuple[Tensor, ...], batch_idx: int) -> None:
+        """One step of the critic and, in its turn, one of the generator and the heads."""
+        optimizer_g, optimizer_d = self.player_optimizers()
+        images = batch[0], self.targets(batch)
+        self.train_critic(optimizer_d, *images)
+        if self.generator_turn():
+            with self.toggled_optimizer(optimizer_g):
+                for source, target in self.pieces(*images):
+                    turned = self.turned(source)
+                    made = self.generator(mirrored(source, turned))
+                    compared = self.critic(target) if isinstance(self.loss, Relativistic) else None
+                    game = self.loss.generator(compared, self.critic(made))
+                    contrast = self.contrast(source, made, turned)
+                    self.record("loss/generator", game)
+                    self.record("loss/contrast", contrast)
+                    if self.hparams["identity"]:
+                        same = self.contrast(target, self.generator(target))
+                        self.record("loss/identity", same)
+                        contrast = (contrast + same) / 2
+                    weight, opinion = self.hparams["nce_weight"], self.hparams["adversarial_weight"]
+                    self.descend(opinion * game + weight * contrast, optimizer_g)
+
+    def train_critic(self, optimizer: LightningOptimizer, sources: Tensor, targets: Tensor) -> None:
+        """One step of the critic."""
+        with self.toggled_optimizer(optimizer):
+            for source, target in self.pieces(sources, targets):
+                with torch.no_grad():
+                    made = self.generator(mirrored(source, self.turned(source)))
+                real_logits, fake_logits = self.critic(target), self.critic(made)
+                loss = self.loss.discriminator(real_logits, fake_logits)
+                self.record_discriminator(loss, real_logits, fake_logits)
+                self.descend(loss, optimizer)
+
+    def contrast(self, source: Tensor, made: Tensor, turned: Tensor | None = None) -> Tensor:
+        """Return the mean over stages of `patch_nce` between what is made and the source, at places drawn anew."""
+        maps, before = (self.generator.features(images, self.stages) for images in (made, source))
+        maps = [mirrored(stage, turned) for stage in maps]
+        places = [self.places(len(stage), stage.shape[-2] * stage.shape[-1]) for stage in maps]
+        # Keys have no gradient. They are computed with one all the same: under no_grad, autocast would keep copies of
+        # the weights for the rest of the step, and these copies have none.
+        queries, keys = self.heads(maps, places), self.heads([stage.detach() for stage in before], places)
+        found = [patch_nce(*both, self.hparams["temperature"]) for both in zip(queries, keys, strict=True)]
+        return torch.stack(found).mean()
+
+    def places(self, n: int, count: int) -> Tensor:
+        """Return `patches` different ones `(n, P)` of `count` places, drawn for each row, or all there are."""
+        chosen: Tensor = self.uniform(n, count).topk(min(self.hparams["patches"], count), 1).indices
+        return chosen
+
+    def turned(self, images: Tensor) -> Tensor | None:
+        """Return which of the images `(N,)` are to be translated mirrored; None for none."""
+        return self.uniform(len(images)) < 0.5 if self.hparams["mirror"] else None
+
+    def pictures(self, batch: Any) -> dict[str, tuple[Tensor, int]]:
+        """Return a grid of triptychs: what was given, what was made of it, and some target beside it."""
+        source, target = batch[0][:SHOWN], self.targets(batch)[:SHOWN]
+        return {"translations": (triptychs(source, self.translate(source), target), 3 * COLUMNS)}
+
+    def compare(self, batch: Any) -> tuple[dict[str, Tensor], unpaired.Sets]:
+        """Return whether each image keeps its label, where that can be said, and features of targets and made."""
+        source, target = batch[0], self.targets(batch)
+        return unpaired.compare(self.networks()[1], self.translate(source), (source, target, *batch[2:]))
+
+
+def mirrored(maps: Tensor, turned: Tensor | None) -> Tensor:
+    """Return maps or images `(N, C, H, W)`, those of the rows `turned` `(N,)` mirrored from left to right."""
+    return maps if turned is None else torch.where(turned[:, None, None, None], maps.flip(-1), maps)

@@ -1,0 +1,194 @@
+"""CycleGAN, Zhu, Park, Isola and Efros 2017 (arXiv 1703.10593): translation without pairs, there and back."""
+
+from typing import Any
+
+import torch
+from lightning.pytorch.core.optimizer import LightningOptimizer
+from torch import Tensor
+
+from gans.checks import at_least
+from gans.distributed import gather_rows
+from gans.layers import Norm, Size, widened
+from gans.losses import Objective, Relativistic
+from gans.models import unpaired
+from gans.models.translation import COLUMNS, PIXELS, SHOWN, Translator, fidelity, triptychs
+from gans.networks.translation import Generator, TwoWay
+from gans.pool import ImagePool
+
+
+class CycleGAN(Translator):
+    """Two generators, each the way back of the other, against a critic for each kind of images.
+
+    `translate(images)` makes targets of sources, `back(images)` sources of targets. A batch is `(source, target)`, any
+    images of both kinds. The pool is one for all processes: it is filled with the fakes of all of them, in the order of
+    the global batch, so that any number of processes, and a resumed run, show the critics the same images. Each
+    process keeps a copy, and checkpoints hold it.
+
+    Args:
+        size: side of the images in training, or (height, width); translated are images of any size.
+        channels: of the targets: 1, 3 or 4.
+        source_channels: of the sources; None is `channels`.
+        width: channels of the generators next to the image; four times as many in the residual blocks.
+        discriminator_width: channels of the critics next to the image; None is `width`.
+        blocks: residual blocks; nine for 256 pixels, six for 128 in the paper.
+        norm: in all networks.
+        spectral_norm: normalise the critics' weights, instead of their maps.
+        scales: critics of each kind, each of which sees the images half as large as the one before.
+        objective: what the players minimise.
+        cycle_weight: weight of the mean absolute difference between an image and what returns of it.
+        identity_weight: times `cycle_weight`, the weight of the mean absolute change of images that are of the kind to
+            be made already; it keeps colours. 0 does without, for a fifth less time.
+        adversarial_weight: weight of the critics' opinion. Least squares are halved here (Mao et al. 2017), but not in
+            the paper, whose 1 is 2.
+        pool: earlier fakes that the critics see among the fresh ones; 0 shows fresh ones only.
+        options: as in `Translator`.
+    """
+
+    generator: TwoWay
+    generator_ema: TwoWay
+    discriminator: TwoWay
+
+    def __init__(
+        self,
+        size: Size = 256,
+        channels: int = 3,
+        source_channels: int | None = None,
+        width: int = 64,
+        discriminator_width: int | None = None,
+        blocks: int = 9,
+        norm: Norm = "instance",
+        spectral_norm: bool = False,
+        scales: int = 1,
+        objective: Objective = "least_squares",
+        cycle_weight: float = 10.0,
+        identity_weight: float = 0.5,
+        adversarial_weight: float = 2.0,
+        pool: int = 50,
+        **options: Any,
+    ) -> None:
+        super().__init__(size, channels, source_channels, objective, **options)
+        self.save_hyperparameters()
+        at_least(0, cycle_weight=cycle_weight, identity_weight=identity_weight, pool=pool)
+        at_least(0, adversarial_weight=adversarial_weight)
+        unpaired.check(self, identity_weight=identity_weight)
+        given = self.source_channels
+        self.generator = TwoWay(
+            Generator(size, given, channels, width, blocks, norm), Generator(size, channels, given, width, blocks, norm)
+        )
+        breadth, norm = discriminator_width or width, "none" if spectral_norm else norm
+        self.discriminator = TwoWay(
+            self.make_discriminator(channels, breadth, norm, spectral_norm, scales),
+            self.make_discriminator(given, breadth, norm, spectral_norm, scales),
+        )
+        # No buffers: these would be sent from process to process with every step.
+        self.pools = ImagePool(pool), ImagePool(pool)
+        self.average_generator()
+
+    def training_step(self, batch: tuple[Tensor, ...], batch_idx: int) -> None:
+        """One step of both critics and, in their turn, one of both generators."""
+        optimizer_g, optimizer_d = self.player_optimizers()
+        images = batch[0], self.targets(batch)
+        self.train_critics(optimizer_d, *images)
+        if self.generator_turn():
+            weights = (self.hparams[f"{name}_weight"] for name in ("adversarial", "cycle", "identity"))
+            adversarial, cycle, identity = weights
+            with self.toggled_optimizer(optimizer_g):
+                there, back = self.generator.there, self.generator.back
+                for source, target in self.pieces(*images):
+                    made, unmade = there(source), back(target)
+                    game = self.game("there", target, made) + self.game("back", source, unmade)
+                    returned = absolute(back(made), source) + absolute(there(unmade), target)
+                    self.record("loss/generator", game)
+                    self.record("loss/cycle", returned)
+                    loss = adversarial * game + cycle * returned
+                    if identity:
+                        changed = absolute(there(target), target) + absolute(back(source), source)
+                        self.record("loss/identity", changed)
+                        loss = loss + identity * cycle * changed
+                    self.descend(loss, optimizer_g)
+
+    def train_critics(self, optimizer: LightningOptimizer, sources: Tensor, targets: Tensor) -> None:
+        """One step of both critics, on real images and on fakes of now and of before."""
+        with self.toggled_optimizer(optimizer):
+            made, unmade = self.fakes(self.generator.there, sources), self.fakes(self.generator.back, targets)
+            made, unmade = (self.pooled(*both) for both in zip(self.pools, (made, unmade), strict=True))
+            for source, target, fake_target, fake_source in self.pieces(sources, targets, made, unmade):
+                real, fake = self.judged("there", target), self.judged("there", fake_target)
+                real_back, fake_back = self.judged("back", source), self.judged("back", fake_source)
+                loss = self.loss.discriminator(real, fake) + self.loss.discriminator(real_back, fake_back)
+                self.record_discriminator(loss / 2, flat(real, real_back), flat(fake, fake_back))
+                self.descend(loss, optimizer)
+
+    def game(self, way: str, real: Tensor, fake: Tensor) -> Tensor:
+        """Return what a generator has to say to the critic of its way."""
+        compared = self.judged(way, real) if isinstance(self.loss, Relativistic) else None
+        return self.loss.generator(compared, self.judged(way, fake))
+
+    def judged(self, way: str, images: Tensor) -> Tensor:
+        """Return the logits of the critic of one way: `there` knows targets, `back` knows sources."""
+        logits: Tensor = widened(getattr(self.discriminator, way)(self.seen(images)))
+        return logits
+
+    def fakes(self, generator: torch.nn.Module, images: Tensor) -> Tensor:
+        """Return what a generator makes of images `(N, C, H, W)`, without gradient, a piece at a time."""
+        with torch.no_grad():
+            return torch.cat([generator(part) for part in images.tensor_split(min(self.accumulate, len(images)))])
+
+    def pooled(self, pool: ImagePool, fakes: Tensor) -> Tensor:
+        """Return this process's rows of what a pool shows for the fakes `(N, C, H, W)` of all processes."""
+        draws = self.uniform(len(fakes), 2)
+        if self.trainer.world_size == 1 or not pool.size:
+            return pool.swap(fakes, draws)
+        shown = pool.swap(gather_rows(fakes), gather_rows(draws))
+        return shown[self.global_rank * len(fakes) :][: len(fakes)]
+
+    @torch.no_grad()
+    def back(self, images: Tensor) -> Tensor:
+        """Return images `(N, source_channels, H, W)` in [-1, 1] of targets `(N, channels, H, W)` of any size."""
+        rows = max(1, PIXELS // (images.shape[-2] * images.shape[-1]))
+        return torch.cat([self.generator_ema.back(part) for part in torch.split(images, rows)])
+
+    def pictures(self, batch: Any) -> dict[str, tuple[Tensor, int]]:
+        """Return grids of triptychs, there and back: what was given, what was made of it, what returned."""
+        source, target = batch[0][:SHOWN], self.targets(batch)[:SHOWN]
+        made, unmade = self.translate(source), self.back(target)
+        return {
+            "translations": (triptychs(source, made, self.back(made)), 3 * COLUMNS),
+            "back": (triptychs(target, unmade, self.translate(unmade)), 3 * COLUMNS),
+        }
+
+    def compare(self, batch: Any) -> tuple[dict[str, Tensor], unpaired.Sets]:
+        """Return labels kept and PSNR of what returns, of each image, and features of both kinds, real and made."""
+        source, target, judge = batch[0], self.targets(batch), self.networks()[1]
+        made, unmade = self.translate(source), self.back(target)
+        values, sets = unpaired.compare(judge, made, batch)
+        _, others = unpaired.compare(judge, unmade, (target, source))
+        with torch.autocast(self.device.type, enabled=False):
+            values["cycle_psnr"] = fidelity(self.back(made).float(), source.float())["psnr"]
+            values["cycle_psnr_back"] = fidelity(self.translate(unmade).float(), target.float())["psnr"]
+        return values, sets | {name.replace("fid", "fid_back", 1): both for name, both in others.items()}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Save the pools besides."""
+        super().on_save_checkpoint(checkpoint)
+        checkpoint["pools"] = [pool.state_dict() for pool in self.pools]
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Restore the pools besides.
+
+        Raises:
+            ValueError: if the checkpoint does not fit this model.
+        """
+        super().on_load_checkpoint(checkpoint)
+        for pool, state in zip(self.pools, checkpoint["pools"], strict=True):
+            pool.load_state_dict(state)
+
+
+def absolute(one: Tensor, other: Tensor) -> Tensor:
+    """Return the mean absolute difference of images, a scalar."""
+    return (one - other).abs().mean()
+
+
+def flat(*logits: Tensor) -> Tensor:
+    """Return logits of any shapes in one row."""
+    return torch.cat([part.flatten() for part in logits])
