@@ -16,7 +16,7 @@ Only what changes the size or turns the image changes its alpha.
     invert                  the negative
     rotate D                turned by D degrees against the clock, black where nothing is
     tint                    a colour of the key's choice for what is white; for three channels
-    mask KIND               a hole: rectangle, brush, irregular or centre; it stands alone
+    mask KIND               a hole: rectangle, brush, irregular, one of these (mixed), or centre; it stands alone
 """
 
 import io

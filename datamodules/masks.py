@@ -84,6 +84,11 @@ def irregular(size: Size, generator: Generator) -> Tensor:
     return pixels(canvas)
 
 
+def mixed(size: Size, generator: Generator) -> Tensor:
+    """Return a mask `(1, H, W)` of one of the three kinds that are drawn, each as often as the others."""
+    return (rectangle, brush, irregular)[whole(generator, 0, 2)](size, generator)
+
+
 def stroke(pen: ImageDraw.ImageDraw, points: list[tuple[float, float]], thick: int) -> None:
     """Draw a line with round corners and ends."""
     pen.line(points, fill=1, width=thick)
@@ -102,4 +107,5 @@ KINDS: dict[str, Callable[[Size, Generator], Tensor]] = {
     "brush": brush,
     "irregular": irregular,
     "centre": centre,
+    "mixed": mixed,
 }

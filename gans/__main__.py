@@ -16,7 +16,7 @@ usage: gans recipes [NAME]                      list the recipes, or print one
        gans validate RECIPE|FILE.yaml [flags]   \\
        gans test     RECIPE|FILE.yaml [flags]    } on the last checkpoint, or on --ckpt_path
        gans predict  RECIPE|FILE.yaml [flags]   /  (predict writes pictures)
-       gans predict  CKPT --input FILE|DIR --output DIR     translate whole pictures; --help
+       gans predict  CKPT --input FILE|DIR --output DIR     translate, fill or restyle whole pictures; --help
        gans evaluate CKPT|--images DIR [flags]  FID, KID, IS, recall, ... with their protocol; --help
        gans sample   CKPT [flags]               pictures of a seed: a grid, or a file each; --help
        gans explore  WHAT CKPT [flags]          walks, directions, inversion, neighbours of its latent space; --help

@@ -83,6 +83,55 @@ def feature_distance(maps: Sequence[Tensor], target: Sequence[Tensor], weights: 
     return total
 
 
+def moments(maps: Tensor) -> tuple[Tensor, Tensor]:
+    """Return mean and standard deviation over places, `(N, C, 1, 1)` each, of maps `(N, C, h, w)`."""
+    mean = maps.mean((-2, -1), keepdim=True)
+    variance = (maps - mean).square().mean((-2, -1), keepdim=True)
+    return mean, (variance + 1e-5).sqrt()  # the root of 0 has no gradient
+
+
+def gram(maps: Tensor) -> Tensor:
+    """Return `G = F F^T / (h w)`, `(N, C, C)`, of maps `(N, C, h, w)`: which channels are active together."""
+    rows = maps.flatten(2)
+    return rows @ rows.transpose(1, 2) / rows.shape[2]
+
+
+def moments_distance(maps: Sequence[Tensor], target: Sequence[Tensor]) -> Tensor:
+    """Return how far means and deviations of maps `(N, C, h, w)` are from those of the target, `(N,)`: 0 is equal.
+
+    The mean over maps of `(|m - m'|^2 + |s - s'|^2) / (|m'|^2 + |s'|^2)`. Huang and Belongie 2017 (arXiv 1703.06868)
+    take it without the denominator, by which maps of every depth and network have one scale. The target may have
+    another size; no gradient flows into it.
+    """
+    found = []
+    for map_, goal in zip(maps, target, strict=True):
+        ours, theirs = (torch.cat(moments(part), 1).flatten(1) for part in (map_, goal.detach()))
+        found.append((ours - theirs).square().sum(1) / theirs.square().sum(1).clamp(min=1e-8))
+    return torch.stack(found).mean(0)
+
+
+def gram_distance(maps: Sequence[Tensor], target: Sequence[Tensor]) -> Tensor:
+    """Return how far the Gram matrices of maps `(N, C, h, w)` are from those of the target, `(N,)`: 0 is equal.
+
+    The mean over maps of `|G - G'|^2 / |G'|^2`; Gatys, Ecker and Bethge 2016 (arXiv 1508.06576) take it without the
+    denominator. The target may have another size; no gradient flows into it.
+    """
+    found = []
+    for map_, goal in zip(maps, target, strict=True):
+        ours, theirs = gram(map_).flatten(1), gram(goal.detach()).flatten(1)
+        found.append((ours - theirs).square().sum(1) / theirs.square().sum(1).clamp(min=1e-8))
+    return torch.stack(found).mean(0)
+
+
+def content_distance(maps: Tensor, target: Tensor) -> Tensor:
+    """Return `mean |f - t|`, `(N,)`, of maps `(N, C, h, w)` without their means and deviations, which are style.
+
+    0 is equal; maps that have nothing to do with each other are about 1.1 apart. No gradient flows into the target.
+    """
+    ours, theirs = ((part - mean) / std for part in (maps, target.detach()) for mean, std in (moments(part),))
+    return (ours - theirs).abs().flatten(1).mean(1)
+
+
 class Features(nn.Module):
     """A frozen network from images `(N, C, H, W)` in [-1, 1] to maps, which losses and metrics compare.
 

@@ -101,12 +101,25 @@ def kinds(root):
     ]  # the paper's are large
 
 
+def unpaired(root):
+    """Write the folders of two sets without pairs."""
+    for name in ("trainA", "trainB"):
+        pictures(root / name, (40, 48), "png")
+    return ["--data.val_size=4"]
+
+
+def photographs(root):
+    """Write the folders of facades, of which one half is looked at."""
+    return [*sides(root), "--data.val_size=4"]
+
+
 # By the data part of a recipe's name, or by the whole name: writes the data below a folder, returns the flags that they
 # need besides.
 MAKE = {"mnist": mnist, "stacked": mnist, "folder": flat, "celeba": celeba, "cifar10": classes, "digits": None}
 MAKE |= {"sequence-mnist": moving, "sequence-folder": clips, "facades": sides, "pix2pix-folder": sides}
 MAKE |= {"texttoimage-folder": captions}
 MAKE |= {"cyclegan-folder": kinds, "cut-folder": kinds, "cut-fast-folder": kinds}
+MAKE |= {"styletransfer-folder": unpaired, "inpainting-facades": photographs}
 
 
 def layout(name):

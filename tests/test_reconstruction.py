@@ -10,9 +10,13 @@ from gans.reconstruction import (
     LEAST_VARIANCE,
     VGG,
     bernoulli,
+    content_distance,
     feature_distance,
     gaussian,
     gaussian_kl,
+    gram_distance,
+    moments,
+    moments_distance,
     optimal_gaussian,
     optimal_variance,
 )
@@ -173,3 +177,59 @@ def test_weights_that_are_not_there_are_named(tmp_path):
         VGG(tmp_path / "other.pth")
     with pytest.raises(ValueError, match="layers is"):
         VGG(layers=("conv6_1",))
+
+
+# -- style -------------------------------------------------------------------------------------------------------------
+
+
+def two_maps(size=(6, 5), shift=0.0, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return [torch.randn(2, channels, *size, generator=generator) + shift for channels in (3, 7)]
+
+
+@pytest.mark.parametrize("distance", [moments_distance, gram_distance])
+def test_style_knows_no_places(distance):
+    maps = two_maps()
+    moved = [map_.flatten(2)[:, :, torch.randperm(30)].view_as(map_) for map_ in maps]
+    assert distance(moved, maps).abs().max() < 1e-6
+    assert distance(maps, two_maps((9, 4), 1.0, seed=1)).min() > 0.1
+    assert distance(maps, maps).shape == (2,)
+    zeros = [torch.zeros_like(map_) for map_ in maps]
+    assert distance(zeros, maps).tolist() == pytest.approx([1, 1], abs=1e-2)  # all of it is missing, in any scale
+    scaled = distance([100 * map_ for map_ in two_maps(seed=1)], [100 * map_ for map_ in maps])
+    assert torch.allclose(scaled, distance(two_maps(seed=1), maps), rtol=1e-3)
+
+
+def test_style_distances_against_their_definitions():
+    maps, target = two_maps(), two_maps(shift=0.5, seed=1)
+    for i in range(2):
+        by_moments, by_products = [], []
+        for ours, theirs in zip(maps, target, strict=True):
+            f, t = ours[i].flatten(1).double(), theirs[i].flatten(1).double()
+            above = (f.mean(1) - t.mean(1)).square().sum()
+            above = above + (f.std(1, correction=0) - t.std(1, correction=0)).square().sum()
+            by_moments.append(above / (t.mean(1).square().sum() + t.var(1, correction=0).sum()))
+            products = [torch.einsum("ap,bp->ab", part, part) / part.shape[1] for part in (f, t)]
+            by_products.append((products[0] - products[1]).square().sum() / products[1].square().sum())
+        assert float(moments_distance(maps, target)[i]) == pytest.approx(float(sum(by_moments)) / 2, rel=1e-3)
+        assert float(gram_distance(maps, target)[i]) == pytest.approx(float(sum(by_products)) / 2, rel=1e-3)
+
+
+@pytest.mark.parametrize("distance", [moments_distance, gram_distance])
+def test_style_pulls_images_and_leaves_its_target_alone(distance):
+    maps, target = ([map_.requires_grad_() for map_ in two_maps(seed=seed)] for seed in (0, 1))
+    distance(maps, target).sum().backward()
+    assert all(map_.grad.abs().sum() > 0 for map_ in maps)
+    assert all(map_.grad is None for map_ in target)
+    constant = torch.ones(1, 3, 4, 4, requires_grad=True)
+    distance([constant], [two_maps()[0][:1]]).sum().backward()
+    assert constant.grad.isfinite().all()
+
+
+def test_content_knows_no_style():
+    maps = two_maps()[1]
+    other = 3 * maps + torch.arange(7.0).view(7, 1, 1)
+    assert content_distance(other, maps).abs().max() < 1e-3
+    many = torch.randn(2, 50, 20, 20, generator=torch.Generator().manual_seed(2))
+    assert content_distance(many[:1], many[1:]).tolist() == pytest.approx([2 / torch.pi**0.5], rel=0.02)
+    assert moments(maps)[0].shape == moments(maps)[1].shape == (2, 7, 1, 1)

@@ -4,6 +4,7 @@ None is downloaded, and the distance is called by the network's name. LPIPS is s
 that were fitted to what people see (Zhang et al. 2018, arXiv 1801.03924), which none of these has.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -15,6 +16,7 @@ from gans.metrics.extractors import Classifier, Extractor, digest, extractor
 from gans.reconstruction import VGG, Features, cached_vgg19
 
 SMALLEST = 32  # pixels of a side that four poolings leave something of
+LAYERS = ("conv1_2", "conv2_2", "conv3_4", "conv4_4", "conv5_4")  # of VGG19
 RANDOM_WIDTH = 16  # a quarter of VGG19's: random maps of more channels say the same
 
 
@@ -48,24 +50,25 @@ class ClassifierMaps(Features):
         return [*found, maps]
 
 
-def feature_network(name: str | Path) -> Features:
+def feature_network(name: str | Path, layers: Sequence[str] = LAYERS) -> Features:
     """Return the network of a name, or of a file.
 
     Args:
         name: `vgg19`, with the weights in torch's cache; `random`, of the same shape with random ones; `mnist`; a file
             of torchvision's weights of VGG19, or one that `train_features` wrote.
+        layers: which maps of VGG19 it gives; classifiers have theirs.
 
     Raises:
         ValueError: for another name or file, or an extractor without maps.
         FileNotFoundError: if the file is not there.
     """
     if name == "random":
-        return VGG(width=RANDOM_WIDTH)
+        return VGG(None, layers, RANDOM_WIDTH)
     if name == "vgg19":
-        return VGG(cached_vgg19())
+        return VGG(cached_vgg19(), layers)
     path = Path(name)
     if path.is_file() and holds_vgg(path):
-        return VGG(path)
+        return VGG(path, layers)
     if name in ("inception", "moving", "stacked"):
         raise ValueError(f"features is {name}, which has no maps to compare; expected vgg19, random, mnist or a file")
     found = extractor(name)

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from gans.models.gan import GAN
     from gans.models.imagetextencoder import ImageTextEncoder
     from gans.models.infogan import InfoGAN
+    from gans.models.inpainting import Inpainting
     from gans.models.manifoldgan import ManifoldGAN
     from gans.models.pix2pix import Pix2Pix
     from gans.models.projectiongan import ProjectionGAN
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from gans.models.sagan import SAGAN
     from gans.models.sequencegan import SequenceGAN
     from gans.models.sngan import SNGAN
+    from gans.models.styletransfer import StyleTransfer
     from gans.models.texttoimage import TextToImage
     from gans.models.vae import VAE
     from gans.models.vaegan import VAEGAN
@@ -40,13 +42,15 @@ __all__ = [
     "WGANGP",
     "Autoencoder",
     "ConditionalGAN",
-    "ImageTextEncoder",
     "CycleGAN",
+    "ImageTextEncoder",
     "InfoGAN",
+    "Inpainting",
     "ManifoldGAN",
     "Pix2Pix",
     "ProjectionGAN",
     "SequenceGAN",
+    "StyleTransfer",
     "TextToImage",
 ]
 

@@ -2,7 +2,8 @@
 
 A `Translator` has no latents. `translate(images)` takes the place of `sample(n)`, and what watches a run asks it for
 `inputs(batch)` and `targets(batch)`, see `gans.metrics.sampling`. PSNR and SSIM (Wang et al. 2004) are of images
-rounded to 8 bits, one value for each image.
+rounded to 8 bits, one value for each image. Where there is something to be better than, `baseline(images)`, it has the
+same scores, as `val/baseline/psnr` beside `val/psnr`.
 """
 
 from typing import Any
@@ -13,6 +14,7 @@ from torch.nn.functional import interpolate
 from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
 
 from gans.checks import at_least
+from gans.colour import colourfulness
 from gans.distributed import gather_rows
 from gans.images import to_float, to_uint8
 from gans.layers import Norm, Size, image_channels, image_size, widened
@@ -50,6 +52,8 @@ class Translator(AdversarialModule):
 
     usage = "`gans predict CKPT --input`"
     loss: Loss
+    extras: tuple[str, ...] = ()  # what `translate` takes besides the images: `mask` or `style`, as `gans predict` does
+    scale = 1  # how much larger the images made are than those given
 
     def __init__(
         self,
@@ -115,12 +119,22 @@ class Translator(AdversarialModule):
         """Read the network of feature distances, before anything is written.
 
         Raises:
-            ValueError: if there is no such network, or the data are images with holes.
+            ValueError: if there is no such network, or the data are images with holes and the model fills none, or the
+                other way round.
         """
         super().setup(stage)
-        hole = getattr(getattr(getattr(self.trainer, "datamodule", None), "chain", None), "hole", None)
-        if hole:
+        chain = getattr(getattr(self.trainer, "datamodule", None), "chain", None)
+        hole, fills = getattr(chain, "hole", None), "mask" in self.extras
+        if hole and not fills:
             raise ValueError(f"degrade is mask {hole}, which gives (image, mask); expected pairs of source and target")
+        if chain is not None and fills and not hole:
+            kind = type(self).__name__
+            raise ValueError(f"degrade makes no holes, which {kind} fills; expected a mask, such as mask brush")
+        if (scale := getattr(chain, "scale", self.scale)) != self.scale:
+            asked = (
+                f"degrade makes images {scale} times smaller, but {type(self).__name__} makes them {self.scale} times"
+            )
+            raise ValueError(f"{asked} larger: set the same scale for both")
         if stage != "predict":
             self.networks()
 
@@ -196,7 +210,7 @@ class Translator(AdversarialModule):
 
         A few at a time: memory does not grow with N.
         """
-        rows = max(1, PIXELS // (inputs[0].shape[-2] * inputs[0].shape[-1]))
+        rows = max(1, PIXELS // (self.scale**2 * inputs[0].shape[-2] * inputs[0].shape[-1]))
         return torch.cat([self(*part) for part in zip(*(torch.split(given, rows) for given in inputs), strict=True)])
 
     def sample(
@@ -249,15 +263,39 @@ class Translator(AdversarialModule):
     def compare(self, batch: Any) -> tuple[dict[str, Tensor], dict[str, tuple[Tensor, Tensor]]]:
         """Return scores `(N,)` of each image by their names, and features `(N, D)` of sets, the real ones first.
 
-        Here PSNR, SSIM, L1 and feature distance to the target; and targets and translations, for the Frechet distance.
+        Here the `scores` of translations, and targets and translations for the Frechet distance; and the same of the
+        baseline, if there is one.
         """
-        made, target = (to_uint8(images) for images in (self.translate(*self.inputs(batch)), self.targets(batch)))
-        network, judge = self.networks()
-        with torch.autocast(self.device.type, enabled=False):  # SSIM of half precision is off by a tenth
-            values = fidelity(to_float(made), to_float(target))
-        maps, goal = network(to_float(made)), network(to_float(target))
-        values[f"feature_distance/{network.name}"] = feature_distance(maps, goal)
-        return values, {f"fid/{judge.name}": (judge(target)[0], judge(made)[0])}
+        given, target = self.inputs(batch), to_uint8(self.targets(batch))
+        judge = self.networks()[1]
+        real = judge(target)[0]
+        values: dict[str, Tensor] = {}
+        sets: dict[str, tuple[Tensor, Tensor]] = {}
+        for prefix, images in (("", self.translate(*given)), ("baseline/", self.baseline(*given))):
+            if images is None:
+                continue
+            made = to_uint8(images)
+            with torch.autocast(self.device.type, enabled=False):  # SSIM of half precision is off by a tenth
+                found = self.scores(to_float(made), to_float(target), *given)
+            values |= {f"{prefix}{name}": value for name, value in found.items()}
+            sets[f"{prefix}fid/{judge.name}"] = real, judge(made)[0]
+        if target.shape[1] == 3:
+            values["colourfulness/data"] = colourfulness(to_float(target))
+        return values, sets
+
+    def baseline(self, *inputs: Tensor) -> Tensor | None:
+        """Return images `(N, C, H, W)` that a model which restores must be better than; None if there are none."""
+        return None
+
+    def scores(self, made: Tensor, target: Tensor, *inputs: Tensor) -> dict[str, Tensor]:
+        """Return scores `(N,)` of images `(N, C, H, W)` that were made of `inputs`, rounded to 8 bits.
+
+        PSNR, SSIM, L1, the feature distance and, of three channels, the colourfulness.
+        """
+        network = self.networks()[0]
+        distance = feature_distance(network(made), network(target))
+        found = {**fidelity(made, target), f"feature_distance/{network.name}": distance}
+        return {**found, "colourfulness": colourfulness(made)} if made.shape[1] == 3 else found
 
     def on_validation_epoch_end(self) -> None:
         """Log the means over all held-out images, and the Frechet distances of the sets."""

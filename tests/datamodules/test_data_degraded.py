@@ -140,6 +140,18 @@ def test_masks(kind, size):
     assert len({tuple(mask.flatten().tolist()) for mask in masks}) == (1 if kind == "centre" else 40)
 
 
+def test_mixed_masks_are_of_each_kind_equally_often():
+    size, counts = (32, 32), dict.fromkeys(("rectangle", "brush", "irregular"), 0)
+    for seed in range(300):
+        mask = KINDS["mixed"](size, torch.Generator().manual_seed(seed))
+        for kind in counts:
+            generator = torch.Generator().manual_seed(seed)
+            torch.randint(0, 3, (), generator=generator)  # the choice comes first
+            counts[kind] += torch.equal(mask, KINDS[kind](size, generator))
+    assert sum(counts.values()) == 300
+    assert min(counts.values()) > 70
+
+
 def digits(degrade, **options):
     data = DegradedDigitsDataModule(degrade, size=16, batch_size=4, **options)
     data.setup()
@@ -195,7 +207,7 @@ def test_halves_of_pictures(tmp_path):
         ("jpeg 0", "within 1..100"),
         ("noise 2 bicubic", "expected nothing more behind noise"),
         ("downscale 2 sinc", "expected one of bicubic, bilinear, box, nearest behind downscale"),
-        ("mask", "expected one of rectangle, brush, irregular, centre behind mask"),
+        ("mask", "expected one of rectangle, brush, irregular, centre, mixed behind mask"),
         ("noise 3, mask brush", "expected a mask alone"),
         ("downscale 3", "size is 16x16; expected multiples of 3, the scale in degrade"),
         ("downscale 2..4", "expected one number for downscale, or enlarge behind it"),

@@ -97,3 +97,11 @@ def test_nothing_is_downloaded(tmp_path, monkeypatch):
         with pytest.raises(FileNotFoundError, match=r"vgg19-dcbb9e9d\.pth is not in"):
             find("vgg19")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_other_maps_can_be_asked_for():
+    images = torch.rand(1, 3, 32, 32) * 2 - 1
+    early = feature_network("random", ("relu1_1", "relu2_1"))(images)
+    assert [tuple(maps.shape[1:]) for maps in early] == [(16, 32, 32), (32, 16, 16)]
+    assert min(float(maps.min()) for maps in early) == 0
+    assert len(feature_network("mnist", ("relu1_1",))(images)) == 3  # a classifier has its own

@@ -25,6 +25,8 @@ SMALL = {
     "Pix2Pix": {"latent_dim": None},
     "CycleGAN": {"latent_dim": None, "blocks": 1, "pool": 20},
     "CUT": {"latent_dim": None, "blocks": 1, "patches": 20, "patch_dim": 4},
+    "Inpainting": {"latent_dim": None},
+    "StyleTransfer": {"latent_dim": None},
     "TextToImage": {
         "vocabulary": ["red", "blue", "seven"],
         "text_steps": 1,
@@ -35,7 +37,8 @@ SMALL = {
 }
 CONDITIONAL = {"ConditionalGAN", "ACGAN", "ProjectionGAN"}
 CLIPS = {"SequenceGAN"}
-TRANSLATORS = {"Pix2Pix", "CycleGAN", "CUT"}  # they make images of images
+TRANSLATORS = {"Pix2Pix", "CycleGAN", "CUT", "Inpainting", "StyleTransfer"}  # they make images of images
+FILLERS = {"Inpainting"}  # of images with holes
 CAPTIONED = {"TextToImage"}  # they make images of sentences
 FRAMES = 4
 
@@ -56,7 +59,13 @@ def loader(name, n=24, size=(SIZE, SIZE), channels=1):
     images, labels = torch.rand(n, channels, *frames, *size) * 2 - 1, torch.arange(n) % 10
     if name in CAPTIONED:
         return DataLoader(TensorDataset(images, *sentences(n)), batch_size=SIZE)
-    return DataLoader(TensorDataset(images, -images if name in TRANSLATORS else labels), batch_size=SIZE)
+    second = holes(images) if name in FILLERS else -images if name in TRANSLATORS else labels
+    return DataLoader(TensorDataset(images, second), batch_size=SIZE)
+
+
+def holes(images):
+    """Masks whose holes are the brighter half of the pixels."""
+    return (images[:, :1] > 0).float()
 
 
 def sentences(n):
@@ -82,12 +91,13 @@ def draw(model, n, seed, size=(SIZE, SIZE), channels=1):
     if type(model).__name__ in CAPTIONED:
         return model.translate(*sentences(n), seed=seed)
     images = torch.rand(n, channels, *size, generator=torch.Generator().manual_seed(seed)) * 2 - 1
-    return model.translate(*model.inputs((images, images)))
+    return model.translate(*model.inputs((images, holes(images) if type(model).__name__ in FILLERS else images)))
 
 
 def digits(name, batch_size):
     if name in TRANSLATORS:
-        return datamodules.DegradedDigitsDataModule("noise 40", size=SIZE, batch_size=batch_size)
+        degrade = "mask brush" if name in FILLERS else "noise 40"
+        return datamodules.DegradedDigitsDataModule(degrade, size=SIZE, batch_size=batch_size)
     if name in CLIPS:
         return datamodules.MovingDigitsDataModule(
             source="digits", size=SIZE, frames=FRAMES, clips=100, batch_size=batch_size
@@ -162,7 +172,7 @@ def test_two_processes_are_one(trainer, tmp_path, name):
 
 
 def without_batch_norm(name):
-    if name == "SequenceGAN":  # it has none, but power iterations
+    if name in ("SequenceGAN", "Inpainting", "StyleTransfer"):  # they have none, but power iterations
         return {"spectral_norm": False}
     if name == "Pix2Pix":  # nor here, but dropout
         return {"dropout": 0.0}

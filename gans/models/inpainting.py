@@ -1,0 +1,167 @@
+"""Inpainting with gated convolutions and SN-PatchGAN, Yu et al. 2019 (arXiv 1806.03589): DeepFill v2, no attention."""
+
+from typing import Any
+
+import torch
+from lightning.pytorch.core.optimizer import LightningOptimizer
+from torch import Tensor
+
+from gans.checks import at_least
+from gans.layers import Size
+from gans.losses import Objective, Relativistic
+from gans.metrics.holes import hole_fidelity, mean_fill, nearest_fill
+from gans.models.translation import Translator
+from gans.networks import gated
+from gans.networks.gated import composed
+
+WHITE = 1.0  # what holes are shown as
+
+
+class Inpainting(Translator):
+    """A gated network that fills holes, against a critic of patches that sees the filled image and its mask.
+
+    Batches are `(image, mask)`, with 1 in the mask where there is a hole, as `datamodules.degraded` gives them. Known
+    pixels come back bit for bit.
+
+    Args:
+        size: side of the images in training, or (height, width); filled are images of any size.
+        channels: of the images: 1, 3 or 4.
+        width: channels of the generator next to the image; four times as many in its middle.
+        discriminator_width: channels of the critic next to the image; None is `width`.
+        refine: have a second stage that betters the first one's guess, for twice the time.
+        spectral_norm: normalise the critic's weights.
+        scales: critics, each of which sees the image half as large as the one before.
+        l1_weight: weight of the mean absolute difference from the whole image, of each stage.
+        hole_weight: how much more a pixel of a hole counts in it than a known one; 1 in the paper.
+        adversarial_weight: weight of the critic's opinion; with 0 the image alone says what is right, and the critic
+            learns only if the features are its own.
+        objective: what the players minimise.
+        lr: learning rate of Adam, of both players.
+        options: as in `Translator`.
+    """
+
+    extras = ("mask",)
+
+    def __init__(
+        self,
+        size: Size = 256,
+        channels: int = 3,
+        width: int = 48,
+        discriminator_width: int | None = None,
+        refine: bool = True,
+        spectral_norm: bool = True,
+        scales: int = 1,
+        l1_weight: float = 1.0,
+        hole_weight: float = 1.0,
+        adversarial_weight: float = 1.0,
+        objective: Objective = "hinge",
+        lr: float = 1e-4,
+        **options: Any,
+    ) -> None:
+        super().__init__(size, channels, None, objective, lr=lr, **options)
+        self.save_hyperparameters()
+        at_least(0, l1_weight=l1_weight, hole_weight=hole_weight, adversarial_weight=adversarial_weight)
+        self.generator = gated.Generator(size, channels, width, refine)
+        breadth = width if discriminator_width is None else discriminator_width
+        self.discriminator = self.make_discriminator(channels + 1, breadth, "none", spectral_norm, scales)
+        self._looked = False
+        self.average_generator()
+
+    def training_step(self, batch: tuple[Tensor, ...], batch_idx: int) -> None:
+        """One step of the critic, where it has a say, and, in its turn, one of the generator."""
+        optimizer_g, optimizer_d = self.player_optimizers()
+        images, masks = self.inputs(batch)
+        weight: float = self.hparams["adversarial_weight"]
+        if weight or (self.feature_weight and self.features == "discriminator"):
+            self.train_critic(optimizer_d, images, masks)
+        if self.generator_turn():
+            with self.toggled_optimizer(optimizer_g):
+                for image, mask in self.pieces(images, masks):
+                    guesses = self.generator.guesses(image, mask)  # type: ignore[operator]
+                    l1 = torch.stack([self.l1(guess, image, mask) for guess in guesses]).sum()
+                    self.record("loss/l1", l1)
+                    loss = self.hparams["l1_weight"] * l1
+                    filled = composed(guesses[-1], image, mask)
+                    if weight:
+                        compared = self.critic(image, mask) if isinstance(self.loss, Relativistic) else None
+                        game = self.loss.generator(compared, self.critic(filled, mask))
+                        self.record("loss/generator", game)
+                        loss = loss + weight * game
+                    if self.feature_weight:
+                        given = (mask,) if self.features == "discriminator" else ()
+                        error = self.feature_error(filled, image, *given)
+                        self.record("loss/features", error)
+                        loss = loss + self.feature_weight * error
+                    self.descend(loss, optimizer_g)
+
+    def train_critic(self, optimizer: LightningOptimizer, images: Tensor, masks: Tensor) -> None:
+        """One step of the critic."""
+        with self.toggled_optimizer(optimizer):
+            for image, mask in self.pieces(images, masks):
+                with torch.no_grad():
+                    filled = composed(self.generator(image, mask), image, mask)
+                real_logits, fake_logits = self.critic(image, mask), self.critic(filled, mask)
+                loss = self.loss.discriminator(real_logits, fake_logits)
+                self.record_discriminator(loss, real_logits, fake_logits)
+                self.descend(loss, optimizer)
+
+    def l1(self, guess: Tensor, image: Tensor, mask: Tensor) -> Tensor:
+        """Return the mean absolute error, a scalar, in which a hole's pixels count `hole_weight` times."""
+        weight: float = self.hparams["hole_weight"]
+        return ((guess - image).abs() * (1 + (weight - 1) * mask)).mean()
+
+    # -- a batch ------------------------------------------------------------------------------------------------------
+
+    def inputs(self, batch: Any) -> tuple[Tensor, ...]:
+        """Return the images `(N, C, H, W)` and masks `(N, 1, H, W)` of a batch; of images, holes are not looked at.
+
+        Raises:
+            ValueError: if it has no masks.
+        """
+        parts = batch[:2] if isinstance(batch, tuple | list) and len(batch) > 1 else ()
+        fits = len(parts) == 2 and all(isinstance(part, Tensor) and part.ndim == 4 for part in parts)
+        if not fits or parts[1].shape != (len(parts[0]), 1, *parts[0].shape[-2:]) or not self._binary(parts[1]):
+            raise ValueError(
+                "a batch is no image with its mask; expected (image, mask), with 1 where there is a hole and 0 "
+                "elsewhere, as DegradedFolderDataModule gives with degrade: mask brush"
+            )
+        return parts[0], parts[1].to(parts[0])
+
+    def _binary(self, masks: Tensor) -> bool:
+        """Return whether masks are 0 or 1; once, for looking at numbers waits for the device."""
+        if self._looked:
+            return True
+        self._looked = bool(((masks == 0) | (masks == 1)).all())
+        return self._looked
+
+    def targets(self, batch: Any) -> Tensor:
+        """Return the whole images of a batch."""
+        image = self.inputs(batch)[0]
+        return super().targets((image, image))
+
+    def example(self, n: int) -> tuple[Tensor, ...]:
+        """Return `n` random images and masks whose middle is a hole."""
+        images = super().example(n)[0]
+        masks = torch.zeros_like(images[:, :1])
+        height, width = images.shape[-2:]
+        masks[..., height // 4 : height - height // 4, width // 4 : width - width // 4] = 1
+        return images, masks
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """Return images `(N, C, H, W)` in [-1, 1], filled by the averaged generator, given images and masks."""
+        images, masks = inputs
+        return composed(super().forward(images, masks), images, masks)
+
+    def shown(self, *inputs: Tensor) -> Tensor:
+        """Return the images with white holes."""
+        images, masks = inputs
+        return torch.where(masks > 0.5, WHITE, images)
+
+    def scores(self, made: Tensor, target: Tensor, *inputs: Tensor) -> dict[str, Tensor]:
+        """Return the scores of whole images, and of the holes alone, beside those of fillings that know nothing."""
+        masks = inputs[1].float()
+        fillings = {"": made, "/mean_fill": mean_fill(target, masks), "/nearest_fill": nearest_fill(target, masks)}
+        found = super().scores(made, target, *inputs)
+        for name, filled in fillings.items():
+            found[f"hole_psnr{name}"], found[f"hole_l1{name}"] = hole_fidelity(filled, target, masks)
+        return found

@@ -1,0 +1,88 @@
+"""Gated convolutions: shapes for any size, what is in a hole, what each stage is given, how strong signals stay."""
+
+import pytest
+import torch
+
+from gans.networks.gated import Gated, Generator, composed
+
+
+def images(size, channels=3, count=2, seed=0):
+    return torch.rand(count, channels, *size, generator=torch.Generator().manual_seed(seed)) * 2 - 1
+
+
+def masks(size, count=2):
+    mask = torch.zeros(count, 1, *size)
+    mask[..., size[0] // 4 : size[0] // 2 + 1, size[1] // 4 : size[1] // 2 + 1] = 1
+    return mask
+
+
+@pytest.mark.parametrize("size", [(16, 16), (20, 28), (17, 33), (64, 8), (1, 3)])
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_any_size_and_channels(size, channels):
+    torch.manual_seed(0)
+    made = Generator(16, channels, width=2)(images(size, channels), masks(size))
+    assert made.shape == (2, channels, *size)
+    assert made.abs().max() <= 1
+
+
+@pytest.mark.parametrize("refine", [False, True])
+def test_nothing_in_a_hole_is_seen_and_everything_around_it_is(refine):
+    torch.manual_seed(0)
+    network, size = Generator(16, 3, width=4, refine=refine), (16, 16)
+    given, mask = images(size).requires_grad_(), masks(size)
+    (gradient,) = torch.autograd.grad(network(given, mask)[0, :, 6, 6].sum(), given)
+    assert not gradient[0][:, mask[0, 0] == 1].any()
+    assert gradient[0][:, mask[0, 0] == 0].abs().min() > 0
+    broken = torch.where(mask > 0, torch.nan, given)
+    assert torch.equal(network(broken, mask), network(given, mask))
+
+
+def test_the_second_stage_sees_the_first_ones_guess_in_the_hole_alone():
+    torch.manual_seed(0)
+    network, size, seen = Generator(16, 3, width=2), (16, 16), []
+    network.stages[1].register_forward_hook(lambda _, given, __: seen.append(given))
+    given, mask = images(size), masks(size)
+    coarse, refined = network.guesses(given, mask)
+    assert torch.equal(seen[0][0], composed(coarse, given, mask))
+    assert torch.equal(network(given, mask), refined)
+    assert not torch.equal(coarse, refined)
+    assert len(Generator(16, 3, width=2, refine=False).guesses(given, mask)) == 1
+
+
+def test_a_gate_shuts_and_opens():
+    layer = Gated(2, 3)
+    maps = torch.randn(1, 2, 5, 5, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        layer.conv.bias[3:] = torch.tensor([-100.0, 100.0, 0.0])
+        layer.conv.weight[3:] = 0
+        features = torch.nn.functional.elu(layer.conv(maps)[:, :3])
+        seen = layer(maps)
+    assert seen[:, 0].abs().max() < 1e-6
+    assert torch.allclose(seen[:, 1:], features[:, 1:] * torch.tensor([1.0, 0.5]).view(2, 1, 1))
+    assert layer(torch.zeros(1, 2, 8, 6)).shape == (1, 3, 8, 6)
+    assert Gated(2, 3, stride=2)(torch.zeros(1, 2, 8, 6)).shape == (1, 3, 4, 3)
+    assert Gated(2, 3, enlarge=True)(torch.zeros(1, 2, 8, 6)).shape == (1, 3, 16, 12)
+    assert Gated(2, 3, dilation=4)(torch.zeros(1, 2, 8, 6)).shape == (1, 3, 8, 6)
+
+
+def test_signals_neither_die_out_nor_explode():
+    torch.manual_seed(0)
+    maps, layers = torch.randn(2, 32, 24, 24), [Gated(32, 32) for _ in range(12)]
+    with torch.no_grad():
+        for layer in layers:
+            maps = layer(maps)
+    assert 0.05 < float(maps.square().mean()) < 5  # of a layer with torch's own initial weights 1e-12 is left
+
+
+def test_dilations_stay_within_the_maps():
+    for size, count in ((16, 1), (64, 3), (256, 4)):
+        stage = Generator(size, 1, width=1).stages[0]
+        assert sum(layer.conv.dilation != (1, 1) for layer in stage.layers if isinstance(layer, Gated)) == count
+
+
+def test_known_pixels_come_back_in_every_precision():
+    given, mask = images((8, 8)), masks((8, 8))
+    for dtype in (torch.bfloat16, torch.float32, torch.float64):
+        whole = composed(torch.full_like(given, torch.nan, dtype=dtype), given, mask)
+        assert torch.equal(whole[mask.expand_as(given) == 0].double(), given[mask.expand_as(given) == 0].double())
+        assert whole[mask.expand_as(given) == 1].isnan().all()
