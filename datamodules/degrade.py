@@ -112,6 +112,7 @@ class Chain:
                 self._check_scale(text, scale)
             if step.name == "enlarge":
                 scale = 1
+        self.scale = scale  # how much smaller the degraded images are
         if scale > 1 and any(step.low < step.high for step in self.steps if step.name == "downscale"):
             raise ValueError(f"degrade is {text}; expected one number for downscale, or enlarge behind it")
 

@@ -27,10 +27,11 @@ class Degraded(Dataset[Batch]):
         clean: Images.
         chain: Degrades them.
         seed: Of the degradations of images without a key.
+        reverse: The other way round: clean sources, degraded targets.
     """
 
-    def __init__(self, clean: BatchDataset, chain: Chain, seed: int) -> None:
-        self.clean, self.chain, self.seed = clean, chain, seed
+    def __init__(self, clean: BatchDataset, chain: Chain, seed: int, reverse: bool = False) -> None:
+        self.clean, self.chain, self.seed, self.reverse = clean, chain, seed, reverse
 
     def __len__(self) -> int:
         return len(self.clean)
@@ -45,14 +46,15 @@ class Degraded(Dataset[Batch]):
         images, _ = self.clean.__getitems__(keys)
         words = [mix(self.seed, key) if isinstance(key, int) else mix(key[1], 5) for key in keys]
         made = torch.stack([self.chain(image, word) for image, word in zip(images, words, strict=True)])
-        return (images, made) if self.chain.hole else (made, images)
+        return (images, made) if self.chain.hole or self.reverse else (made, images)
 
 
-def degraded(sets: Sets, chain: Chain, seed: int) -> Sets:
+def degraded(sets: Sets, chain: Chain, seed: int, reverse: bool = False) -> Sets:
     """Return the three sets, degraded; validation and test images that are the same stay so."""
     train, val, test = sets
-    kept = Degraded(val, chain, seed)
-    return Degraded(train, chain, seed), kept, kept if test is val else Degraded(test, chain, mix(seed, 1))
+    kept = Degraded(val, chain, seed, reverse)
+    other = kept if test is val else Degraded(test, chain, mix(seed, 1), reverse)
+    return Degraded(train, chain, seed, reverse), kept, other
 
 
 class DegradedFolderDataModule(ImageFolderDataModule):
@@ -64,12 +66,16 @@ class DegradedFolderDataModule(ImageFolderDataModule):
         root: Folder of the clean images.
         degrade: What happens to them, such as `noise 0..55`, `downscale 4 bicubic` or `mask brush`, in this order where
             commas separate several; see `datamodules.degrade`.
+        reverse: Learn to degrade: `grey` then is `(colour, grey)`.
         options: As in `ImageFolderDataModule`.
     """
 
-    def __init__(self, root: str | Path, degrade: str = "noise 0..55", **options: Any) -> None:
+    def __init__(self, root: str | Path, degrade: str = "noise 0..55", reverse: bool = False, **options: Any) -> None:
         super().__init__(root, **options)
         self.chain = Chain(degrade, self.size, self.channels)
+        self.reverse = reverse
+        if reverse and (self.chain.hole or self.chain.scale > 1):
+            raise ValueError(f"degrade is {degrade}; expected, for reverse, no mask and images of the same size")
 
     @property
     def num_classes(self) -> int:
@@ -78,7 +84,7 @@ class DegradedFolderDataModule(ImageFolderDataModule):
 
     def splits(self) -> Sets:
         """Return the training images and, twice, the validation images, degraded."""
-        return degraded(super().splits(), self.chain, self.seed)
+        return degraded(super().splits(), self.chain, self.seed, self.reverse)
 
 
 class DegradedMNISTDataModule(MNISTDataModule):

@@ -11,7 +11,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, relu, softplus
 
-Objective = Literal["minimax", "nonsaturating", "least_squares", "hinge", "wasserstein", "relativistic"]
+Objective = Literal[
+    "minimax", "nonsaturating", "least_squares", "hinge", "wasserstein", "relativistic", "relativistic_average"
+]
 
 
 class Loss(Protocol):
@@ -138,6 +140,31 @@ class Relativistic:
         return real > fake
 
 
+class RelativisticAverage(Relativistic):
+    """The average form of the same paper (RaGAN), ESRGAN's: is this image more real than the other side on average?
+
+    The averages are over the logits at hand: like BatchNorm's, they are of a process's share of the batch.
+    """
+
+    def discriminator(self, real: Tensor, fake: Tensor) -> Tensor:
+        """Return `[softplus(-(a - mean b)) + softplus(b - mean a)] / 2`."""
+        return (softplus(fake.mean() - real).mean() + softplus(fake - real.mean()).mean()) / 2
+
+    def generator(self, real: Tensor | None, fake: Tensor) -> Tensor:
+        """Return `[softplus(a - mean b) + softplus(-(b - mean a))] / 2`.
+
+        Raises:
+            ValueError: if `real` is None: this objective compares with the logits of real images.
+        """
+        if real is None:
+            raise ValueError("RelativisticAverage.generator compares: give the logits of real images as `real`")
+        return self.discriminator(fake, real)
+
+    def right(self, real: Tensor, fake: Tensor) -> Tensor:
+        """Return whether each logit is on the right side of the other side's average, real ones first."""
+        return torch.cat([real > fake.mean(), fake < real.mean()])
+
+
 def margin(first: Tensor, second: Tensor) -> Tensor:
     """Return `first - second`, pair by pair.
 
@@ -173,7 +200,12 @@ def objective(name: Objective, smoothing: float = 0.0) -> Loss:
         "nonsaturating": NonSaturating,
         "least_squares": LeastSquares,
     }
-    others: dict[str, Loss] = {"hinge": Hinge(), "wasserstein": Wasserstein(), "relativistic": Relativistic()}
+    others: dict[str, Loss] = {
+        "hinge": Hinge(),
+        "wasserstein": Wasserstein(),
+        "relativistic": Relativistic(),
+        "relativistic_average": RelativisticAverage(),
+    }
     if name in smoothed:
         return smoothed[name](smoothing)
     if name not in others:

@@ -4,7 +4,17 @@ import numpy as np
 import pytest
 import torch
 
-from gans.losses import Hinge, LeastSquares, Minimax, NonSaturating, Relativistic, Wasserstein, info_nce, objective
+from gans.losses import (
+    Hinge,
+    LeastSquares,
+    Minimax,
+    NonSaturating,
+    Relativistic,
+    RelativisticAverage,
+    Wasserstein,
+    info_nce,
+    objective,
+)
 
 NAMES = {
     "minimax": Minimax,
@@ -13,6 +23,7 @@ NAMES = {
     "hinge": Hinge,
     "wasserstein": Wasserstein,
     "relativistic": Relativistic,
+    "relativistic_average": RelativisticAverage,
 }
 LOSSES = list(NAMES.values())
 
@@ -29,6 +40,7 @@ DISCRIMINATOR = {
     Hinge: lambda a, b: np.maximum(0, 1 - a).mean() + np.maximum(0, 1 + b).mean(),
     Wasserstein: lambda a, b: b.mean() - a.mean(),
     Relativistic: lambda a, b: -log_sigmoid(a - b).mean(),
+    RelativisticAverage: lambda a, b: -(log_sigmoid(a - b.mean()).mean() + log_sigmoid(a.mean() - b).mean()) / 2,
 }
 GENERATOR = {
     Minimax: lambda a, b: log_sigmoid(-b).mean(),
@@ -37,6 +49,7 @@ GENERATOR = {
     Hinge: lambda a, b: -b.mean(),
     Wasserstein: lambda a, b: -b.mean(),
     Relativistic: lambda a, b: -log_sigmoid(b - a).mean(),
+    RelativisticAverage: lambda a, b: -(log_sigmoid(b - a.mean()).mean() + log_sigmoid(b.mean() - a).mean()) / 2,
 }
 
 
@@ -131,7 +144,7 @@ def test_the_hinge_stops_beyond_its_margin_and_its_generator_does_not():
     assert torch.autograd.grad(Hinge().generator(None, fake), fake)[0].tolist() == [-0.5, -0.5]
 
 
-@pytest.mark.parametrize("loss", [loss for loss in LOSSES if loss is not Relativistic])
+@pytest.mark.parametrize("loss", [loss for loss in LOSSES if not issubclass(loss, Relativistic)])
 def test_only_relativistic_generators_look_at_real_logits(loss):
     real, fake = logits()
     assert loss().generator(None, fake) == loss().generator(real, fake)
@@ -145,10 +158,19 @@ def test_relativistic_compares_pairs_and_nothing_but_their_difference():
     assert loss.discriminator(real, fake.flip(0)) != loss.discriminator(real, fake)
 
 
+def test_the_relativistic_average_takes_any_two_batches_and_their_difference():
+    real, fake = logits()
+    loss = RelativisticAverage()
+    torch.testing.assert_close(loss.discriminator(real + 7, fake + 7), loss.discriminator(real, fake))
+    torch.testing.assert_close(loss.discriminator(real, fake.flip(0)), loss.discriminator(real, fake))
+    assert loss.discriminator(real, fake[:5]).isfinite()
+
+
 def test_relativistic_needs_real_logits_of_the_same_shape():
     real, fake = logits()
-    with pytest.raises(ValueError, match="give the logits of real images"):
-        Relativistic().generator(None, fake)
+    for loss in (Relativistic(), RelativisticAverage()):
+        with pytest.raises(ValueError, match="give the logits of real images"):
+            loss.generator(None, fake)
     for side in ("discriminator", "generator"):
         with pytest.raises(ValueError, match=r"\(37,\).*pairs need one shape|\(37, 1\).*pairs need one shape"):
             getattr(Relativistic(), side)(real.unsqueeze(1), fake)  # would broadcast to 37 x 37 pairs
@@ -209,7 +231,7 @@ def test_recipes_smooth_only_what_has_a_target():
     for name in ("minimax", "nonsaturating", "least_squares"):
         assert objective(name, smoothing=0.1).smoothing == 0.1
         assert objective(name).smoothing == 0
-    for name in ("hinge", "wasserstein", "relativistic"):
+    for name in ("hinge", "wasserstein", "relativistic", "relativistic_average"):
         objective(name, smoothing=0.0)
         with pytest.raises(ValueError, match=f"smoothing is 0.1; expected 0, as {name} has no target"):
             objective(name, smoothing=0.1)
@@ -234,6 +256,7 @@ def test_an_unknown_objective_names_the_known_ones():
         (LeastSquares(), [False, False, True, True]),  # between 0 for fake and 1 for real
         (Hinge(), [True, False, False, True]),
         (Relativistic(), [True, False]),  # by pairs
+        (RelativisticAverage(), [True, False, False, True]),  # averages are 0.05 on both sides
     ],
 )
 def test_which_logits_are_on_the_right_side(loss, right):

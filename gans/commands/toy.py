@@ -41,6 +41,7 @@ PENALTIES: dict[Objective, dict[str, float]] = {
     "hinge": {"r1": 0.1},
     "wasserstein": {"between": 1.0},
     "relativistic": {"r1": 0.1, "r2": 0.1},
+    "relativistic_average": {"r1": 0.1, "r2": 0.1},
 }
 
 
@@ -232,7 +233,7 @@ def run(options: argparse.Namespace) -> None:
     real = mixture.draw(SAMPLES, key("toy", "real"))
     peak = int(histogram(real).max())
     panels = {(seed, "real"): panel(real, peak) for seed in options.seeds}
-    print(f"{'objective':14} {'seed':>4} {'modes':>7} {'within 3 sigma':>15} {'CPU seconds':>12}")
+    print(f"{'objective':20} {'seed':>4} {'modes':>7} {'within 3 sigma':>15} {'CPU seconds':>12}")
     for name in options.objective:
         for seed in options.seeds:
             points, found, seconds = trained(mixture, name, seed, options.steps)

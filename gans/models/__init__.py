@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from gans.models.sagan import SAGAN
     from gans.models.sequencegan import SequenceGAN
     from gans.models.sngan import SNGAN
+    from gans.models.srgan import SRGAN
     from gans.models.styletransfer import StyleTransfer
     from gans.models.texttoimage import TextToImage
     from gans.models.vae import VAE
@@ -36,6 +37,7 @@ __all__ = [
     "R3GAN",
     "SAGAN",
     "SNGAN",
+    "SRGAN",
     "VAE",
     "VAEGAN",
     "WGAN",

@@ -133,6 +133,13 @@ class Pix2Pix(Translator):
         source = self.given(inputs[0])
         return self.pictured(super().forward(source), source)
 
+    def baseline(self, *inputs: Tensor) -> Tensor | None:
+        """Return grey images where colours are to be made."""
+        if self.hparams["space"] == "rgb":
+            return None
+        source = self.given(inputs[0])
+        return self.pictured(source.new_zeros(len(source), 2, *source.shape[-2:]), source)
+
     def pictured(self, made: Tensor, source: Tensor) -> Tensor:
         """Return the images `(N, C, H, W)` in [-1, 1] of what the generator made, given `source`."""
         if self.hparams["space"] == "rgb":

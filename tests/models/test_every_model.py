@@ -27,6 +27,7 @@ SMALL = {
     "CUT": {"latent_dim": None, "blocks": 1, "patches": 20, "patch_dim": 4},
     "Inpainting": {"latent_dim": None},
     "StyleTransfer": {"latent_dim": None},
+    "SRGAN": {"latent_dim": None, "scale": 1, "blocks": 1, "content_steps": 1},
     "TextToImage": {
         "vocabulary": ["red", "blue", "seven"],
         "text_steps": 1,
@@ -37,7 +38,7 @@ SMALL = {
 }
 CONDITIONAL = {"ConditionalGAN", "ACGAN", "ProjectionGAN"}
 CLIPS = {"SequenceGAN"}
-TRANSLATORS = {"Pix2Pix", "CycleGAN", "CUT", "Inpainting", "StyleTransfer"}  # they make images of images
+TRANSLATORS = {"Pix2Pix", "CycleGAN", "CUT", "Inpainting", "SRGAN", "StyleTransfer"}  # they make images of images
 FILLERS = {"Inpainting"}  # of images with holes
 CAPTIONED = {"TextToImage"}  # they make images of sentences
 FRAMES = 4
