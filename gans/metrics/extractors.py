@@ -28,7 +28,7 @@ MOVING_SHA256 = "5f65e3323cc885c7b9e9b3c7b88c2ab83bc535cba2a47f2d69cb0b512a967f2
 # Classifiers of digits on captioned pictures of them, in all pairs of digit and colour: judges of text to image.
 CAPTIONED_SHA256 = {
     "captioned-digit": "",
-    "captioned-colour": "",
+    "captioned-colour": "d4864715fd937b6a1d6c5f731d0aeca27a4c2ce55849b795f625a911796d8568",
 }
 NAMES = "mnist", "stacked", "moving", *CAPTIONED_SHA256, "inception", "vgg19", "random"
 INCEPTION_FILE = "weights-inception-2015-12-05-6726825d.pth"
