@@ -27,7 +27,7 @@ MNIST_SHA256 = "157005c29e481de7ecf2ca41e6108738f48cd5c08eb0e910064980f00bca7eb5
 MOVING_SHA256 = "5f65e3323cc885c7b9e9b3c7b88c2ab83bc535cba2a47f2d69cb0b512a967f27"
 # Classifiers of digits on captioned pictures of them, in all pairs of digit and colour: judges of text to image.
 CAPTIONED_SHA256 = {
-    "captioned-digit": "",
+    "captioned-digit": "1fe0b4fe034f202f9e647fa519d2cd8825eb81940e4e9fee4db7811f8882ad15",
     "captioned-colour": "d4864715fd937b6a1d6c5f731d0aeca27a4c2ce55849b795f625a911796d8568",
 }
 NAMES = "mnist", "stacked", "moving", *CAPTIONED_SHA256, "inception", "vgg19", "random"
