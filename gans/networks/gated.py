@@ -1,7 +1,8 @@
 """Gated convolutions for images with holes, Yu et al. 2019 (arXiv 1806.03589): DeepFill v2 without its attention.
 
 A layer makes features f and gates g of its maps and gives ELU(f) * sigmoid(g): it learns where there is something to
-see, which a plain convolution takes for granted. A coarse stage guesses, a second one refines what was guessed.
+see, which a plain convolution takes for granted. A coarse stage guesses, a second one refines what was guessed. What is
+seen before a halving is added behind the doubling, which the paper does not do: narrow holes need their neighbours.
 """
 
 import torch
@@ -67,20 +68,21 @@ class Stage(nn.Module):
     def __init__(self, channels: int, width: int, dilations: tuple[int, ...]) -> None:
         super().__init__()
         once, twice = 2 * width, 4 * width
-        self.layers = nn.Sequential(
-            Gated(channels + 1, width, 5),
-            Gated(width, once, stride=2), Gated(once, once),
+        self.first = Gated(channels + 1, width, 5)
+        self.descend = nn.Sequential(Gated(width, once, stride=2), Gated(once, once))
+        self.middle = nn.Sequential(
             Gated(once, twice, stride=2), Gated(twice, twice),
             *(Gated(twice, twice, dilation=dilation) for dilation in dilations),
-            Gated(twice, twice),
-            Gated(twice, once, enlarge=True), Gated(once, once),
-            Gated(once, width, enlarge=True),
-            nn.Conv2d(width, channels, 3, padding=1),
+            Gated(twice, twice), Gated(twice, once, enlarge=True),
         )  # fmt: skip
+        self.rise = nn.Sequential(Gated(once, once), Gated(once, width, enlarge=True))
+        self.last = nn.Conv2d(width, channels, 3, padding=1)
 
     def forward(self, images: Tensor, masks: Tensor) -> Tensor:
-        """Return images `(N, channels, H, W)` in [-1, 1]; what is in the holes is not looked at."""
-        made: Tensor = self.layers(torch.cat([images, masks], 1))
+        """Return images `(N, channels, H, W)` in [-1, 1] for those whose holes are 0, and masks `(N, 1, H, W)`."""
+        whole = self.first(torch.cat([images, masks], 1))
+        half = self.descend(whole)
+        made: Tensor = self.last(whole + self.rise(half + self.middle(half)))
         return made.tanh()
 
 

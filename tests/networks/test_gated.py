@@ -77,7 +77,7 @@ def test_signals_neither_die_out_nor_explode():
 def test_dilations_stay_within_the_maps():
     for size, count in ((16, 1), (64, 3), (256, 4)):
         stage = Generator(size, 1, width=1).stages[0]
-        assert sum(layer.conv.dilation != (1, 1) for layer in stage.layers if isinstance(layer, Gated)) == count
+        assert sum(layer.conv.dilation != (1, 1) for layer in stage.modules() if isinstance(layer, Gated)) == count
 
 
 def test_known_pixels_come_back_in_every_precision():
@@ -86,3 +86,12 @@ def test_known_pixels_come_back_in_every_precision():
         whole = composed(torch.full_like(given, torch.nan, dtype=dtype), given, mask)
         assert torch.equal(whole[mask.expand_as(given) == 0].double(), given[mask.expand_as(given) == 0].double())
         assert whole[mask.expand_as(given) == 1].isnan().all()
+
+
+def test_a_narrow_hole_is_filled_from_beside_it():
+    torch.manual_seed(0)
+    size = (32, 32)
+    network, given, mask = Generator(32, 3, width=8), images(size, count=1).requires_grad_(), torch.zeros(1, 1, *size)
+    mask[..., 16] = 1
+    (gradient,) = torch.autograd.grad(network(given, mask)[0, :, 16, 16].sum(), given)
+    assert gradient[0, :, 12:21, 12:21].abs().sum() > 0.2 * gradient.abs().sum()
