@@ -133,9 +133,9 @@ class AdversarialModule(L.LightningModule):
 
     def critic(self, images: Tensor, *labels: Tensor) -> Tensor:
         """Return the discriminator's logits on images as it sees them in training."""
-        return cast(Tensor, widened(self.discriminator(self.seen(images), *labels)))
+        return cast(Tensor, widened(self.discriminator(self.as_seen(images), *labels)))
 
-    def seen(self, images: Tensor) -> Tensor:
+    def as_seen(self, images: Tensor) -> Tensor:
         """Return images as a critic sees them in training: augmented, and noised."""
         if self.augment.draws:
             images = self.augment(images, self.uniform(len(images), self.augment.draws))

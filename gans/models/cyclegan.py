@@ -126,7 +126,7 @@ class CycleGAN(Translator):
 
     def judged(self, way: str, images: Tensor) -> Tensor:
         """Return the logits of the critic of one way: `there` knows targets, `back` knows sources."""
-        logits: Tensor = widened(getattr(self.discriminator, way)(self.seen(images)))
+        logits: Tensor = widened(getattr(self.discriminator, way)(self.as_seen(images)))
         return logits
 
     def fakes(self, generator: torch.nn.Module, images: Tensor) -> Tensor:
