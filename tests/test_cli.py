@@ -223,7 +223,7 @@ def test_recipes_need_no_torch(tmp_path):
         done = process(*command, "recipes", cwd=tmp_path)
         assert (done.returncode, "dcgan-digits" in done.stdout) == (0, True)
         assert "torch" not in done.stderr
-        assert "lightning" not in done.stderr
+        assert "lightning" not in done.stderr.replace("lightning_gans", "")  # how an editable install is found
     # As a share of the interpreter's own start, so that a busy machine does not matter: 0.5 s where that takes 0.1 s.
     code = "import time; t = time.process_time(); from gans.__main__ import main; main(['recipes'])"
     done = process("-c", f"{code}; print(time.process_time() - t)", cwd=tmp_path)

@@ -263,8 +263,8 @@ class Translator(AdversarialModule):
     def compare(self, batch: Any) -> tuple[dict[str, Tensor], dict[str, tuple[Tensor, Tensor]]]:
         """Return scores `(N,)` of each image by their names, and features `(N, D)` of sets, the real ones first.
 
-        Here the `scores` of translations, and targets and translations for the Frechet distance; and the same of the
-        baseline, if there is one.
+        Here the `scores` of translations, their colourfulness if they have three channels, and targets and translations
+        for the Frechet distance; and the same of the baseline, if there is one.
         """
         given, target = self.inputs(batch), to_uint8(self.targets(batch))
         judge = self.networks()[1]
@@ -277,6 +277,8 @@ class Translator(AdversarialModule):
             made = to_uint8(images)
             with torch.autocast(self.device.type, enabled=False):  # SSIM of half precision is off by a tenth
                 found = self.scores(to_float(made), to_float(target), *given)
+            if target.shape[1] == 3:
+                found["colourfulness"] = colourfulness(to_float(made))
             values |= {f"{prefix}{name}": value for name, value in found.items()}
             sets[f"{prefix}fid/{judge.name}"] = real, judge(made)[0]
         if target.shape[1] == 3:
@@ -290,12 +292,11 @@ class Translator(AdversarialModule):
     def scores(self, made: Tensor, target: Tensor, *inputs: Tensor) -> dict[str, Tensor]:
         """Return scores `(N,)` of images `(N, C, H, W)` that were made of `inputs`, rounded to 8 bits.
 
-        PSNR, SSIM, L1, the feature distance and, of three channels, the colourfulness.
+        PSNR, SSIM, L1 and the feature distance.
         """
         network = self.networks()[0]
         distance = feature_distance(network(made), network(target))
-        found = {**fidelity(made, target), f"feature_distance/{network.name}": distance}
-        return {**found, "colourfulness": colourfulness(made)} if made.shape[1] == 3 else found
+        return {**fidelity(made, target), f"feature_distance/{network.name}": distance}
 
     def on_validation_epoch_end(self) -> None:
         """Log the means over all held-out images, and the Frechet distances of the sets."""

@@ -56,7 +56,8 @@ def test_held_out_scores_are_means_of_their_definitions(trainer, statistics):
     }
     for name, value in expected.items():
         assert found[f"test/{name}"] == pytest.approx(float(value.mean()), rel=2e-2), name
-    assert set(found) == {f"test/{name}" for name in expected} | {"test/fid/random", "step"}
+    colours = {"test/colourfulness", "test/colourfulness/data"}
+    assert set(found) == {f"test/{name}" for name in expected} | colours | {"test/fid/random", "step"}
 
 
 def test_the_encoder_is_neither_trained_nor_saved(trainer, tmp_path):
