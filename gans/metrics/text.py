@@ -53,6 +53,11 @@ def r_precision(
     return torch.cat(found)
 
 
+def statements(attributes: Tensor | None, names: tuple[str, ...]) -> Tensor | None:
+    """Return the columns of `attributes` `(N, A)` that sentences speak of: not whether a combination is held out."""
+    return None if attributes is None else attributes[:, [i for i, name in enumerate(names) if name != "held_out"]]
+
+
 def held_out_shares(parts: dict[str, Tensor], names: tuple[str, ...], judged: tuple[str, ...]) -> dict[str, Tensor]:
     """Return the shares of images that are as their sentences say; of combinations never trained on by themselves.
 
@@ -68,8 +73,7 @@ def held_out_shares(parts: dict[str, Tensor], names: tuple[str, ...], judged: tu
     """
     said = parts.get("said")
     apart = said[:, names.index("held_out")] > 0 if said is not None and "held_out" in names else None
-    if said is not None:
-        said = said[:, [i for i, name in enumerate(names) if name != "held_out"]]
+    said = statements(said, names)
     hits = {"swap": parts["swap"]}
     for name, of in (("r_precision", "made"), ("r_precision_real", "real")):
         hits[name] = r_precision(parts[of], parts["read"], parts["tokens"], said)

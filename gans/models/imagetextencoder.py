@@ -16,7 +16,7 @@ from gans.checks import at_least
 from gans.distributed import gather_rows, gathered
 from gans.layers import Size, image_channels, image_size
 from gans.losses import info_nce
-from gans.metrics.text import r_precision
+from gans.metrics.text import r_precision, statements
 from gans.networks.text import Matcher, Vocabulary, entries
 
 
@@ -31,7 +31,6 @@ class ImageTextEncoder(L.LightningModule):
         text_width: of the encoder of sentences: of a word's vector, and of each of its two recurrences.
         clip: folder of a CLIP text model for `transformers`, to read sentences with instead; or its description.
         vocabulary: words in the order of their numbers, or a tokenizer's JSON; None takes that of the data.
-        max_length: most tokens of a sentence, as the data have.
         lr: learning rate of Adam.
         betas: Adam's decay rates.
     """
@@ -45,13 +44,12 @@ class ImageTextEncoder(L.LightningModule):
         text_width: int = 64,
         clip: str | dict[str, Any] | None = None,
         vocabulary: list[str] | str | None = None,
-        max_length: int = 16,
         lr: float = 1e-3,
         betas: tuple[float, float] = (0.9, 0.999),
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
-        at_least(1, features=features, width=width, text_width=text_width, max_length=max_length)
+        at_least(1, features=features, width=width, text_width=text_width)
         if lr <= 0:
             raise ValueError(f"lr is {lr}; expected a number above 0")
         self.image_shape = (image_channels(channels), *image_size(size))
@@ -90,7 +88,9 @@ class ImageTextEncoder(L.LightningModule):
         """Keep the vectors of held-out images and sentences."""
         assert self.matcher is not None
         images, tokens, lengths = captioned(batch)
-        said = batch[3][:, :-1] if len(batch) > 3 else tokens[:, :0]
+        names = tuple(getattr(getattr(self.trainer, "datamodule", None), "attributes", ()))
+        said = statements(batch[3], names) if len(batch) > 3 and names else None
+        said = tokens[:, :0] if said is None else said
         self._seen.append((self.matcher.image(images), self.matcher.sentence(tokens, lengths), tokens, said))
 
     def on_validation_epoch_end(self) -> None:
