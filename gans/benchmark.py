@@ -12,7 +12,9 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import lightning as L
@@ -22,8 +24,21 @@ from torch import Tensor
 
 from gans.callbacks import Health
 from gans.checkpoint import AtomicCheckpoints, Checkpoint
-from gans.metrics.sampling import pretended
-from gans.models import DCGAN, GAN, SAGAN, SNGAN, WGANGP, TextToImage
+from gans.metrics.sampling import pretended, translates
+from gans.models import (
+    CUT,
+    DCGAN,
+    GAN,
+    SAGAN,
+    SNGAN,
+    SRGAN,
+    WGANGP,
+    CycleGAN,
+    Inpainting,
+    Pix2Pix,
+    StyleTransfer,
+    TextToImage,
+)
 from gans.penalties import one_centered
 from gans.progress import Progress
 
@@ -40,18 +55,20 @@ MODELS: dict[str, tuple[type[Any], dict[str, Any], int]] = {
     "sngan": (SNGAN, {"width": 32, "critic_steps": 1}, 4),
     "sagan": (SAGAN, {"width": 32}, 4),
     "texttoimage": (TextToImage, {"width": 32, **TEXT}, 10),
+    "pix2pix": (Pix2Pix, {"width": 16, "discriminator_width": 16}, 4),
+    "cyclegan": (CycleGAN, {"width": 16, "blocks": 2}, 1),
+    "cut": (CUT, {"width": 16, "blocks": 2}, 2),
+    "srgan": (SRGAN, {"width": 24, "blocks": 6}, 4),
+    "inpainting": (Inpainting, {"width": 16, "discriminator_width": 32, "refine": False}, 2),
+    "styletransfer": (StyleTransfer, {"width": 16, "discriminator_width": 16, "depth": 2}, 2),
 }
 
 
 def build(options: Options) -> Any:
-    """Return the model that is asked for."""
+    """Return the model that is asked for, on the device."""
     kind, arguments, _ = MODELS[options.model]
-    return kind(size=options.size, channels=options.channels, **arguments)
-
-
-def beside(model: Any, batch: Tensor) -> tuple[Tensor, ...]:
-    """Return images with what the model is given of them besides: sentences, or labels."""
-    return batch, *(part.to(batch.device) for part in pretended(model, len(batch))[1:])
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    return kind(size=options.size, channels=options.channels, **arguments).to(device)
 
 
 class Repeat:
@@ -103,8 +120,8 @@ def wait(device: torch.device) -> None:
 class Bare:
     """The bare loop: the same losses and (fused) optimizers; no logging, averaging, saving, nor anything of ours."""
 
-    def __init__(self, model: Any, batch: Tensor, precision: str) -> None:
-        self.generator, self.discriminator = model.generator.to(batch.device), model.discriminator.to(batch.device)
+    def __init__(self, model: Any, batch: tuple[Tensor, ...], precision: str) -> None:
+        self.generator, self.discriminator, self.device = model.generator, model.discriminator, batch[0].device
         self.latent_dim, self.batch, self.loss = model.latent_dim, batch, model.loss
         self.penalty = model.hparams["penalty_weight"] if isinstance(model, WGANGP) else 0.0
         lr, discriminator_lr, betas = (model.hparams[name] for name in ("lr", "discriminator_lr", "betas"))
@@ -115,16 +132,16 @@ class Bare:
 
     def round(self, steps: int) -> None:
         """Run and time one round."""
-        wait(self.batch.device)
+        wait(self.device)
         start = time.perf_counter()
         for _ in range(steps):
             self.step()
-        wait(self.batch.device)
+        wait(self.device)
         self.seconds.append(time.perf_counter() - start)
 
     def step(self) -> None:
         """One update of the discriminator and one of the generator."""
-        real, device = self.batch, self.batch.device
+        real, device = self.batch[0], self.device
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=self.autocast):
             with torch.no_grad():
                 fake = self.generator(torch.randn(len(real), self.latent_dim, device=device))
@@ -144,40 +161,77 @@ class Bare:
         self.discriminator.requires_grad_(True)
 
 
-class BareText(Bare):
-    """The bare loop of text to image, after its first stage."""
+class Plain(Bare):
+    """The bare loop of a model that has its own: `training_step`, with plain PyTorch for all that the engine gives it.
 
-    def __init__(self, model: TextToImage, batch: Tensor, precision: str) -> None:
-        super().__init__(model, batch, precision)
-        self.matcher, self.captions = model.encoders.to(batch.device), beside(model, batch)[1:]
-        self.share, self.length = model.hparams["mismatch_weight"], model.hparams["features"] ** 0.5
+    Numbers come from torch's generator, a step is `zero_grad`, `backward` and `step`, and nothing is noted, averaged or
+    cut in pieces.
+    """
+
+    def __init__(self, model: Any, batch: tuple[Tensor, ...], precision: str) -> None:
+        self.model, self.batch, self.device = model, batch, batch[0].device
+        self.optimizers = model.configure_optimizers()
+        self.autocast, self.seconds = precision == "bf16-mixed", []
+        del model.generator_ema
+        model.trainer = SimpleNamespace(global_step=0, world_size=1)
+        own = ("player_optimizers", "generator_turn", "toggled_optimizer", "pieces", "descend", "record")
+        for name in (*own, "latent", "uniform", "noise_like"):
+            setattr(model, name, getattr(self, name))
 
     def step(self) -> None:
-        """One update of the discriminator and one of the generator."""
-        real, device = self.batch, self.batch.device
-        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=self.autocast):
-            with torch.no_grad():
-                sentences = self.matcher.sentence(*self.captions) * self.length
-                fake = self.generator(torch.randn(len(real), self.latent_dim, device=device), sentences)
-            own, other = self.discriminator(real, sentences, sentences.roll(-1, 0))
-            loss = (1 - self.share) * self.loss.discriminator(own, self.discriminator(fake, sentences))
-            loss = loss + self.share * self.loss.discriminator(own, other)
-        self.optimizer_d.zero_grad()
-        torch.autograd.backward(loss)
-        self.optimizer_d.step()
-        self.discriminator.requires_grad_(False)
-        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=self.autocast):
-            fake = self.generator(torch.randn(len(real), self.latent_dim, device=device), sentences)
-            loss = self.loss.generator(None, self.discriminator(fake, sentences))
-        self.optimizer_g.zero_grad()
-        torch.autograd.backward(loss)
-        self.optimizer_g.step()
-        self.discriminator.requires_grad_(True)
+        """One update of each player."""
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.autocast):
+            self.model.training_step(self.batch, 0)
+
+    def player_optimizers(self) -> list[torch.optim.Optimizer]:
+        """Return the optimizers themselves."""
+        return self.optimizers
+
+    def generator_turn(self) -> bool:
+        """Let the generator move in every step."""
+        return True
+
+    @contextmanager
+    def toggled_optimizer(self, optimizer: torch.optim.Optimizer) -> Iterator[None]:
+        """Keep gradients from the parameters of the other players."""
+        others = [player for player in self.optimizers if player is not optimizer]
+        rest = [p for player in others for group in player.param_groups for p in group["params"]]
+        for parameter in rest:
+            parameter.requires_grad_(False)
+        yield
+        for parameter in rest:
+            parameter.requires_grad_(True)
+
+    def pieces(self, *batch: Tensor) -> list[Any]:
+        """Return the batch as one piece."""
+        return [batch if len(batch) > 1 else batch[0]]
+
+    def descend(self, loss: Tensor, optimizer: torch.optim.Optimizer) -> None:
+        """Take a step."""
+        optimizer.zero_grad()
+        with torch.autocast(self.device.type, enabled=False):
+            torch.autograd.backward(loss)
+        optimizer.step()
+
+    def record(self, name: str, value: Tensor) -> None:
+        """Note nothing."""
+
+    def latent(self, n: int) -> Tensor:
+        """Return latents `(n, latent_dim)`."""
+        return torch.randn(n, self.model.latent_dim, device=self.device)
+
+    def uniform(self, n: int, *shape: int) -> Tensor:
+        """Return `(n, *shape)` numbers in [0, 1)."""
+        return torch.rand(n, *shape, device=self.device)
+
+    def noise_like(self, images: Tensor) -> Tensor:
+        """Return normal numbers of the shape of `images`."""
+        return torch.randn_like(images)
 
 
-def bare_loop(model: Any, batch: Tensor, precision: str) -> Bare:
-    """Return the bare loop of a model."""
-    return (BareText if isinstance(model, TextToImage) else Bare)(model, batch, precision)
+def bare_loop(model: Any, batch: tuple[Tensor, ...], precision: str) -> Bare:
+    """Return the bare loop of a model: written out for one that makes images of latents, else its own step."""
+    return (Plain if translates(model) else Bare)(model, batch, precision)
 
 
 def quiet() -> None:
@@ -200,22 +254,21 @@ def trainer_of(options: Options, steps: int, folder: str, *callbacks: L.Callback
     )
 
 
-def batch_of(options: Options) -> Tensor:
-    """Return random images on the device."""
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+def batch_of(model: Any, options: Options) -> tuple[Tensor, ...]:
+    """Return random images, and what the model is given with them, where the model is."""
     torch.manual_seed(0)
-    return torch.rand(options.batch_size, options.channels, options.size, options.size, device=device) * 2 - 1
+    return pretended(model, options.batch_size)
 
 
 def step(options: Options) -> dict[str, float]:
     """Return images per second of both sides and their ratio, from alternating rounds; the first round warms up."""
-    batch = batch_of(options)
-    bare = bare_loop(build(options), batch, options.precision)
     model = build(options)
+    batch = batch_of(model, options)
+    bare = bare_loop(build(options), batch, options.precision)
     turns = Turns(options.steps, bare.round)
     with tempfile.TemporaryDirectory() as folder:
         total = (options.rounds + 1) * options.steps
-        trainer_of(options, total, folder, turns).fit(model, Repeat(beside(model, batch), total))
+        trainer_of(options, total, folder, turns).fit(model, Repeat(batch, total))
     ratios = [b / a for a, b in zip(turns.seconds[1:], bare.seconds[1:], strict=True)]
     low, _, high = statistics.quantiles(ratios, n=4)  # of neighbouring rounds: how much the machine wavers
     images = options.batch_size * options.steps
@@ -232,13 +285,13 @@ def step(options: Options) -> dict[str, float]:
 def peak(options: Options, side: str) -> float:
     """Return the peak memory in MB of one side, for a fresh process."""
     quiet()
-    batch = batch_of(options)
     model = build(options)
+    batch = batch_of(model, options)
     if side == "bare":
         bare_loop(model, batch, options.precision).round(options.steps)
     else:
         with tempfile.TemporaryDirectory() as folder:
-            trainer_of(options, options.steps, folder).fit(model, Repeat(beside(model, batch), options.steps))
+            trainer_of(options, options.steps, folder).fit(model, Repeat(batch, options.steps))
     return peak_memory()
 
 

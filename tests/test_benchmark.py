@@ -1,0 +1,33 @@
+"""The bare loops that `scripts/benchmark.py` compares with."""
+
+import argparse
+
+import pytest
+import torch
+
+from gans import benchmark
+
+
+def options(model: str) -> argparse.Namespace:
+    return argparse.Namespace(
+        model=model, size=32, channels=3, batch_size=8, precision="32-true", rounds=2, steps=1
+    )
+
+
+@pytest.mark.parametrize("name", benchmark.MODELS)
+def test_the_bare_loop_trains_both_players(name: str) -> None:
+    model = benchmark.build(options(name))
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    given = {key for key, _ in model.named_parameters() if not key.startswith(("generator_ema", "matcher"))}
+    benchmark.bare_loop(model, benchmark.batch_of(model, options(name)), "32-true").round(2)
+    after = model.state_dict()
+    moved = {key.split(".")[0] for key in given if not torch.equal(before[key], after[key])}
+    assert {"generator", "discriminator"} <= moved
+    assert all(parameter.requires_grad for name_, parameter in model.named_parameters() if name_ in given)
+
+
+def test_both_sides_take_turns() -> None:
+    found = benchmark.step(options("srgan"))
+    assert found["images/s, Lightning"] > 0
+    assert found["images/s, bare loop"] > 0
+    assert found["ratio, first quartile"] <= found["ratio, third quartile"]
