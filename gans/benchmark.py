@@ -170,7 +170,7 @@ class Plain(Bare):
 
     def __init__(self, model: Any, batch: tuple[Tensor, ...], precision: str) -> None:
         self.model, self.batch, self.device = model, batch, batch[0].device
-        self.optimizers = model.configure_optimizers()
+        self.optimizers: list[torch.optim.Optimizer] = model.configure_optimizers()
         self.autocast, self.seconds = precision == "bf16-mixed", []
         del model.generator_ema
         model.trainer = SimpleNamespace(global_step=0, world_size=1)

@@ -41,9 +41,16 @@ def average(tensors: list[Tensor]) -> None:
         tensor.copy_(mean.view_as(tensor))
 
 
+def several() -> bool:
+    """Return whether there are other processes."""
+    return distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1
+
+
 @torch.no_grad()
 def gather_rows(tensor: Tensor) -> Tensor:
     """Return the rows of all processes' tensors `(n, ...)`, in the order of ranks; n may differ, and be 0."""
+    if not several():
+        return tensor
     counts = [torch.zeros(1, dtype=torch.long, device=tensor.device) for _ in range(distributed.get_world_size())]
     distributed.all_gather(counts, torch.tensor([len(tensor)], device=tensor.device))
     most = int(torch.stack(counts).max())
@@ -76,7 +83,7 @@ def gathered(rows: Tensor) -> Tensor:
     Differentiable: the gradient is that of the sum of all processes' losses, so that the mean over processes of the
     parameters' gradients is that of the mean loss.
     """
-    if not (distributed.is_available() and distributed.is_initialized()) or distributed.get_world_size() == 1:
+    if not several():
         return rows
     whole: Tensor = _Gathered.apply(rows)
     return whole
@@ -84,6 +91,5 @@ def gathered(rows: Tensor) -> Tensor:
 
 def next_rows(rows: Tensor) -> Tensor:
     """Return the next row of all processes for each row `(n, ...)` of this one; behind the last is the first."""
-    world = distributed.is_available() and distributed.is_initialized()
-    first = 1 + (distributed.get_rank() * len(rows) if world else 0)
+    first = 1 + (distributed.get_rank() * len(rows) if several() else 0)
     return gathered(rows).roll(-first, 0)[: len(rows)]

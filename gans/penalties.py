@@ -71,6 +71,20 @@ def one_centered(critic: Critic, real: Tensor, fake: Tensor, weights: Tensor | N
     return (norms - 1).square().mean()
 
 
+def mode_seeking(first: Tensor, second: Tensor, z: Tensor, other: Tensor) -> Tensor:
+    """Return `E |z - z'| / |G(z) - G(z')|`, mean absolute differences, for a generator that reads its condition alone.
+
+    Minimised, it moves two images `(N, C, H, W)` of one condition apart as their latents `(N, D)` are. A hundredth is
+    added to what is inverted, so that equal images have a finite gradient.
+
+    Source: Mao et al. 2019 (MSGAN, arXiv 1903.05628), equation 4 and its inverse, which the authors minimise.
+    """
+    full = torch.promote_types(first.dtype, torch.float32)
+    images = (first.to(full) - second.to(full)).abs().flatten(1).mean(1)
+    latents = (z.to(full) - other.to(full)).abs().flatten(1).mean(1)
+    return (1 / (images / latents + 0.01)).mean()
+
+
 def gamma_heuristic(size: tuple[int, int], batch_size: int) -> float:
     """Return a first guess of the weight of `zero_centered`, for whole batches of images of (height, width).
 

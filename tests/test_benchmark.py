@@ -9,9 +9,7 @@ from gans import benchmark
 
 
 def options(model: str) -> argparse.Namespace:
-    return argparse.Namespace(
-        model=model, size=32, channels=3, batch_size=8, precision="32-true", rounds=2, steps=1
-    )
+    return argparse.Namespace(model=model, size=32, channels=3, batch_size=8, precision="32-true", rounds=2, steps=1)
 
 
 @pytest.mark.parametrize("name", benchmark.MODELS)

@@ -11,6 +11,7 @@ from gans.penalties import (
     input_gradient,
     lecam,
     matching_aware,
+    mode_seeking,
     one_centered,
     zero_centered,
 )
@@ -289,6 +290,24 @@ def test_lecam_is_in_single_precision_at_least(dtype):
     value = lecam(real, fake, torch.tensor(0.001), torch.tensor(0.001))
     assert value.dtype == torch.promote_types(dtype, torch.float32)
     assert value.item() == pytest.approx((299.999**2 + 0.999**2 + 300.001**2) / 2, rel=1e-6)
+
+
+def test_mode_seeking_is_the_inverse_of_how_far_images_move_with_their_latents():
+    first, second = images(2), images(2)
+    first[0], second[0] = 0.5, 0.1  # 0.4 apart, with latents 0.8 apart: a ratio of 0.5
+    first[1], second[1] = 0.3, 0.3  # equal
+    z, other = torch.tensor([[1.0, 0.0], [0.0, 2.0]]), torch.tensor([[0.2, 0.8], [1.0, 1.0]])
+    assert mode_seeking(first, second, z, other).item() == pytest.approx((1 / 0.51 + 1 / 0.01) / 2)
+
+
+def test_mode_seeking_moves_images_apart_from_where_they_are_close():
+    z, other = torch.randn(4, 3, generator=torch.Generator().manual_seed(1)), torch.zeros(4, 3)
+    scale = torch.tensor(0.01, requires_grad=True)
+    value = mode_seeking((scale * z).view(4, 1, 1, 3), (scale * other).view(4, 1, 1, 3), z, other)
+    assert torch.autograd.grad(value, scale)[0].item() < 0
+    equal = torch.zeros(4, 1, 2, 2, requires_grad=True)
+    assert torch.autograd.grad(mode_seeking(equal, equal.detach(), z, other), equal)[0].isfinite().all()
+    assert mode_seeking(equal.bfloat16(), equal.bfloat16(), z.bfloat16(), other.bfloat16()).dtype == torch.float32
 
 
 def test_the_heuristic_weight_is_the_papers():

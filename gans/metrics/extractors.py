@@ -279,6 +279,18 @@ def extractor(given: str | Path | nn.Module, weights: str | Path | None = None) 
     raise ValueError(f"extractor is {given}{near}; expected {known}")
 
 
+def judge(given: str | Path | nn.Module) -> Extractor:
+    """Return an extractor that tells classes, as `extractor` does.
+
+    Raises:
+        ValueError: also for one that tells none.
+    """
+    found = extractor(given)
+    if found.num_classes is None:
+        raise ValueError(f"judge is {found.name}; expected an extractor with classes")
+    return found
+
+
 @contextmanager
 def full_precision() -> Iterator[None]:
     """Compute float32 products in float32, whatever `torch.set_float32_matmul_precision` says outside."""

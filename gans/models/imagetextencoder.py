@@ -97,11 +97,8 @@ class ImageTextEncoder(L.LightningModule):
         """Log how often an image's own sentence is nearest among a hundred."""
         if not self._seen:
             return
-        parts = [torch.cat(part) for part in zip(*self._seen, strict=True)]
+        images, sentences, tokens, said = (gather_rows(torch.cat(part)) for part in zip(*self._seen, strict=True))
         self._seen = []
-        if self.trainer.world_size > 1:
-            parts = [gather_rows(part) for part in parts]
-        images, sentences, tokens, said = parts
         value = r_precision(images, sentences, tokens, said if said.shape[1] else None).float().mean()
         self.log("val/r_precision", value, sync_dist=True)
 

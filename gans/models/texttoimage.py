@@ -18,13 +18,13 @@ from gans.latent import draw, key, truncate
 from gans.layers import Size, image_channels, image_size
 from gans.losses import Objective, Relativistic
 from gans.losses import objective as loss_named
-from gans.metrics.extractors import Extractor, extractor
+from gans.metrics.extractors import Extractor, judge
 from gans.metrics.text import held_out_shares
 from gans.models.imagetextencoder import built, captioned, contrast, held_encoders, shared_vocabulary
 from gans.module import AdversarialModule
 from gans.networks import dfgan, told
 from gans.networks.text import Matcher, Vocabulary, entries
-from gans.penalties import matching_aware
+from gans.penalties import matching_aware, mode_seeking
 
 ROWS = 256  # that go through the generator at once
 SHOWN, DRAWN = 8, 4  # sentences of a picture, and images of each
@@ -56,6 +56,7 @@ class TextToImage(AdversarialModule):
         mismatch_weight: share of another sentence in what the critic learns to be false; the generated images' is
             1 less that.
         interpolation_weight: weight of the critic's opinion of images of sentences half-way between two.
+        mode_seeking_weight: of how alike images of one sentence are, see `gans.penalties.mode_seeking`.
         penalty_weight: of the matching-aware gradient penalty; without it DCGAN's critic has BatchNorm.
         penalty_power: of the gradient's length in it.
         lr: learning rate of Adam, of the generator.
@@ -89,6 +90,7 @@ class TextToImage(AdversarialModule):
         objective: Objective = "hinge",
         mismatch_weight: float = 0.5,
         interpolation_weight: float = 0.0,
+        mode_seeking_weight: float = 0.0,
         penalty_weight: float = 2.0,
         penalty_power: float = 6.0,
         lr: float = 1e-4,
@@ -99,7 +101,8 @@ class TextToImage(AdversarialModule):
     ) -> None:
         super().__init__(latent_dim, **engine)
         self.save_hyperparameters()
-        at_least(0, text_steps=text_steps, interpolation_weight=interpolation_weight, penalty_weight=penalty_weight)
+        weights = {"interpolation_weight": interpolation_weight, "mode_seeking_weight": mode_seeking_weight}
+        at_least(0, text_steps=text_steps, penalty_weight=penalty_weight, **weights)
         at_least(1, features=features, text_width=text_width, encoder_width=encoder_width, max_length=max_length)
         at_least(1, penalty_power=penalty_power)
         if not 0 <= mismatch_weight < 1:
@@ -115,12 +118,10 @@ class TextToImage(AdversarialModule):
         breadth = width if discriminator_width is None else discriminator_width
         if network not in ("dfgan", "dcgan"):
             raise ValueError(f"network is {network}; expected dfgan or dcgan")
-        if network == "dfgan":
-            self.generator = dfgan.Generator(latent_dim, features, size, channels, width)
-            self.discriminator = dfgan.Discriminator(features, size, channels, breadth)
-        else:
-            self.generator = told.Generator(latent_dim, features, size, channels, width)
-            self.discriminator = told.Discriminator(features, size, channels, breadth, not penalty_weight)
+        players: Any = dfgan if network == "dfgan" else told
+        batch_norm = {} if network == "dfgan" else {"batch_norm": not penalty_weight}
+        self.generator = players.Generator(latent_dim, features, size, channels, width)
+        self.discriminator = players.Discriminator(features, size, channels, breadth, **batch_norm)
         self.average_generator()
         self.matcher = None
         if vocabulary is not None:
@@ -206,12 +207,17 @@ class TextToImage(AdversarialModule):
                 self.record_discriminator(loss, real_logits, fake_logits, other_logits)
                 self.descend(loss + self.penalty(real, own), optimizer_d)
         if self.generator_turn():
+            seek, between = (self.hparams[f"{name}_weight"] for name in ("mode_seeking", "interpolation"))
             with self.toggled_optimizer(optimizer_g):
                 for _, own, other in self.pieces(images, sentences, others):
-                    loss = self.generator_loss(own)
+                    z = self.latent(len(own))
+                    fake = self.generator(z, own)
+                    loss = self.loss.generator(None, self.critic(fake, own))
                     self.record("loss/generator", loss)
-                    if self.hparams["interpolation_weight"]:
-                        loss = loss + self.hparams["interpolation_weight"] * self.generator_loss((own + other) / 2)
+                    if seek:
+                        loss = loss + seek * self.likeness(fake, z, own)
+                    if between:
+                        loss = loss + between * self.opinion((own + other) / 2)
                     self.descend(loss, optimizer_g)
 
     def match(self, images: Tensor, tokens: Tensor, lengths: Tensor) -> None:
@@ -223,10 +229,17 @@ class TextToImage(AdversarialModule):
                 self.record("loss/contrastive", loss)
                 self.descend(loss, optimizer)
 
-    def generator_loss(self, sentences: Tensor) -> Tensor:
+    def opinion(self, sentences: Tensor) -> Tensor:
         """Return how well the critic sees that images of the sentences `(N, features)` are generated."""
         fake = self.generator(self.latent(len(sentences)), sentences)
         return self.loss.generator(None, self.critic(fake, sentences))
+
+    def likeness(self, fake: Tensor, z: Tensor, sentences: Tensor) -> Tensor:
+        """Return how alike images, of latents `(N, latent_dim)`, are to others of the same sentences."""
+        other = self.latent(len(z))
+        value = mode_seeking(fake, self.generator(other, sentences), z, other)
+        self.record("loss/mode_seeking", value)
+        return value
 
     def penalty(self, real: Tensor, sentences: Tensor) -> Tensor | float:
         """Return the weighted matching-aware penalty, at real images with their sentences."""
@@ -327,17 +340,9 @@ class TextToImage(AdversarialModule):
     # -- held-out captions --------------------------------------------------------------------------------------------
 
     def judges(self) -> dict[str, Extractor]:
-        """Return the networks that tell attributes of images, where the model is.
-
-        Raises:
-            ValueError: for an extractor that there is not, or that has no classes.
-        """
+        """Return the networks that tell attributes of images, where the model is."""
         if not self._judges:
-            found = {name: extractor(given) for name, given in (self.hparams["judges"] or {}).items()}
-            for name, network in found.items():
-                if network.num_classes is None:
-                    raise ValueError(f"judges has {network.name} for {name}; expected an extractor with classes")
-            self._judges = (found,)
+            self._judges = ({name: judge(given) for name, given in (self.hparams["judges"] or {}).items()},)
         return {name: network.to(self.device) for name, network in self._judges[0].items()}
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
@@ -385,10 +390,8 @@ class TextToImage(AdversarialModule):
         """Log what was kept, of all processes, and forget it; combinations never trained on stand by themselves."""
         if not self._seen:
             return
-        parts = {name: torch.cat([seen[name] for seen in self._seen]) for name in self._seen[0]}
+        parts = {name: gather_rows(torch.cat([seen[name] for seen in self._seen])) for name in self._seen[0]}
         self._seen = []
-        if self.trainer.world_size > 1:
-            parts = {name: gather_rows(part) for name, part in parts.items()}
         shares = held_out_shares(parts, self.attributes(), tuple(self.hparams["judges"] or ()))
         found: dict[str, Tensor | float] = {f"{stage}/{name}": value for name, value in shares.items()}
         self.log_dict({**found, "step": float(self.trainer.global_step)}, sync_dist=True)

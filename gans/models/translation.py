@@ -310,11 +310,9 @@ class Translator(AdversarialModule):
         """Log what was kept, of all processes, and forget it."""
         if not self._seen:
             return
-        parts = [torch.cat(part) for part in zip(*self._seen, strict=True)]
+        # Not by Lightning, which means over shares as if they were equal.
+        values, *features = (gather_rows(torch.cat(part)) for part in zip(*self._seen, strict=True))
         self._seen = []
-        if self.trainer.world_size > 1:  # not by Lightning, which means over shares as if they were equal
-            parts = [gather_rows(part) for part in parts]
-        values, *features = parts
         names, sets = self._names
         found = dict(zip(names, values.mean(0).unbind(), strict=True))
         for name, real, made in zip(sets, features[::2], features[1::2], strict=True):

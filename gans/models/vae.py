@@ -218,7 +218,7 @@ class VAE(AdversarialModule):
         if (self.trainer.global_step + 1) % log_interval(self.trainer) == 0:
             with undisturbed(self.encoder, 0):
                 codes, _ = self.encode(images)
-            self.record("elbo/active_units", active_units(gather_rows(codes) if self._distributed() else codes))
+            self.record("elbo/active_units", active_units(gather_rows(codes)))
 
     def validation_step(self, batch: tuple[Tensor, ...], batch_idx: int) -> None:
         """Log the bound and its terms on held-out images; the sigma of `optimal` is the best for each batch of them."""

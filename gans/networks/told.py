@@ -11,12 +11,14 @@ from torch.nn.functional import leaky_relu
 from gans.layers import Size, normal_init
 from gans.networks import dcgan
 
-TEXT = 128  # numbers that a sentence's vector is made into for the generator
 HIDDEN = 256  # of an image that the critic compares with a sentence
 
 
 class Generator(nn.Module):
     """Latents and sentences to images `(N, channels, height, width)` in [-1, 1].
+
+    A sentence's vector stands beside the latent as it is. The paper's learned layer for it moves with the weights that
+    read it, and so much faster than what reads the latent, which then stays unread.
 
     Args:
         latent_dim: length of a latent.
@@ -28,12 +30,11 @@ class Generator(nn.Module):
 
     def __init__(self, latent_dim: int, text_dim: int, size: Size, channels: int, width: int) -> None:
         super().__init__()
-        self.text = nn.Sequential(nn.Linear(text_dim, TEXT), nn.LeakyReLU(0.2))
-        self.images = dcgan.Generator(latent_dim + TEXT, size, channels, width)
+        self.images = dcgan.Generator(latent_dim + text_dim, size, channels, width)
 
     def forward(self, z: Tensor, sentences: Tensor) -> Tensor:
         """Return images `(N, C, H, W)` in [-1, 1] for `z` `(N, latent_dim)` and sentences `(N, text_dim)`."""
-        images: Tensor = self.images(torch.cat([z, self.text(sentences)], 1))
+        images: Tensor = self.images(torch.cat([z, sentences], 1))
         return images
 
 

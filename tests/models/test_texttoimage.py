@@ -75,6 +75,19 @@ def test_the_critic_meets_each_image_with_its_own_and_the_next_sentence(trainer)
     assert own.square().mean() == pytest.approx(1.0)
 
 
+def test_mode_seeking_moves_the_images_of_a_sentence_apart(trainer):
+    spread = []
+    for weight in (0.0, 5.0):
+        torch.manual_seed(0)
+        model = make(text_steps=0, penalty_weight=0.0, mode_seeking_weight=weight, lr=0.01)
+        trainer(5).fit(model, loader(16))
+        tokens, lengths = (part[:1].repeat(16, *[1] * (part.ndim - 1)) for part in next(iter(loader(16)))[1:])
+        z = torch.randn(16, model.latent_dim, generator=torch.Generator().manual_seed(0))
+        with torch.no_grad():
+            spread.append(model.generator.eval()(z, model.sentence(tokens, lengths)).std(0).mean().item())
+    assert spread[1] > 1.2 * spread[0]
+
+
 def test_the_vocabulary_comes_with_the_data_and_stays_with_the_checkpoint(trainer, tmp_path):
     torch.manual_seed(0)
     data, model = digits(), TextToImage(**SMALL, text_steps=1)
