@@ -6,10 +6,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from gans.checks import at_least
 from gans.latent import draw, key
 from gans.layers import Size
 from gans.models.gan import GAN, classes_of
 from gans.networks import concatenated, dcgan
+from gans.penalties import mode_seeking
 
 
 class InfoGAN(GAN):
@@ -27,6 +29,7 @@ class InfoGAN(GAN):
         num_codes: number of continuous codes.
         category_weight: of the guess of the category.
         code_weight: of the guess of the continuous codes.
+        mode_seeking_weight: of how alike images of one category are, see `gans.penalties.mode_seeking`.
         batch_norm: BatchNorm in the discriminator too; not under a gradient penalty.
         options: as in `GAN`.
     """
@@ -44,12 +47,14 @@ class InfoGAN(GAN):
         num_codes: int = 2,
         category_weight: float = 1.0,
         code_weight: float = 0.1,
+        mode_seeking_weight: float = 0.0,
         batch_norm: bool = True,
         **options: Any,
     ) -> None:
         if num_categories < 2 or not 0 <= num_codes < latent_dim:
             given = f"num_categories is {num_categories}, num_codes {num_codes}"
             raise ValueError(f"{given}; expected at least 2, and from 0 to below latent_dim ({latent_dim})")
+        at_least(0, mode_seeking_weight=mode_seeking_weight)
         super().__init__(size, channels, latent_dim, width, batch_norm=batch_norm, prior="uniform", **options)
         self.num_categories, self.num_codes = num_categories, num_codes
 
@@ -99,10 +104,20 @@ class InfoGAN(GAN):
             with self.toggled_optimizer(optimizer_g):
                 for real in self.pieces(batch[0]):
                     z, category = self.latent_and_category(len(real))
-                    fake_logits, guesses = self.critic(self.generator(z, category))
+                    fake = self.generator(z, category)
+                    fake_logits, guesses = self.critic(fake)
                     loss = self.loss.generator(self.compared(real), fake_logits)
                     self.record("loss/generator", loss)
+                    if weight := self.hparams["mode_seeking_weight"]:
+                        loss = loss + weight * self.likeness(fake, z, category)
                     self.descend(loss + self.information(guesses, z, category), optimizer_g)
+
+    def likeness(self, fake: Tensor, z: Tensor, category: Tensor) -> Tensor:
+        """Return how alike images, of latents `(N, latent_dim)`, are to others of the same categories."""
+        other, _ = self.latent_and_category(len(z))
+        value = mode_seeking(fake, self.generator(other, category), z, other)
+        self.record("loss/mode_seeking", value)
+        return value
 
     def reality(self, images: Tensor, *labels: Tensor) -> Tensor:
         """Return the logits of reality, `(N,)`, without the guesses."""
