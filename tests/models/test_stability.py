@@ -298,3 +298,15 @@ def test_betas_may_be_whole_numbers():
     for kind in (GAN, WGANGP):
         groups = make(kind, betas=[0, 0.99]).configure_optimizers()[0].param_groups
         assert groups[0]["betas"] == (0.0, 0.99)
+
+
+def test_mode_seeking_moves_the_images_of_a_category_apart(trainer):
+    spread = []
+    for weight in (0.0, 5.0):
+        model = make(InfoGAN, num_codes=1, mode_seeking_weight=weight, lr=0.01)
+        trainer(4).fit(model, loader())
+        z = torch.rand(32, 4, generator=torch.Generator().manual_seed(0)) * 2 - 1
+        with torch.no_grad():
+            images = model.generator.eval()(z, torch.zeros(32, dtype=torch.long))
+        spread.append(images.std(0).mean().item())
+    assert spread[1] > 1.2 * spread[0]
