@@ -21,7 +21,7 @@ from datamodules.caption_files import Captions, captions_of
 from datamodules.decode import Target
 from datamodules.files import ImageFiles, existing_folder, image_files
 from datamodules.folder import FolderImages, ImageFolderDataModule
-from datamodules.order import Key, mix
+from datamodules.order import Key, mix, shuffled
 from datamodules.pairs import split_folders
 from datamodules.text import Tokenizer
 
@@ -180,10 +180,14 @@ class CaptionedDataModule(ImageFolderDataModule):
         train = whole["train"]
         if len(whole) == 1:
             rows = split(len(train.paths), self._val_size(len(train.paths)), self.seed)
-            kept = train._replace(rows=rows[1])
+            kept = self._mixed(train._replace(rows=rows[1]))
             return train._replace(rows=rows[0]), kept, kept
-        val = whole.get("val") or whole["test"]
-        return train, val, whole.get("test") or val
+        val = self._mixed(whole.get("val") or whole["test"])
+        return train, val, self._mixed(whole["test"]) if {"val", "test"} <= whole.keys() else val
+
+    def _mixed(self, part: Part) -> Part:
+        """Return held-out images in an order by the seed: in class folders, neighbours have the same caption."""
+        return part._replace(rows=part.rows[shuffled(len(part.rows), self.seed)])
 
     def _whole(self, folder: Path) -> Part:
         """Return all images of a folder and their captions."""

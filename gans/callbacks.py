@@ -223,7 +223,9 @@ class Health(L.Callback):
         if step // log_interval(trainer) > last // log_interval(trainer):
             self.check(trainer, trainer.callback_metrics)
         due = step // self.every_n_steps > last // self.every_n_steps
-        if due and trainer.is_global_zero and makes_images(pl_module):
+        # While another player's steps count, the generator has learnt nothing yet.
+        playing = getattr(pl_module, "clock", 0) == 0
+        if due and playing and trainer.is_global_zero and makes_images(pl_module):
             self.check_diversity(trainer, pl_module, batch)
 
     def check(self, trainer: Trainer, metrics: Mapping[str, Tensor]) -> None:

@@ -219,6 +219,18 @@ def test_a_discriminator_that_wins_for_a_moment_is_nothing():
     assert warned([0.9, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0]) == ["step 300"]
 
 
+def test_health_leaves_a_generator_alone_that_has_not_begun(trainer, logger):
+    class Model(Foreign):
+        clock = 2  # the steps of a third player count
+
+        def sample(self, n):
+            return torch.zeros(n, 1, 8, 8)
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message=".*collapsed")
+        trainer(2, callbacks=[Health(2)], logger=logger).fit(Model(), batches())
+
+
 @pytest.mark.parametrize(("spread", "warned"), [(0.01, True), (1.0, False)])
 def test_health_sees_collapse(trainer, logger, spread, warned):
     class Model(Foreign):

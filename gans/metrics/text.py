@@ -66,8 +66,8 @@ def held_out_shares(parts: dict[str, Tensor], names: tuple[str, ...], judged: tu
 
     Args:
         parts: a row an image: unit vectors `made`, `real` and `read`, of the sentence, `(N, D)`; its `tokens`; `swap`
-            `(N,)`; what is `said` of each attribute `(N, A)`, -1 for nothing; for those that are judged whether it is
-            so, 1 or 0, and -1 if nothing is said.
+            `(N,)`, 1 or 0, and -1 where there was no other sentence; what is `said` of each attribute `(N, A)`, -1 for
+            nothing; for those that are judged whether it is so, 1 or 0, and -1 if nothing is said.
         names: of the attributes; `held_out` says of which combination a sentence is.
         judged: those that are judged.
     """

@@ -357,7 +357,9 @@ class TextToImage(AdversarialModule):
         sentences, names = self.sentence(tokens, lengths), self.attributes()
         made = self.generator_ema(self.latent(len(images)), sentences)
         own, other = self.discriminator(images, sentences, sentences.roll(1, 0))
-        seen = {"tokens": tokens, "swap": own > other, "read": self.encoders.sentence(tokens, lengths)}
+        same = (tokens == tokens.roll(1, 0)).all(1)
+        swap = torch.where(same, -1, (own > other).long())
+        seen = {"tokens": tokens, "swap": swap, "read": self.encoders.sentence(tokens, lengths)}
         seen |= {"made": self.encoders.image(made), "real": self.encoders.image(images)}
         if len(batch) > 3 and names:
             seen["said"] = batch[3]

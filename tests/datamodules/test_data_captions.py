@@ -155,6 +155,18 @@ def test_names_of_class_folders_are_captions(tmp_path):
     assert set(data.vocabulary) == {"a", "photo", "of", "fire", "engine", "cat"}
 
 
+def test_held_out_images_of_class_folders_come_mixed(tmp_path):
+    for part in ("train", "val", "test"):
+        draw(tmp_path / part, [f"{'cat' if i < 4 else 'dog'}/{name}" for i, name in enumerate(NAMES[:8])])
+    data = made(tmp_path, templates=("a {}",))
+    for part in (1, 2):
+        said = list(told(data, part).values())
+        assert sorted(said) == ["a cat"] * 4 + ["a dog"] * 4
+        assert "a dog" in said[:4]
+        assert list(told(made(tmp_path, templates=("a {}",)), part).values()) == said
+    assert list(told(data, 0).values()) == ["a cat"] * 4 + ["a dog"] * 4
+
+
 def test_the_vocabulary_is_there_before_the_images_are_read(tmp_path):
     as_json(draw(tmp_path))
     data = CaptionedDataModule(tmp_path, vocabulary_size=5, min_count=2)
