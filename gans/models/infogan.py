@@ -6,7 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from gans.augment import ADA
 from gans.checks import at_least
+from gans.distributed import gathered
 from gans.latent import draw, key
 from gans.layers import Size
 from gans.models.gan import GAN, classes_of
@@ -14,8 +16,23 @@ from gans.networks import concatenated, dcgan
 from gans.penalties import mode_seeking
 
 
+def invariant_information(first: Tensor, second: Tensor) -> Tensor:
+    """Return the information, in nats, that the guesses `(N, K)`, as logits, of images and of their copies share.
+
+    It is the most, ln K, where each copy is guessed to be what the image is, surely, and all categories occur as often.
+    Source: Ji et al. 2019 (IIC, arXiv 1807.06653), equations 2 and 3.
+    """
+    joint = first.softmax(1).T @ second.softmax(1) / len(first)
+    joint = ((joint + joint.T) / 2).clamp_min(1e-8)
+    rows, columns = joint.sum(1, keepdim=True), joint.sum(0, keepdim=True)
+    return (joint * (joint.log() - rows.log() - columns.log())).sum()
+
+
 class InfoGAN(GAN):
     """Finds classes and factors of variation without labels: a head of the discriminator guesses the generator's codes.
+
+    Guesses learn from generated images alone, unless `clustering_weight` lets the categories follow the real ones: what
+    small changes leave alike (invariant information clustering, Ji et al. 2019, arXiv 1807.06653).
 
     Latents are U(-1, 1) and end with the continuous codes; the category comes beside them. `sample(n, labels=...,
     codes=...)` sets both.
@@ -29,6 +46,9 @@ class InfoGAN(GAN):
         num_codes: number of continuous codes.
         category_weight: of the guess of the category.
         code_weight: of the guess of the continuous codes.
+        clustering_weight: of the information that the guess of a real image's category gives on that of a changed copy.
+            It is taken over the batch of all processes; with `accumulate`, over each piece.
+        clustering_policy: the changes, operations of `gans.augment.ADA`, that leave a category what it is.
         mode_seeking_weight: of how alike images of one category are, see `gans.penalties.mode_seeking`.
         batch_norm: BatchNorm in the discriminator too; not under a gradient penalty.
         options: as in `GAN`.
@@ -47,6 +67,8 @@ class InfoGAN(GAN):
         num_codes: int = 2,
         category_weight: float = 1.0,
         code_weight: float = 0.1,
+        clustering_weight: float = 0.0,
+        clustering_policy: str = "xint,scale,aniso",
         mode_seeking_weight: float = 0.0,
         batch_norm: bool = True,
         **options: Any,
@@ -54,9 +76,11 @@ class InfoGAN(GAN):
         if num_categories < 2 or not 0 <= num_codes < latent_dim:
             given = f"num_categories is {num_categories}, num_codes {num_codes}"
             raise ValueError(f"{given}; expected at least 2, and from 0 to below latent_dim ({latent_dim})")
-        at_least(0, mode_seeking_weight=mode_seeking_weight)
+        at_least(0, clustering_weight=clustering_weight, mode_seeking_weight=mode_seeking_weight)
         super().__init__(size, channels, latent_dim, width, batch_norm=batch_norm, prior="uniform", **options)
         self.num_categories, self.num_codes = num_categories, num_codes
+        # In a tuple, so that it is no part of checkpoints: it has nothing to remember.
+        self._changes = (ADA(clustering_policy, target=None, probability=1.0),)
 
     def make_generator(self, size: Size, channels: int, width: int) -> nn.Module:
         """Return the network from latents and categories to images."""
@@ -95,10 +119,12 @@ class InfoGAN(GAN):
             for real in self.pieces(batch[0]):
                 z, category = self.latent_and_category(len(real))
                 fake = self.generator(z, category).detach()
-                (real_logits, _), (fake_logits, guesses) = self.critic(real), self.critic(fake)
+                (real_logits, real_guesses), (fake_logits, guesses) = self.critic(real), self.critic(fake)
                 loss = self.loss.discriminator(real_logits, fake_logits)
                 self.record_discriminator(loss, real_logits, fake_logits)
                 loss = loss + self.penalty(real, fake, real_logits, fake_logits)
+                if weight := self.hparams["clustering_weight"]:
+                    loss = loss - weight * self.agreement(real, real_guesses)
                 self.descend(loss + self.information(guesses, z, category), optimizer_d)
         if self.generator_turn():
             with self.toggled_optimizer(optimizer_g):
@@ -111,6 +137,14 @@ class InfoGAN(GAN):
                     if weight := self.hparams["mode_seeking_weight"]:
                         loss = loss + weight * self.likeness(fake, z, category)
                     self.descend(loss + self.information(guesses, z, category), optimizer_g)
+
+    def agreement(self, real: Tensor, guesses: Tensor) -> Tensor:
+        """Return what the guesses `(N, categories + codes)` of real images tell of those of their changed copies."""
+        changes = self._changes[0].to(real.device)
+        _, changed = self.critic(changes(real, self.uniform(len(real), changes.draws)))
+        value = invariant_information(*(gathered(part[:, : self.num_categories]) for part in (guesses, changed)))
+        self.record("information/real", value)
+        return value
 
     def likeness(self, fake: Tensor, z: Tensor, category: Tensor) -> Tensor:
         """Return how alike images, of latents `(N, latent_dim)`, are to others of the same categories."""

@@ -1,5 +1,7 @@
 """The options that keep a game stable, each against what it says it does."""
 
+import math
+
 import pytest
 import torch
 from torch.utils.data import DataLoader, TensorDataset
@@ -7,6 +9,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from datamodules import DigitsDataModule
 from gans.checkpoint import Checkpoint
 from gans.models import ACGAN, DCGAN, GAN, R3GAN, SNGAN, WGAN, WGANGP, ConditionalGAN, InfoGAN
+from gans.models.infogan import invariant_information
 from gans.penalties import gamma_heuristic, zero_centered
 
 
@@ -310,3 +313,25 @@ def test_mode_seeking_moves_the_images_of_a_category_apart(trainer):
             images = model.generator.eval()(z, torch.zeros(32, dtype=torch.long))
         spread.append(images.std(0).mean().item())
     assert spread[1] > 1.2 * spread[0]
+
+
+def test_the_information_that_guesses_share_is_that_of_their_joint_distribution():
+    sure = 50 * torch.eye(4)[torch.arange(32) % 4]
+    assert invariant_information(sure, sure).item() == pytest.approx(math.log(4), abs=1e-5)
+    assert invariant_information(sure, sure.roll(1, 0)).item() < math.log(4)  # other images' guesses
+    assert invariant_information(sure, torch.zeros(32, 4)).item() == pytest.approx(0, abs=1e-5)
+    one = torch.tensor([[50.0, 0.0, 0.0, 0.0]]).repeat(32, 1)  # surely, but always the same
+    assert invariant_information(one, one).item() == pytest.approx(0, abs=1e-5)
+
+
+def test_categories_follow_what_changes_leave_alike_in_real_images(trainer):
+    """Two kinds of images, dark and bright, that are the same after any move."""
+    kinds = torch.tensor([-1.0, 1.0]).repeat(16)
+    images = kinds.view(-1, 1, 1, 1) * torch.ones(32, 1, 8, 8)
+    data = DataLoader(TensorDataset(images, torch.zeros(32)), batch_size=16)
+    model = make(InfoGAN, num_categories=2, num_codes=0, width=8, clustering_weight=5.0, discriminator_lr=0.01)
+    trainer(12).fit(model, data)
+    with torch.no_grad():
+        guesses = model.discriminator.eval()(images)[1].argmax(1)
+    assert guesses[0] != guesses[1]
+    assert torch.equal(guesses, guesses[:2].repeat(16))
