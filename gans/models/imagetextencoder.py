@@ -140,8 +140,12 @@ def contrast(matcher: Matcher, images: Tensor, tokens: Tensor, lengths: Tensor, 
         lengths: of the sentences, `(N,)`.
         rank: of this process.
     """
-    seen, read = matcher.image(images), matcher.sentence(tokens, lengths)
-    first, scale = rank * len(images), matcher.scale()
+    return both_ways(matcher.image(images), matcher.sentence(tokens, lengths), matcher.scale(), rank)
+
+
+def both_ways(seen: Tensor, read: Tensor, scale: Tensor, rank: int) -> Tensor:
+    """Return the contrastive loss of unit vectors `(N, D)` of images and of their sentences, as in `contrast`."""
+    first = rank * len(seen)
     return (info_nce(seen, gathered(read), scale, first) + info_nce(read, gathered(seen), scale, first)) / 2
 
 

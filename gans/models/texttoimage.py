@@ -12,16 +12,13 @@ from torch import Tensor
 
 from gans.captions import contact_sheet, spelled
 from gans.checks import at_least
-from gans.distributed import gather_rows, next_rows
-from gans.images import to_uint8
+from gans.distributed import next_rows
 from gans.latent import draw, key, truncate
 from gans.layers import Size, image_channels, image_size
 from gans.losses import Objective, Relativistic
 from gans.losses import objective as loss_named
-from gans.metrics.extractors import Extractor, judge
-from gans.metrics.text import held_out_shares
-from gans.models.imagetextencoder import built, captioned, contrast, held_encoders, shared_vocabulary
-from gans.module import AdversarialModule
+from gans.models.imagetextencoder import both_ways, built, captioned, contrast, held_encoders, shared_vocabulary
+from gans.models.judged import JudgedByCaptions
 from gans.networks import dfgan, told
 from gans.networks.text import Matcher, Vocabulary, entries
 from gans.penalties import matching_aware, mode_seeking
@@ -30,7 +27,7 @@ ROWS = 256  # that go through the generator at once
 SHOWN, DRAWN = 8, 4  # sentences of a picture, and images of each
 
 
-class TextToImage(AdversarialModule):
+class TextToImage(JudgedByCaptions):
     """Makes images of sentences; batches are (image, tokens, lengths), see `datamodules.captions`.
 
     The first `text_steps` steps train the encoders of sentences and images, the rest the game. `translate(tokens,
@@ -56,6 +53,8 @@ class TextToImage(AdversarialModule):
         mismatch_weight: share of another sentence in what the critic learns to be false; the generated images' is
             1 less that.
         interpolation_weight: weight of the critic's opinion of images of sentences half-way between two.
+        matching_weight: of the error of the encoders about which generated image is of which sentence, the loss for
+            whole sentences of Xu et al. 2018 (AttnGAN's DAMSM, arXiv 1711.10485).
         mode_seeking_weight: of how alike images of one sentence are, see `gans.penalties.mode_seeking`.
         penalty_weight: of the matching-aware gradient penalty; without it DCGAN's critic has BatchNorm.
         penalty_power: of the gradient's length in it.
@@ -90,6 +89,7 @@ class TextToImage(AdversarialModule):
         objective: Objective = "hinge",
         mismatch_weight: float = 0.5,
         interpolation_weight: float = 0.0,
+        matching_weight: float = 0.0,
         mode_seeking_weight: float = 0.0,
         penalty_weight: float = 2.0,
         penalty_power: float = 6.0,
@@ -101,8 +101,8 @@ class TextToImage(AdversarialModule):
     ) -> None:
         super().__init__(latent_dim, **engine)
         self.save_hyperparameters()
-        weights = {"interpolation_weight": interpolation_weight, "mode_seeking_weight": mode_seeking_weight}
-        at_least(0, text_steps=text_steps, penalty_weight=penalty_weight, **weights)
+        at_least(0, text_steps=text_steps, interpolation_weight=interpolation_weight, penalty_weight=penalty_weight)
+        at_least(0, matching_weight=matching_weight, mode_seeking_weight=mode_seeking_weight)
         at_least(1, features=features, text_width=text_width, encoder_width=encoder_width, max_length=max_length)
         at_least(1, penalty_power=penalty_power)
         if not 0 <= mismatch_weight < 1:
@@ -126,9 +126,6 @@ class TextToImage(AdversarialModule):
         self.matcher = None
         if vocabulary is not None:
             self.make_matcher(vocabulary)
-        # In a tuple, so that the weights of others are neither parameters of the model nor in its checkpoints.
-        self._judges: tuple[dict[str, Extractor], ...] = ()
-        self._seen: list[dict[str, Tensor]] = []  # of held-out sentences, until all have been seen
 
     def make_matcher(self, vocabulary: Vocabulary) -> None:
         """Build the encoders for a vocabulary, which belongs to the checkpoint from now on."""
@@ -207,13 +204,16 @@ class TextToImage(AdversarialModule):
                 self.record_discriminator(loss, real_logits, fake_logits, other_logits)
                 self.descend(loss + self.penalty(real, own), optimizer_d)
         if self.generator_turn():
-            seek, between = (self.hparams[f"{name}_weight"] for name in ("mode_seeking", "interpolation"))
+            weights = (self.hparams[f"{name}_weight"] for name in ("matching", "mode_seeking", "interpolation"))
+            matching, seek, between = weights
             with self.toggled_optimizer(optimizer_g):
                 for _, own, other in self.pieces(images, sentences, others):
                     z = self.latent(len(own))
                     fake = self.generator(z, own)
                     loss = self.loss.generator(None, self.critic(fake, own))
                     self.record("loss/generator", loss)
+                    if matching:
+                        loss = loss + matching * self.mismatch(fake, own)
                     if seek:
                         loss = loss + seek * self.likeness(fake, z, own)
                     if between:
@@ -233,6 +233,13 @@ class TextToImage(AdversarialModule):
         """Return how well the critic sees that images of the sentences `(N, features)` are generated."""
         fake = self.generator(self.latent(len(sentences)), sentences)
         return self.loss.generator(None, self.critic(fake, sentences))
+
+    def mismatch(self, fake: Tensor, sentences: Tensor) -> Tensor:
+        """Return the encoders' error about which image is of which sentence `(N, features)`."""
+        read, seen = sentences / self.hparams["features"] ** 0.5, self.encoders.image(fake)
+        value = both_ways(seen, read, self.encoders.scale(), self.global_rank)
+        self.record("loss/matching", value)
+        return value
 
     def likeness(self, fake: Tensor, z: Tensor, sentences: Tensor) -> Tensor:
         """Return how alike images, of latents `(N, latent_dim)`, are to others of the same sentences."""
@@ -336,64 +343,3 @@ class TextToImage(AdversarialModule):
         rows = torch.cat([images.to(made)[:, None], made.view(-1, DRAWN, *made.shape[1:])], 1).flatten(0, 1)
         words = [spelled(self.hparams["vocabulary"], row) for row in tokens]
         return {"captions": (contact_sheet(rows, words, DRAWN + 1), 2)}
-
-    # -- held-out captions --------------------------------------------------------------------------------------------
-
-    def judges(self) -> dict[str, Extractor]:
-        """Return the networks that tell attributes of images, where the model is."""
-        if not self._judges:
-            self._judges = ({name: judge(given) for name, given in (self.hparams["judges"] or {}).items()},)
-        return {name: network.to(self.device) for name, network in self._judges[0].items()}
-
-    def validation_step(self, batch: Any, batch_idx: int) -> None:
-        """See what images of held-out sentences show."""
-        self.hold_out(batch)
-
-    test_step = validation_step
-
-    def hold_out(self, batch: Any) -> None:
-        """Keep what is to be known of a batch: vectors, the critic's opinion, and what judges say of the images."""
-        images, tokens, lengths = captioned(batch)
-        sentences, names = self.sentence(tokens, lengths), self.attributes()
-        made = self.generator_ema(self.latent(len(images)), sentences)
-        own, other = self.discriminator(images, sentences, sentences.roll(1, 0))
-        same = (tokens == tokens.roll(1, 0)).all(1)
-        swap = torch.where(same, -1, (own > other).long())
-        seen = {"tokens": tokens, "swap": swap, "read": self.encoders.sentence(tokens, lengths)}
-        seen |= {"made": self.encoders.image(made), "real": self.encoders.image(images)}
-        if len(batch) > 3 and names:
-            seen["said"] = batch[3]
-            for name, network in self.judges().items():
-                said = batch[3][:, names.index(name)]
-                seen[name] = torch.where(said < 0, -1, (network(to_uint8(made))[1].argmax(1) == said).long())
-        self._seen.append(seen)
-
-    def attributes(self) -> tuple[str, ...]:
-        """Return what the data's captions may say of an image, by the columns of a batch's fourth part.
-
-        Raises:
-            ValueError: if a judge is of something else.
-        """
-        names = tuple(getattr(getattr(self.trainer, "datamodule", None), "attributes", ()))
-        missing = [name for name in self.hparams["judges"] or () if names and name not in names]
-        if missing:
-            raise ValueError(f"judges has {missing[0]}; expected attributes of the data: {', '.join(names)}")
-        return names
-
-    def on_validation_epoch_end(self) -> None:
-        """Log the shares of all held-out images."""
-        self.judge("val")
-
-    def on_test_epoch_end(self) -> None:
-        """Log the same for the test images."""
-        self.judge("test")
-
-    def judge(self, stage: str) -> None:
-        """Log what was kept, of all processes, and forget it; combinations never trained on stand by themselves."""
-        if not self._seen:
-            return
-        parts = {name: gather_rows(torch.cat([seen[name] for seen in self._seen])) for name in self._seen[0]}
-        self._seen = []
-        shares = held_out_shares(parts, self.attributes(), tuple(self.hparams["judges"] or ()))
-        found: dict[str, Tensor | float] = {f"{stage}/{name}": value for name, value in shares.items()}
-        self.log_dict({**found, "step": float(self.trainer.global_step)}, sync_dist=True)
