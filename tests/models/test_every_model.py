@@ -42,6 +42,11 @@ TRANSLATORS = {"Pix2Pix", "CycleGAN", "CUT", "Inpainting", "SRGAN", "StyleTransf
 FILLERS = {"Inpainting"}  # of images with holes
 CAPTIONED = {"TextToImage"}  # they make images of sentences
 FRAMES = 4
+# Terms that look at the whole batch, or draw once more, and are off by default.
+OPTIONAL = {
+    "InfoGAN": {"clustering_weight": 1.0, "mode_seeking_weight": 0.1},
+    "TextToImage": {"matching_weight": 0.5, "mode_seeking_weight": 0.1},
+}
 
 
 SIZE = 16
@@ -156,7 +161,7 @@ def test_any_size_and_channels(trainer, name):
 def test_two_processes_are_one(trainer, tmp_path, name):
     states = []
     for world in (1, 2):
-        model = make(name, **without_batch_norm(name))
+        model = make(name, **without_batch_norm(name), **OPTIONAL.get(name, {}))
         freeze_batch_norm(model)
         model.seed = 3
         strategy = {"strategy": "ddp_fork", "devices": 2} if world == 2 else {}
