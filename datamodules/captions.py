@@ -182,8 +182,9 @@ class CaptionedDataModule(ImageFolderDataModule):
             rows = split(len(train.paths), self._val_size(len(train.paths)), self.seed)
             kept = self._mixed(train._replace(rows=rows[1]))
             return train._replace(rows=rows[0]), kept, kept
-        val = self._mixed(whole.get("val") or whole["test"])
-        return train, val, self._mixed(whole["test"]) if {"val", "test"} <= whole.keys() else val
+        held = {name: self._mixed(part) for name, part in whole.items() if name != "train"}
+        val = held.get("val") or held["test"]
+        return train, val, held.get("test") or val
 
     def _mixed(self, part: Part) -> Part:
         """Return held-out images in an order by the seed: in class folders, neighbours have the same caption."""

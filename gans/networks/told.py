@@ -17,8 +17,7 @@ HIDDEN = 256  # of an image that the critic compares with a sentence
 class Generator(nn.Module):
     """Latents and sentences to images `(N, channels, height, width)` in [-1, 1].
 
-    A sentence's vector stands beside the latent as it is, without the paper's learned layer: that is how sentences of
-    things never seen together come out best.
+    A sentence's vector stands beside the latent as it is, without the paper's learned layer between.
 
     Args:
         latent_dim: length of a latent.

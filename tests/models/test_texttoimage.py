@@ -9,7 +9,9 @@ from torch.utils.data import DataLoader, TensorDataset
 from datamodules import CaptionedDigitsDataModule
 from gans.checkpoint import Checkpoint, load_model
 from gans.distributed import next_rows
+from gans.metrics.extractors import judge
 from gans.models import ImageTextEncoder, TextToImage
+from gans.models.imagetextencoder import both_ways
 
 WORDS = ["red", "blue", "seven"]
 SMALL = {"size": 16, "latent_dim": 4, "width": 2, "features": 4, "text_width": 3, "encoder_width": 2}
@@ -88,6 +90,34 @@ def test_mode_seeking_moves_the_images_of_a_sentence_apart(trainer):
     assert spread[1] > 1.2 * spread[0]
 
 
+def test_the_encoders_error_of_generated_images_falls_with_its_weight(trainer):
+    errors = []
+    for weight in (0.0, 20.0):
+        model = make(text_steps=0, penalty_weight=0.0, matching_weight=weight, lr=0.01)
+        trainer(12).fit(model, loader(16))
+        _, tokens, lengths = next(iter(loader(16)))
+        with torch.no_grad():
+            own = model.sentence(tokens, lengths)
+            fake = model.generator.eval()(torch.zeros(16, model.latent_dim), own)
+            seen, read = model.encoders.image(fake), model.encoders.sentence(tokens, lengths)
+            errors.append(both_ways(seen, read, model.encoders.scale(), 0).item())
+    assert errors[1] < errors[0] - 0.05
+
+
+def test_a_sentence_that_is_the_same_is_no_swap(trainer):
+    model = make(text_steps=0)
+    images, tokens, lengths = next(iter(loader(16)))
+    model.trainer = trainer(1)
+    model.seed = 1
+    tokens[1], tokens[0] = tokens[2], tokens[15]  # rows 0 and 2 stand behind their own sentence
+    model.on_validation_batch_start(None, 0)
+    model.hold_out((images, tokens, lengths))
+    same = [bool((row == before).all()) for row, before in zip(tokens, tokens.roll(1, 0), strict=True)]
+    assert same[0]
+    assert same[2]
+    assert (model._seen[0]["swap"] == -1).tolist() == same
+
+
 def test_the_vocabulary_comes_with_the_data_and_stays_with_the_checkpoint(trainer, tmp_path):
     torch.manual_seed(0)
     data, model = digits(), TextToImage(**SMALL, text_steps=1)
@@ -159,9 +189,12 @@ def test_bad_input_is_one_sentence(trainer):
         ({"objective": "relativistic"}, "judges each image by itself"),
         ({"mismatch_weight": 1.0}, "expected a share"),
         ({"lr": 0.0}, "expected a number above 0"),
+        ({"matching_weight": -1.0}, "matching_weight is -1.0; expected at least 0"),
     ):
         with pytest.raises(ValueError, match=says):
             make(**options)
+    with pytest.raises(ValueError, match="expected an extractor with classes"):
+        judge("random")
     with pytest.raises(ValueError, match="makes images of sentences; expected captions"):
         make().sample(2)
     with pytest.raises(ValueError, match="has no vocabulary yet"):
