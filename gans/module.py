@@ -55,6 +55,7 @@ class AdversarialModule(L.LightningModule):
         instance_noise: standard deviation of noise on all images that the discriminator sees, at the start.
         instance_noise_images: images seen until that noise has fallen to 0; 0 keeps it.
         lr_decay_images: images seen until the learning rates have fallen to 0; 0 keeps them.
+        lr_hold_images: images seen before they begin to fall.
     """
 
     players: tuple[str, ...] = ("generator", "discriminator")
@@ -77,18 +78,23 @@ class AdversarialModule(L.LightningModule):
         instance_noise: float = 0.0,
         instance_noise_images: float = 0,
         lr_decay_images: float = 0,
+        lr_hold_images: float = 0,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
         at_least(1, latent_dim=latent_dim, critic_steps=critic_steps, accumulate=accumulate)
         at_least(0, gradient_clip=gradient_clip, ema_halflife=ema_halflife, instance_noise=instance_noise)
-        at_least(0, ema_rampup=ema_rampup, instance_noise_images=instance_noise_images, lr_decay_images=lr_decay_images)
+        at_least(0, ema_rampup=ema_rampup, instance_noise_images=instance_noise_images)
+        at_least(0, lr_decay_images=lr_decay_images, lr_hold_images=lr_hold_images)
+        if lr_hold_images and lr_hold_images >= lr_decay_images:
+            given = f"lr_hold_images is {lr_hold_images} and lr_decay_images {lr_decay_images}"
+            raise ValueError(f"{given}; expected the first to be less")
         self.latent_dim = latent_dim
         self.prior: Prior = prior
         self.critic_steps, self.accumulate, self.gradient_clip = critic_steps, accumulate, gradient_clip
         self.ema_halflife, self.ema_rampup = ema_halflife, ema_rampup
         self.instance_noise, self.instance_noise_images = instance_noise, instance_noise_images
-        self.lr_decay_images = lr_decay_images
+        self.lr_decay_images, self.lr_hold_images = lr_decay_images, lr_hold_images
         self.augment = augmentations.named(augment, **augment_options or {}) or augmentations.Augmentation()
         self.image_shape: tuple[int, ...] | None = None
         self.seed: int | None = None
@@ -209,8 +215,7 @@ class AdversarialModule(L.LightningModule):
 
     def forward(self, z: Tensor, *conditions: Tensor) -> Tensor:
         """Return images `(N, C, H, W)` in [-1, 1] of the averaged generator for latents `(N, latent_dim)`."""
-        generated: Tensor = self.generator_ema(z, *conditions)
-        return generated
+        return cast(Tensor, self.generator_ema(z, *conditions))
 
     def conditions(self, n: int, labels: Tensor | None) -> tuple[Tensor, ...]:
         """Return what the generator takes besides `n` latents; nothing, unless a conditional model overrides this.
@@ -224,12 +229,7 @@ class AdversarialModule(L.LightningModule):
 
     @torch.no_grad()
     def sample(
-        self,
-        n: int,
-        *,
-        labels: Tensor | None = None,
-        truncation: float | None = None,
-        seed: int | None = None,
+        self, n: int, *, labels: Tensor | None = None, truncation: float | None = None, seed: int | None = None
     ) -> Tensor:
         """Return `n` images `(n, C, H, W)` in [-1, 1] of the averaged generator.
 
@@ -300,10 +300,11 @@ class AdversarialModule(L.LightningModule):
 
     def schedule(self) -> None:
         """Set what follows the clock: learning rates, and the probability of an augmentation that adapts."""
-        for optimizer in self.trainer.optimizers if self.lr_decay_images else ():
+        held, total = self.lr_hold_images, self.lr_decay_images - self.lr_hold_images
+        for optimizer in self.trainer.optimizers if total else ():
             for group in optimizer.param_groups:
                 start = group.setdefault("initial_lr", group["lr"])
-                group["lr"] = linear(self.images_seen, start, 0.0, self.lr_decay_images)
+                group["lr"] = linear(self.images_seen, start, 0.0, total, held)
         observed = self.augment.statistics()
         if observed and self.batches_seen % self.augment.interval == 0:
             if self._distributed():
@@ -378,8 +379,7 @@ class AdversarialModule(L.LightningModule):
     def _flush(self) -> None:
         """Write the means of all records since the last time: one reduction, one transfer from the device."""
         metrics = self._curves.means(self._distributed())
-        metrics["speed/images_per_second"] = self._curves.speed(self.images_seen)
-        metrics["images_seen"] = float(self.images_seen)
+        metrics |= {"speed/images_per_second": self._curves.speed(self.images_seen), "images_seen": self.images_seen}
         for player, optimizer in zip(self.players, self.player_optimizers(), strict=True):
             metrics[f"lr/{player}"] = optimizer.param_groups[0]["lr"]
         # To the loggers directly, at the generator's step: Lightning would number its points by batches.

@@ -26,7 +26,6 @@ from gans.metrics.perceptual import ClassifierMaps, Pooled, feature_network
 from gans.module import AdversarialModule
 from gans.networks import patch
 from gans.reconstruction import Features, feature_distance
-from gans.schedules import linear
 
 PIXELS = 2**20  # of the images that go through a network at once
 SHOWN, COLUMNS = 12, 3  # triptychs of a picture, and beside each other
@@ -46,7 +45,6 @@ class Translator(AdversarialModule):
         lr: learning rate of Adam, of both players.
         discriminator_lr: learning rate of the discriminator; None takes `lr`.
         betas: Adam's decay rates, of both players.
-        lr_hold_images: images seen before `lr_decay_images` begins to lower the rates.
         engine: options of the training engine, see `AdversarialModule`, but for latents and augmentations.
     """
 
@@ -66,22 +64,18 @@ class Translator(AdversarialModule):
         lr: float = 2e-4,
         discriminator_lr: float | None = None,
         betas: tuple[float, float] = (0.5, 0.999),
-        lr_hold_images: float = 0,
         **engine: Any,
     ) -> None:
         # No latents, and no augmentation: it would have to treat both images of a pair alike.
         super().__init__(1, "normal", augment=None, augment_options=None, **engine)
-        at_least(0, feature_weight=feature_weight, lr_hold_images=lr_hold_images)
+        at_least(0, feature_weight=feature_weight)
         for name, rate in (("lr", lr), ("discriminator_lr", discriminator_lr)):
             if rate is not None and rate <= 0:
                 raise ValueError(f"{name} is {rate}; expected a number above 0")
         if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
             raise ValueError(f"betas is {betas}; expected two numbers from 0 to below 1")
-        if lr_hold_images and lr_hold_images >= self.lr_decay_images:
-            given = f"lr_hold_images is {lr_hold_images} and lr_decay_images {self.lr_decay_images}"
-            raise ValueError(f"{given}; expected the first to be less")
         self.rates = (lr, lr if discriminator_lr is None else discriminator_lr)
-        self.betas, self.lr_hold_images = betas, lr_hold_images
+        self.betas = betas
         self.image_shape = (image_channels(channels), *image_size(size))
         self.source_channels = channels if source_channels is None else source_channels
         if self.source_channels not in (1, 3, 4):
@@ -104,16 +98,6 @@ class Translator(AdversarialModule):
         """Return Adam for the generator and for the discriminator."""
         players = (self.generator, self.discriminator)
         return [self.adam(network, rate, self.betas) for network, rate in zip(players, self.rates, strict=True)]
-
-    def schedule(self) -> None:
-        """Hold the learning rates for as long as is asked, then let them fall to 0 in a line."""
-        super().schedule()
-        if not self.lr_decay_images:
-            return
-        total = self.lr_decay_images - self.lr_hold_images
-        for optimizer in self.trainer.optimizers:
-            for group in optimizer.param_groups:
-                group["lr"] = linear(self.images_seen, group["initial_lr"], 0.0, total, self.lr_hold_images)
 
     def setup(self, stage: str) -> None:
         """Read the network of feature distances, before anything is written.
