@@ -124,12 +124,14 @@ def test_instance_noise_fades(trainer):
     assert seen == pytest.approx([0.5, 0.25, 0.0], abs=0.02)
 
 
-def test_rates_fall_with_the_images_seen(trainer):
-    model = make(lr=1e-3, discriminator_lr=2e-3, lr_decay_images=64)
+@pytest.mark.parametrize(("held", "until", "share"), [(0, 64, 0.5), (16, 80, 0.75), (32, 64, 1.0), (8, 32, 0.0)])
+def test_rates_are_held_and_fall_with_the_images_seen(trainer, held, until, share):
+    model = make(lr=1e-3, discriminator_lr=2e-3, lr_hold_images=held, lr_decay_images=until)
     run = trainer(4)
     run.fit(model, loader())
+    assert model.images_seen == 32
     rates = [optimizer.param_groups[0]["lr"] for optimizer in run.optimizers]
-    assert rates == pytest.approx([0.5e-3, 1e-3])
+    assert rates == pytest.approx([share * 1e-3, share * 2e-3], abs=1e-12)
 
 
 @pytest.mark.parametrize("name", ["diffaugment", "ada"])
@@ -221,6 +223,7 @@ def test_minibatch_std_is_a_layer_of_the_critic():
         ({"lazy": 0}, "lazy is 0"),
         ({"instance_noise": -1}, "instance_noise is -1"),
         ({"lr_decay_images": -1}, "lr_decay_images is -1"),
+        ({"lr_hold_images": 5}, "lr_hold_images is 5 and lr_decay_images 0; expected the first to be less"),
         ({"objective": "elastic"}, "objective is 'elastic'"),
         ({"r1": -1.0}, "r1 is -1.0; expected at least 0"),
         ({"r2": "auto"}, "r2 is auto; expected a number or heuristic"),

@@ -125,19 +125,6 @@ def test_translation_takes_any_size_and_does_not_mix_images():
         model.sample(4)
 
 
-def test_rates_are_held_and_then_fall(trainer):
-    rates = []
-
-    class Notes(L.Callback):
-        def on_train_batch_end(self, trainer, *args):
-            rates.append([optimizer.param_groups[0]["lr"] for optimizer in trainer.optimizers])
-
-    model = make(lr=1e-3, discriminator_lr=1e-4, lr_hold_images=16, lr_decay_images=32)
-    trainer(4, callbacks=[Notes()]).fit(model, DataLoader(pairs(32), batch_size=8))
-    assert [rate for rate, _ in rates] == pytest.approx([1e-3, 1e-3, 5e-4, 0], abs=1e-9)
-    assert [rate for _, rate in rates] == pytest.approx([1e-4, 1e-4, 5e-5, 0], abs=1e-9)
-
-
 # -- colour ------------------------------------------------------------------------------------------------------------
 
 
@@ -305,7 +292,6 @@ def test_items_of_any_dataset_become_batches():
         ({"feature_weight": -1}, "feature_weight is -1"),
         ({"lr": 0}, "lr is 0; expected a number above 0"),
         ({"betas": (1, 2)}, "betas is"),
-        ({"lr_hold_images": 5}, "lr_hold_images is 5 and lr_decay_images 0; expected the first to be less"),
         ({"source_channels": 2}, "source_channels is 2; expected 1"),
         ({"size": 5}, "size is 5x5; a patch discriminator needs at least 6"),
     ],
