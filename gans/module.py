@@ -378,8 +378,8 @@ class AdversarialModule(L.LightningModule):
 
     def _flush(self) -> None:
         """Write the means of all records since the last time: one reduction, one transfer from the device."""
-        metrics = self._curves.means(self._distributed())
-        metrics |= {"speed/images_per_second": self._curves.speed(self.images_seen), "images_seen": self.images_seen}
+        metrics = {**self._curves.means(self._distributed()), "images_seen": float(self.images_seen)}
+        metrics["speed/images_per_second"] = self._curves.speed(self.images_seen)
         for player, optimizer in zip(self.players, self.player_optimizers(), strict=True):
             metrics[f"lr/{player}"] = optimizer.param_groups[0]["lr"]
         # To the loggers directly, at the generator's step: Lightning would number its points by batches.
