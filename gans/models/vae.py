@@ -52,7 +52,8 @@ class VAE(AdversarialModule):
         betas: Adam's decay rates.
         ema_halflife: half-life in images of the averaged decoder; 0, for an averaged decoder does not fit the codes of
             an encoder that has moved on.
-        engine: `gradient_clip`, `accumulate`, `ema_rampup` and the falling of `lr` of `AdversarialModule`.
+        engine: `gradient_clip`, `accumulate`, `ema_rampup`, `lr_decay_images` and `lr_hold_images` of
+            `AdversarialModule`.
     """
 
     players: tuple[str, ...] = ("autoencoder",)
