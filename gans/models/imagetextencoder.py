@@ -80,7 +80,9 @@ class ImageTextEncoder(L.LightningModule):
     def training_step(self, batch: tuple[Tensor, ...], batch_idx: int) -> Tensor:
         """Return how badly images and sentences of a batch find each other."""
         assert self.matcher is not None
-        loss = contrast(self.matcher, *captioned(batch), rank=self.global_rank)
+        seen, read = self.matcher(*captioned(batch))
+        self.matcher.spread.update(gathered(read.detach()))  # of all processes, or each would know its own
+        loss = both_ways(seen, read, self.matcher.scale(), self.global_rank)
         self.log("loss/contrastive", loss.detach(), prog_bar=True)
         return loss
 
@@ -130,21 +132,15 @@ def built(given: Any, vocabulary: Vocabulary, width: int) -> Matcher:
     return matcher
 
 
-def contrast(matcher: Matcher, images: Tensor, tokens: Tensor, lengths: Tensor, *, rank: int) -> Tensor:
+def both_ways(seen: Tensor, read: Tensor, scale: Tensor, rank: int) -> Tensor:
     """Return the contrastive loss of a batch, both ways; rivals are the images and sentences of all processes.
 
     Args:
-        matcher: both encoders.
-        images: `(N, C, H, W)`.
-        tokens: of their sentences, `(N, T)`.
-        lengths: of the sentences, `(N,)`.
+        seen: unit vectors of images, `(N, D)`.
+        read: of their sentences, `(N, D)`.
+        scale: what inner products are multiplied by.
         rank: of this process.
     """
-    return both_ways(matcher.image(images), matcher.sentence(tokens, lengths), matcher.scale(), rank)
-
-
-def both_ways(seen: Tensor, read: Tensor, scale: Tensor, rank: int) -> Tensor:
-    """Return the contrastive loss of unit vectors `(N, D)` of images and of their sentences, as in `contrast`."""
     first = rank * len(seen)
     return (info_nce(seen, gathered(read), scale, first) + info_nce(read, gathered(seen), scale, first)) / 2
 

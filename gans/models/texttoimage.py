@@ -2,7 +2,8 @@
 
 The critic is shown real images with their sentence, generated ones, and real ones with another sentence, as in Reed et
 al. 2016 (GAN-INT-CLS, arXiv 1605.05396), whose interpolated sentences are an option. The sentences' vectors are learnt
-first, from the same captions, and then rest.
+first, from the same captions, and then rest. Both players are given them whitened, as Su et al. 2021 (arXiv 2103.15316)
+do to compare sentences: as they are learnt, a word such as a colour may move them by next to nothing.
 """
 
 from typing import Any, Literal
@@ -17,7 +18,7 @@ from gans.latent import draw, key, truncate
 from gans.layers import Size, image_channels, image_size
 from gans.losses import Objective, Relativistic
 from gans.losses import objective as loss_named
-from gans.models.imagetextencoder import both_ways, built, captioned, contrast, held_encoders, shared_vocabulary
+from gans.models.imagetextencoder import both_ways, built, captioned, held_encoders, shared_vocabulary
 from gans.models.judged import JudgedByCaptions
 from gans.networks import dfgan, told
 from gans.networks.text import Matcher, Vocabulary, entries
@@ -225,7 +226,9 @@ class TextToImage(JudgedByCaptions):
         optimizer = self.player_optimizers()[self.clock]
         with self.toggled_optimizer(optimizer):
             for piece in self.pieces(images, tokens, lengths):
-                loss = contrast(self.encoders, *piece, rank=self.global_rank)
+                seen, read = self.encoders(*piece)
+                self.encoders.spread.update(read.detach(), self._share, begin=self._piece == 0)
+                loss = both_ways(seen, read, self.encoders.scale(), self.global_rank)
                 self.record("loss/contrastive", loss)
                 self.descend(loss, optimizer)
 
@@ -236,7 +239,7 @@ class TextToImage(JudgedByCaptions):
 
     def mismatch(self, fake: Tensor, sentences: Tensor) -> Tensor:
         """Return the encoders' error about which image is of which sentence `(N, features)`."""
-        read, seen = sentences / self.hparams["features"] ** 0.5, self.encoders.image(fake)
+        read, seen = self.encoders.spread.colour(sentences), self.encoders.image(fake)
         value = both_ways(seen, read, self.encoders.scale(), self.global_rank)
         self.record("loss/matching", value)
         return value
@@ -269,10 +272,9 @@ class TextToImage(JudgedByCaptions):
 
     @torch.no_grad()
     def sentence(self, tokens: Tensor, lengths: Tensor) -> Tensor:
-        """Return the vectors `(N, features)` of sentences, whose numbers are about 1."""
-        matcher = self.encoders
-        vectors: Tensor = matcher.sentence(tokens, lengths) * self.hparams["features"] ** 0.5
-        return vectors
+        """Return the whitened vectors `(N, features)` of sentences."""
+        vectors = self.encoders.sentence(tokens, lengths)
+        return self.encoders.spread.whiten(vectors)
 
     def forward(self, z: Tensor, *captions: Tensor) -> Tensor:
         """Return images `(N, C, H, W)` in [-1, 1] of the averaged generator: of tokens `(N, T)` and lengths `(N,)`."""

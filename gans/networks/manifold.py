@@ -21,15 +21,16 @@ class Moments(nn.Module):
     Args:
         dim: length of a vector.
         memory: batches after which a contribution has fallen to 1/e.
+        least: what is added to every direction's variance, as a share of their mean: far flatter ones stay flat.
     """
 
     mean: Tensor
     second: Tensor
     batches: Tensor
 
-    def __init__(self, dim: int, memory: int = 100) -> None:
+    def __init__(self, dim: int, memory: int = 100, least: float = 1e-4) -> None:
         super().__init__()
-        self.memory = memory
+        self.memory, self.least = memory, least
         self.register_buffer("mean", torch.zeros(dim))
         self.register_buffer("second", torch.eye(dim))
         self.register_buffer("batches", torch.zeros((), dtype=torch.long))
@@ -57,13 +58,13 @@ class Moments(nn.Module):
 
     @property
     def factor(self) -> Tensor:
-        """The lower triangular `(dim, dim)` with `factor @ factor.T` the covariance, less flat than it may be."""
+        """The lower triangular `(dim, dim)` with `factor @ factor.T` the covariance, with `least` added."""
         covariance = self.covariance
-        least = 1e-4 * covariance.diagonal().mean().clamp(min=1e-12)
+        least = self.least * covariance.diagonal().mean().clamp(min=1e-12)
         return cast(Tensor, torch.linalg.cholesky_ex(covariance + least * torch.eye(len(covariance)).to(covariance))[0])
 
     def whiten(self, vectors: Tensor) -> Tensor:
-        """Return vectors `(N, dim)` with mean 0 and covariance 1, if they are like those taken in."""
+        """Return vectors `(N, dim)` with mean 0 and covariance 1, less where flat, if they are like those taken in."""
         with torch.autocast(vectors.device.type, enabled=False):
             centred = (vectors.to(self.mean) - self.mean).mT
             white: Tensor = torch.linalg.solve_triangular(self.factor, centred, upper=False).mT

@@ -13,8 +13,11 @@ from torch.nn.functional import normalize
 
 from gans.layers import Size, image_channels, image_size
 from gans.networks.dcgan import widths
+from gans.networks.manifold import Moments
 
 Vocabulary = Sequence[str] | str
+
+FLAT = 0.1  # of the mean variance, which sentences' vectors have in directions that say nothing
 
 
 def entries(vocabulary: Vocabulary) -> int:
@@ -37,9 +40,10 @@ def entries(vocabulary: Vocabulary) -> int:
 
 
 class SentenceEncoder(nn.Module):
-    """Tokens `(N, T)` and lengths `(N,)` to `(N, features)`: the last states of two recurrences, from both ends.
+    """Tokens `(N, T)` and lengths `(N,)` to `(N, features)`: the last states of two recurrences, and the mean token.
 
-    What stands behind a sentence's length has no influence.
+    The recurrences begin at both ends. Of words that never stood together the mean is what it should be, while a
+    recurrence may confuse them. What stands behind a sentence's length has no influence.
 
     Args:
         count: number of tokens.
@@ -51,7 +55,7 @@ class SentenceEncoder(nn.Module):
         super().__init__()
         self.words = nn.Embedding(count, width)
         self.forwards, self.backwards = (nn.GRU(width, width, batch_first=True) for _ in range(2))
-        self.out = nn.Linear(2 * width, features)
+        self.out = nn.Linear(3 * width, features)
 
     def forward(self, tokens: Tensor, lengths: Tensor) -> Tensor:
         """Return a vector `(N, features)` for each sentence."""
@@ -60,9 +64,10 @@ class SentenceEncoder(nn.Module):
         last = (lengths - 1).clamp(min=0)[:, None]
         places = torch.arange(tokens.shape[1], device=tokens.device)
         turned = tokens.gather(1, (last - places).clamp(min=0))
-        states = []
-        for recurrence, row in ((self.forwards, tokens), (self.backwards, turned)):
-            every, _ = recurrence(self.words(row))
+        words, inside = self.words(tokens), (places <= last)[..., None]
+        states = [(words * inside).sum(1) / inside.sum(1)]
+        for recurrence, row in ((self.forwards, words), (self.backwards, self.words(turned))):
+            every, _ = recurrence(row)
             states.append(every.gather(1, last[..., None].expand(-1, 1, every.shape[2])).squeeze(1))
         sentence: Tensor = self.out(torch.cat(states, 1))
         return sentence
@@ -98,7 +103,7 @@ class ImageEncoder(nn.Module):
 
 
 class Matcher(nn.Module):
-    """Both encoders, and the temperature at which their vectors are compared.
+    """Both encoders, the temperature at which their vectors are compared, and how those of sentences are spread.
 
     Args:
         count: number of tokens.
@@ -113,7 +118,13 @@ class Matcher(nn.Module):
         super().__init__()
         self.sentences: nn.Module = SentenceEncoder(count, features, text_width)
         self.images = ImageEncoder(size, channels, features, width)
+        self.spread = Moments(features, least=FLAT)
+        self.spread.second /= features  # before the first batch, of vectors all over the sphere
         self.log_scale = nn.Parameter(torch.tensor(1 / 0.07).log())  # CLIP's
+
+    def forward(self, images: Tensor, tokens: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the vectors `(N, features)` of images and of their sentences."""
+        return self.image(images), self.sentence(tokens, lengths)
 
     def sentence(self, tokens: Tensor, lengths: Tensor) -> Tensor:
         """Return a vector `(N, features)` of length 1 for each sentence."""

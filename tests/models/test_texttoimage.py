@@ -74,7 +74,7 @@ def test_the_critic_meets_each_image_with_its_own_and_the_next_sentence(trainer)
     assert torch.equal(of_generator, own)
     assert torch.allclose(between, (own + own.roll(-1, 0)) / 2)
     assert torch.equal(next_rows(own), own.roll(-1, 0))
-    assert own.square().mean() == pytest.approx(1.0)
+    assert own.square().mean() == pytest.approx(1 / 1.1)  # of length 1 on a sphere of 4 dimensions, whitened
 
 
 def test_mode_seeking_moves_the_images_of_a_sentence_apart(trainer):
@@ -94,7 +94,7 @@ def test_the_encoders_error_of_generated_images_falls_with_its_weight(trainer):
     errors = []
     for weight in (0.0, 20.0):
         model = make(text_steps=0, penalty_weight=0.0, matching_weight=weight, lr=0.01)
-        trainer(12).fit(model, loader(16))
+        trainer(60).fit(model, loader(16))
         _, tokens, lengths = next(iter(loader(16)))
         with torch.no_grad():
             own = model.sentence(tokens, lengths)
@@ -146,6 +146,9 @@ def test_a_trained_encoder_takes_the_place_of_the_first_stage(trainer, tmp_path)
     assert model.text_steps == 0
     trainer(1, limit_val_batches=0).fit(model, datamodule=digits())
     assert torch.equal(weights(model, "matcher"), weights(encoder, "matcher"))
+    assert model.encoders.spread.batches == 2
+    for name, moment in encoder.matcher.spread.named_buffers():
+        assert torch.equal(moment, model.encoders.spread.get_buffer(name))
     for wrong, says in (
         ({"encoder": "none.ckpt"}, "is no file"),
         ({"encoder": str(tmp_path / "last.ckpt"), "features": 5}, "of other sizes"),
@@ -169,6 +172,21 @@ def test_encoders_learn_to_find_pairs(trainer):
     assert losses[1] < losses[0] - 0.5
     [found] = trainer(1).validate(model, datamodule=digits(), verbose=False)
     assert 0 <= found["val/r_precision"] <= 1
+
+
+def test_the_players_are_given_whitened_sentences(trainer):
+    model = TextToImage(**{**SMALL, "features": 16, "text_width": 16}, text_steps=60, text_lr=3e-3)
+    data = digits(infinite=True, batch_size=64)
+    trainer(60, limit_val_batches=0).fit(model, datamodule=data)
+    _, tokens, lengths = next(iter(data.train_dataloader()))[:3]
+    with torch.no_grad():
+        raw = model.encoders.sentence(tokens, lengths)
+    told = model.sentence(tokens, lengths)
+    before, after = (torch.linalg.eigvalsh(torch.cov(vectors.mT)).flip(0)[:8] for vectors in (raw, told))
+    assert before[7] < 0.2 * before[0]
+    assert after[7] > 2 * (before[7] / before[0]) * after[0]
+    assert after[0] < 3
+    assert torch.allclose(model.encoders.spread.colour(told), raw, atol=1e-5)
 
 
 def test_held_out_captions_are_judged_seen_pairs_and_others_apart(trainer):

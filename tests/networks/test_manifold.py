@@ -51,6 +51,17 @@ def test_whitened_vectors_have_mean_0_and_covariance_1():
     assert np.allclose(moments.colour(white), vectors)
 
 
+def test_directions_that_are_flat_stay_so():
+    vectors = correlated(1000)
+    moments = Moments(5, least=0.1).double()
+    moments.update(vectors)
+    spread = torch.linalg.eigvalsh(moments.covariance)
+    white = torch.linalg.eigvalsh(torch.cov(moments.whiten(vectors).mT, correction=0))
+    assert np.allclose(white, spread / (spread + 0.1 * spread.mean()))
+    assert white[0] < 0.5 * white[-1]
+    assert np.allclose(moments.colour(moments.whiten(vectors)), vectors)
+
+
 def test_a_number_that_never_changes_stays_finite():
     vectors = torch.cat([torch.randn(200, 2), torch.ones(200, 1)], 1)
     moments = Moments(3)
