@@ -38,9 +38,16 @@ def check(model: Translator, **alike: float) -> None:
 
 
 def compare(judge: Extractor, made: Tensor, batch: Any) -> tuple[dict[str, Tensor], Sets]:
-    """Return whether each translation keeps its label, `(N,)`, where that can be said, and features of both sets."""
+    """Return whether each translation keeps its label, `(N,)`, where that can be said, and features of both sets.
+
+    The sources as they are stand beside the translations as a baseline, where they have as many channels.
+    """
     features, logits = judge(to_uint8(made))
-    sets = {f"fid/{judge.name}": (judge(to_uint8(batch[1]))[0], features)}
+    source, target = batch[:2]
+    real = judge(to_uint8(target))[0]
+    sets = {f"fid/{judge.name}": (real, features)}
+    if source.shape[1] == target.shape[1]:
+        sets[f"baseline/fid/{judge.name}"] = real, judge(to_uint8(source))[0]
     labels = labels_of(batch)
     if labels is None or logits is None:
         return {}, sets

@@ -290,17 +290,20 @@ def test_held_out_scores(trainer, make):
     source, target, labels = data.dataset.tensors
     judge = extractor("mnist")
     features, logits = judge(to_uint8(model.translate(source)))
+    as_it_is, kind = (judge(to_uint8(images))[0] for images in (source, target))
+    assert found["test/baseline/fid/mnist"] == pytest.approx(float(fid(kind, as_it_is)), rel=1e-3)
     assert found["test/label_kept/mnist"] == pytest.approx(float((logits.argmax(1) == labels).float().mean()), abs=1e-6)
     assert found["test/fid/mnist"] == pytest.approx(float(fid(judge(to_uint8(target))[0], features)), rel=1e-3)
     if make is cyclegan:
         back = judge(to_uint8(model.back(target)))[0]
+        assert found["test/baseline/fid_back/mnist"] == pytest.approx(float(fid(as_it_is, kind)), rel=1e-3)
         assert found["test/fid_back/mnist"] == pytest.approx(float(fid(judge(to_uint8(source))[0], back)), rel=1e-3)
         for name, first, second, given in (("cycle_psnr", model.translate, model.back, source),
                                            ("cycle_psnr_back", model.back, model.translate, target)):  # fmt: skip
             error = (second(first(given)) - given).square().flatten(1).mean(1)
             assert found[f"test/{name}"] == pytest.approx(float((10 * (4 / error).log10()).mean()), rel=1e-4)
     else:
-        assert set(found) == {"test/label_kept/mnist", "test/fid/mnist", "step"}
+        assert set(found) == {"test/label_kept/mnist", "test/fid/mnist", "test/baseline/fid/mnist", "step"}
 
 
 def test_labels_count_where_they_can(trainer):
@@ -315,9 +318,9 @@ def test_labels_count_where_they_can(trainer):
     assert known > 0.5  # these digits are not MNIST's
     assert found["test/label_kept/mnist"] == pytest.approx(known, abs=0.006)
     [found] = trainer(1).test(cut(), loader(), verbose=False)  # features say nothing of classes
-    assert set(found) == {"test/fid/random", "step"}
+    assert set(found) == {"test/fid/random", "test/baseline/fid/random", "step"}
     [found] = trainer(1).test(cut(features="mnist"), loader(labels=False), verbose=False)
-    assert set(found) == {"test/fid/mnist", "step"}
+    assert set(found) == {"test/fid/mnist", "test/baseline/fid/mnist", "step"}
 
 
 def test_pictures_show_what_returns_or_an_example():
