@@ -119,6 +119,7 @@ MAKE = {"mnist": mnist, "stacked": mnist, "folder": flat, "celeba": celeba, "cif
 MAKE |= {"sequence-mnist": moving, "sequence-folder": clips, "facades": sides, "pix2pix-folder": sides}
 MAKE |= {"texttoimage-folder": captions}
 MAKE |= {"cyclegan-folder": kinds, "cut-folder": kinds, "cut-fast-folder": kinds}
+MAKE |= {"cyclegan-cifar10": kinds, "cut-cifar10": kinds}
 MAKE |= {"styletransfer-folder": unpaired, "inpainting-facades": photographs}
 
 
