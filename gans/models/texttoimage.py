@@ -3,7 +3,8 @@
 The critic is shown real images with their sentence, generated ones, and real ones with another sentence, as in Reed et
 al. 2016 (GAN-INT-CLS, arXiv 1605.05396), whose interpolated sentences are an option. The sentences' vectors are learnt
 first, from the same captions, and then rest. Both players are given them whitened, as Su et al. 2021 (arXiv 2103.15316)
-do to compare sentences: as they are learnt, a word such as a colour may move them by next to nothing.
+do to compare sentences: as they are learnt, sentences of what looks alike lie close together, and one that never
+occurred is taken for its neighbour.
 """
 
 from typing import Any, Literal
