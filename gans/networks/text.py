@@ -17,7 +17,7 @@ from gans.networks.manifold import Moments
 
 Vocabulary = Sequence[str] | str
 
-FLAT = 0.1  # of the mean variance, which sentences' vectors have in directions that say nothing
+FLAT = 0.3  # of the mean variance, which sentences' vectors have in directions that say nothing
 
 
 def entries(vocabulary: Vocabulary) -> int:
