@@ -77,6 +77,14 @@ class ImageTextEncoder(L.LightningModule):
         """Say what the checkpoint holds, as those of the models of a game do."""
         checkpoint["adversarial"] = {"model": class_path(type(self))}
 
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse a checkpoint of other words than the data's, which `setup` took before it was read.
+
+        Raises:
+            ValueError: if it is.
+        """
+        check_same(checkpoint["hyper_parameters"]["vocabulary"], self.hparams["vocabulary"])
+
     def training_step(self, batch: tuple[Tensor, ...], batch_idx: int) -> Tensor:
         """Return how badly images and sentences of a batch find each other."""
         assert self.matcher is not None
@@ -167,14 +175,23 @@ def shared_vocabulary(module: L.LightningModule, own: Vocabulary | None) -> Voca
     theirs = getattr(getattr(module.trainer, "datamodule", None), "vocabulary", None)
     if own is None and theirs is None:
         raise ValueError("the data have no captions; expected such as CaptionedDataModule's, or --model.vocabulary")
+    check_same(own, theirs)
+    found: Any = theirs if own is None else own
+    vocabulary: Vocabulary = found
+    return vocabulary
+
+
+def check_same(own: Vocabulary | None, theirs: Vocabulary | None) -> None:
+    """Refuse data, if there are some, that number tokens otherwise than the model, if it has a vocabulary.
+
+    Raises:
+        ValueError: if they do.
+    """
     if own is not None and theirs is not None and not same(own, theirs):
         raise ValueError(
             f"the data's vocabulary ({entries(theirs)} tokens) is not the model's ({entries(own)}): give the data the "
             "captions that the model was trained on"
         )
-    found: Any = theirs if own is None else own
-    vocabulary: Vocabulary = found
-    return vocabulary
 
 
 def held_encoders(path: str, vocabulary: Vocabulary, device: torch.device) -> dict[str, Tensor]:

@@ -19,7 +19,7 @@ from gans.latent import draw, key, truncate
 from gans.layers import Size, image_channels, image_size
 from gans.losses import Objective, Relativistic
 from gans.losses import objective as loss_named
-from gans.models.imagetextencoder import both_ways, built, captioned, held_encoders, shared_vocabulary
+from gans.models.imagetextencoder import both_ways, built, captioned, check_same, held_encoders, shared_vocabulary
 from gans.models.judged import JudgedByCaptions
 from gans.networks import dfgan, told
 from gans.networks.text import Matcher, Vocabulary, entries
@@ -163,6 +163,15 @@ class TextToImage(JudgedByCaptions):
             self.make_matcher(vocabulary)
         if stage != "predict":
             self.judges()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse a checkpoint of other words than the data's, which `setup` took before it was read.
+
+        Raises:
+            ValueError: if it is.
+        """
+        check_same(checkpoint["hyper_parameters"]["vocabulary"], self.hparams["vocabulary"])
+        super().on_load_checkpoint(checkpoint)
 
     def on_fit_start(self) -> None:
         """Begin a new run, not one that goes on, with the encoders that were given."""

@@ -136,6 +136,18 @@ def test_the_vocabulary_comes_with_the_data_and_stays_with_the_checkpoint(traine
         trainer(1).fit(TextToImage(**SMALL), loader())
 
 
+@pytest.mark.parametrize("kind", (TextToImage, ImageTextEncoder))
+def test_a_checkpoint_of_words_in_another_order_is_refused(trainer, tmp_path, kind):
+    sizes = SMALL if kind is TextToImage else {"size": 16, "features": 4, "width": 2, "text_width": 3}
+    run = trainer(1, limit_val_batches=0)
+    run.fit(kind(**sizes, vocabulary=WORDS), loader())
+    run.save_checkpoint(tmp_path / "other.ckpt")
+    data = digits()
+    data.__class__ = type("Other", (type(data),), {"vocabulary": tuple(WORDS[::-1])})
+    with pytest.raises(ValueError, match=r"the data's vocabulary .* is not the model's"):
+        trainer(1).validate(kind(**sizes), datamodule=data, ckpt_path=tmp_path / "other.ckpt")
+
+
 def test_a_trained_encoder_takes_the_place_of_the_first_stage(trainer, tmp_path):
     torch.manual_seed(0)
     encoder = ImageTextEncoder(16, 3, features=4, width=2, text_width=3)
