@@ -249,7 +249,8 @@ class TextToImage(JudgedByCaptions):
 
     def mismatch(self, fake: Tensor, sentences: Tensor) -> Tensor:
         """Return the encoders' error about which image is of which sentence `(N, features)`."""
-        read, seen = self.encoders.spread.colour(sentences), self.encoders.image(fake)
+        seen = self.encoders.image(fake)
+        read = self.encoders.spread.colour(sentences).to(seen)
         value = both_ways(seen, read, self.encoders.scale(), self.global_rank)
         self.record("loss/matching", value)
         return value

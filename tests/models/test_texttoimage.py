@@ -136,7 +136,7 @@ def test_the_vocabulary_comes_with_the_data_and_stays_with_the_checkpoint(traine
         trainer(1).fit(TextToImage(**SMALL), loader())
 
 
-@pytest.mark.parametrize("kind", (TextToImage, ImageTextEncoder))
+@pytest.mark.parametrize("kind", [TextToImage, ImageTextEncoder])
 def test_a_checkpoint_of_words_in_another_order_is_refused(trainer, tmp_path, kind):
     sizes = SMALL if kind is TextToImage else {"size": 16, "features": 4, "width": 2, "text_width": 3}
     run = trainer(1, limit_val_batches=0)
