@@ -118,8 +118,7 @@ def photographs(root):
 MAKE = {"mnist": mnist, "stacked": mnist, "folder": flat, "celeba": celeba, "cifar10": classes, "digits": None}
 MAKE |= {"sequence-mnist": moving, "sequence-folder": clips, "facades": sides, "pix2pix-folder": sides}
 MAKE |= {"texttoimage-folder": captions}
-MAKE |= {"cyclegan-folder": kinds, "cut-folder": kinds, "cut-fast-folder": kinds}
-MAKE |= {"cyclegan-cifar10": kinds, "cut-cifar10": kinds}
+MAKE |= dict.fromkeys(("cyclegan-folder", "cyclegan-cifar10", "cut-folder", "cut-fast-folder", "cut-cifar10"), kinds)
 MAKE |= {"styletransfer-folder": unpaired, "inpainting-facades": photographs}
 
 

@@ -17,7 +17,7 @@ from gans.networks.manifold import Moments
 
 Vocabulary = Sequence[str] | str
 
-FLAT = 0.3  # of the mean variance, which sentences' vectors have in directions that say nothing
+FLAT = 0.3  # share of the mean variance, far under which a direction of sentences' vectors hardly says anything
 
 
 def entries(vocabulary: Vocabulary) -> int:
