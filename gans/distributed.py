@@ -11,7 +11,8 @@ from torch import Tensor, autograd, distributed, nn
 def average_gradients(parameters: list[nn.Parameter], buffers: Iterable[Tensor] = ()) -> None:
     """Replace the gradients of `parameters`, and `buffers`, by their means over all processes.
 
-    One all-reduce a dtype. The gradients become views of the reduced memory, so nothing of them is copied back.
+    One all-reduce a dtype. The gradients become views of the reduced memory, so nothing of them is copied back, but for
+    those of another layout, `channels_last`: they keep it, for fused optimizers read weights and gradients as they lie.
     """
     present = [p for p in parameters if p.grad is not None]
     sent = [*(p.grad for p in present if p.grad is not None), *buffers]
@@ -24,7 +25,8 @@ def average_gradients(parameters: list[nn.Parameter], buffers: Iterable[Tensor] 
         for tensor, mean in zip(group, torch.split(flat, [tensor.numel() for tensor in group]), strict=True):
             means[id(tensor)] = mean.view_as(tensor)
     for parameter, gradient in zip(present, sent, strict=False):
-        parameter.grad = means[id(gradient)]
+        mean = means[id(gradient)]
+        parameter.grad = mean if gradient.is_contiguous() else gradient.copy_(mean)
     for buffer in sent[len(present) :]:
         buffer.copy_(means[id(buffer)])
 

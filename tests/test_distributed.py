@@ -74,6 +74,21 @@ def test_processes_do_not_change_the_run(run, kind, accumulate, critic_steps):
     assert difference(start, alone["state"]) > 1e-3
 
 
+class ChannelsLast(GAN):
+    """A user's model whose critic's weights lie in another layout than PyTorch's own."""
+
+    def __init__(self, **options):
+        super().__init__(**options, critic="conv", batch_norm=False)
+        self.to(memory_format=torch.channels_last)
+
+
+def test_gradients_keep_the_layout_of_the_weights(run):
+    """Fused Adam reads both as they lie in memory: of another layout, it would take the wrong gradient's element."""
+    [alone] = run(ChannelsLast, 1, size=16)
+    for process in run(ChannelsLast, 2, size=16):
+        assert difference(alone["state"], process["state"]) < 1e-9
+
+
 def test_processes_share_clock_and_curves(run, tmp_path):
     curves = {}
     for world in (1, 2):
