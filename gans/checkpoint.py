@@ -9,6 +9,7 @@ import lightning as L
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch.callbacks import ModelCheckpoint
+from torch import Tensor
 
 from gans.checks import at_least
 from gans.metrics.sampling import makes_images, translates
@@ -151,6 +152,19 @@ def check_checkpoint(model: Module, checkpoint: dict[str, Any]) -> None:
                 f"the checkpoint's {name} is {there}, the model's is {tuple(value.shape)}: it was trained with another "
                 "size, channels, width or architecture"
             )
+
+
+def follow_layout(optimizers: list[torch.optim.Optimizer]) -> None:
+    """Let what optimizers keep of each weight lie in memory as the weight does, whatever layout it was saved in.
+
+    Fused Adam reads weights, gradients and moments as they lie, and on a CPU does not notice that they differ.
+    """
+    for optimizer in optimizers:
+        for parameter, state in optimizer.state.items():
+            for name, value in state.items():
+                alike = isinstance(value, Tensor) and value.shape == parameter.shape
+                if alike and value.stride() != parameter.stride():
+                    state[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
 
 
 def model_class(name: str, path: str | Path) -> type[Module]:

@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from gans import augment as augmentations
 from gans import ema
 from gans.callbacks import log_interval
-from gans.checkpoint import check_checkpoint, class_path
+from gans.checkpoint import check_checkpoint, class_path, follow_layout
 from gans.checks import at_least, checked_batch
 from gans.curves import Curves
 from gans.distributed import average, average_gradients
@@ -87,8 +87,7 @@ class AdversarialModule(L.LightningModule):
         at_least(0, ema_rampup=ema_rampup, instance_noise_images=instance_noise_images)
         at_least(0, lr_decay_images=lr_decay_images, lr_hold_images=lr_hold_images)
         if lr_hold_images and lr_hold_images >= lr_decay_images:
-            given = f"lr_hold_images is {lr_hold_images} and lr_decay_images {lr_decay_images}"
-            raise ValueError(f"{given}; expected the first to be less")
+            raise ValueError(f"lr_hold_images is {lr_hold_images}; expected under lr_decay_images, {lr_decay_images}")
         self.latent_dim = latent_dim
         self.prior: Prior = prior
         self.critic_steps, self.accumulate, self.gradient_clip = critic_steps, accumulate, gradient_clip
@@ -275,7 +274,7 @@ class AdversarialModule(L.LightningModule):
             warnings.filterwarnings("ignore", message=f".*{message}.*")
 
     def on_train_start(self) -> None:
-        """Give the run its row in TensorBoard's table of hyper-parameters, and move restored points to the device.
+        """Give the run its row in TensorBoard's table of hyper-parameters, and put restored numbers where they belong.
 
         Raises:
             ValueError: if `players` does not name the optimizers.
@@ -283,6 +282,7 @@ class AdversarialModule(L.LightningModule):
         if len(self.players) != len(self.player_optimizers()):
             count = len(self.player_optimizers())
             raise ValueError(f"players is {self.players}; expected a name for each of the {count} optimizers")
+        follow_layout(self.trainer.optimizers)
         self._curves.start(self.device, self.images_seen)
         for logger in self.loggers:
             if isinstance(logger, L.pytorch.loggers.TensorBoardLogger) and self.trainer.global_step == 0:

