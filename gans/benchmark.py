@@ -71,6 +71,12 @@ def build(options: Options) -> Any:
     return kind(size=options.size, channels=options.channels, **arguments).to(device)
 
 
+def build_bare(options: Options) -> Any:
+    """Return the model for the bare loop, its weights in the layout that is asked for."""
+    model = build(options)
+    return model if options.layout == "same" else model.to(memory_format=torch.contiguous_format)
+
+
 class Repeat:
     """A loader that gives the same batch on the device for ever."""
 
@@ -264,7 +270,7 @@ def step(options: Options) -> dict[str, float]:
     """Return images per second of both sides and their ratio, from alternating rounds; the first round warms up."""
     model = build(options)
     batch = batch_of(model, options)
-    bare = bare_loop(build(options), batch, options.precision)
+    bare = bare_loop(build_bare(options), batch, options.precision)
     turns = Turns(options.steps, bare.round)
     with tempfile.TemporaryDirectory() as folder:
         total = (options.rounds + 1) * options.steps
@@ -285,7 +291,7 @@ def step(options: Options) -> dict[str, float]:
 def peak(options: Options, side: str) -> float:
     """Return the peak memory in MB of one side, for a fresh process."""
     quiet()
-    model = build(options)
+    model = build_bare(options) if side == "bare" else build(options)
     batch = batch_of(model, options)
     if side == "bare":
         bare_loop(model, batch, options.precision).round(options.steps)
@@ -326,6 +332,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--channels", type=int, default=3)
     parser.add_argument("--batch_size", type=int, default=64)
     parser.add_argument("--precision", default="32-true", choices=["32-true", "bf16-mixed"])
+    layouts = "the bare loop's weights lie as the model's do, or as PyTorch makes them"
+    parser.add_argument("--layout", default="same", choices=["same", "contiguous"], help=layouts)
     parser.add_argument("--rounds", type=int, default=60)
     parser.add_argument("--steps", type=int, default=0, help="steps of a round; 0: enough")
     options = parser.parse_args(argv)

@@ -8,8 +8,9 @@ import torch
 from gans import benchmark
 
 
-def options(model: str) -> argparse.Namespace:
-    return argparse.Namespace(model=model, size=32, channels=3, batch_size=8, precision="32-true", rounds=2, steps=1)
+def options(model: str, layout: str = "same") -> argparse.Namespace:
+    shape = {"size": 32, "channels": 3, "batch_size": 8, "precision": "32-true"}
+    return argparse.Namespace(model=model, layout=layout, rounds=2, steps=1, **shape)
 
 
 @pytest.mark.parametrize("name", benchmark.MODELS)
@@ -29,3 +30,10 @@ def test_both_sides_take_turns() -> None:
     assert found["images/s, Lightning"] > 0
     assert found["images/s, bare loop"] > 0
     assert found["ratio, first quartile"] <= found["ratio, third quartile"]
+
+
+@pytest.mark.parametrize("layout", ["same", "contiguous"])
+def test_the_bare_loops_layout_is_the_one_asked_for(layout: str) -> None:
+    bare = benchmark.build_bare(options("sngan", layout))
+    weight = bare.discriminator.blocks[1].conv1.weight
+    assert weight.is_contiguous() == (layout == "contiguous")

@@ -12,8 +12,8 @@ off, as in `gans.networks.dcgan`. SNGAN's networks for 3 channels and latents of
 With `attention=(32,)`, spectral norms in both networks and classes they are SAGAN's (Zhang et al. 2019, arXiv
 1805.08318); with `pool="mean"` and without spectral norms, the critic of WGAN-GP.
 
-Weights, and with them the maps inside, lie in memory pixel by pixel (`channels_last`), which makes a step on a CPU about
-a third faster than channel by channel; images come out in the usual layout.
+Weights, and with them the maps inside, lie in memory pixel by pixel (`channels_last`), which makes a step on a CPU a
+third faster than channel by channel; images come out in the usual layout.
 """
 
 from itertools import pairwise

@@ -333,11 +333,20 @@ def test_half_precision_is_near_full_precision(autocast):
     torch.testing.assert_close(half_logits.float(), logits, atol=0.05 * logits.abs().max().item(), rtol=0)
 
 
-def test_channels_last_gives_the_same_logits():
-    discriminator, images = awake(resnet.Discriminator(28, 3, 8, attention=(14,))).eval(), torch.randn(2, 3, 28, 28)
-    expected = discriminator(images)
-    last = discriminator.to(memory_format=torch.channels_last)(images.to(memory_format=torch.channels_last))
-    torch.testing.assert_close(last, expected, rtol=1e-4, atol=1e-5)
+def test_networks_lie_pixel_by_pixel_and_give_what_they_would_channel_by_channel():
+    generator = awake(resnet.Generator(7, 28, 3, 8, attention=(14,))).eval()
+    discriminator = awake(resnet.Discriminator(28, 3, 8, attention=(14,))).eval()
+    z, images = torch.randn(2, 7), torch.randn(2, 3, 28, 28)
+    made, logits = generator(z), discriminator(images)
+    assert made.is_contiguous()
+    assert not generator.blocks[0].conv1.weight.is_contiguous()
+    assert not discriminator.blocks[1].conv1.weight.is_contiguous()
+    for network in (generator, discriminator):
+        network.to(memory_format=torch.contiguous_format)
+    torch.testing.assert_close(generator(z), made, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(discriminator(images), logits, rtol=1e-4, atol=1e-5)
+    last = images.to(memory_format=torch.channels_last)
+    torch.testing.assert_close(discriminator(last), logits, rtol=1e-4, atol=1e-5)
 
 
 # -- what gradient penalties need --------------------------------------------------------------------------------------
