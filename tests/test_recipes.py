@@ -119,7 +119,7 @@ MAKE = {"mnist": mnist, "stacked": mnist, "folder": flat, "celeba": celeba, "cif
 MAKE |= {"sequence-mnist": moving, "sequence-folder": clips, "facades": sides, "pix2pix-folder": sides}
 MAKE |= {"texttoimage-folder": captions}
 MAKE |= dict.fromkeys(("cyclegan-folder", "cyclegan-cifar10", "cut-folder", "cut-fast-folder", "cut-cifar10"), kinds)
-MAKE |= {"styletransfer-folder": unpaired, "inpainting-facades": photographs}
+MAKE |= {"styletransfer-folder": unpaired, "inpainting-facades": photographs, "inpainting-cifar10": flat}
 
 
 def layout(name):
