@@ -49,7 +49,7 @@ def checkpoint(saved, tmp_path):
         model = MODELS[name]()
         with torch.no_grad():
             for parameter in model.generator_ema.parameters():
-                parameter.copy_(3 * torch.randn_like(parameter) * parameter.abs().mean().clamp(min=0.02))
+                parameter.copy_(3 * torch.randn(parameter.shape) * parameter.abs().mean().clamp(min=0.02))
         if found:
             vectors = torch.nn.functional.normalize(torch.randn(2, model.latent_dim), dim=1)
             directions.save(tmp_path / name / "directions.safetensors", {"up": vectors[0], "down": vectors[1]})

@@ -38,7 +38,7 @@ def checkpoint(saved, tmp_path):
         model = MODELS[name]()
         with torch.no_grad():
             for parameter in model.generator_ema.parameters():
-                parameter.copy_(3 * torch.randn_like(parameter) * parameter.abs().mean().clamp(min=0.02))
+                parameter.copy_(3 * torch.randn(parameter.shape) * parameter.abs().mean().clamp(min=0.02))
         return saved(model, tmp_path / name)
 
     return write
