@@ -3,9 +3,9 @@
 import re
 from pathlib import Path
 
-import lightning as L
+import pytest
+import readme_blocks
 import torch
-from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 from torchvision.datasets import FakeData
 from torchvision.transforms import v2
@@ -16,28 +16,18 @@ from gans.models import DCGAN
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
 
 
-class AutoEncoder(L.LightningModule):
-    """Somebody else's module, with one optimizer and automatic optimization."""
-
-    def __init__(self, lr):
-        super().__init__()
-        self.lr = lr
-        self.net = nn.Sequential(nn.Conv2d(1, 8, 4, 2, 1), nn.ReLU(), nn.ConvTranspose2d(8, 1, 4, 2, 1), nn.Tanh())
-
-    def forward(self, images):
-        return self.net(images)
-
-    def training_step(self, batch, batch_idx):
-        return (self(batch[0]) - batch[0]).square().mean()
-
-    def configure_optimizers(self):
-        return torch.optim.Adam(self.parameters(), self.lr)
-
-
 def block(containing):
-    blocks = re.findall(r"<!-- test_readme.py runs this block -->\n```python\n(.*?)```", README, re.DOTALL)
-    [found] = [text for text in blocks if containing in text]
+    [found] = [text for text in readme_blocks.blocks().values() if containing in text]
     return found
+
+
+@pytest.mark.parametrize("name", readme_blocks.blocks())
+def test_a_block_of_readme_runs(name, tmp_path, monkeypatch):
+    text = readme_blocks.blocks()[name]
+    if absent := readme_blocks.missing(text):
+        pytest.skip(f"needs {', '.join(absent)}")
+    monkeypatch.chdir(tmp_path)
+    readme_blocks.run(text)
 
 
 def test_the_whole_of_wgan_gp_from_the_command_line(gans, tmp_path, monkeypatch):
@@ -57,7 +47,7 @@ def test_the_whole_of_wgan_gp_from_the_command_line(gans, tmp_path, monkeypatch)
 
 
 def test_the_critic_for_somebody_elses_autoencoder(trainer):
-    scope = {"AutoEncoder": AutoEncoder, "torch": torch}
+    scope = {"AutoEncoder": readme_blocks.AutoEncoder, "torch": torch}
     exec(block("class SharpAutoEncoder"), scope)
     pictures = torch.rand(16, 1, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1
     torch.manual_seed(0)

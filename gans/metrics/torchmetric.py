@@ -20,8 +20,11 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 from torchmetrics import Metric
-from torchmetrics.image import FrechetInceptionDistance, KernelInceptionDistance
-from torchmetrics.image import InceptionScore as BaseInceptionScore
+
+# `torchmetrics.image` itself has these names only beside torch-fidelity.
+from torchmetrics.image.fid import FrechetInceptionDistance
+from torchmetrics.image.inception import InceptionScore as BaseInceptionScore
+from torchmetrics.image.kid import KernelInceptionDistance
 from torchmetrics.utilities.data import dim_zero_cat
 from torchmetrics.utilities.distributed import gather_all_tensors
 

@@ -1,0 +1,46 @@
+"""The core dependencies are enough: what only extras bring is asked for where it is used, in a sentence."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+ALONE = """
+import importlib, importlib.metadata as metadata, sys
+
+EXTRAS = "torch_fidelity transformers tokenizers gradio huggingface_hub onnx onnxscript onnxruntime av cv2".split()
+there = metadata.distribution
+
+def distribution(name):
+    if name.replace("-", "_") in EXTRAS:
+        raise metadata.PackageNotFoundError(name)
+    return there(name)
+
+metadata.distribution = distribution
+sys.modules.update(dict.fromkeys(EXTRAS))  # None: an import of it fails
+"""
+
+
+def alone(code):
+    """Run code where the extras are not installed; return its standard error."""
+    done = subprocess.run([sys.executable, "-c", ALONE + code], cwd=ROOT, capture_output=True, text=True)
+    return done.stderr if done.returncode else ""
+
+
+def test_every_module_imports_without_extras():
+    files = [path for tree in ("gans", "datamodules") for path in (ROOT / tree).rglob("*.py")]
+    names = sorted(".".join(path.relative_to(ROOT).with_suffix("").parts) for path in files)
+    names = [name.removesuffix(".__init__") for name in names if not name.endswith(("__main__", "ui_page"))]
+    assert alone(f"for name in {names}: importlib.import_module(name)") == ""
+
+
+def test_the_metrics_work_without_torch_fidelity():
+    code = """
+from gans.metrics.extractors import extractor
+from gans.metrics.torchmetric import FID, KID, InceptionScore
+import torchmetrics.image
+assert not hasattr(torchmetrics.image, "FrechetInceptionDistance")  # the extras really are hidden
+for kind in (FID, KID, InceptionScore):
+    kind(extractor("mnist"))
+"""
+    assert alone(code) == ""
