@@ -8,6 +8,9 @@ that a network of any depth starts as its resampling and 1x1 convolutions alone.
 
 The generator's image is a linear output as in the paper, not a tanh: nothing saturates, and what leaves [-1, 1] is
 clipped for pictures only. The discriminator sees it as it is.
+
+Resampling pads with zeros and class embeddings start as in the authors' code, so that the weights of its checkpoints give
+the same images and logits here.
 """
 
 from itertools import pairwise
@@ -108,7 +111,7 @@ class Up(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Return features of twice the sides."""
-        return upsample(self.mix(features))
+        return upsample(self.mix(features), "zeros")
 
 
 class Down(nn.Module):
@@ -120,7 +123,7 @@ class Down(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Return features of half the sides."""
-        mixed: Tensor = self.mix(downsample(features))
+        mixed: Tensor = self.mix(downsample(features, "zeros"))
         return mixed
 
 
@@ -156,7 +159,7 @@ class Generator(nn.Module):
         hidden = widths(self.size, width, max_width)
         scale = 2 ** (len(hidden) - 1)
         base = (-(-self.size[0] // scale), -(-self.size[1] // scale))
-        self.embedding = embedding(num_classes, latent_dim)
+        self.embedding = embedding(num_classes, latent_dim, num_classes)
         inputs = latent_dim if self.embedding is None else 2 * latent_dim
         self.project = normal(nn.Linear(inputs, hidden[0], bias=False))
         self.basis = nn.Parameter(torch.randn(hidden[0], *base))
@@ -219,7 +222,7 @@ class Discriminator(nn.Module):
         base = (height // scale, breadth // scale)
         layers += [normal(nn.Conv2d(deepest, deepest, base, groups=deepest, bias=False))]
         self.layers = nn.Sequential(*layers)
-        self.embedding = embedding(num_classes, deepest, deepest**-0.5)  # the inner product has unit variance
+        self.embedding = embedding(num_classes, deepest, num_classes * deepest)
         self.project = normal(nn.Linear(deepest, 1 if self.embedding is None else deepest, bias=False))
 
     def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
@@ -246,8 +249,11 @@ def stage(width: int, blocks: int, group_width: int, expansion: int, stages: int
     return [Block(width, group_width, expansion, blocks * stages) for _ in range(blocks)]
 
 
-def embedding(num_classes: int, length: int, deviation: float = 1.0) -> nn.Embedding | None:
-    """Return vectors N(0, deviation) for `num_classes` labels, None for no labels.
+def embedding(num_classes: int, length: int, fan_in: int) -> nn.Embedding | None:
+    """Return vectors N(0, 1 / `fan_in`), that variance, for `num_classes` labels; None for no labels.
+
+    The authors' embedding is a linear layer of the one-hot label, initialised by its fan-in, which is the number of
+    classes. The discriminator's is divided by the root of its length besides.
 
     Raises:
         ValueError: if `num_classes` is negative.
@@ -257,7 +263,7 @@ def embedding(num_classes: int, length: int, deviation: float = 1.0) -> nn.Embed
     if num_classes == 0:
         return None
     vectors = nn.Embedding(num_classes, length)
-    nn.init.normal_(vectors.weight, std=deviation)
+    nn.init.normal_(vectors.weight, std=fan_in**-0.5)
     return vectors
 
 

@@ -84,13 +84,16 @@ def reference_blocks(x, rest, groups):
 
 
 def reference_up(x):
-    return F.interpolate(x, scale_factor=2, mode="bilinear")
+    """The authors': zeros between the pixels and beyond the border, then the filter."""
+    taps = torch.tensor([1, 3, 3, 1], dtype=x.dtype) / 4
+    kernel = torch.outer(taps, taps).expand(x.shape[1], 1, 4, 4)
+    return F.conv_transpose2d(x, kernel, stride=2, padding=1, groups=x.shape[1])
 
 
 def reference_down(x):
     taps = torch.tensor([1, 3, 3, 1], dtype=x.dtype) / 8
     kernel = torch.outer(taps, taps).expand(x.shape[1], 1, 4, 4)
-    return F.conv2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), kernel, stride=2, groups=x.shape[1])
+    return F.conv2d(x, kernel, stride=2, padding=1, groups=x.shape[1])
 
 
 def reference_generator(generator, z, labels):
@@ -186,6 +189,15 @@ def test_weights_start_with_the_papers_deviations():
     assert generator.project.weight.std().item() == pytest.approx(1 / 8, rel=0.05)
     assert discriminator.project.weight.std().item() == pytest.approx(1 / 8, rel=0.25)  # of 64 numbers
     assert discriminator.layers[-1].weight.std().item() == pytest.approx(1 / 4, rel=0.1)
+
+
+@pytest.mark.parametrize("classes", [2, 50])
+def test_embeddings_start_as_linear_layers_of_one_hot_labels(classes):
+    torch.manual_seed(0)
+    plan = {"width": 256, "max_width": 256, "blocks": 1, "group_width": 16, "expansion": 1, "num_classes": classes}
+    generator, discriminator = r3gan.Generator(512, 16, 3, **plan), r3gan.Discriminator(16, 3, **plan)
+    assert generator.embedding.weight.std().item() == pytest.approx(classes**-0.5, rel=0.1)
+    assert discriminator.embedding.weight.std().item() == pytest.approx((256 * classes) ** -0.5, rel=0.1)
 
 
 @pytest.mark.parametrize("count", [1, 8])

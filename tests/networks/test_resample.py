@@ -9,27 +9,36 @@ from gans.networks.resample import downsample, upsample
 torch.set_num_threads(1)
 
 
-def halving(n):
-    """Output i sees inputs 2i - 1 ... 2i + 2 as 1:3:3:1; a pixel beyond the border is the border's."""
+def place(i, n, padding):
+    """Which of n pixels stands at place i, -1 and n being beyond the border; None for a zero."""
+    if 0 <= i < n:
+        return i
+    return {"zeros": None, "replicate": min(max(i, 0), n - 1), "reflect": -i if i < 0 else 2 * (n - 1) - i}[padding]
+
+
+def halving(n, padding="replicate"):
+    """Output i sees inputs 2i - 1 ... 2i + 2 as 1:3:3:1."""
     matrix = torch.zeros(n // 2, n, dtype=torch.float64)
     for i in range(n // 2):
         for offset, weight in zip((-1, 0, 1, 2), (1 / 8, 3 / 8, 3 / 8, 1 / 8), strict=True):
-            matrix[i, min(max(2 * i + offset, 0), n - 1)] += weight
+            if (source := place(2 * i + offset, n, padding)) is not None:
+                matrix[i, source] += weight
     return matrix
 
 
-def doubling(n):
+def doubling(n, padding="replicate"):
     matrix = torch.zeros(2 * n, n, dtype=torch.float64)
     for i in range(n):
-        for out, neighbour in ((2 * i, max(i - 1, 0)), (2 * i + 1, min(i + 1, n - 1))):
+        for out, beside in ((2 * i, i - 1), (2 * i + 1, i + 1)):
             matrix[out, i] += 3 / 4
-            matrix[out, neighbour] += 1 / 4
+            if (source := place(beside, n, padding)) is not None:
+                matrix[out, source] += 1 / 4
     return matrix
 
 
-def dense(matrix, images):
+def dense(matrix, images, padding="replicate"):
     height, width = images.shape[-2:]
-    return torch.einsum("ph,nchw,qw->ncpq", matrix(height), images, matrix(width))
+    return torch.einsum("ph,nchw,qw->ncpq", matrix(height, padding), images, matrix(width, padding))
 
 
 CASES = [(downsample, halving), (upsample, doubling)]
@@ -38,11 +47,18 @@ SIZES = [(2, 2), (2, 3), (3, 2), (4, 4), (5, 8), (7, 7), (16, 6), (33, 10)]
 
 @pytest.mark.parametrize(("resample", "matrix"), CASES)
 @pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("channels", [1, 3, 5])
-def test_dense_matrices_give_the_same(resample, matrix, size, channels):
+@pytest.mark.parametrize("padding", ["zeros", "replicate", "reflect"])
+def test_dense_matrices_give_the_same(resample, matrix, size, padding):
     torch.manual_seed(0)
-    images = torch.randn(2, channels, *size, dtype=torch.float64)
-    torch.testing.assert_close(resample(images), dense(matrix, images), rtol=1e-12, atol=1e-12)
+    images = torch.randn(2, 3, *size, dtype=torch.float64)
+    torch.testing.assert_close(resample(images, padding), dense(matrix, images, padding), rtol=1e-12, atol=1e-12)
+
+
+def test_paddings_are_refused_in_a_sentence():
+    with pytest.raises(ValueError, match="padding is 'edge'; expected one of zeros, replicate, reflect"):
+        upsample(torch.zeros(1, 1, 4, 4), "edge")
+    with pytest.raises(ValueError, match="padding is 'reflect'; expected at least 2 pixels a side"):
+        upsample(torch.zeros(1, 1, 1, 4), "reflect")
 
 
 def test_one_pixel_doubles_to_four_of_itself():
