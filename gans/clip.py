@@ -84,7 +84,7 @@ def load(network: ClipSentences, folder: str | Path) -> None:
         ValueError: if they cannot be read, or are of another network.
     """
     try:
-        held = package().CLIPTextModel.from_pretrained(folder, local_files_only=True)
+        held = package().CLIPTextModel.from_pretrained(folder, local_files_only=True, use_safetensors=True)
         network.clip.load_state_dict(held.state_dict())
     except Exception as error:  # of what the package reads
         raise ValueError(f"clip is {folder}, whose weights cannot be read: {' '.join(str(error).split())}") from error

@@ -3,6 +3,7 @@
 import base64
 import importlib
 import io
+import json
 import os
 import re
 import shlex
@@ -20,7 +21,7 @@ import torch
 from jsonargparse import Namespace
 from PIL import Image
 
-from gans.commands import ui, ui_page
+from gans.commands import ui, ui_page, ui_server
 from gans.commands.ui import View
 from gans.explore import directions
 from gans.images import to_float
@@ -249,6 +250,141 @@ def test_a_file_that_is_no_picture_is_one_sentence_on_the_page(explorer, gradio,
         ui_page.Page(explorer("dcgan")).invert(str(tmp_path / "text.png"), 1, lambda *told, **more: None)
 
 
+# -- what the server gives away ----------------------------------------------------------------------------------------
+
+
+class Client:
+    """A page's calls without a browser, of an application that is served at an address of this machine."""
+
+    def __init__(self, app, page):
+        from fastapi.testclient import TestClient
+
+        self.http = TestClient(app, base_url="http://127.0.0.1:7860")
+        self.page = page
+
+    def upload(self, path):
+        """Upload a file as the page does, and return its path on the server."""
+        with path.open("rb") as file:
+            return self.http.post("/gradio_api/upload", files={"files": (path.name, file)}).json()[0]
+
+    def dropped(self, path):
+        """Say that a file has been dropped, wait, and return what the server says in the end."""
+        calls = [call for call in self.page.blocks.fns.values() if self.page.drop in call.inputs]
+        data = {"path": str(path), "meta": {"_type": "gradio.FileData"}}
+        body = {"data": [data, 0], "fn_index": calls[0]._id, "session_hash": "abc", "event_data": None}
+        answer = self.http.post("/gradio_api/queue/join", json=body)
+        if answer.status_code != 200:
+            return answer
+        with self.http.stream("GET", "/gradio_api/queue/data?session_hash=abc") as stream:
+            for line in stream.iter_lines():
+                told = json.loads(line.removeprefix("data: ")) if line else {}
+                if told.get("msg") == "process_completed":
+                    return told
+
+
+@pytest.fixture
+def client(explorer, gradio, tmp_path, monkeypatch):
+    """The page of a model, with the folder of what is dropped on it."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "uploads").mkdir()
+    pages = []
+    monkeypatch.setattr(ui_server, "Page", lambda explorer: pages.append(ui_page.Page(explorer)) or pages[0])
+    app = ui_server.application(explorer("dcgan"), "127.0.0.1", "127.0.0.1", tmp_path / "uploads")
+    found = Client(app, pages[0])
+    with found.http:
+        yield found
+
+
+def copies(folder, content):
+    """Files of a folder that hold a content."""
+    return [path for path in folder.rglob("*") if path.is_file() and content in path.read_bytes()]
+
+
+def test_only_what_was_uploaded_is_read_and_served(client, tmp_path, written):
+    secret = tmp_path / "secret.png"
+    secret.write_bytes(b"nobody's business")
+    (tmp_path / "uploads" / "link.png").symlink_to(secret)
+    outside = [secret, "secret.png", tmp_path / "uploads/../secret.png", tmp_path / "uploads/link.png", "/etc/passwd"]
+    for path in [*outside, "http://127.0.0.1:1/a.png", tmp_path / "uploads", "\0"]:
+        answer = client.dropped(path)
+        assert (answer.status_code, answer.text) == (403, "this file was not uploaded"), path
+        answer = client.http.get(f"/gradio_api/file={str(path).replace(chr(0), '%00')}")
+        assert (answer.status_code, answer.text) == (403, "this is no upload"), path
+    assert [path.name for path in copies(tmp_path / "uploads", b"nobody")] == ["link.png"]
+    picture = written()
+    mine = client.upload(picture)
+    told = client.dropped(mine)
+    assert told["success"], told
+    assert "dB after 0 steps" in str(told["output"])
+    assert client.http.get(f"/gradio_api/file={mine}").content == picture.read_bytes()
+
+
+def test_gradio_itself_refuses_a_path_too(client, tmp_path, monkeypatch):
+    secret = tmp_path / "secret.png"
+    secret.write_bytes(b"nobody's business")
+    monkeypatch.setattr(ui_server.Guard, "uploaded", lambda self, name: True)
+    assert not client.dropped(secret)["success"]
+    assert copies(tmp_path / "uploads", b"nobody") == []
+    assert client.http.get(f"/gradio_api/file={secret}").status_code == 403
+
+
+def test_gradios_other_routes_are_closed(client):
+    for path in (
+        "/gradio_api/proxy=https://huggingface.co/",
+        "/gradio_api/file/etc/passwd",
+        "/gradio_api/stream/a/b/1/playlist-file",
+        "/gradio_api/custom_component/1/client/component/../../../etc/passwd",
+        "/gradio_api/deep_link",
+        "/gradio_api/runs",
+        "/monitoring/summary",
+        "/openapi.json",
+        "/docs",
+        "//gradio_api/file=/etc/passwd",
+        "/gradio_api/file=https://huggingface.co/",
+    ):
+        assert client.http.get(path).status_code in (403, 404), path
+    for path in ("component_server", "run/predict", "api/invert", "call/invert", "process_recording", "vibe-edit"):
+        assert client.http.post(f"/gradio_api/{path}", json={"data": []}).status_code == 404, path
+    for path in ("/", "/config", "/theme.css", "/gradio_api/info"):
+        answer = client.http.get(path)
+        assert answer.status_code == 200, path
+        assert answer.headers["Content-Security-Policy"].startswith("default-src 'self'")
+
+
+def test_a_page_of_another_site_is_refused(client):
+    def status(**headers):
+        return client.http.get("/", headers=headers).status_code
+
+    for host in ("127.0.0.1:7860", "localhost", "LOCALHOST:1", "[::1]:7860"):
+        assert status(host=host) == 200, host
+    for host in ("evil.example", "127.0.0.1.evil.example:7860", "192.0.2.7", "localhost@evil.example", "[", ""):
+        assert status(host=host) == 400, host
+    assert status(origin="http://127.0.0.1:7860") == 200
+    for origin in ("http://evil.example", "null", "http://127.0.0.1:8000"):
+        assert status(origin=origin) == 403, origin
+
+
+def test_a_page_for_others_answers_to_addresses_and_its_names(tmp_path):
+    guard = ui_server.Guard(None, ui_server.names("Gpu.example.", "0.0.0.0"), ui_server.loopback("0.0.0.0"), tmp_path)
+    asked = ["gpu.example:7860", "192.0.2.7:7860", "[2001:db8::1]", socket.gethostname(), "evil.example"]
+    assert [guard.answers_to(host) for host in asked] == [True, True, True, True, False]
+
+
+def test_what_a_killed_server_has_left_is_removed_and_no_more(tmp_path, monkeypatch):
+    monkeypatch.setattr(ui_server.tempfile, "tempdir", str(tmp_path))
+    left = tmp_path / "gans-ui-left"
+    left.mkdir()
+    (left / ".lock").touch()
+    (tmp_path / "gans-ui-link").symlink_to(tmp_path / "mine")
+    for name in ("mine", "gans-ui-of-somebody"):  # without a lock
+        (tmp_path / name).mkdir()
+    with ui_server.uploads() as first, ui_server.uploads() as second:
+        kept = {first.name, second.name, "mine", "gans-ui-of-somebody", "gans-ui-link"}
+        assert {path.name for path in tmp_path.iterdir()} == kept
+        (second / "picture.png").touch()
+    assert {path.name for path in tmp_path.iterdir()} == {"mine", "gans-ui-of-somebody", "gans-ui-link"}
+
+
 # -- bad input ---------------------------------------------------------------------------------------------------------
 
 
@@ -335,6 +471,20 @@ def test_the_page_loads_nothing_from_elsewhere_and_ends_with_ctrl_c(served):
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
     assert (process.returncode, out, err) == (0, "stopped\n", "")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_removes_what_was_dropped(served, written, tmp_path, number):
+    httpx = pytest.importorskip("httpx")
+    process, address = served("dcgan")
+    with written().open("rb") as file, httpx.Client(trust_env=False, timeout=120) as client:
+        assert client.post(f"{address}/gradio_api/upload", files={"files": ("a.png", file)}).status_code == 200
+    assert len(list((tmp_path / "temporary").rglob("*.png"))) == 1
+    process.send_signal(number)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out, err) == (128 + number, "stopped\n", "")
+    assert list((tmp_path / "temporary").glob("gans-ui-*")) == []
 
 
 @pytest.fixture

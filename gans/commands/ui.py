@@ -287,7 +287,7 @@ def ui(args: list[str]) -> None:
     add_features(parser)
     options = parser.parse_args(args)
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # before the import
-    from gans.commands import ui_page
+    from gans.commands import ui_page, ui_server
 
     ui_page.gradio()  # before the model is read
     with bound(options.host, options.port) as listening:
@@ -299,5 +299,7 @@ def ui(args: list[str]) -> None:
         print(f"page         {address}\nstop         Ctrl-C", flush=True)
         if options.open:
             webbrowser.open(address)  # which waits until the page is served: the socket listens already
-        ui_page.serve(shown, listening)
-    print("stopped")
+        try:
+            ui_server.serve(shown, options.host, listening)
+        finally:
+            print("stopped")

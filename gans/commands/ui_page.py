@@ -1,11 +1,7 @@
 """The page of `gans explore ui`, of gradio's components: what is set goes to `Explorer`, what it returns is shown."""
 
-import contextlib
 import html
-import os
 import random
-import socket
-import tempfile
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
@@ -20,8 +16,6 @@ LIMIT = 3.0  # of truncation, where it is none
 MOST = 64  # pictures
 CLIPS = 16  # clips at most
 STEPS = (0, 500, 100)  # of an inversion: least, most, by default
-# The browser is told to ask nobody but this server, whatever a version of gradio would like to load.
-POLICY = b"default-src 'self' data: blob: 'unsafe-inline' 'unsafe-eval'"
 FONT = ("system-ui", "sans-serif")
 STYLE = """
 .gradio-container {max-width: 1500px !important; margin: 0 auto !important}
@@ -241,40 +235,3 @@ class Page:
         kind = f", class {found.label}" if found.label is not None else ""
         told = f"{found.decibels:.1f} dB after {steps} steps{kind}. The sliders now move from here."
         return f"<div class='pair'>{figures}</div><p class='told'>{told}</p>"
-
-
-def alone(app: Any) -> Any:
-    """Return an ASGI application whose pages may load nothing from elsewhere."""
-
-    async def answer(scope: Any, receive: Any, send: Any) -> None:
-        async def told(message: Any) -> None:
-            if message["type"] == "http.response.start":
-                message["headers"] = [*message.get("headers", ()), (b"content-security-policy", POLICY)]
-            await send(message)
-
-        await app(scope, receive, told)
-
-    return answer
-
-
-def serve(explorer: Explorer, listening: socket.socket) -> None:
-    """Serve the page until Ctrl-C; pictures that are dropped on it are forgotten then."""
-    gr, uvicorn, fastapi = gradio(), import_module("uvicorn"), import_module("fastapi")
-    with tempfile.TemporaryDirectory() as folder:
-        os.environ["GRADIO_TEMP_DIR"] = folder  # where components keep uploads, as they are made
-        theme = gr.themes.Base(primary_hue="indigo", font=FONT, font_mono=("ui-monospace", "monospace"))
-        app = gr.mount_gradio_app(
-            fastapi.FastAPI(),
-            Page(explorer).blocks,
-            "/",
-            theme=theme,
-            css=STYLE,
-            footer_links=[],
-            run_history=False,
-            ssr_mode=False,
-            mcp_server=False,
-        )
-        # Pages keep a connection open: without a limit Ctrl-C would wait for them.
-        config = uvicorn.Config(alone(app), log_level="error", lifespan="on", timeout_graceful_shutdown=1)
-        with contextlib.suppress(KeyboardInterrupt):
-            uvicorn.Server(config).run(sockets=[listening])

@@ -1,0 +1,290 @@
+"""Serve the page of `gans explore ui`: it answers to its own address alone, and reads only what was dropped on it."""
+
+import contextlib
+import ipaddress
+import json
+import os
+import shutil
+import signal
+import socket
+import tempfile
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from gans.commands.ui import Explorer
+from gans.commands.ui_page import FONT, STYLE, Page, gradio
+
+# The browser is told to ask nobody but this server, whatever a version of gradio would like to load.
+POLICY = b"default-src 'self' data: blob: 'unsafe-inline' 'unsafe-eval'"
+API = "/gradio_api/"
+# All that the page asks for. Gradio has more routes: a proxy, functions of components, recordings, an editor of code.
+FILES = ("/assets/", "/static/", "/svelte/")
+PAGES = ("/", "/config", "/theme.css", "/favicon.ico", "/manifest.json", "/robots.txt")
+CALLS = {
+    "GET": {"theme.css", "queue/data", "upload_progress", "info", "app_id", "startup-events"},
+    "POST": {"queue/join", "queue/data", "upload", "cancel", "reset"},
+}
+MOST = 2**20  # bytes of a call, which holds the values of sliders and the name of an upload
+LARGEST = "256mb"  # of a picture
+FOLDER, LOCK = "gans-ui-", ".lock"  # how folders of uploads begin; the file in them that a server locks
+
+
+class Guard:
+    """An ASGI application in front of gradio's: what it does not let through is answered with an error.
+
+    Gradio checks paths only after `launch()`, which starts a server of its own. Therefore this checks them too.
+
+    Args:
+        app: gradio's.
+        hosts: names that the page may be asked by; see `answers_to`.
+        local: whether only this machine can reach the page.
+        uploads: folder of the files that may be read.
+    """
+
+    def __init__(self, app: Any, hosts: set[str], local: bool, uploads: Path) -> None:
+        self.app, self.hosts, self.local, self.uploads = app, hosts, local, uploads.resolve()
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Answer, or let gradio answer."""
+        if scope["type"] == "lifespan":
+            await self.app(scope, receive, send)
+        elif scope["type"] != "http":  # the page uses no web sockets
+            await send({"type": "websocket.close", "code": 1008})
+        else:
+            await self.answer(scope, receive, send)
+
+    async def answer(self, scope: Any, receive: Any, send: Any) -> None:
+        """Answer a request of HTTP, or let gradio answer."""
+        fault = self.fault(scope)
+        if fault is None and scope["path"] == f"{API}queue/join":
+            body = await whole(receive)
+            fault, body = self.checked(body)
+            receive = once(body)
+            kept = [pair for pair in scope["headers"] if pair[0].lower() != b"content-length"]
+            scope = {**scope, "headers": [*kept, (b"content-length", str(len(body)).encode())]}
+        if fault is not None:
+            status, text = fault
+            await send({"type": "http.response.start", "status": status, "headers": [(b"content-type", b"text/plain")]})
+            await send({"type": "http.response.body", "body": text.encode()})
+            return
+
+        async def told(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message.get("headers", ()), (b"content-security-policy", POLICY)]
+            await send(message)
+
+        await self.app(scope, receive, told)
+
+    def fault(self, scope: Any) -> tuple[int, str] | None:
+        """Return the status and the sentence that a request is refused with, by its address alone; else None."""
+        given: dict[str, list[str]] = {}
+        for name, value in scope["headers"]:
+            given.setdefault(name.decode("latin-1").lower(), []).append(value.decode("latin-1"))
+        # A page of another site may call this server by a name of its own that leads here, or by the right one.
+        host, *others = given.get("host", [""])
+        if others or not self.answers_to(host):
+            return 400, "the page is not known by this name: give it as --host"
+        if any(urlsplit(origin).netloc != host for origin in given.get("origin", [])):
+            return 403, "pages of other sites may not call this one"
+        path, method = str(scope["path"]), scope["method"].replace("HEAD", "GET")
+        if path.startswith(f"{API}file=") and method == "GET":
+            return None if self.uploaded(path.removeprefix(f"{API}file=")) else (403, "this is no upload")
+        if path.startswith(f"{API}heartbeat/") and method == "GET":
+            return None
+        if path.startswith(API):
+            return None if path.removeprefix(API) in CALLS.get(method, ()) else (404, "the page has no such call")
+        return None if method == "GET" and (path in PAGES or path.startswith(FILES)) else (404, "there is no such page")
+
+    def answers_to(self, host: str) -> bool:
+        """Return whether the page may be asked by the host of a request, with or without a port.
+
+        Another site can let a name of its own lead here (DNS rebinding), but an address is nobody's name. A page for
+        this machine alone has only addresses of this machine.
+        """
+        try:
+            name = (urlsplit(f"//{host}").hostname or "").rstrip(".")
+        except ValueError:
+            return False
+        try:
+            return ipaddress.ip_address(name).is_loopback or not self.local
+        except ValueError:
+            return name in self.hosts
+
+    def uploaded(self, name: str) -> bool:
+        """Return whether a path is that of an upload; links count as what they lead to."""
+        try:
+            path = Path(name).resolve()
+        except (OSError, ValueError, RuntimeError):  # a null byte, a loop of links
+            return False
+        return path.is_relative_to(self.uploads) and path.is_file()
+
+    def checked(self, body: bytes) -> tuple[tuple[int, str] | None, bytes]:
+        """Return the fault of a call's JSON, if it has one, and its JSON as it was read here.
+
+        Only uploads may be named as files: gradio copies a file, or fetches a URL, before the page sees it.
+        """
+        try:
+            call = json.loads(body)
+        except (ValueError, RecursionError):
+            return (422, "a call is JSON of at most 1 MB"), b""
+        waiting = [call]
+        while waiting:
+            part = waiting.pop()
+            if isinstance(part, dict):
+                if "path" in part and not (isinstance(part["path"], str) and self.uploaded(part["path"])):
+                    return (403, "this file was not uploaded"), b""
+                waiting += part.values()
+            elif isinstance(part, list):
+                waiting += part
+        return None, json.dumps(call).encode()
+
+
+async def whole(receive: Any) -> bytes:
+    """Return the body of a request; empty if it is too long or was broken off."""
+    body: bytes = b""
+    while True:
+        message = await receive()
+        body += bytes(message.get("body", b""))
+        if message["type"] == "http.disconnect" or len(body) > MOST:
+            return b""
+        if not message.get("more_body"):
+            return body
+
+
+def once(body: bytes) -> Any:
+    """Return an ASGI `receive` that gives a body, and then waits as for a client that stays."""
+    import anyio
+
+    messages = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def receive() -> Any:
+        if not messages:
+            await anyio.sleep_forever()
+        return messages.pop()
+
+    return receive
+
+
+def names(host: str, address: str) -> set[str]:
+    """Return the names that a page may be asked by which is served at an address of this machine."""
+    known = {"localhost", host.lower().rstrip(".")}
+    return known if loopback(address) else known | {socket.gethostname().lower(), socket.getfqdn().lower()}
+
+
+def loopback(address: str) -> bool:
+    """Return whether an address can be reached from this machine alone."""
+    return ipaddress.ip_address(address.partition("%")[0]).is_loopback
+
+
+@contextlib.contextmanager
+def uploads() -> Iterator[Path]:
+    """Keep a folder for what is dropped on the page, and remove it in the end, and first those that a kill has left."""
+    folder = Path(tempfile.mkdtemp(prefix=f"new-{FOLDER}"))
+    try:
+        with open(folder / LOCK, "wb") as lock:
+            if locked(lock):
+                folder = folder.rename(folder.with_name(folder.name.removeprefix("new-")))  # not sweepable before
+                sweep(folder)
+            yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def sweep(own: Path) -> None:
+    """Remove folders of uploads beside `own`, of the same user, whose server is gone: it locks them no more."""
+    user = own.stat().st_uid
+    for folder in own.parent.glob(f"{FOLDER}*"):
+        with contextlib.suppress(OSError):
+            if folder != own and folder.lstat().st_uid == user:  # another's might hold anything
+                with open(folder / LOCK, "rb") as lock:
+                    if locked(lock):
+                        shutil.rmtree(folder)
+
+
+def locked(file: Any) -> bool:
+    """Return whether an open file could be locked, until it is closed or its process ends, however that does."""
+    try:
+        fcntl = import_module("fcntl")
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (ImportError, OSError):  # not on Windows, not on every file system
+        return False
+    return True
+
+
+@contextlib.contextmanager
+def endings() -> Iterator[list[Any]]:
+    """Let SIGTERM and SIGHUP end this process as an exit does, so that what was dropped is removed.
+
+    Yields:
+        A list for uvicorn's server, which ends first. It raises the signal again when it has ended.
+    """
+    servers: list[Any] = []
+
+    def end(number: int, frame: Any) -> None:
+        if not servers or servers[0].should_exit:
+            raise SystemExit(128 + number)
+        servers[0].handle_exit(number, frame)
+
+    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    before = {number: signal.getsignal(number) for number in numbers}
+    caught = [number for number, handler in before.items() if handler is not signal.SIG_IGN]  # as nohup has it
+    try:
+        for number in caught:
+            signal.signal(number, end)
+        yield servers
+    finally:
+        for number in caught:
+            signal.signal(number, before[number])
+
+
+def application(explorer: Explorer, host: str, address: str, folder: Path) -> Guard:
+    """Return the ASGI application of the page.
+
+    Args:
+        explorer: what is shown.
+        host: what the user calls the address.
+        address: where it is served.
+        folder: for what is dropped on the page.
+    """
+    gr, fastapi = gradio(), import_module("fastapi")
+    os.environ["GRADIO_TEMP_DIR"] = str(folder)  # where components keep uploads, as they are made
+    theme = gr.themes.Base(primary_hue="indigo", font=FONT, font_mono=("ui-monospace", "monospace"))
+    blocks = Page(explorer).blocks
+    # `mount_gradio_app` leaves this to `launch()`, and without it gradio copies any file that a call names. To launch
+    # would take the port again, by a request that a proxy may catch, and could open a public tunnel.
+    blocks.has_launched = True
+    app = gr.mount_gradio_app(
+        fastapi.FastAPI(openapi_url=None),
+        blocks,
+        "/",
+        theme=theme,
+        css=STYLE,
+        footer_links=[],
+        run_history=False,
+        ssr_mode=False,
+        mcp_server=False,
+        enable_monitoring=False,
+        max_file_size=LARGEST,
+    )
+    return Guard(app, names(host, address), loopback(address), folder)
+
+
+def serve(explorer: Explorer, host: str, listening: socket.socket) -> None:
+    """Serve the page until Ctrl-C, SIGTERM or SIGHUP; pictures that are dropped on it are removed then.
+
+    Args:
+        explorer: what is shown.
+        host: what the user calls the address.
+        listening: socket to serve at.
+    """
+    uvicorn = import_module("uvicorn")
+    with endings() as servers, uploads() as folder:
+        app = application(explorer, host, listening.getsockname()[0], folder)
+        # Pages keep a connection open: without a limit Ctrl-C would wait for them.
+        config = uvicorn.Config(app, log_level="error", lifespan="on", timeout_graceful_shutdown=1)
+        servers.append(uvicorn.Server(config))
+        with contextlib.suppress(KeyboardInterrupt):
+            servers[0].run(sockets=[listening])
