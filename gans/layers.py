@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-Norm = Literal["instance", "batch", "none"]
+Norm = Literal["instance", "instance_affine", "batch", "none"]
 Size = int | tuple[int, int] | list[int]
 
 
@@ -40,16 +40,20 @@ def doublings(size: tuple[int, int], smallest: int = 4) -> int:
 
 
 def norm_layer(norm: Norm, channels: int) -> nn.Module:
-    """Return a layer that normalises maps of `channels`: each by itself, over the batch, or not at all.
+    """Return a layer that normalises maps of `channels`.
+
+    `instance` normalises the maps of each image by themselves, `instance_affine` has a learned gain and shift for each
+    channel besides. `batch` normalises over the batch and has gain and shift too: in training mode, batches of one
+    image give what `instance_affine` gives. `none` is the identity.
 
     Raises:
         ValueError: for another word.
     """
     if norm == "none":
         return nn.Identity()
-    if norm not in ("instance", "batch"):
-        raise ValueError(f"norm is {norm!r}; expected instance, batch or none")
-    return nn.InstanceNorm2d(channels) if norm == "instance" else nn.BatchNorm2d(channels)
+    if norm not in ("instance", "instance_affine", "batch"):
+        raise ValueError(f"norm is {norm!r}; expected instance, instance_affine, batch or none")
+    return nn.BatchNorm2d(channels) if norm == "batch" else nn.InstanceNorm2d(channels, affine=norm != "instance")
 
 
 def padded(images: Tensor, multiple: int, least: int = 1) -> Tensor:
@@ -72,13 +76,13 @@ def widened(value: Any) -> Any:
 
 @torch.no_grad()
 def normal_init(module: nn.Module, std: float = 0.02) -> None:
-    """Initialise as Radford et al. 2015 (arXiv 1511.06434): weights N(0, std), BatchNorm scales N(1, std), biases 0.
+    """Initialise as Radford et al. 2015 (arXiv 1511.06434): weights N(0, std), gains of norms N(1, std), biases 0.
 
     For `nn.Module.apply`.
     """
     if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
         module.weight.normal_(0, std)
-    elif isinstance(module, nn.BatchNorm2d) and module.affine:
+    elif isinstance(module, nn.BatchNorm2d | nn.InstanceNorm2d) and module.affine:
         module.weight.normal_(1, std)
     else:
         return

@@ -90,9 +90,10 @@ def test_weights_are_normal_and_biases_zero(module, std):
     assert (module.bias == 0).all()
 
 
-def test_batch_norm_scales_lie_around_one():
+@pytest.mark.parametrize("kind", [nn.BatchNorm2d, nn.InstanceNorm2d])
+def test_gains_of_norms_lie_around_one(kind):
     torch.manual_seed(0)
-    module = nn.BatchNorm2d(4096)
+    module = kind(4096, affine=True)
     nn.init.ones_(module.bias)
     normal_init(module)
     assert module.weight.mean().item() == pytest.approx(1, abs=0.002)
@@ -109,6 +110,7 @@ def test_initialisation_applies_to_a_network_and_skips_what_has_no_weights():
     assert network[3][0].weight.std() < 0.03
     assert network[0].weight.requires_grad
     assert network[0].weight.grad_fn is None
+    normal_init(nn.InstanceNorm2d(4))  # which has no gain
 
 
 def test_other_layers_keep_their_own_initialisation():

@@ -19,8 +19,11 @@ AB = 110.0  # Lab's a and b are divided by it, L by 50, less 1
 class Pix2Pix(Translator):
     """A U-Net that makes an image of another, against a critic of patches that sees both, and close to the target.
 
-    The paper normalises over the batch, of one image, in training and in tests; an instance norm is the same thing
-    without the ties between images of larger batches.
+    The paper normalises over a batch of one image, in training and in tests. `instance_affine` computes the same for
+    each image, whatever the batch. `instance` has neither gain nor shift; `batch` tests with running statistics.
+
+    Differences from the authors' code: pictures come from averaged weights (`ema_halflife` 0 takes the last ones),
+    dropout is off in tests, and pictures that are not square are cropped, not squashed (`--data.fit stretch`).
 
     Args:
         size: side of the images in training, or (height, width); translated are images of any size.
@@ -29,7 +32,7 @@ class Pix2Pix(Translator):
         width: channels of the generator next to the image; twice as many further in, up to 8 times.
         discriminator_width: the same of the critic; None is `width`.
         network: the generator, a U-Net or CycleGAN's residual one.
-        norm: in both networks.
+        norm: in both networks; none in the critic with `spectral_norm`.
         dropout: of the U-Net's innermost layers, in training only. Its masks, unlike all else that a step draws, depend
             on the number of processes and on `accumulate`.
         spectral_norm: normalise the critic's weights, instead of its maps.
@@ -50,7 +53,7 @@ class Pix2Pix(Translator):
         width: int = 64,
         discriminator_width: int | None = None,
         network: Literal["unet", "resnet"] = "unet",
-        norm: Norm = "instance",
+        norm: Norm = "instance_affine",
         dropout: float = 0.5,
         spectral_norm: bool = False,
         scales: int = 1,

@@ -1,8 +1,8 @@
 """U-Net of pix2pix, Isola et al. 2017 (arXiv 1611.07004), after Ronneberger et al. 2015 (arXiv 1505.04597).
 
 Images are halved down to a single row or column, at most eight times, and doubled up again; each doubling sees what
-the halving of its size has seen. Sides that cannot be halved so often are padded, and the surplus is cut off, so that
-any size that training saw or did not goes through.
+the halving of its size has seen. Its channels are those of the skip, then those that come up, as in published weights.
+Sides that cannot be halved so often are padded, and the surplus is cut off, so that any size goes through.
 """
 
 import torch
@@ -55,33 +55,33 @@ class Generator(nn.Module):
             raise ValueError(f"dropout is {dropout}; expected a number from 0 to below 1")
         self.depth = depth_of(size)
         widths = [width * min(2**level, 8) for level in range(self.depth)]
-        self.downs, self.ups = nn.ModuleList(), nn.ModuleList()
+        self.halvings, self.doublings = nn.ModuleList(), nn.ModuleList()
         for level, after in enumerate(widths):
             before = widths[level - 1] if level else source_channels
             inner = 0 < level < self.depth - 1
             down = [nn.Conv2d(before, after, 4, 2, 1, bias=not inner or norm == "none")]
-            self.downs.append(nn.Sequential(*down, norm_layer(norm, after) if inner else nn.Identity()))
+            self.halvings.append(nn.Sequential(*down, norm_layer(norm, after) if inner else nn.Identity()))
         for level in reversed(range(self.depth)):
-            before = widths[level] * (1 if level == self.depth - 1 else 2)  # what was seen there, and what came up
+            before = widths[level] * (1 if level == self.depth - 1 else 2)  # the skip, and what came up
             after = widths[level - 1] if level else channels
             up: list[nn.Module] = [nn.ConvTranspose2d(before, after, 4, 2, 1, bias=not level or norm == "none")]
             up += [norm_layer(norm, after)] if level else []
             dropped = dropout and level and self.depth - 1 > level >= self.depth - 1 - DROPPED
             up += [nn.Dropout(dropout)] if dropped and widths[level - 1] == 8 * width else []
-            self.ups.append(nn.Sequential(*up))
+            self.doublings.append(nn.Sequential(*up))
         self.apply(normal_init)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return images `(N, channels, H, W)` in [-1, 1] for images `(N, source_channels, H, W)`."""
         height, width = images.shape[-2:]
         maps, seen = padded(images, 2**self.depth), []
-        for level, down in enumerate(self.downs):
+        for level, down in enumerate(self.halvings):
             maps = down(leaky_relu(maps, 0.2) if level else maps)
             seen.append(maps)
         seen.pop()
-        for up in self.ups:
+        for up in self.doublings:
             maps = up(relu(maps))
             if seen:
-                maps = torch.cat([maps, seen.pop()], 1)
+                maps = torch.cat([seen.pop(), maps], 1)
         made: Tensor = torch.tanh(maps[..., :height, :width])
         return made

@@ -9,6 +9,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from datamodules import DegradedDigitsDataModule
 from gans.callbacks import Evaluate, Health, ImageGrid
+from gans.checkpoint import check_checkpoint
 from gans.colour import rgb_to_lab
 from gans.commands.evaluate import shape_of
 from gans.images import to_float, to_uint8
@@ -123,6 +124,17 @@ def test_translation_takes_any_size_and_does_not_mix_images():
     assert torch.allclose(model.translate(big[1:2]), whole[1:2], atol=1e-6)
     with pytest.raises(ValueError, match=r"makes images of images; expected translate\(images\), not sample\(4\)"):
         model.sample(4)
+
+
+def test_weights_of_the_former_skip_order_are_refused(saved, tmp_path):
+    """Their shapes are the same, so the names have to differ: loaded in silence they would make noise."""
+    path = saved(make(), tmp_path)
+    held = torch.load(path, weights_only=True)
+    former = {"halvings": "downs", "doublings": "ups"}
+    for new, old in former.items():
+        held["state_dict"] = {name.replace(new, old): value for name, value in held["state_dict"].items()}
+    with pytest.raises(ValueError, match=r"generator\.halvings.* is missing.*: it was trained with another size"):
+        check_checkpoint(make(), held)
 
 
 # -- colour ------------------------------------------------------------------------------------------------------------

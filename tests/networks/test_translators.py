@@ -44,7 +44,7 @@ def test_images_of_a_batch_are_apart(kind, norm):
 )
 def test_the_depth_follows_the_size(size, depth):
     network = unet.Generator(size, 3, 3, width=2)
-    assert len(network.downs) == len(network.ups) == network.depth == depth
+    assert len(network.halvings) == len(network.doublings) == network.depth == depth
 
 
 def test_pix2pix_has_its_54_million_parameters():
@@ -52,9 +52,45 @@ def test_pix2pix_has_its_54_million_parameters():
     with torch.device("meta"):
         network = unet.Generator(256, 3, 3, norm="batch")
     assert sum(p.numel() for p in network.parameters()) == pytest.approx(54.41e6, rel=1e-3)
-    drops = [any(isinstance(part, nn.Dropout) for part in up) for up in network.ups]
+    drops = [any(isinstance(part, nn.Dropout) for part in up) for up in network.doublings]
     assert drops == [False, True, True, True, False, False, False, False]
     assert not any(isinstance(part, nn.Dropout) for part in unet.Generator(256, 3, 3, width=1, dropout=0).modules())
+
+
+@pytest.mark.parametrize("kind", [*TRANSLATORS, patch.Discriminator])
+def test_batch_norm_of_one_image_is_instance_norm_with_gain_and_shift(kind):
+    """pix2pix trains and tests so; an instance norm without gain and shift is something else."""
+    torch.manual_seed(0)
+    channels = (3,) if kind is patch.Discriminator else (3, 3)
+    drop = {"dropout": 0.0} if kind is unet.Generator else {}
+    batch, affine, plain = (
+        kind(32, *channels, width=4, norm=n, **drop) for n in ("batch", "instance_affine", "instance")
+    )
+    for name, value in affine.named_parameters():
+        if value.ndim == 1:
+            nn.init.normal_(value, 0 if "bias" in name else 1, 0.3)
+    assert [*batch.state_dict()] != [*affine.state_dict()]  # no running statistics
+    for other in (batch, plain):
+        other.load_state_dict(affine.state_dict(), strict=False)
+    given = images((32, 32), count=1)
+    assert torch.allclose(affine.eval()(given), batch.train()(given), atol=1e-5)
+    assert (affine(given) - plain(given)).abs().mean() > 0.01
+    pair = images((32, 32), count=2)
+    assert torch.allclose(affine(pair)[:1], affine(pair[:1]), atol=1e-6)
+    assert not torch.allclose(batch(pair)[:1], affine(pair[:1]), atol=1e-3)
+
+
+def test_a_skip_stands_in_front_of_what_comes_up():
+    """A U-Net of two halvings by hand, in the order of the published weights."""
+    torch.manual_seed(0)
+    network = unet.Generator(4, 3, 3, width=4, norm="none", dropout=0)
+    given = images((4, 4))
+    outer, inner = (halving[0] for halving in network.halvings)
+    up, last = (doubling[0] for doubling in network.doublings)
+    seen = outer(given)
+    risen = up(inner(nn.functional.leaky_relu(seen, 0.2)).relu())
+    made = last(torch.cat([seen, risen], 1).relu()).tanh()
+    assert torch.allclose(network(given), made, atol=1e-6)
 
 
 def test_skips_carry_what_the_bottleneck_loses():
@@ -163,7 +199,10 @@ def test_spectral_norm_bounds_every_layer():
         (lambda: unet.Generator(1, 3, 3), "size is 1x1; a U-Net needs at least 2"),
         (lambda: unet.Generator(8, 3, 3, width=0), "width is 0"),
         (lambda: unet.Generator(8, 3, 3, dropout=1), "dropout is 1; expected"),
-        (lambda: unet.Generator(8, 3, 3, norm="layer"), "norm is 'layer'; expected instance, batch or none"),
+        (
+            lambda: unet.Generator(8, 3, 3, norm="layer"),
+            "norm is 'layer'; expected instance, instance_affine, batch or none",
+        ),
         (lambda: translation.Generator(7, 3, 3), "size is 7x7; a residual translator needs at least 8"),
         (lambda: patch.Discriminator(5, 3), "size is 5x5; a patch discriminator needs at least 6"),
         (lambda: patch.Discriminator(8, 3, scales=2), "size is 4x4; a patch discriminator needs at least 6"),
