@@ -1,6 +1,7 @@
 """Networks of DF-GAN, Tao et al. 2022 (arXiv 2008.05865): one stage, told the sentence at every scale.
 
-Any image size, by the rule of `gans.networks.dcgan`.
+Any image size, by the rule of `gans.networks.dcgan`. With the authors' weights both give the authors' outputs; what is
+left out are the 1x1 shortcuts of critic blocks that keep their channels, which their code builds and does not use.
 """
 
 from itertools import pairwise
@@ -15,24 +16,29 @@ from gans.networks.dcgan import widths
 
 
 class Affine(nn.Module):
-    """Scales and shifts each channel by what a small network makes of the condition; at first it changes nothing.
+    """Scales and shifts each channel by what two perceptrons make of the condition; at first it changes nothing.
 
     Args:
         condition: length of a condition.
-        channels: of the feature map.
+        channels: of the feature map, and hidden units of each perceptron.
     """
 
     def __init__(self, condition: int, channels: int) -> None:
         super().__init__()
-        last = nn.Linear(channels, 2 * channels)
-        nn.init.zeros_(last.weight)
-        nn.init.zeros_(last.bias)
-        self.layers = nn.Sequential(nn.Linear(condition, channels), nn.ReLU(), last)
+        self.gain, self.shift = perceptron(condition, channels, 1.0), perceptron(condition, channels, 0.0)
 
     def forward(self, features: Tensor, condition: Tensor) -> Tensor:
         """Return `(N, C, H, W)`, changed by the conditions `(N, condition)`."""
-        gain, bias = self.layers(condition)[:, :, None, None].chunk(2, 1)
-        return torch.addcmul(features + bias, features, gain)
+        gain, shift = (network(condition)[:, :, None, None] for network in (self.gain, self.shift))
+        return torch.addcmul(shift, features, gain)
+
+
+def perceptron(condition: int, channels: int, start: float) -> nn.Sequential:
+    """Return two layers from conditions `(N, condition)` to `(N, channels)`, all of them `start` at first."""
+    last = nn.Linear(channels, channels)
+    nn.init.zeros_(last.weight)
+    nn.init.constant_(last.bias, start)
+    return nn.Sequential(nn.Linear(condition, channels), nn.ReLU(inplace=True), last)
 
 
 class GeneratorBlock(nn.Module):
@@ -129,16 +135,17 @@ class Discriminator(nn.Module):
         text_dim: length of a sentence's vector.
         size: image side, or (height, width).
         channels: 1, 3 or 4.
-        width: channels of the first layer; twice as many after each halving but the first, up to 8 times.
+        width: channels of the first layer; twice as many after each halving, up to 8 times.
     """
 
     def __init__(self, text_dim: int, size: Size, channels: int, width: int) -> None:
         super().__init__()
         height, breadth = image_size(size)
-        hidden = widths((height, breadth), width)
-        first, steps = nn.Conv2d(image_channels(channels), width, 3, padding=1), pairwise([width, *hidden])
+        halvings = len(widths((height, breadth), width))
+        hidden = [width * min(2**level, 8) for level in range(halvings + 1)]
+        first, steps = nn.Conv2d(image_channels(channels), width, 3, padding=1), pairwise(hidden)
         self.trunk = nn.Sequential(first, *(DiscriminatorBlock(before, after) for before, after in steps))
-        scale = 2 ** len(hidden)
+        scale = 2**halvings
         self.joint = nn.Sequential(
             nn.Conv2d(hidden[-1] + text_dim, 2 * width, 3, 1, 1, bias=False),
             nn.LeakyReLU(0.2),

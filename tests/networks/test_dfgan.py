@@ -26,8 +26,36 @@ def test_an_affine_layer_begins_as_the_identity_and_learns_both():
     layer, maps, condition = Affine(4, 6), torch.randn(2, 6, 3, 3), torch.randn(2, 4)
     assert torch.equal(layer(maps, condition), maps)
     with torch.no_grad():
-        layer.layers[2].bias[:6], layer.layers[2].bias[6:] = 1.0, 0.5
+        layer.gain[2].bias.fill_(2)
+        layer.shift[2].bias.fill_(0.5)
     assert torch.allclose(layer(maps, condition), 2 * maps + 0.5, atol=1e-6)
+    with torch.no_grad():
+        layer.gain[2].weight.normal_()
+    assert torch.allclose(layer(maps, condition)[:, :, 0, 0], layer.gain(condition) * maps[:, :, 0, 0] + 0.5, atol=1e-5)
+
+
+@pytest.mark.parametrize(("size", "trunk", "generator"), [(64, 3.21e6, 4.87e6), (256, 6.62e6, None)])
+def test_the_players_have_the_papers_parameters(size, trunk, generator):
+    """At width 32 and sentences of 256 numbers, layer by layer: (inputs, outputs) of each block by hand."""
+    with torch.device("meta"):
+        critic, maker = Discriminator(256, size, 3, 32), Generator(100, 256, size, 3, 32)
+    count = sum(p.numel() for p in critic.trunk.parameters())
+    steps = {64: [(32, 64), (64, 128), (128, 256), (256, 256)]}
+    steps[256] = [*steps[64], (256, 256), (256, 256)]
+    blocks = [16 * a * b + 9 * b * b + 1 + (a * b + b if a != b else 0) for a, b in steps[size]]
+    assert count == 3 * 32 * 9 + 32 + sum(blocks)
+    # The authors' code builds a 1x1 shortcut for blocks that keep their channels too, and never calls it.
+    idle = sum(a * b + b for a, b in steps[size] if a == b)
+    assert count + idle == pytest.approx(trunk, rel=2e-3)
+    assert sum(p.numel() for p in critic.joint.parameters()) == 9 * (256 + 256) * 64 + 16 * 64
+    made = sum(p.numel() for p in maker.parameters())
+    total = 101 * 256 * 16 + 3 * 32 * 9 + 3
+    for b, a in [(256, 256)] * (len(steps[size]) - 3) + [(128, 256), (64, 128), (32, 64)]:
+        affine = [2 * (357 * c + (c + 1) * c) for c in (a, a, b, b)]
+        total += sum(affine) + 9 * a * b + b + 9 * b * b + b + (a * b + b if a != b else 0)
+    assert made == total
+    if generator:
+        assert made == pytest.approx(generator, rel=2e-3)
 
 
 def test_the_sentence_changes_images_and_logits():
