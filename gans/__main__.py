@@ -4,6 +4,7 @@ Nothing here imports torch or Lightning, so that listing recipes and refusing a 
 """
 
 import difflib
+import importlib.util
 import re
 import sys
 from importlib.resources import files
@@ -168,12 +169,22 @@ def located(message: str, config: dict[str, Any]) -> str:
     return keys[0].replace("init_args.", "") + message[word.end() :] if word and keys else message
 
 
+def check_home() -> None:
+    """Raise a ValueError if another folder `datamodules` stands before this project's on Python's path."""
+    home, spec = Path(__file__).absolute().parents[1], importlib.util.find_spec("datamodules")
+    found = [Path(place).absolute() for place in (spec and spec.submodule_search_locations) or ()]
+    if spec and home / "datamodules" not in found:
+        other = found[0] if found else spec.origin
+        raise ValueError(f"{other} hides the package datamodules of {home}: rename it, or take it from PYTHONPATH")
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run one command and return its exit code: 0, 1 for a run that failed, 2 for bad input, 130 for Ctrl-C."""
     verb, *rest = (sys.argv[1:] if argv is None else argv) or ["--help"]
     pictures = any(arg.startswith("--input") for arg in rest) or (rest[:1] and rest[0].endswith(".ckpt"))
     is_command = verb in COMMANDS or (verb == "predict" and pictures)  # a verb on a recipe, a command on a checkpoint
     try:
+        check_home()
         if is_command:
             pass
         elif verb in VERBS:

@@ -1,5 +1,7 @@
 """Complaints about input, in one sentence that names it."""
 
+import difflib
+import importlib
 from typing import Any
 
 from torch import Tensor
@@ -35,3 +37,25 @@ def checked_batch(batch: Any, shape: tuple[int, ...] | None) -> Tensor:
     if not real.is_floating_point():
         raise ValueError(f"the data gives images of {real.dtype}; expected floats in [-1, 1]")
     return real
+
+
+def imported(name: str) -> Any:
+    """Return the object with the dotted path `name`, such as `my_gan.MyGAN`.
+
+    Raises:
+        ValueError: if its module cannot be imported, or has no such name; it says why.
+    """
+    module, _, attribute = name.rpartition(".")
+    try:
+        holder = importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name and (module == error.name or module.startswith(f"{error.name}.")):
+            where = "PYTHONPATH=. before the command adds the current folder"
+            raise ValueError(f"{name} cannot be imported: there is no module {error.name} ({where})") from error
+        raise ValueError(f"{name} cannot be imported: {module} needs {error.name}, which is not installed") from error
+    except Exception as error:  # a module of the user's may raise anything
+        raise ValueError(f"{name} cannot be imported: {type(error).__name__} in {module}: {error}") from error
+    if not hasattr(holder, attribute):
+        close = difflib.get_close_matches(attribute, vars(holder), n=1, cutoff=0.5)
+        raise ValueError(f"{module} has no {attribute}{f' (did you mean {module}.{close[0]}?)' if close else ''}")
+    return getattr(holder, attribute)

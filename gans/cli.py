@@ -28,6 +28,7 @@ import gans.models
 from gans import callbacks, checkpoint, progress
 from gans.__main__ import HERE, LINKED, located, sentence
 from gans.callbacks import Evaluate
+from gans.checks import imported
 from gans.explore.callback import Explore
 from gans.module import AdversarialModule
 
@@ -53,6 +54,7 @@ class Parser(LightningArgumentParser):
         verbs = self._subcommands_action.choices.values() if self._subcommands_action else ()
         flags = {flag[2:] for parser in (self, *verbs) for flag in parser._option_string_actions if flag[:2] == "--"}
         kinds = {part: [kind.__name__ for kind in kinds] for part, kinds in KINDS.items()}
+        check_class(str(message))
         raise ValueError(sentence(str(message), flags | (arguments() if "trainer" in flags else set()), kinds)) from ex
 
 
@@ -299,6 +301,22 @@ def check_writable(folder: Path) -> None:
             pass
     except OSError as error:
         raise ValueError(f"cannot write under {folder}: {error.strerror} ({there})") from error
+
+
+def check_class(message: str) -> None:
+    """Raise a ValueError that says why the class that the parser's `message` is about cannot be used, if it is one."""
+    key = re.search(r'Parser key "([\w.]+)"', message)
+    path = r"([A-Za-z_]\w*(?:\.\w+)+)"
+    name = re.search(rf"class_path '{path}'|class_path': '{path}'|Given value: {path}$", message, re.MULTILINE)
+    if not key or not name:
+        return
+    given = next(filter(None, name.groups()))
+    try:
+        imported(given)
+    except ValueError as error:
+        raise ValueError(f"{key[1]}: {error}") from error
+    if base := re.search(r"does not correspond to a subclass of (\w+)", message):
+        raise ValueError(f"{key[1]} is {given}, which is no {base[1]}")
 
 
 def arguments() -> set[str]:

@@ -1,5 +1,8 @@
 """Bad input to the command line: one sentence, exit code 2, nothing left behind."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import lightning as L
@@ -47,7 +50,7 @@ KEYS = [
     ("data.size=abc", "data.size is abc; expected int or tuple"),
     ("data.size=[1,2,3]", "data.size is [1, 2, 3]; expected int or tuple with 2 elements"),
     ("model=DCGANN", "model is DCGANN (did you mean DCGAN?); expected ACGAN, CUT, DCGAN, GAN"),
-    ("model=os.path.join", "model is os.path.join; expected ACGAN, CUT, DCGAN, GAN"),
+    ("model=os.path.join", "model is os.path.join, which is no LightningModule"),
     ("data=MNIST", "data is MNIST (did you mean MNISTDataModule?); expected Captioned"),
     ("model.size=3", "model.size follows data.size: give --data.size"),
     ("model.init_args.channels=3", "model.channels follows data.channels: give --data.channels"),
@@ -89,6 +92,47 @@ def test_a_wrong_command(refused, line, says):
 @pytest.mark.parametrize(("flag", "says"), KEYS + VALUES)
 def test_a_wrong_flag(refused, flag, says):
     assert refused("fit dcgan-digits", f"--{flag}").startswith(says)
+
+
+MODULES = {
+    "their_needs": "import no_such_package\nclass MyGAN: ...",
+    "their_syntax": "class MyGAN(: ...",
+    "their_error": "raise RuntimeError('no licence')",
+    "theirs": "class MyGan: ...",
+}
+
+
+@pytest.mark.parametrize(
+    ("flag", "name", "says"),
+    [
+        ("model=", "nowhere.MyGAN", "there is no module nowhere (PYTHONPATH=. before the command adds the current f"),
+        ("data=", "their_needs.MyGAN", "their_needs needs no_such_package, which is not installed"),
+        ("trainer.callbacks+=", "their_syntax.MyGAN", "SyntaxError in their_syntax: "),
+        ("trainer.logger=", "their_error.MyGAN", "RuntimeError in their_error: no licence"),
+        ("model=", "theirs.MyGAN", "theirs has no MyGAN (did you mean theirs.MyGan?)"),
+    ],
+)
+def test_a_class_that_cannot_be_imported(refused, tmp_path, monkeypatch, flag, name, says):
+    for module, text in MODULES.items():
+        (tmp_path / f"{module}.py").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    complaint = refused("fit dcgan-digits", f"--{flag}{name}")
+    assert complaint.startswith(f"{flag.rstrip('+=')}: ")
+    assert says in complaint
+
+
+@pytest.mark.parametrize("other", ["datamodules.py", "datamodules/__init__.py"])
+def test_another_package_of_the_name_datamodules(tmp_path, other):
+    (tmp_path / other).parent.mkdir(exist_ok=True)
+    (tmp_path / other).touch()
+    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
+    code = "import sys; from gans.__main__ import main; sys.exit(main(['fit', 'dcgan-digits']))"
+    ran = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    hides = tmp_path / Path(other).parts[0]
+    assert ran.stderr == (
+        f"gans: error: {hides} hides the package datamodules of {ROOT}: rename it, or take it from PYTHONPATH\n"
+    )
+    assert ran.returncode == 2
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
