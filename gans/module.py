@@ -24,13 +24,14 @@ import lightning as L
 import torch
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from lightning.pytorch.strategies import DDPStrategy, DeepSpeedStrategy, SingleDeviceStrategy
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 
 from gans import augment as augmentations
 from gans import ema
 from gans.callbacks import log_interval
 from gans.checkpoint import check_checkpoint, class_path, follow_layout
-from gans.checks import at_least, checked_batch
+from gans.checks import Extremes, at_least, checked_batch
 from gans.curves import Curves
 from gans.distributed import average, average_gradients
 from gans.draws import Draws, seed_generators
@@ -99,7 +100,7 @@ class AdversarialModule(L.LightningModule):
         self.seed: int | None = None
         self.batches_seen = self.images_seen = 0
         self.images_averaged = 0  # images seen when the average last moved
-        self._draws, self._curves = Draws(), Curves()
+        self._draws, self._curves, self._extremes = Draws(), Curves(), Extremes()
         self._piece, self._pieces, self._share, self._ticked, self._hooked = 0, 1, 1.0, False, False
 
     def average_generator(self) -> None:
@@ -291,6 +292,7 @@ class AdversarialModule(L.LightningModule):
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Move the clock of batches, and make every generator of random numbers a function of it."""
         real = checked_batch(batch, self.input_shape or self.image_shape)
+        self._extremes.see(real)
         self.batches_seen += 1
         self.images_seen += len(real) * self.trainer.world_size
         self._draws.begin(self.seed or 0, "train", self.batches_seen)
@@ -323,6 +325,10 @@ class AdversarialModule(L.LightningModule):
         if self.gradient_clip:
             nn.utils.clip_grads_with_norm_(parameters, self.gradient_clip, norm)
         self.record(f"grad_norm/{self.players[self.trainer.optimizers.index(optimizer)]}", norm)
+
+    def on_train_end(self) -> None:
+        """Judge the range of the images of a run that was too short for a point of the curves."""
+        self._judge_range()
 
     def on_validation_batch_start(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Key the draws of validation by its batch, so that validating disturbs nothing."""
@@ -376,8 +382,14 @@ class AdversarialModule(L.LightningModule):
         if self.trainer.global_step % log_interval(self.trainer) == 0:
             self._flush()
 
+    def _judge_range(self) -> None:
+        """Warn once of images that are not in [-1, 1]."""
+        if complaint := self._extremes.judged():
+            rank_zero_warn(complaint, category=UserWarning)
+
     def _flush(self) -> None:
         """Write the means of all records since the last time: one reduction, one transfer from the device."""
+        self._judge_range()
         metrics = {**self._curves.means(self._distributed()), "images_seen": float(self.images_seen)}
         metrics["speed/images_per_second"] = self._curves.speed(self.images_seen)
         for player, optimizer in zip(self.players, self.player_optimizers(), strict=True):

@@ -1,6 +1,8 @@
 """The engine: whose step moves what, the clock, clipping, accumulation, records, precision, refusals."""
 
 import copy
+import re
+import warnings
 
 import lightning as L
 import pytest
@@ -365,3 +367,25 @@ def test_a_class_may_move_to_another_file(trainer, tmp_path):
     run.fit(tiny(there), loader())
     run.save_checkpoint(tmp_path / "a.ckpt")
     assert here.load_from_checkpoint(tmp_path / "a.ckpt").batches_seen == 1
+
+
+@pytest.mark.parametrize(
+    ("scale", "shift", "says"),
+    [
+        (1, 0, r"\[0, 1\]; expected \[-1, 1\]: normalize them with mean 0.5 and standard deviation 0.5"),
+        (255, 0, r"\[0, 255\]; expected \[-1, 1\]: divide them by 127.5 and subtract 1"),
+        (4, -2, r"\[-2, 2\]; expected \[-1, 1\]$"),
+        (2, -1, None),
+        (0, 1, None),  # all white
+    ],
+)
+@pytest.mark.parametrize("steps", [2, 5])  # before the first point of the curves, and after
+def test_images_of_another_range_are_warned_of_once(trainer, scale, shift, says, steps):
+    pictures = torch.linspace(0, 1, 8 * 64).reshape(8, 1, 8, 8) * scale + shift
+    loader = DataLoader(TensorDataset(pictures), batch_size=4)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        trainer(steps, log_every_n_steps=2).fit(DCGAN(size=8, channels=1, width=4), loader)
+    told = [str(one.message) for one in caught if "expected [-1, 1]" in str(one.message)]
+    assert len(told) == (says is not None)
+    assert says is None or re.search(says, told[0])

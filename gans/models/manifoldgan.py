@@ -194,6 +194,7 @@ class ManifoldGAN(Autoencoder):
 
     def on_train_end(self) -> None:
         """Say how long each stage took."""
+        super().on_train_end()
         self.watch()
         if self.trainer.is_global_zero:
             for logger in self.trainer.loggers:
