@@ -17,9 +17,8 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_warn
 from tensorboard.compat.proto.summary_pb2 import Summary
 from torch import Tensor
-from torchvision.transforms.functional import to_pil_image
 
-from gans import images
+from gans import atomic, images
 from gans.checkpoint import ends
 from gans.checks import at_least
 from gans.metrics.extractors import Extractor, extractor
@@ -149,11 +148,10 @@ class ImageGrid(L.Callback):
         picture = images.film(batch[:8]) if clips else images.grid(batch, columns)
         numbered = "real" if name == "real" else f"{name or tag}_{trainer.global_step:07d}"
         path = run_folder(trainer) / "samples" / f"{numbered}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        to_pil_image(picture).save(path)
+        images.save(picture, path)
         moving = images.gif(batch) if clips else None
         if moving is not None:
-            path.with_suffix(".gif").write_bytes(moving)
+            atomic.write(path.with_suffix(".gif"), moving)
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
                 # TensorBoard's plugin shows RGB: lay a transparent picture over white.

@@ -1,7 +1,6 @@
 """Checkpoints that a crash cannot spoil, that end with the last step, and that know what they hold."""
 
 import importlib
-import os
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor
 
+from gans import atomic
 from gans.checks import at_least
 from gans.metrics.sampling import makes_images, translates
 
@@ -116,15 +116,13 @@ class AtomicCheckpoints(TorchCheckpointIO):
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        """Write `checkpoint` to the local file `path`."""
-        target = Path(path)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        partial = target.with_name(f".{target.name}.partial")
-        with open(partial, "wb") as file:
+        """Write `checkpoint` to the local file `path`.
+
+        Raises:
+            UnwrittenError: if it cannot be written, as to a full disk; the file that was there is unchanged.
+        """
+        with atomic.opened(path) as file:
             torch.save(checkpoint, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, target)
 
 
 def class_path(kind: type) -> str:

@@ -25,7 +25,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 
 import datamodules
 import gans.models
-from gans import callbacks, checkpoint, progress
+from gans import atomic, callbacks, checkpoint, progress
 from gans.__main__ import HERE, LINKED, located, sentence
 from gans.callbacks import Evaluate
 from gans.checks import imported
@@ -362,18 +362,19 @@ def run(verb: str, name: str, args: list[str]) -> int:
         diverged = isinstance(error, callbacks.DivergedError)
         # When another process gives up, the connection to it breaks here: that one says why.
         left = not main_process() and re.search("gloo|NCCL", str(error)) is not None
-        expected = diverged or ((left or isinstance(error, BAD_INPUT)) and not watch.started)
+        unwritten = isinstance(error, atomic.UnwrittenError) or atomic.full(error)
+        expected = diverged or unwritten or ((left or isinstance(error, BAD_INPUT)) and not watch.started)
         if os.environ.get("GANS_TRACEBACK") or not expected:
             raise
         if main_process():
             told = located(" ".join(str(error).replace(HERE, "").rstrip(".").split()), watch.config)
             print(f"gans: error: {told}", file=sys.stderr)
-        return 1 if diverged else 2
+        return 1 if diverged or watch.started or atomic.full(error) else 2
     return 0
 
 
 def command(verb: str, args: list[str]) -> int:
-    """Run a command on what was trained, and return the exit code: 0, its own, or 2 for bad input."""
+    """Run a command on what was trained, and return the exit code: 0, its own, 2 for bad input, 1 for a full disk."""
     quiet()
     try:
         return int(importlib.import_module(f"gans.commands.{verb}").main(args) or 0)
@@ -383,4 +384,4 @@ def command(verb: str, args: list[str]) -> int:
         if os.environ.get("GANS_TRACEBACK"):
             raise
         print(f"gans: error: {' '.join(str(error).replace(HERE, '').rstrip('.').split())}", file=sys.stderr)
-        return 2
+        return 1 if atomic.full(error) else 2

@@ -19,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from gans import __version__
+from gans import __version__, atomic
 from gans.checkpoint import class_path, model_class
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
@@ -52,22 +52,18 @@ def config_of(model: Any) -> dict[str, Any]:
 
 def save_pretrained(model: L.LightningModule, folder: str | Path) -> Path:
     """Write a whole model, its averaged generator and all other networks, to `folder`, and return that."""
-    folder = Path(folder)
+    folder = Path(folder).expanduser()
     text = json.dumps(config_of(model), indent=2)  # before anything is written: it fails for what is not plain
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / WEIGHTS).write_bytes(save(plain(model), {"format": "pt"}))
-    (folder / CONFIG).write_text(f"{text}\n", encoding="utf-8")
+    atomic.write(folder / WEIGHTS, save(plain(model), {"format": "pt"}))
+    atomic.write(folder / CONFIG, f"{text}\n".encode())
     return folder
 
 
 def save_generator(model: L.LightningModule, path: str | Path) -> Path:
     """Write the averaged generator alone to one safetensors file, with `config_of` in its metadata, and return that."""
-    path = Path(path)
     generator: nn.Module = model.generator_ema  # type: ignore[assignment]
     held = save(plain(generator), {"format": "pt", NOTE: json.dumps(config_of(model))})
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(held)
-    return path
+    return atomic.write(path, held)
 
 
 def plain(module: nn.Module) -> dict[str, Tensor]:
@@ -92,7 +88,7 @@ def from_pretrained(
     Raises:
         ValueError: if there is no such thing, or it holds no model of this framework.
     """
-    path = Path(source)
+    path = Path(source).expanduser()
     if not path.exists():
         if str(source).count("/") != 1 or str(source)[0] in "./~" or path.suffix == ".safetensors":
             raise ValueError(f"there is no {source}; expected a folder, a .safetensors file, or user/name on the Hub")

@@ -2,11 +2,14 @@
 
 import io
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 from torchvision.transforms.functional import to_pil_image
 from torchvision.utils import make_grid
+
+from gans import atomic
 
 
 def to_float(images: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -45,10 +48,24 @@ def grid(images: Tensor, columns: int | None = None) -> Tensor:
 
 def save_grid(images: Tensor, path: str | Path, columns: int | None = None) -> Path:
     """Write images `(N, C, H, W)` in [-1, 1] as one PNG, making its folder, and return its path."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    to_pil_image(grid(images, columns)).save(path)
-    return path
+    return save(grid(images, columns), path)
+
+
+def save(picture: Tensor, path: str | Path, **options: Any) -> Path:
+    """Write a picture as the suffix of `path` says, whole or not at all, making its folder, and return its path.
+
+    Args:
+        picture: `(C, H, W)`, uint8.
+        path: of the file.
+        options: of Pillow for this kind of file, such as `quality`.
+
+    Raises:
+        UnwrittenError: if the file cannot be written.
+    """
+    path, memory = Path(path), io.BytesIO()
+    kind = path.suffix[1:].upper()
+    to_pil_image(picture).save(memory, {"JPG": "JPEG", "TIF": "TIFF"}.get(kind, kind), **options)
+    return atomic.write(path, memory.getvalue(), durable=False)
 
 
 def film(clips: Tensor) -> Tensor:

@@ -4,10 +4,9 @@ from typing import Any
 
 import lightning as L
 from lightning.pytorch.callbacks import BasePredictionWriter, ProgressBar
-from torchvision.transforms.functional import to_pil_image
 from tqdm import tqdm
 
-from gans import images
+from gans import atomic, images
 from gans.callbacks import log_interval, run_folder
 
 Trainer = L.Trainer
@@ -100,11 +99,10 @@ class SaveSamples(BasePredictionWriter):
     def write_on_batch_end(self, trainer: Trainer, pl_module: Module, prediction: Any, *args: Any) -> None:
         """Write each image of a batch."""
         folder = run_folder(trainer) / "predictions"
-        folder.mkdir(parents=True, exist_ok=True)
         for image in prediction.cpu():
             path = folder / f"{trainer.global_rank}_{self.written:06d}"
             if image.ndim == 4:
-                path.with_suffix(".gif").write_bytes(images.gif(image.unsqueeze(0)))
+                atomic.write(path.with_suffix(".gif"), images.gif(image.unsqueeze(0)), durable=False)
             else:
-                to_pil_image(images.to_uint8(image)).save(path.with_suffix(".png"))
+                images.save(images.to_uint8(image), path.with_suffix(".png"))
             self.written += 1

@@ -5,8 +5,6 @@ import importlib.util
 import io
 import json
 import logging
-import os
-import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
@@ -18,7 +16,7 @@ from jsonargparse import Namespace
 from torch import Tensor, fx, nn
 from torch.nn.utils import parametrize
 
-from gans import hub
+from gans import atomic, hub
 from gans.checkpoint import load_generator
 from gans.cli import Parser, check_writable
 from gans.commands.sample import run_folder
@@ -61,16 +59,11 @@ def main(args: list[str]) -> None:
     wanted = in_batches(model, inputs)
     out: Path = options.out or run_folder(options.checkpoint) / f"generator{SUFFIX[options.format]}"
     check_writable(out.parent)
-    # Beside the folders that are yet to be made, on the same disk as the file.
-    there = next(folder for folder in out.absolute().parents if folder.is_dir())
-    with tempfile.TemporaryDirectory(prefix=".partial-", dir=there) as folder:
-        partial = Path(folder) / out.name  # PyTorch looks at the suffix
+    with atomic.replacing(out) as partial:
         run = written(options.format, model, inputs, partial)
         error = float((in_batches(run, inputs) - wanted).abs().max())
         if not error <= TOLERANCE:  # also true of NaN
             raise ValueError(f"the {options.format} file gives other pictures, by {error:.1e}: it was not written")
-        out.parent.mkdir(parents=True, exist_ok=True)
-        os.replace(partial, out)
     print(f"generator    {out} ({out.stat().st_size / 1e6:.1f} MB)")
     print(f"checked      {COUNT} of its pictures differ from the checkpoint's by at most {error:.1e}\n")
     print("\n".join(snippet(options.format, model, out, tuple(wanted.shape))))
@@ -150,7 +143,8 @@ def baked(generator: nn.Module) -> nn.Module:
 
 def script(generator: nn.Module, inputs: tuple[Tensor, ...], path: Path) -> Run:
     """Write TorchScript, and return what it is when it is read again."""
-    torch.jit.trace(generator, inputs, check_trace=False).save(path)  # type: ignore[no-untyped-call]
+    # Through memory: on a full disk PyTorch's own writer ends the process.
+    path.write_bytes(torch.jit.trace(generator, inputs, check_trace=False).save_to_buffer())  # type: ignore[no-untyped-call]
     read: Run = torch.jit.load(path)  # type: ignore[no-untyped-call]
     return read
 
@@ -167,7 +161,9 @@ def captured(generator: nn.Module, inputs: tuple[Tensor, ...]) -> torch.export.E
 
 def program(generator: nn.Module, inputs: tuple[Tensor, ...], path: Path) -> Run:
     """Write an exported program, and return what it is when it is read again."""
-    torch.export.save(captured(generator, inputs), path)
+    memory = io.BytesIO()  # as above
+    torch.export.save(captured(generator, inputs), memory)
+    path.write_bytes(memory.getvalue())
     read: Run = torch.export.load(path).module()
     return read
 

@@ -13,11 +13,11 @@ import torch
 from jsonargparse import Namespace
 from PIL import Image
 from torch import Tensor
-from torchvision.transforms.functional import to_pil_image
 from tqdm import tqdm
 
 from datamodules.decode import UnreadableImageError, eight_bit, in_channels, reason, upright
 from datamodules.files import image_files
+from gans import images
 from gans.checkpoint import load_model
 from gans.cli import Parser, check_writable
 from gans.commands.evaluate import chosen_device
@@ -161,5 +161,4 @@ def write(path: Path, picture: Tensor) -> None:
     kind = path.suffix.lower()
     if kind not in SAVED or (len(picture) == 4 and kind not in ALPHA):
         path, kind = path.with_name(f"{path.name}.png"), ".png"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    to_pil_image(picture).save(path, **SAVED[kind])
+    images.save(picture, path, **SAVED[kind])

@@ -9,9 +9,8 @@ from typing import Any
 import torch
 from jsonargparse import Namespace
 from torch import Tensor
-from torchvision.transforms.functional import to_pil_image
 
-from gans import images
+from gans import atomic, images
 from gans.checkpoint import load_generator
 from gans.checks import at_least
 from gans.cli import Parser, check_writable
@@ -230,18 +229,16 @@ def write(batch: Tensor, out: Path, first: int, across: int | None) -> int:
     """
     clips = batch.ndim == 5
     if out.is_dir() or out.suffix not in SUFFIXES:
-        out.mkdir(parents=True, exist_ok=True)
         for i, image in enumerate(batch, first):
             path = out / f"{i:06d}{'.gif' if clips else '.png'}"
             write(image.unsqueeze(0), path, i, None)
         return len(batch)
-    out.parent.mkdir(parents=True, exist_ok=True)
     if out.suffix == ".gif":
-        out.write_bytes(images.gif(batch))
+        atomic.write(out, images.gif(batch), durable=False)
     elif clips:
-        to_pil_image(images.film(batch)).save(out)
+        images.save(images.film(batch), out)
     elif len(batch) == 1:
-        to_pil_image(images.to_uint8(batch[0])).save(out)  # as it is, no border, grey if it is
+        images.save(images.to_uint8(batch[0]), out)  # as it is, no border, grey if it is
     else:
         images.save_grid(batch, out, across)
     return len(batch)

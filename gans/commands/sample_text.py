@@ -10,7 +10,7 @@ from jsonargparse import Namespace
 from torch import Tensor
 
 from datamodules.text import Tokenizer, tokenizer
-from gans import images
+from gans import atomic, images
 from gans.captions import contact_sheet
 from gans.checkpoint import load_model
 from gans.commands.evaluate import chosen_device
@@ -50,7 +50,7 @@ def main(options: Namespace) -> None:
         for k, (text, batch) in enumerate(zip(texts, drawn, strict=True)):
             write(batch, out, k * each, None)
             files |= {f"{i:06d}.png": text for i in range(k * each, (k + 1) * each)}
-        (out / "captions.json").write_text(json.dumps(files, indent=1, ensure_ascii=False), encoding="utf-8")
+        atomic.write(out / "captions.json", json.dumps(files, indent=1, ensure_ascii=False).encode())
     else:
         images.save_grid(contact_sheet(torch.cat(drawn), texts, each), out, 1)
     print(f"speed        {each * len(texts) / seconds:,.0f} images/s on {device.type}, {ROWS} at once")

@@ -24,6 +24,7 @@ from torch.nn.functional import cross_entropy
 from torch.optim.lr_scheduler import OneCycleLR
 from tqdm import tqdm
 
+from gans import atomic
 from gans.__main__ import HERE
 from gans.commands.feature_data import ASKED, Labelled, captioned, folder, mnist, module, moving
 from gans.images import to_float
@@ -203,20 +204,12 @@ def check_writable(path: Path) -> None:
         raise ValueError(f"cannot write {path}: {error.strerror} ({there})") from error
 
 
-def partial(path: Path) -> Path:
-    """Return where a file lies until it is whole."""
-    return path.with_name(f".{path.name}.partial")
-
-
 def write(path: Path, content: dict[str, Any], report: dict[str, Any]) -> None:
     """Write the weights, and beside them the report, each under its name only when it is whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with partial(path).open("wb") as file:
+    text = json.dumps(report, indent=2, allow_nan=False)
+    with atomic.opened(path) as file:
         torch.save(content, file)
-    beside = path.with_suffix(".json")
-    partial(beside).write_text(json.dumps(report, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-    os.replace(partial(beside), beside)
-    os.replace(partial(path), path)
+        atomic.write(path.with_suffix(".json"), f"{text}\n".encode())
 
 
 def show(accuracy: dict[str, float], table: Table) -> None:

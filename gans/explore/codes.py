@@ -1,29 +1,22 @@
 """Files of latents that pictures have been found for: safetensors, a row for each, with the names of the pictures."""
 
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as serialised
 from torch import Tensor
+
+from gans import atomic
 
 NOTES = "gans.codes"  # the key of what is noted, JSON
 
 
 def save(path: str | Path, codes: Tensor, names: Sequence[str], space: str = "latent") -> Path:
     """Write `codes` `(N, D)` of the pictures `names` in the named space, and return the file's path."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
     held = {"codes": codes.detach().float().cpu().contiguous()}
-    try:
-        save_file(held, partial, {NOTES: json.dumps({"names": list(names), "space": space})})
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
-    return path
+    return atomic.write(path, serialised(held, {NOTES: json.dumps({"names": list(names), "space": space})}))
 
 
 def load(path: str | Path) -> tuple[Tensor, list[str], str]:

@@ -5,15 +5,15 @@ A file is safetensors: a vector `(D,)` a name, and what is noted of each. `pca`,
 
 import difflib
 import json
-import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as serialised
 from torch import Tensor
 
+from gans import atomic
 from gans.explore.generators import Generator
 from gans.latent import draw, key
 
@@ -23,8 +23,7 @@ NOTES = "gans.directions"  # the key of what is noted, JSON in the order of the 
 def save(path: str | Path, directions: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> Path:
     """Write directions `(D,)` by their names, beside those that the file has already, and return its path.
 
-    A name that is there already is overwritten. `metadata` is noted of each of these directions. The file is written
-    beside its name and renamed.
+    A name that is there already is overwritten. `metadata` is noted of each of these directions.
 
     Raises:
         ValueError: if one is no vector of finite numbers, or of another length than those of the file.
@@ -39,14 +38,7 @@ def save(path: str | Path, directions: Mapping[str, Tensor], metadata: Mapping[s
     if len(lengths) > 1:
         raise ValueError(f"directions have {' and '.join(map(str, sorted(lengths)))} numbers; expected equally many")
     notes |= {name: dict(metadata or {}) for name in directions}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        save_file(merged, partial, {NOTES: json.dumps(notes)})
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
-    return path
+    return atomic.write(path, serialised(merged, {NOTES: json.dumps(notes)}))
 
 
 def load(path: str | Path) -> dict[str, Tensor]:

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from gans import images
+from gans import atomic, images
 
 SUFFIXES = (".png", ".gif", ".mp4")
 LEAST = 128  # pixels of the shorter side of what moves: players blur what they have to enlarge
@@ -24,12 +24,11 @@ def save_film(frames: Tensor, path: str | Path, columns: int | None = None, fram
     """
     path = Path(path)
     check_suffix(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix == ".png":
         return images.save_grid(frames, path, columns or len(frames))
     moving = enlarged(frames)
     if path.suffix == ".gif":
-        path.write_bytes(images.gif(moving.transpose(0, 1).unsqueeze(0), frames_per_second))
+        atomic.write(path, images.gif(moving.transpose(0, 1).unsqueeze(0), frames_per_second))
     else:
         write_mp4(moving, path, frames_per_second)
     return path
@@ -73,13 +72,12 @@ def rgb(frames: Tensor) -> Iterator[Tensor]:
 
 
 def write_mp4(frames: Tensor, path: Path, frames_per_second: float) -> None:
-    """Write frames `(T, C, H, W)` in [-1, 1] as an MP4 (H.264), beside its name first."""
-    av, partial = pyav(), path.with_name(f".{path.stem}.partial.mp4")
-    with av.open(str(partial), "w") as container:
+    """Write frames `(T, C, H, W)` in [-1, 1] as an MP4 (H.264)."""
+    av = pyav()
+    with atomic.replacing(path) as partial, av.open(str(partial), "w") as container:
         stream = container.add_stream("libx264", rate=round(frames_per_second))
         stream.height, stream.width = (side // 2 * 2 for side in frames.shape[-2:])
         stream.pix_fmt, stream.options = "yuv420p", {"crf": "16"}
         for pixels in rgb(frames):
             container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels.numpy(), format="rgb24")))
         container.mux(stream.encode())
-    partial.replace(path)

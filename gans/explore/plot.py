@@ -1,11 +1,14 @@
 """Curves as a picture, drawn by Pillow: a plotting library would be a dependency for three lines and two axes."""
 
 import csv
+import io
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
+
+from gans import atomic
 
 COLOURS = ("#1f77b4", "#d62728", "#2ca02c", "#9467bd", "#ff7f0e", "#17becf", "#8c564b", "#7f7f7f")
 WIDTH, HEIGHT = 720, 440
@@ -53,10 +56,9 @@ def save_plot(curves: Mapping[str, Curve], path: str | Path, across: str, up: st
         if len(drawn) <= len(COLOURS):  # more would not fit, nor be told apart
             pen.text((right, 8), name, fill=colour, font=font, anchor="ra")
             right -= pen.textlength(name, font=font) + 16
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    picture.save(path)
-    return path
+    memory = io.BytesIO()
+    picture.save(memory, "PNG")
+    return atomic.write(path, memory.getvalue())
 
 
 def kept(curve: Curve, log: bool) -> list[tuple[float, float]]:
@@ -83,10 +85,8 @@ def ticks(low: float, high: float) -> list[float]:
 
 def save_table(columns: Mapping[str, Sequence[object]], path: str | Path) -> Path:
     """Write columns of one length, by their names, as CSV, making its folder, and return its path."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(columns)
-        writer.writerows(zip(*columns.values(), strict=True))
-    return path
+    text = io.StringIO(newline="")
+    writer = csv.writer(text)
+    writer.writerow(columns)
+    writer.writerows(zip(*columns.values(), strict=True))
+    return atomic.write(path, text.getvalue().encode())

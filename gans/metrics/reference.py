@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from gans import atomic
 from gans.metrics.extractors import Extractor
 from gans.metrics.features import Features, extract
 from gans.metrics.moments import Gaussian
@@ -42,7 +43,7 @@ def cache_folder() -> Path:
     """Return the folder of cached statistics: $GANS_CACHE, or `lightning-gans` in the user's cache."""
     home = os.environ.get("XDG_CACHE_HOME", "")
     base = Path(home) if home else Path.home() / ".cache"
-    return Path(os.environ.get("GANS_CACHE") or base / "lightning-gans")
+    return Path(os.environ.get("GANS_CACHE") or base / "lightning-gans").expanduser()
 
 
 def fingerprint(images: Iterable[Labelled]) -> str:
@@ -116,10 +117,7 @@ def write(path: Path, content: Any) -> None:
     memory = io.BytesIO()
     torch.save(content, memory)
     payload = memory.getvalue()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_bytes(hashlib.sha256(payload).digest() + payload)
-    os.replace(partial, path)
+    atomic.write(path, hashlib.sha256(payload).digest() + payload)
 
 
 def read(path: Path) -> Any:

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import platform
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 import torch
 
+from gans import atomic
 from gans.metrics.extractors import Extractor
 from gans.metrics.suite import Score
 
@@ -90,12 +90,10 @@ def write(path: Path, report: dict[str, Any]) -> None:
 
     Raises:
         ValueError: if a number in it is not finite.
+        UnwrittenError: if the file cannot be written.
     """
     try:
         text = json.dumps(report, indent=2, allow_nan=False)
     except ValueError as error:
         raise ValueError(f"a score is not finite, nothing was written to {path}") from error
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text + "\n", encoding="utf-8")
-    os.replace(partial, path)
+    atomic.write(path, f"{text}\n".encode())
