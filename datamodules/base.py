@@ -3,6 +3,7 @@
 import os
 import warnings
 from abc import abstractmethod
+from collections import Counter
 from collections.abc import Sequence, Sized
 from typing import Any, Protocol, TypeAlias, TypeVar, cast
 
@@ -11,11 +12,14 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from datamodules.files import ImageFiles, listed
 from datamodules.order import Key, ShareSampler, StreamSampler, even_batch_size, mix, shuffled
 
 Batch: TypeAlias = tuple[Tensor, ...]  # images first, then what belongs to each; two tensors unless said otherwise
 Size: TypeAlias = int | tuple[int, int]
 Choice = TypeVar("Choice")
+
+SHOWN = 20  # classes in a line
 
 
 class BatchDataset(Sized, Protocol):
@@ -78,6 +82,9 @@ class ImageDataModule(L.LightningDataModule):
         infinite: Repeat the training images until an epoch has at least 100 batches.
     """
 
+    items = "images"  # what the sets consist of
+    unclassed = ""  # why there are no classes, for who needs some
+
     def __init__(
         self, size: Size, channels: int, batch_size: int, num_workers: int, seed: int, infinite: bool = False
     ) -> None:
@@ -92,6 +99,7 @@ class ImageDataModule(L.LightningDataModule):
         self.infinite = infinite
         self._sets: tuple[BatchDataset, BatchDataset, BatchDataset] | None = None
         self._run_seed = 0
+        self._readers: list[ImageFiles] = []  # what reads files, where there are some
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -103,6 +111,16 @@ class ImageDataModule(L.LightningDataModule):
     def num_classes(self) -> int:
         """Number of different labels."""
 
+    @property
+    def classes(self) -> list[str]:
+        """Names of the classes in the order of their labels: here their numbers; empty if there are no classes."""
+        return [str(label) for label in range(self.num_classes)] if self.num_classes > 1 else []
+
+    @property
+    def left_out(self) -> Counter[str]:
+        """How many files are not used, by kind."""
+        return Counter()
+
     @abstractmethod
     def splits(self) -> tuple[BatchDataset, BatchDataset, BatchDataset]:
         """Return the training, validation and test set; called once."""
@@ -112,6 +130,32 @@ class ImageDataModule(L.LightningDataModule):
         if stage in (None, "fit"):
             self._run_seed = int(os.environ.get("PL_GLOBAL_SEED", 0))
         self._datasets()
+
+    def describe(self) -> dict[str, str]:
+        """Return what is used, in words: the images of each set, the classes by name, the files left out by kind."""
+        train, val, test = self._datasets()
+        held = f"{len(val):,} for validation"
+        told = f"{held} and tests" if test is val or not len(test) else f"{held}, {len(test):,} for tests"
+        lines = {"data": f"{len(train):,} {self.items} to train on, {told}"}
+        if self.classes:
+            names = [f"{label} {name}" if name != str(label) else name for label, name in enumerate(self.classes)]
+            more = f", ... {names[-1]}" if len(names) > SHOWN else ""
+            lines["classes"] = f"{len(names)}: {', '.join(names[: SHOWN - bool(more)])}{more}"
+        elif self.unclassed:
+            lines["classes"] = f"none: {self.unclassed}"
+        out = self.left_out
+        out["unreadable so far"] = sum(files.broken for files in self._readers)
+        if +out:
+            lines["left out"] = ", ".join(f"{count:,} {kind}" for kind, count in (+out).items())
+        return lines
+
+    def teardown(self, stage: str | None = None) -> None:
+        """Say at the end which files could not be read, those of all workers together."""
+        for files in self._readers:
+            if files.broken > 1:  # a single one has been named
+                say = f"{files.broken:,} of the {len(files):,} image files in {files.root} could not be read"
+                warnings.warn(f"{say}: {listed(files.broken_paths())}", stacklevel=2)
+        self._readers = []
 
     def state_dict(self) -> dict[str, Any]:
         """Return the seed of the run: a resumed run keeps its order whatever seed its process was given."""
@@ -173,6 +217,7 @@ class ImageDataModule(L.LightningDataModule):
     def _sequential(self, dataset: BatchDataset) -> DataLoader[Batch] | list[Any]:
         world, rank = self._world()
         if len(dataset) < world:  # every process must take part in a validation step, or none
+            warnings.filterwarnings("ignore", message="Total length of `list` across ranks is zero")  # so it is meant
             return []
         batch_size = even_batch_size(len(dataset), self.batch_size, world)
         sampler = ShareSampler(dataset, num_replicas=world, rank=rank)

@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from datamodules.pairs import listed
+from datamodules.archive import is_file, read_text
+from datamodules.files import listed
 from datamodules.text import words
 
 Captions: TypeAlias = list[list[str]]  # of each image
@@ -35,7 +36,7 @@ def captions_of(root: Path, folder: Path, paths: list[str], file: Path | None) -
         OSError: A file cannot be read.
     """
     places = [folder / name for name in FILES] + [root / name for name in FILES]
-    found = file or next((path for path in places if path.is_file()), None)
+    found = file or next((path for path in places if is_file(path)), None)
     if found is None:
         table, source = beside(folder, paths), f"a .txt beside each image, or {' or '.join(FILES[:2])} in {root}"
     else:
@@ -60,7 +61,7 @@ def beside(folder: Path, paths: list[str]) -> Table:
     table = {}
     for path in paths:
         file = (folder / path).with_suffix(".txt")
-        if file.is_file():
+        if is_file(file):
             table[path] = [line.strip() for line in decoded(file).splitlines() if line.strip()] or [""]
     return table
 
@@ -134,7 +135,7 @@ def decoded(file: Path) -> str:
         ValueError: It is not UTF-8.
     """
     try:
-        return file.read_text(encoding="utf-8-sig")
+        return read_text(file)
     except UnicodeDecodeError as error:
         raise ValueError(f"{file} is not text in UTF-8 ({error.reason} at byte {error.start})") from error
 

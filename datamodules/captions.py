@@ -21,8 +21,8 @@ from datamodules.caption_files import Captions, captions_of
 from datamodules.decode import Target
 from datamodules.files import ImageFiles, existing_folder, image_files
 from datamodules.folder import FolderImages, ImageFolderDataModule
+from datamodules.layout import split_folders, unused
 from datamodules.order import Key, mix, shuffled
-from datamodules.pairs import split_folders
 from datamodules.text import Tokenizer
 
 PARTS = ("training", "validation", "test")
@@ -108,6 +108,8 @@ class CaptionedDataModule(ImageFolderDataModule):
         options: As in `ImageFolderDataModule`; `flip` also mirrors what captions call left.
     """
 
+    items = "images with captions"
+
     def __init__(
         self,
         root: str | Path,
@@ -140,6 +142,21 @@ class CaptionedDataModule(ImageFolderDataModule):
     def num_classes(self) -> int:
         """1: what an image shows is said by its captions."""
         return 1
+
+    @property
+    def classes(self) -> list[str]:
+        """None: what an image shows is said by its captions."""
+        return []
+
+    @property
+    def unclassed(self) -> str:  # type: ignore[override]
+        """Nothing: nobody expects classes beside captions."""
+        return ""
+
+    @property
+    def left_out(self) -> Counter[str]:
+        """How many files are not used, by kind."""
+        return unused([self.root], self._readers, (".txt", ".json", ".jsonl"))
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -203,10 +220,11 @@ class CaptionedDataModule(ImageFolderDataModule):
         """Return the files of a folder and the tokens of all its captions; warn of those that were cut."""
         target = Target(self.channels, self.size, self.fit, self.crop, self.half)
         files = ImageFiles(part.root, part.paths, target, self.on_error, shared=self.num_workers > 0)
+        self._readers.append(files)
         files.check_channels()
         if self.cache:
             files.allocate()
-        files.first_readable(range(len(files)))
+        files.check_readable()
         before = self.tokenizer.cut
         tokens, lengths = self.tokenizer([caption for some in part.captions for caption in some], self.max_length)
         cut = self.tokenizer.cut - before

@@ -19,6 +19,8 @@ class ClipDataModule(ImageDataModule):
         infinite: Repeat the training clips until an epoch has at least 100 batches.
     """
 
+    items = "clips"
+
     def __init__(
         self,
         size: Size,

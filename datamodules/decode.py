@@ -1,14 +1,27 @@
-"""One image file, of whatever kind, as a uint8 tensor of the channels and size asked for."""
+"""One image file, of whatever kind that Pillow reads, as a uint8 tensor of the channels and size asked for.
+
+Everything that reads pictures reads them here: first frame, turned as EXIF says, with 8 bits a channel.
+
+Numbers become 8 bits by one rule. 8 bits stay as they are. 16 bits are divided by 257. The type of 32-bit integers and
+of floats does not say their range, so they are scaled by what they hold. Their range is the smallest of 0..1, 0..255,
+0..65535 and 0..maximum that holds all values; with negative values, -1..1 or else minimum..maximum. It becomes 0..255.
+NaN and -infinity count as the lower end, infinity as the upper end. The range is that of each picture by itself.
+"""
 
 import os
 import warnings
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
+
+from datamodules.archive import opened, within
 
 Fit: TypeAlias = Literal["crop", "pad", "stretch"]
 Half: TypeAlias = Literal["left", "right"]
@@ -17,6 +30,26 @@ MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 ALPHA_MODES = ("LA", "La", "PA", "RGBA", "RGBa")
 ORIENTATION, SIDEWAYS = 0x0112, (5, 6, 7, 8)  # a tag of EXIF, and its values that swap width and height
 GREY_MODES = ("1", "L", "LA", "La", "I", "F", "I;16", "I;16L", "I;16B", "I;16N")
+SIXTEEN_BIT = ("PNG", "PPM")  # what Pillow opens with mode I, in some versions, although it has 16 bits
+RANGES = (1, 255, 65535)  # usual upper ends of 32-bit numbers
+# What Pillow opens but does not decode by itself (EPS would be run by Ghostscript), or what holds no picture.
+NO_PICTURES = {"BUFR", "EPS", "GRIB", "HDF5", "IPTC", "MPEG", "PDF", "WMF"}
+COMMON = ("jpg", "jpeg", "png", "webp", "bmp", "gif", "tif", "tiff")  # named first
+
+
+def _formats() -> tuple[str, ...]:
+    Image.init()
+    return tuple(name for name in Image.ID if name not in NO_PICTURES)
+
+
+def _extensions() -> tuple[str, ...]:
+    known = Image.registered_extensions()
+    found = {extension[1:].lower() for extension, name in known.items() if name in FORMATS}
+    return tuple([name for name in COMMON if name in found] + sorted(found - set(COMMON)))
+
+
+FORMATS = _formats()  # of the installed Pillow
+EXTENSIONS = _extensions()  # of their files, in lower case without the dot
 
 
 class Target(NamedTuple):
@@ -43,19 +76,48 @@ def read_image(path: str | Path, target: Target) -> Tensor:
         UnreadableImageError: The file is missing, truncated, too large or no image.
     """
     height, width = target.size
+    with picture(path) as file:
+        if target.crop is None:
+            # JPEG can be decoded at 1/2, 1/4 or 1/8; twice the final size leaves the resampling its detail.
+            side = 2 * max(height, width)
+            file.draft(None, (2 * side if target.half else side, side))
+        image = halved(whole(file), target.half)
+        pixels = np.array(resized(in_channels(image, target.channels), target))
+    return torch.from_numpy(pixels).view(height, width, -1).permute(2, 0, 1).contiguous()
+
+
+def read_whole(path: str | Path, channels: int | None = None) -> Tensor:
+    """Return the image `(C, H, W)` uint8 in its own size, with the channels asked for or, by default, with its own.
+
+    Raises:
+        UnreadableImageError: The file is missing, truncated, too large or no image.
+    """
+    with picture(path) as file:
+        image = whole(file)
+        pixels = np.array(image if channels is None else in_channels(image, channels))
+    return torch.from_numpy(pixels).view(*pixels.shape[:2], -1).permute(2, 0, 1).contiguous()
+
+
+@contextmanager
+def picture(path: str | Path) -> Iterator[Any]:
+    """Open an image file, in a folder or in a zip archive, without a warning; what Pillow raises gets a reason.
+
+    Raises:
+        UnreadableImageError: The file is missing, truncated, too large or no image.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # PIL's hints about odd but readable files
+        with _picture(path) as file:
+            yield file
+
+
+@contextmanager
+def _picture(path: str | Path) -> Iterator[Any]:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # PIL's hints about odd but readable files
-            with Image.open(path) as file:
-                if target.crop is None:
-                    # JPEG can be decoded at 1/2, 1/4 or 1/8; twice the final size leaves the resampling its detail.
-                    side = 2 * max(height, width)
-                    file.draft(None, (2 * side if target.half else side, side))
-                image = halved(upright(file), target.half)
-                pixels = np.array(resized(in_channels(eight_bit(image), target.channels), target))
+        with Image.open(opened(path) if within(path) else path, formats=FORMATS) as file:
+            yield file
     except Exception as error:  # decoders raise almost anything for a damaged file
         raise UnreadableImageError(reason(path, error)) from error
-    return torch.from_numpy(pixels).view(height, width, -1).permute(2, 0, 1).contiguous()
 
 
 def dimensions(path: str | Path) -> tuple[int, int]:
@@ -64,15 +126,10 @@ def dimensions(path: str | Path) -> tuple[int, int]:
     Raises:
         UnreadableImageError: The file is missing or its header is no image's.
     """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            with Image.open(path) as file:
-                looked = file.format != "PNG" or "exif" in file.info  # else Pillow decodes a PNG to search behind it
-                turned = looked and file.getexif().get(ORIENTATION, 1) in SIDEWAYS
-                return (file.height, file.width) if turned else (file.width, file.height)
-    except Exception as error:
-        raise UnreadableImageError(reason(path, error)) from error
+    with picture(path) as file:
+        looked = file.format != "PNG" or "exif" in file.info  # else Pillow decodes a PNG to search behind it
+        turned = looked and file.getexif().get(ORIENTATION, 1) in SIDEWAYS
+        return (file.height, file.width) if turned else (file.width, file.height)
 
 
 def look(path: str | Path) -> tuple[bool, bool]:
@@ -81,13 +138,33 @@ def look(path: str | Path) -> tuple[bool, bool]:
     Raises:
         UnreadableImageError: The file is missing or its header is no image's.
     """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            with Image.open(path) as file:
+    [found] = look_all([path])
+    if isinstance(found, UnreadableImageError):
+        raise found
+    return found
+
+
+def look_all(paths: Sequence[str | Path]) -> list[tuple[bool, bool] | UnreadableImageError]:
+    """Return what `look` does of many files, or why it cannot, eight at once: a network's disk answers late."""
+
+    def one(path: str | Path) -> tuple[bool, bool] | UnreadableImageError:
+        try:
+            with _picture(path) as file:
                 return file.mode not in GREY_MODES, file.mode in ALPHA_MODES or "transparency" in file.info
-    except Exception as error:
-        raise UnreadableImageError(reason(path, error)) from error
+        except UnreadableImageError as error:
+            return error
+
+    with warnings.catch_warnings():  # around all threads, which share the filters
+        warnings.simplefilter("ignore")
+        if len(paths) == 1:
+            return [one(paths[0])]
+        with ThreadPoolExecutor(8) as pool:
+            return list(pool.map(one, paths))
+
+
+def whole(file: Image.Image) -> Image.Image:
+    """Return the first frame of an open file, turned as its EXIF orientation says, as `eight_bit` does."""
+    return eight_bit(upright(file), sixteen=file.format in SIXTEEN_BIT)
 
 
 def upright(image: Image.Image) -> Image.Image:
@@ -106,19 +183,33 @@ def halved(image: Image.Image, half: Half | None) -> Image.Image:
     return image.crop((0, 0, middle, image.height) if half == "left" else (middle, 0, 2 * middle, image.height))
 
 
-def eight_bit(image: Image.Image) -> Image.Image:
-    """Return the image as `L`, `RGB` or `RGBA` with 8 bits a channel; 16 bits are scaled, never clipped.
+def eight_bit(image: Image.Image, sixteen: bool = False) -> Image.Image:
+    """Return the image as `L`, `RGB` or `RGBA` with 8 bits a channel; see the module's docstring for the rule.
 
-    Floating-point images count as 0..1 if no value exceeds 1, else as 0..255.
+    Args:
+        image: Of any mode.
+        sixteen: Integers of mode `I` have 16 bits.
     """
-    if image.mode.startswith("I"):
+    if image.mode.startswith("I;16") or (image.mode == "I" and sixteen):
         return _from_array(np.asarray(image).astype(np.float64) / 257)
-    if image.mode == "F":
-        values = np.nan_to_num(np.asarray(image))
-        return _from_array(values * 255 if values.max() <= 1 else values)
+    if image.mode in ("I", "F"):
+        return _from_array(scaled(np.asarray(image)))
     if image.mode in ALPHA_MODES or "transparency" in image.info:
         return image.convert("RGBA")
     return image.convert("L" if image.mode in GREY_MODES else "RGB")
+
+
+def scaled(values: "np.typing.NDArray[Any]") -> "np.typing.NDArray[np.floating]":
+    """Return 32-bit integers or floats in 0..255, scaled by what they hold; see the module's docstring."""
+    values = values.astype(np.float64)
+    finite = values[np.isfinite(values)]
+    least, most = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
+    if least < 0:
+        low, high = (-1.0, 1.0) if least >= -1 and most <= 1 else (least, most)
+    else:
+        low, high = 0.0, next((float(end) for end in RANGES if most <= end), most)
+    values = np.nan_to_num(values, nan=low, posinf=high, neginf=low)
+    return (values - low) * (255 / max(high - low, 1e-300))
 
 
 def in_channels(image: Image.Image, channels: int) -> Image.Image:
@@ -162,8 +253,10 @@ def reason(path: str | Path, error: Exception) -> str:
         return "no such file"
     if os.path.isfile(path) and not os.path.getsize(path):
         return "empty file"
+    if isinstance(error, UnreadableImageError):
+        return str(error)
     if isinstance(error, UnidentifiedImageError):
         return "not an image"
     if isinstance(error, Image.DecompressionBombError):
-        return f"more than {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels"
+        return f"more than {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels, Pillow's limit: make it smaller or cut it"
     return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")

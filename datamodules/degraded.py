@@ -82,6 +82,16 @@ class DegradedFolderDataModule(ImageFolderDataModule):
         """1: classes are not looked at."""
         return 1
 
+    @property
+    def classes(self) -> list[str]:
+        """None: classes are not looked at."""
+        return []
+
+    @property
+    def unclassed(self) -> str:  # type: ignore[override]
+        """Nothing: nobody expects classes."""
+        return ""
+
     def splits(self) -> Sets:
         """Return the training images and, twice, the validation images, degraded."""
         return degraded(super().splits(), self.chain, self.seed, self.reverse)

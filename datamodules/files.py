@@ -3,21 +3,23 @@
 import contextlib
 import os
 import warnings
-from collections.abc import Iterable, Iterator
-from itertools import islice
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from datamodules.decode import Target, UnreadableImageError, look, read_image
+from datamodules.archive import PACKED, is_folder, walk, within
+from datamodules.decode import COMMON, EXTENSIONS, Target, UnreadableImageError, look_all, read_image
 
 OnError: TypeAlias = Literal["skip", "raise"]
 
-EXTENSIONS = ("jpg", "jpeg", "png", "bmp", "gif", "webp", "tif", "tiff", "ppm", "pgm", "pbm")
-LOOKED_AT = 32  # images whose headers decide whether the folder has colour and alpha
+LOOKED_AT = 32  # images all over a folder whose headers are looked at first
+DECODED = 12  # images all over a folder that are decoded first
+NAMED = 5  # files in a message
 UNKNOWN, CACHED, BROKEN = 0, 1, 2
 
 
@@ -27,7 +29,7 @@ class ImageFiles:
     What it remembers is in shared memory, so the workers of a process, also later ones, know it from each other.
 
     Args:
-        root: The folder.
+        root: The folder or zip archive.
         paths: Image files, relative to it.
         target: What every image becomes.
         on_error: For a broken file, skip (warn once) or raise.
@@ -47,6 +49,10 @@ class ImageFiles:
     def path(self, index: int) -> Path:
         """Return the path of a file."""
         return self.root / os.fsdecode(self._paths[index])
+
+    def paths(self) -> Iterator[Path]:
+        """Yield the paths of all files."""
+        return map(self.path, range(len(self)))
 
     def first_readable(self, candidates: Iterable[int]) -> tuple[int, Tensor]:
         """Return the first candidate that can be decoded and its image `(C, H, W)` uint8.
@@ -104,83 +110,156 @@ class ImageFiles:
         self._pixels = in_shared_memory(pixels) if self.shared else pixels
 
     def check_channels(self) -> None:
-        """Check that the channels asked for are there, in the headers of 32 images all over the folder.
+        """Check that the channels asked for are in the images: in all of them, but only until one has them.
+
+        Grey images may become colour ones, which is warned of.
 
         Raises:
-            ValueError: All of them are grey but colour is asked for, or none has alpha but alpha is.
-            OSError: No file has a readable header, or one has not and `on_error` is raise.
+            ValueError: Alpha is asked for, but none has it.
+            OSError: Most files cannot be read, or one cannot and `on_error` is raise.
         """
-        step = max(1, len(self) // LOOKED_AT)
-        spaced = range(0, len(self), step)
-        # Where all of the sample is broken, any readable image counts.
-        looks = list(islice(self._looks(spaced), LOOKED_AT)) or list(islice(self._looks(range(len(self))), 1))
-        if not looks:
-            raise OSError(f"None of the {len(self)} image files in {self.root} can be read.")
-        colour, alpha = any(look[0] for look in looks), any(look[1] for look in looks)
+        if self.target.channels == 1:
+            return
+        colour = alpha = False
+        for has in self._looks():
+            colour, alpha = colour or has[0], alpha or has[1]
+            if alpha if self.target.channels == 4 else colour:
+                return
         if self.target.channels == 4 and not alpha:
             raise ValueError(
                 f"channels=4 needs images with an alpha channel, but those in {self.root} have none: "
                 f"set channels to {3 if colour else 1}."
             )
-        if self.target.channels == 3 and not colour:
-            raise ValueError(
-                f"channels=3 needs colour images, but those in {self.root} are greyscale: set channels to 1."
+        if (self._state != BROKEN).any():
+            warnings.warn(
+                f"all {len(self)} images in {self.root} are grey: with channels=3 they have three equal channels",
+                stacklevel=2,
             )
 
-    def _looks(self, indices: Iterable[int]) -> Iterator[tuple[bool, bool]]:
-        for index in indices:
-            if self._state[index] == BROKEN:
-                continue
-            try:
-                yield look(self.path(index))
-            except UnreadableImageError as error:
-                self._broken(index, error)
+    def check_readable(self) -> None:
+        """Decode a few images all over the folder, so that a broken folder is refused before anything is trained.
+
+        Raises:
+            OSError: More than half of all files are broken, or one is and `on_error` is raise.
+        """
+        some = range(0, len(self), max(1, -(-len(self) // DECODED)))
+        if 4 * sum(self.read(index) is None for index in some) <= len(some):
+            return
+        readable = 0
+        for index in range(len(self)):  # `_broken` refuses as soon as there are too many
+            readable += self.read(index) is not None
+            if 2 * readable >= len(self):
+                return
+
+    @property
+    def broken(self) -> int:
+        """How many files have turned out to be broken so far, in all workers of this process."""
+        return int((self._state == BROKEN).sum())
+
+    def broken_paths(self) -> list[str]:
+        """Return their paths, relative to the root."""
+        return [os.fsdecode(self._paths[i]) for i in (self._state == BROKEN).nonzero().flatten().tolist()]
+
+    def _looks(self) -> Iterator[tuple[bool, bool]]:
+        """Yield colour and alpha of the images, from the headers: first of some all over the folder, then of the rest.
+
+        A large folder of grey images is looked through to its end.
+        """
+        step = max(1, len(self) // LOOKED_AT)
+        order = [*range(0, len(self), step), *(i for i in range(len(self)) if i % step)]
+        at_once = LOOKED_AT
+        while order:
+            indices, order = [i for i in order[:at_once] if self._state[i] != BROKEN], order[at_once:]
+            for index, found in zip(indices, look_all([self.path(i) for i in indices]), strict=True):
+                if isinstance(found, UnreadableImageError):
+                    self._broken(index, found)
+                else:
+                    yield found
+            at_once = 4096
 
     def _broken(self, index: int, error: UnreadableImageError) -> None:
+        """Note a broken file; warn of the first one, and again when there are ten times as many.
+
+        Raises:
+            OSError: `on_error` is raise, or more than half of all are broken.
+        """
         path = self.path(index)
         if self.on_error == "raise":
             raise OSError(f"Cannot read image {path} ({error}); on_error=skip would leave it out.") from error
-        with locked(path):
+        with locked(self.root):
             if self._state[index] == BROKEN:
                 return
             self._state[index] = BROKEN
-        skipped = int((self._state == BROKEN).sum())
-        warnings.warn(f"skipping unreadable image {path} ({error}); {skipped} skipped so far", stacklevel=2)
+            count = self.broken
+        if 2 * count > len(self):
+            raise OSError(
+                f"At least {count} of the {len(self)} image files in {self.root} cannot be read, expected at most half "
+                f"of them; one is {path} ({error})."
+            ) from error
+        if count == 1:
+            warnings.warn(f"skipping unreadable image {path} ({error}); more are counted", stacklevel=2)
+        elif str(count).strip("0") == "1":
+            warnings.warn(f"{count} of the {len(self)} image files in {self.root} are unreadable so far", stacklevel=2)
 
 
-def image_files(root: str | Path, under: str = "", above: tuple[str, ...] = ()) -> Iterator[str]:
-    """Yield the paths of all image files in a folder, relative to it, with "/", in no order; hidden ones are left out.
+class Listing(NamedTuple):
+    """What is below a folder or in an archive: images, files of other kinds, and folders."""
 
-    Links are followed, except to a folder they are in.
+    paths: list[str]  # of the images, relative, with "/"; sorted as text, so not by a locale or file system
+    others: dict[str, int]  # how many files of each other extension, such as ".txt"
+    folders: set[str]
+
+
+def listing(root: str | Path) -> Listing:
+    """Return what is below a folder or in an archive; hidden files and folders that systems leave behind are not."""
+    paths, others, folders = [], Counter[str](), set()
+    for path in walk(root):
+        if path.endswith("/"):
+            folders.add(path[:-1])
+        elif is_image(path):
+            paths.append(path)
+        else:
+            others[os.path.splitext(path)[1].lower() or "without extension"] += 1
+    return Listing(sorted(paths), dict(others.most_common()), folders)
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return the first of the names, and how many more there are."""
+    return ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED:,} more" if len(names) > NAMED else "")
+
+
+def is_image(path: str) -> bool:
+    """Return whether a file is named as an image that the installed Pillow reads."""
+    return os.path.splitext(path)[1][1:].lower() in EXTENSIONS
+
+
+def image_files(root: str | Path) -> Iterator[str]:
+    """Yield the paths of all image files below a folder or in an archive, relative to it, with "/", in no order.
+
+    Hidden ones, and folders that systems leave behind, are left out. Links are followed, except to a folder they are
+    in.
     """
-    folder = os.path.join(root, under)
-    real = os.path.realpath(folder)
-    if real in above:
-        return
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.name.startswith("."):
-                continue
-            if entry.is_dir():
-                yield from image_files(root, f"{under}{entry.name}/", (*above, real))
-            elif entry.name.rpartition(".")[2].lower() in EXTENSIONS and "." in entry.name:
-                yield under + entry.name
+    return (path for path in walk(root) if not path.endswith("/") and is_image(path))
 
 
-def existing_folder(root: str | Path) -> Path:
-    """Return the path of a folder with at least one image file in it.
+def existing_folder(root: str | Path, word: str = "root") -> Path:
+    """Return the path of a folder, or zip archive, with at least one image file in it.
 
     Raises:
         FileNotFoundError: There is no such folder, or no image file in it.
         NotADirectoryError: It is a file.
+        ValueError: It is a damaged or encrypted archive.
     """
     path = Path(root)
-    if not path.exists():
-        raise FileNotFoundError(f"root must be a folder of images, but {path} does not exist.")
-    if not path.is_dir():
-        raise NotADirectoryError(f"root must be a folder of images, but {path} is a file.")
+    if not is_folder(path):
+        if not path.exists():
+            raise FileNotFoundError(f"{word} must be a folder of images, but {path} does not exist.")
+        if path.name.lower().endswith(PACKED):
+            raise NotADirectoryError(f"{word} is {path}, an archive: unpack it and give the folder, or make it a .zip.")
+        raise NotADirectoryError(f"{word} must be a folder of images or a .zip, but {path} is a file.")
     if next(image_files(path), None) is None:
-        raise FileNotFoundError(f"root is {path}, which holds no images (looked for {', '.join(EXTENSIONS)}).")
+        shown = f"{', '.join(COMMON)} and {len(EXTENSIONS) - len(COMMON)} other kinds"
+        raise FileNotFoundError(f"{word} is {path}, which holds no images (looked for {shown}).")
     return path
 
 
@@ -204,10 +283,13 @@ def in_shared_memory(tensor: Tensor) -> Tensor:
 
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Let one process at a time pass for a file; the file is the lock, so there is nothing to pass to workers."""
+    """Let one process at a time pass for a file or folder; it is the lock, so there is nothing to pass to workers."""
+    place = within(path)
     with contextlib.ExitStack() as stack:
         with contextlib.suppress(ImportError, OSError):  # not on Windows, not for files that cannot be opened
             import fcntl
 
-            fcntl.flock(stack.enter_context(open(path, "rb")), fcntl.LOCK_EX)
+            handle = os.open(place[0] if place else path, os.O_RDONLY)
+            stack.callback(os.close, handle)
+            fcntl.flock(handle, fcntl.LOCK_EX)
         yield

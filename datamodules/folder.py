@@ -1,6 +1,8 @@
 """Any folder of images, flat or with one folder per class, of any size, kind and quality."""
 
 import os
+import warnings
+from collections import Counter
 from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
@@ -21,7 +23,8 @@ from datamodules.base import (
     split,
 )
 from datamodules.decode import Fit, Half, Target
-from datamodules.files import ImageFiles, OnError, existing_folder, image_files
+from datamodules.files import ImageFiles, OnError, existing_folder, listed
+from datamodules.layout import Layout, layout
 from datamodules.order import Key, mix
 
 
@@ -67,16 +70,21 @@ class FolderImages(Dataset[Batch]):
 
 
 class ImageFolderDataModule(ImageDataModule):
-    """Images of a folder: flat (all labels 0) or `ROOT/CLASS/...` (a label is the index of the sorted class name).
+    """Images of a folder or zip archive: flat (all labels 0) or `ROOT/CLASS/...` (a label is the sorted name's index).
 
-    A root with images directly in it is flat, folders in it included. Sizes, aspect ratios and kinds may be mixed:
-    palettes, CMYK, 16 bits and animations (their first frame) are converted, alpha is composited over white unless
-    `channels` is 4. Hidden files are left out. Test images are the validation images.
+    Folders `train` beside `val` or `test` below the root are the three sets; what is missing of the latter two is taken
+    from the other. Else images are kept for validation, and those for tests are the same ones. A root with images
+    directly in it is flat, folders in it included. StyleGAN's `dataset.json` says the classes if it is there. Folders
+    without images are no classes.
+
+    Sizes, aspect ratios and kinds may be mixed: palettes, CMYK, 16 bits, 32-bit numbers and animations (their first
+    frame) are converted, see `datamodules.decode`. Alpha is composited over white unless `channels` is 4. Files that
+    are hidden, and folders that systems leave behind, are not looked at.
 
     Args:
-        root: Folder of the images (jpg, jpeg, png, bmp, gif, webp, tif, tiff, ppm, pgm, pbm).
+        root: Folder or .zip of the images, of any kind that the installed Pillow reads.
         size: Height and width that every image gets.
-        channels: 1 (grey), 3 (colour) or 4 (colour and alpha); at most what the images have.
+        channels: 1 (grey), 3 (colour; grey images are repeated) or 4 (colour and alpha, which some image must have).
         batch_size: Images per process and batch.
         fit: How other aspect ratios fit: crop the centre, pad with black, or stretch.
         half: Take the left or right half of every picture only, as of pictures that hold a pair.
@@ -84,7 +92,8 @@ class ImageFolderDataModule(ImageDataModule):
         flip: Mirror training images from left to right at random.
         cache: Keep decoded images in memory, shared by the workers of a process, so that each is decoded once.
         on_error: For unreadable files, skip (use the next readable image and warn once) or raise.
-        val_fraction: Share of the images kept for validation, at least one unless it is 0; chosen by the seed.
+        val_fraction: Share of the images kept for validation where there is no folder for it, at least one unless it is
+            0; chosen by the seed.
         val_size: Number of images kept for validation, instead of `val_fraction`.
         infinite: Repeat the training images until an epoch has at least 100 batches.
         seed: Seed of the split and, with the run's seed, of the training order and flips.
@@ -121,50 +130,72 @@ class ImageFolderDataModule(ImageDataModule):
         self.val_fraction = val_fraction
         self.val_size = None if val_size is None else integer("val_size", val_size, least=0)
         self.root = existing_folder(root)
-        self._found: tuple[list[str], list[str]] | None = None
+        self._found: Layout | None = None
         if cache:
             quiet_about_workers()
 
     @property
     def classes(self) -> list[str]:
         """Names of the class folders in the order of their labels; empty for a flat folder."""
-        return self._scan()[1]
+        return self._layout.classes
 
     @property
     def num_classes(self) -> int:
-        """Number of class folders with images in them; 1 for a flat folder."""
+        """Number of classes; 1 if there are none."""
         return max(1, len(self.classes))
 
+    @property
+    def unclassed(self) -> str:  # type: ignore[override]
+        """Why there are no classes."""
+        return self._layout.unclassed
+
+    @property
+    def left_out(self) -> Counter[str]:
+        """How many files are not used, by kind."""
+        return Counter(self._layout.left_out)
+
     def splits(self) -> tuple[BatchDataset, BatchDataset, BatchDataset]:
-        """Return the training images and, twice, the validation images.
+        """Return the training, validation and test images; the last two may be the same.
 
         Raises:
-            ValueError: `channels` is more than the images have, or the cache more than memory holds.
-            OSError: No file is readable, or one is not and `on_error` is raise.
+            ValueError: Alpha is asked for and no image has it, or the cache is more than memory holds.
+            OSError: Most files cannot be read, or one cannot and `on_error` is raise.
         """
-        paths, classes = self._scan()
-        label = {name: i for i, name in enumerate(classes)}
-        labels = torch.tensor([label.get(path.partition("/")[0], 0) for path in paths])
+        root, paths, labels, classes, sets, _, _ = self._layout
         target = Target(self.channels, self.size, self.fit, self.crop, self.half)
-        files = ImageFiles(self.root, paths, target, self.on_error, shared=self.num_workers > 0)
+        files = ImageFiles(root, paths, target, self.on_error, shared=self.num_workers > 0)
+        self._readers.append(files)
         files.check_channels()
         if self.cache:
             files.allocate()
-        files.first_readable(range(len(files)))  # headers may be all that is left of broken files
-        train, val = split(len(paths), self._val_size(len(paths)), self.seed)
-        kept = FolderImages(files, labels, val)
-        return FolderImages(files, labels, train, self.flip), kept, kept
+        files.check_readable()  # headers may be all that is left of broken files
+        train = sets.get("train", torch.arange(len(paths)))
+        held = {name: FolderImages(files, labels, rows) for name, rows in sets.items() if name != "train"}
+        if not held:
+            kept, val = split(len(train), self._val_size(len(train)), self.seed)
+            held["val"] = FolderImages(files, labels, train[val])
+            train = train[kept]
+        first = held["val"] if "val" in held else held["test"]
+        last = held.get("test", first)
+        counts = torch.bincount(labels[train], minlength=len(classes)).tolist()
+        without = [name for name, count in zip(classes, counts, strict=True) if not count] if classes else []
+        if without:
+            warnings.warn(f"no training images are of the classes {listed(without)}", stacklevel=2)
+        return FolderImages(files, labels, train, self.flip), first, last
+
+    def everything(self) -> FolderImages:
+        """Return the images of all sets, as they are, with their labels."""
+        train = self._datasets()[0]
+        assert isinstance(train, FolderImages)
+        return FolderImages(train.files, train.labels, torch.arange(len(train.files)))
 
     def _val_size(self, count: int) -> int:
         if self.val_size is not None:
             return self.val_size
         return min(count - 1, max(1, round(count * self.val_fraction))) if self.val_fraction else 0
 
-    def _scan(self) -> tuple[list[str], list[str]]:
-        """Return the sorted paths and, unless the folder is flat, the sorted names of its classes."""
+    @property
+    def _layout(self) -> Layout:
         if self._found is None:
-            # Sorted as text, the order does not depend on the machine's locale or file system.
-            paths = sorted(image_files(self.root))
-            flat = any("/" not in path for path in paths)
-            self._found = paths, [] if flat else sorted({path.partition("/")[0] for path in paths})
+            self._found = layout(self.root)
         return self._found

@@ -1,6 +1,7 @@
 """Any folder of clips: folders of frame images or video files, flat or with one folder per class, of any length."""
 
 import os
+from collections import Counter
 from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
@@ -12,9 +13,10 @@ from torch.utils.data import Dataset
 from datamodules.base import Batch, BatchDataset, Size, integer, one_of
 from datamodules.clips import ClipDataModule
 from datamodules.decode import Fit, Target
-from datamodules.files import OnError
+from datamodules.files import OnError, listing
 from datamodules.order import Key, mix, shuffled
 from datamodules.sequences import ClipFiles, clip_folder, find_clips
+from datamodules.video import VIDEOS
 
 
 class Windows(Dataset[Batch]):
@@ -128,6 +130,12 @@ class FrameFolderDataModule(ClipDataModule):
         """Names of the class folders in the order of their labels; empty for a flat folder."""
         names = {clip.path.partition("/")[0] for clip in self._clips}
         return [] if any("/" not in clip.path for clip in self._clips) else sorted(names)
+
+    @property
+    def left_out(self) -> Counter[str]:
+        """How many files are not used, by kind."""
+        others = Counter(listing(self.root).others)
+        return Counter({kind: count for kind, count in others.items() if kind[1:] not in VIDEOS})
 
     @property
     def num_classes(self) -> int:

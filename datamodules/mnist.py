@@ -7,6 +7,7 @@ from pathlib import Path
 from torch import Tensor
 from torch.nn.functional import pad
 from torchvision.datasets import MNIST
+from torchvision.datasets.mnist import read_image_file, read_label_file
 
 from datamodules.base import BatchDataset, ImageDataModule, ImageTensors, Size, integer, quiet_about_workers, split
 from datamodules.digits import enlarge, greyscale
@@ -23,7 +24,7 @@ class MNISTDataModule(ImageDataModule):
     """MNIST in memory, in torchvision's layout `ROOT/MNIST/raw`; downloaded only if its files are not there.
 
     Args:
-        root: Folder that holds `MNIST/raw`; it may be read-only if the files are there.
+        root: Folder that holds `MNIST/raw`, `raw` or the four files; it may be read-only if the files are there.
         size: Height and width; 28 are the original pixels, 32 adds two black pixels on each side, others resize.
         channels: 1, or 3 for three equal channels.
         batch_size: Images per process and batch.
@@ -54,8 +55,9 @@ class MNISTDataModule(ImageDataModule):
 
     @property
     def folder(self) -> Path:
-        """The folder of the four files."""
-        return self.root / "MNIST" / "raw"
+        """The folder of the four files: torchvision's `MNIST/raw`, unless `raw` or the root itself has them."""
+        places = [self.root / "MNIST" / "raw", self.root / "raw", self.root]
+        return next((place for place in places if complete(place)), places[0])
 
     def prepare_data(self) -> None:
         """Download the files that are missing, in one process.
@@ -63,7 +65,7 @@ class MNISTDataModule(ImageDataModule):
         Raises:
             FileNotFoundError: They are missing and the download failed; folders made for it are removed again.
         """
-        if self._complete():
+        if complete(self.folder):
             return
         made = [path for path in (self.folder, *self.folder.parents) if not path.exists()]
         try:
@@ -78,7 +80,7 @@ class MNISTDataModule(ImageDataModule):
 
     def splits(self) -> tuple[BatchDataset, BatchDataset, BatchDataset]:
         """Return the 60,000 images less the validation images, these, and the 10,000 test images."""
-        if not self._complete():
+        if not complete(self.folder):
             raise self._missing("and this step does not download them")
         images, labels = self._read(train=True)
         train, val = (ImageTensors(images[rows], labels[rows]) for rows in split(len(images), self.val_size, self.seed))
@@ -86,14 +88,15 @@ class MNISTDataModule(ImageDataModule):
 
     def _read(self, train: bool) -> tuple[Tensor, Tensor]:
         try:
-            data = MNIST(self.root, train=train, download=False)
-            if len(data.data) != len(data.targets):
-                raise ValueError(f"{len(data.data)} images but {len(data.targets)} labels")
+            images, labels = FILES[:2] if train else FILES[2:]
+            pixels, targets = read_image_file(str(self.folder / images)), read_label_file(str(self.folder / labels))
+            if len(pixels) != len(targets):
+                raise ValueError(f"{len(pixels)} images but {len(targets)} labels")
         except (OSError, RuntimeError, ValueError, AssertionError, KeyError, IndexError) as error:
             what = "training" if train else "test"
             reason = _first_line(error)
             raise ValueError(f"The {what} files in {self.folder} are damaged ({reason}): fetch them again.") from error
-        return self._fit(data.data[:, None]).expand(-1, self.channels, -1, -1), data.targets.long()
+        return self._fit(pixels[:, None]).expand(-1, self.channels, -1, -1), targets.long()
 
     def _fit(self, images: Tensor) -> Tensor:
         if self.size == (28, 28):
@@ -102,14 +105,16 @@ class MNISTDataModule(ImageDataModule):
             return pad(images, (2, 2, 2, 2))  # powers of two suit convolutions, and every pixel stays exact
         return enlarge(images, self.size)
 
-    def _complete(self) -> bool:
-        return all((self.folder / name).is_file() for name in FILES)
-
     def _missing(self, why: str) -> FileNotFoundError:
         return FileNotFoundError(
             f"MNIST is not in {self.folder} {why}: put the four files {', '.join(FILES)} there (unpacked, from "
             f"{MNIST.mirrors[0]}), or point root at a folder that holds MNIST/raw."
         )
+
+
+def complete(folder: Path) -> bool:
+    """Return whether all four files are in a folder."""
+    return all((folder / name).is_file() for name in FILES)
 
 
 def _first_line(error: BaseException) -> str:

@@ -7,20 +7,22 @@ import torch
 
 from datamodules.base import BatchDataset, split
 from datamodules.decode import Target
-from datamodules.pairs import PairDataModule, Pairs, Side, Views, check_pairs, matched, split_folders
+from datamodules.layout import both_sides, split_folders
+from datamodules.pairs import PairDataModule, Pairs, Side, Views, check_pairs, matched
 
 
 class PairedFolderDataModule(PairDataModule):
     """Pairs `(source, target)`: A is the left half of each picture of a folder and B the right, or A and B are folders.
 
-    Where there are folders `train`, `val` and `test` below (in both, for two folders), they are the three sets, and
-    what is missing of the latter two is taken from the other or, if both are, chosen by the seed. Window and mirroring
-    are the same for both images of a pair. Pictures that are not of an even width, pairs of unequal size and files
-    that cannot be read are refused by their names.
+    Folders `train`, `val` and `test` below (in both, for two folders) are the three sets, and what is missing of the
+    latter two is taken from the other or, if both are, chosen by the seed. A root may hold the two folders itself: as
+    `A` and `B`, with the sets above or below them, or as `trainA` and `trainB`, `testA` and `testB`. Window and
+    mirroring are the same for both images of a pair. Pictures that are not of an even width, pairs of unequal size and
+    files that cannot be read are refused by their names.
 
     Args:
-        root: Folder of the pictures side by side, or of A.
-        target_root: Folder of B, with the names of A; None for pictures side by side.
+        root: Folder or .zip of the pictures side by side, or of A, or of the folders A and B.
+        target_root: Folder of B, with the names of A; None if all is in `root`.
         options: As in `PairDataModule`.
     """
 
@@ -33,26 +35,36 @@ class PairedFolderDataModule(PairDataModule):
         Raises:
             ValueError: Pairs cannot be used, `channels` is more than the images have, or the cache than memory holds.
         """
-        folders = split_folders(self.root)
-        if not folders:
-            return self._chosen(self._sides(None))
-        train = self._sides("train")
-        held = {name: self._set(self._sides(name)) for name in folders if name != "train"}
+        folders = self._folders()
+        train = self._sides(*folders.pop("train"))
+        held = {name: self._set(self._sides(*both)) for name, both in folders.items()}
         if not held:
             return self._chosen(train)
         val = held.get("val") or held["test"]
         return self._set(train, training=True), val, held.get("test") or val
 
-    def _sides(self, name: str | None) -> tuple[Side, Side]:
-        """Return the sources and targets of a split that has a folder, or of all there is."""
-        folders = [folder if name is None or folder is None else folder / name for folder in self._roots()]
-        assert folders[0] is not None
-        sides = matched(folders[0], folders[1])
+    def _folders(self) -> dict[str, tuple[Path, Path | None]]:
+        """Return the folders of A and of B for each set; no B for pictures side by side, only `train` for no sets."""
+        here, other = self.root, self.target_root
+        if other is None:
+            sides = [split_folders(here, side) for side in "AB"]
+            if all(sides):
+                return {name: (folder, sides[1].get(name, here / f"{name}B")) for name, folder in sides[0].items()}
+            here, other = both_sides(here) or (here, None)
+        sets = split_folders(here)
+        if other is None:
+            return {name: (folder, None) for name, folder in sets.items()} or {"train": (here, None)}
+        partners = split_folders(other)
+        named: dict[str, tuple[Path, Path | None]] = {
+            name: (folder, partners.get(name, other / folder.name)) for name, folder in sets.items()
+        }
+        return named or {"train": (here, other)}
+
+    def _sides(self, here: Path, other: Path | None) -> tuple[Side, Side]:
+        """Return the sources and targets of a set, whose files have been looked at."""
+        sides = matched(here, other)
         check_pairs(*sides)
         return sides if self.direction == "a_to_b" else sides[::-1]
-
-    def _roots(self) -> tuple[Path, Path | None]:
-        return self.root, self.target_root
 
     def _chosen(self, sides: tuple[Side, Side]) -> tuple[BatchDataset, BatchDataset, BatchDataset]:
         count = len(sides[0].paths)
@@ -69,4 +81,5 @@ class PairedFolderDataModule(PairDataModule):
             side.files(Target(channels, size, self.fit), self.on_error, self.num_workers > 0, self.cache, rows)
             for side, channels in zip(sides, (self.source_channels, self.channels), strict=True)
         )
+        self._readers += [sources, targets]
         return Pairs(sources, targets, Views(self.size, self.flip and training))

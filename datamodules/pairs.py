@@ -9,6 +9,7 @@ from the loader, 0 and 1 in the model's dtype on the device.
 """
 
 import os
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple, TypeAlias
@@ -19,13 +20,11 @@ from torch.utils.data import Dataset
 
 from datamodules.base import Batch, ImageDataModule, Size, integer, one_of, quiet_about_workers
 from datamodules.decode import Fit, Half, Target, UnreadableImageError, dimensions
-from datamodules.files import ImageFiles, OnError, existing_folder, image_files
+from datamodules.files import ImageFiles, OnError, existing_folder, image_files, listed
+from datamodules.layout import both_sides, unused
 from datamodules.order import Key, mix
 
 Direction: TypeAlias = Literal["a_to_b", "b_to_a"]
-
-NAMED = 5  # files in a complaint
-SPLITS = ("train", "val", "test")
 
 
 class PairDataModule(ImageDataModule):
@@ -51,6 +50,7 @@ class PairDataModule(ImageDataModule):
     """
 
     num_classes = 1
+    items = "pairs"
 
     def __init__(
         self,
@@ -83,9 +83,15 @@ class PairDataModule(ImageDataModule):
         self.on_error: OnError = one_of("on_error", on_error, ("skip", "raise"))
         self.val_size = None if val_size is None else integer("val_size", val_size, least=0)
         self.root = existing_folder(root)
-        self.target_root = None if target_root is None else existing_folder(target_root)
+        self.target_root = None if target_root is None else existing_folder(target_root, "target_root")
         if cache:
             quiet_about_workers()
+
+    @property
+    def left_out(self) -> Counter[str]:
+        """How many files are not used, by kind."""
+        roots = [self.root] if self.target_root is None else [self.root, self.target_root]
+        return unused(roots, self._readers)
 
 
 class Side(NamedTuple):
@@ -101,7 +107,8 @@ class Side(NamedTuple):
         """Return what reads the files of these rows, or all, and keeps them, and no others, if `cache`.
 
         Raises:
-            ValueError: `target` has more channels than the images of all files, or the cache does not fit into memory.
+            ValueError: Alpha is asked for and no image has it, or the cache does not fit into memory.
+            OSError: Most files cannot be read, or one cannot and `on_error` is raise.
         """
 
         def of(paths: list[str]) -> ImageFiles:
@@ -113,6 +120,7 @@ class Side(NamedTuple):
             files = of([self.paths[row] for row in rows.tolist()])
         if cache:
             files.allocate()
+        files.check_readable()
         return files
 
 
@@ -171,22 +179,18 @@ def stacked(pairs: Iterable[Batch]) -> Batch:
     return torch.stack(first), torch.stack(second)
 
 
-def split_folders(root: Path, side: str = "") -> dict[str, Path]:
-    """Return the folders `train`, `val` and `test` below `root`, named so and with `side` behind, as in `trainA`."""
-    found = {name: root / f"{name}{side}" for name in SPLITS}
-    return {name: path for name, path in found.items() if path.is_dir()} if found["train"].is_dir() else {}
-
-
 def matched(root: Path, other: Path | None) -> tuple[Side, Side]:
     """Return both sides of the pairs: the halves of each picture in `root`, or its files and those named so in `other`.
 
-    Names match without their extensions.
+    Folders `A` and `B` in `root` are two sides, too. Names match without their extensions.
 
     Raises:
         ValueError: A file has no partner, or a name occurs twice.
         OSError: A folder is not there, or has no images.
     """
     paths = sorted(image_files(existing_folder(root)))
+    if other is None:
+        root, other = both_sides(root) or (root, None)
     if other is None:
         return Side(root, paths, "left"), Side(root, paths, "right")
     both = [_by_name(folder) for folder in (root, existing_folder(other))]
@@ -236,8 +240,3 @@ def check_pairs(source: Side, target: Side) -> None:
             f"{len(wrong)} of {len(source.paths)} pairs in {source.root} cannot be used, expected {expected} each: "
             f"{listed(wrong)}"
         )
-
-
-def listed(names: Sequence[str]) -> str:
-    """Return the first of the names, and how many more there are."""
-    return ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")

@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from datamodules.decode import Target, UnreadableImageError
-from datamodules.files import EXTENSIONS, ImageFiles, OnError, in_shared_memory, locked
+from datamodules.archive import PACKED, skipped
+from datamodules.decode import COMMON, EXTENSIONS, Target, UnreadableImageError
+from datamodules.files import ImageFiles, OnError, in_shared_memory, locked
 from datamodules.video import VIDEOS, count_frames, read_frames
 
 IMAGES = tuple(name for name in EXTENSIONS if name not in VIDEOS)
@@ -149,7 +150,9 @@ def clip_folder(root: str | Path) -> Path:
     if not path.exists():
         raise FileNotFoundError(f"root must be a folder of clips, but {path} does not exist.")
     if not path.is_dir():
-        raise NotADirectoryError(f"root must be a folder of clips, but {path} is a file.")
+        archive = path.name.lower().endswith((".zip", *PACKED))
+        hint = ", an archive: unpack it and give the folder" if archive else ""
+        raise NotADirectoryError(f"root must be a folder of clips, but {path} is a file{hint}.")
     return path
 
 
@@ -179,8 +182,8 @@ def find_clips(root: Path) -> list[Clip]:
     if not clips:
         hint = "; images directly in it are no clip: give the folder above it" if "" in images else ""
         raise FileNotFoundError(
-            f"root is {root}, which holds no clips (looked for folders of {', '.join(IMAGES)}, and for files of "
-            f"{', '.join(VIDEOS)}){hint}."
+            f"root is {root}, which holds no clips (looked for folders of {', '.join(COMMON)} and other images, and "
+            f"for files of {', '.join(VIDEOS)}){hint}."
         )
     return sorted(clips)
 
@@ -206,10 +209,10 @@ def _scan(root: Path) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
             below.clear()
             continue
         seen.add(real)
-        below[:] = sorted(name for name in below if not name.startswith("."))  # which of two links comes first
+        below[:] = sorted(name for name in below if not skipped(name, folder=True))  # which of two links comes first
         relative = os.path.relpath(folder, root).replace(os.sep, "/")
         for name in names:
-            extension = "" if name.startswith(".") else os.path.splitext(name)[1][1:].lower()
+            extension = "" if skipped(name, folder=False) else os.path.splitext(name)[1][1:].lower()
             for extensions, found in ((IMAGES, images), (VIDEOS, videos)):
                 if extension in extensions:
                     found.setdefault("" if relative == "." else relative, []).append(name)

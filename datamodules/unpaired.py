@@ -10,8 +10,9 @@ from torch.utils.data import Dataset
 from datamodules.base import Batch, BatchDataset, split
 from datamodules.decode import Target
 from datamodules.files import ImageFiles, OnError, existing_folder, image_files
+from datamodules.layout import both_sides, split_folders
 from datamodules.order import Key, mix
-from datamodules.pairs import PairDataModule, Side, Views, split_folders, stacked
+from datamodules.pairs import PairDataModule, Side, Views, stacked
 
 
 class Unpaired(Dataset[Batch]):
@@ -52,15 +53,18 @@ class UnpairedFoldersDataModule(PairDataModule):
     """Images of two folders, A and B, in independent order: `(source, target)`, which have nothing to do with another.
 
     An epoch has the length of the larger folder. Either both folders are given, each flat or with folders `train`,
-    `val` and `test`, or one with the folders `trainA` and `trainB`, and `testA` and `testB`, as CycleGAN's sets have.
-    What is missing of validation and test images is taken from the other or, if both are, chosen by the seed.
+    `val` and `test`, or one with the folders `trainA` and `trainB`, and `testA` and `testB`, as CycleGAN's sets have,
+    or with the folders `A` and `B`. What is missing of validation and test images is taken from the other or, if both
+    are, chosen by the seed.
 
     Args:
-        root: Folder of A, or of `trainA` and `trainB`.
+        root: Folder or .zip of A, or of both.
         target_root: Folder of B; None for the second layout.
         on_error: For unreadable files, skip (use the next readable image and warn once) or raise.
         options: As in `PairDataModule`.
     """
+
+    items = "images of the larger side"
 
     def __init__(
         self,
@@ -70,8 +74,9 @@ class UnpairedFoldersDataModule(PairDataModule):
         **options: Any,
     ) -> None:
         super().__init__(root, target_root, on_error=on_error, **options)
-        if self.target_root is None and not (split_folders(self.root, "A") and split_folders(self.root, "B")):
-            raise ValueError(f"{self.root} has no folders trainA and trainB; expected them, or target_root")
+        if not all(self._folders()):
+            expected = "expected them, A and B, or target_root"
+            raise ValueError(f"{self.root} has no folders trainA and trainB; {expected}")
 
     def splits(self) -> tuple[BatchDataset, BatchDataset, BatchDataset]:
         """Return the training, validation and test images.
@@ -92,10 +97,10 @@ class UnpairedFoldersDataModule(PairDataModule):
 
     def _folders(self) -> list[dict[str, Path]]:
         """Return the folders of the splits of the sources and of the targets."""
-        if self.target_root is None:
-            both = [split_folders(self.root, side) for side in "AB"]
-        else:
-            both = [split_folders(root) or {"train": root} for root in (self.root, self.target_root)]
+        both = [split_folders(self.root, side) for side in "AB"]
+        if self.target_root is not None or not all(both):
+            roots = both_sides(self.root) if self.target_root is None else (self.root, self.target_root)
+            both = [split_folders(root) or {"train": root} for root in roots or ()] or [{}]
         return both if self.direction == "a_to_b" else both[::-1]
 
     def _side(self, folder: Path) -> Side:
@@ -114,4 +119,5 @@ class UnpairedFoldersDataModule(PairDataModule):
                 sides, (self.source_channels, self.channels), rows or (None, None), strict=True
             )
         )
+        self._readers += [sources, targets]
         return Unpaired(sources, targets, Views(self.size, self.flip and training))

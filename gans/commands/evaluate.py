@@ -14,9 +14,10 @@ import lightning as L
 import torch
 import yaml
 from jsonargparse import Namespace
-from PIL import Image
 from tqdm import tqdm
 
+from datamodules.archive import is_folder
+from datamodules.decode import dimensions
 from datamodules.files import existing_folder, image_files
 from datamodules.folder import ImageFolderDataModule
 from gans.checkpoint import load_model
@@ -123,7 +124,7 @@ def with_data(flags: Parser, args: list[str], instead: Set[str] = frozenset({"--
     """Return the options; the data are those of the checkpoint's run unless a flag of `instead` is given."""
     args = [part for arg in args for part in (arg.split("=", 1) if arg.startswith("--") else [arg])]
     for i, flag in enumerate(args[:-1]):
-        if flag == "--data" and Path(args[i + 1]).is_dir():
+        if flag == "--data" and is_folder(args[i + 1]):
             args[i : i + 2] = ["--data", "ImageFolderDataModule", "--data.root", args[i + 1]]
     for before, arg in zip(["", *args], args, strict=False):
         config = Path(arg).absolute().parent.parent / "config.yaml"
@@ -348,8 +349,7 @@ def images_of(options: Namespace, data: Any, network: Extractor, device: torch.d
     folder: Path = options.images
     sizes: dict[tuple[int, int], str] = {}
     for name in image_files(folder):
-        with Image.open(folder / name) as picture:
-            sizes.setdefault(picture.size, name)
+        sizes.setdefault(dimensions(folder / name), name)
     if len(sizes) > 1:
         told = " and ".join(f"{name} is {width}x{height}" for (width, height), name in list(sizes.items())[:2])
         raise ValueError(f"the pictures in {folder} differ in size: {told}")
@@ -360,7 +360,7 @@ def images_of(options: Namespace, data: Any, network: Extractor, device: torch.d
         )
     channels = data.channels
     pictures = ImageFolderDataModule(folder, (height, width), channels, val_fraction=0, num_workers=0, on_error="raise")
-    dataset = pictures.splits()[0]
+    dataset = pictures.everything()
     chosen(len(dataset), options.samples)  # complains of too few before anything is computed
 
     def features(count: int, seed: int) -> Features:

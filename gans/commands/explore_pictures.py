@@ -9,6 +9,7 @@ from jsonargparse import Namespace
 from torch import Tensor
 from tqdm import tqdm
 
+from datamodules.archive import is_folder
 from datamodules.decode import Target, UnreadableImageError, dimensions, read_image
 from datamodules.files import existing_folder, image_files
 from gans.commands.explore_subject import Subject, eyes_of
@@ -26,7 +27,7 @@ def read_pictures(path: Path, shape: tuple[int, int, int]) -> tuple[list[Path], 
     Raises:
         ValueError: if one is missing or cannot be read, or there is none.
     """
-    if path.is_dir():
+    if is_folder(path):
         files = sorted(path / name for name in image_files(existing_folder(path)))
     elif path.is_file():
         files = [path]

@@ -12,8 +12,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from datamodules.decode import UnreadableImageError, dimensions
-from datamodules.files import image_files
-from datamodules.pairs import listed
+from datamodules.files import image_files, listed
 
 
 class Extra(NamedTuple):

@@ -4,18 +4,15 @@ A model that fills holes is given `--mask` besides, white where there is a hole,
 """
 
 import sys
-import warnings
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from jsonargparse import Namespace
-from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from datamodules.decode import UnreadableImageError, eight_bit, in_channels, reason, upright
+from datamodules.decode import UnreadableImageError, read_whole
 from datamodules.files import image_files
 from gans import images
 from gans.checkpoint import load_model
@@ -116,7 +113,7 @@ def translate(
     tile = max(overlap + 1, options.tile // scale)
     for name in tqdm(names, desc="predict", unit="image", dynamic_ncols=True, disable=not sys.stderr.isatty()):
         try:
-            picture = read(folder / name, channels)
+            picture = read_whole(folder / name, channels)
             cut, whole = [to_float(picture)[None]], []
             for extra, files in beside.items():
                 given = read_beside(extra, files[name], EXTRAS[extra].channels or model.source_channels)
@@ -132,26 +129,10 @@ def translate(
     return wrong
 
 
-def read(path: Path, channels: int) -> Tensor:
-    """Return a picture `(C, H, W)` uint8 as it is, with the channels that a model takes.
-
-    Raises:
-        UnreadableImageError: if it cannot be decoded.
-    """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # PIL's hints about odd but readable files
-            with Image.open(path) as file:
-                pixels = np.array(in_channels(eight_bit(upright(file)), channels))
-    except Exception as error:  # decoders raise almost anything for a damaged file
-        raise UnreadableImageError(reason(path, error)) from error
-    return torch.from_numpy(pixels).view(*pixels.shape[:2], -1).permute(2, 0, 1)
-
-
 def read_beside(extra: str, path: Path, channels: int) -> Tensor:
-    """Return what is given besides a picture, as `read` does, and says whose fault it is if it cannot."""
+    """Return what is given besides a picture, as `read_whole` does, and says whose fault it is if it cannot."""
     try:
-        return read(path, channels)
+        return read_whole(path, channels)
     except UnreadableImageError as error:
         raise UnreadableImageError(f"its {extra} {path}: {error}") from error
 

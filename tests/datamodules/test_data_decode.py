@@ -9,7 +9,7 @@ import torch
 from broken_images import BROKEN, photo
 from PIL import Image
 
-from datamodules.decode import Target, UnreadableImageError, centre, look, read_image
+from datamodules.decode import Target, UnreadableImageError, centre, look, read_image, read_whole
 
 torch.set_num_threads(1)
 RGB = Target(3, (8, 8))
@@ -77,6 +77,49 @@ def test_sixteen_bits_are_scaled_and_not_clipped(tmp_path, suffix):
 def test_floats_of_either_convention_are_scaled(tmp_path, highest):
     image = Image.fromarray((ramp() / 255 * highest).astype(np.float32))
     assert (read(tmp_path / "a.tif", image)[1].numpy() - ramp()).__abs__().max() <= 1
+
+
+NUMBERS = [  # type, what it holds, what shall be seen
+    ("int32", [0, 100, 255], [0, 100, 255]),
+    ("int32", [0, 25700, 65535], [0, 100, 255]),
+    ("int32", [0, 2**29, 2**30], [0, 128, 255]),
+    ("int32", [-1000, 0, 1000], [0, 128, 255]),
+    ("float32", [0, 0.5, 1], [0, 128, 255]),
+    ("float32", [0, 100, 255], [0, 100, 255]),
+    ("float32", [0, 25700, 65535], [0, 100, 255]),
+    ("float32", [0, 5e6, 1e7], [0, 128, 255]),
+    ("float32", [-1, 0, 1], [0, 128, 255]),
+    ("float32", [-3, 0, 3], [0, 128, 255]),
+    ("float32", [0, np.nan, np.inf, 0.5], [0, 0, 255, 128]),
+]
+
+
+@pytest.mark.parametrize(("kind", "held", "seen"), NUMBERS)
+def test_numbers_are_scaled_by_what_they_hold(tmp_path, kind, held, seen):
+    picture = Image.fromarray(np.array([held] * 2, dtype=kind))
+    found = read(tmp_path / "a.tif", picture, Target(1, (2, len(held))))
+    assert np.abs(found[0, 0].numpy().astype(int) - seen).max() <= 1, found[0, 0]
+    assert torch.equal(read_whole(tmp_path / "a.tif", 1), found)
+
+
+def test_dark_sixteen_bits_stay_dark(tmp_path):
+    for suffix in ("png", "pgm", "tif"):
+        found = read(tmp_path / f"a.{suffix}", Image.fromarray(np.full((8, 8), 200, np.uint16)), Target(1, (8, 8)))
+        assert found.unique().tolist() == [1]
+
+
+def test_a_file_that_is_no_picture_by_its_content_is_not_run(tmp_path):
+    (tmp_path / "a.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\nshowpage\n")
+    with pytest.raises(UnreadableImageError, match="not an image"):
+        read_image(tmp_path / "a.png", RGB)
+
+
+def test_a_whole_picture_keeps_its_size_and_is_turned(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    photo(16, 9).save(tmp_path / "a.png", exif=exif)
+    assert read_whole(tmp_path / "a.png").shape == (3, 16, 9)
+    assert read_whole(tmp_path / "a.png", 1).shape == (1, 16, 9)
 
 
 def test_one_bit_is_black_and_white(tmp_path):

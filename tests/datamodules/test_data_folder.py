@@ -1,6 +1,7 @@
 """Folders of images: layouts, splits, broken files, caching, flips, and errors that come before training."""
 
 import os
+import re
 import warnings
 
 import lightning as L
@@ -76,13 +77,24 @@ def test_a_flat_folder_has_label_zero_everywhere(tmp_path):
     assert data._sets[0].labels.tolist() == [0] * 7
 
 
-@pytest.mark.parametrize("suffix", datamodules.files.EXTENSIONS)
-def test_every_extension_is_found_in_either_case(tmp_path, suffix):
-    fill(tmp_path, 1, suffix=suffix)
-    (tmp_path / f"000.{suffix}").rename(tmp_path / f"IMAGE.{suffix.upper()}")
-    data = folder(tmp_path, channels=1)
+SAVED = ("jpg", "jfif", "jpe", "png", "apng", "avif", "bmp", "gif", "jp2", "pcx", "pnm", "ppm", "qoi", "tga", "tiff")
+
+
+def test_every_extension_that_pillow_reads_is_found_in_either_case(tmp_path):
+    Image.init()
+    for suffix in SAVED:
+        if f".{suffix}" not in Image.registered_extensions():
+            continue  # of a Pillow built without that codec
+        fill(tmp_path / suffix, 1, suffix=suffix)
+        (tmp_path / suffix / f"000.{suffix}").rename(tmp_path / suffix / f"IMAGE.{suffix.upper()}")
+    for suffix in ("pdf", "eps", "mpg", "wmf", "h5", "txt", ""):
+        (tmp_path / f"000.{suffix}".rstrip(".")).write_text("x")
+    data = folder(tmp_path, on_error="raise", val_size=0)
     data.setup()
-    assert len(data._sets[0]) == 1
+    train = data._sets[0]
+    assert len(train) == len(list(tmp_path.iterdir())) - 7 >= 10
+    assert all(int(train[i][0].max()) < 8 for i in range(len(train))), "each can be decoded"
+    assert data.left_out == dict.fromkeys([".pdf", ".eps", ".mpg", ".wmf", ".h5", ".txt", "without extension"], 1)
 
 
 def test_links_are_followed_but_not_in_circles(tmp_path):
@@ -139,22 +151,22 @@ def test_broken_files_are_replaced_by_the_next_and_warned_of_once(tmp_path):
         for _ in range(2):
             train = data._sets[0]
             found = [int(train[i][0][0, 0, 0]) for i in range(len(train))]
+        data.teardown()
     expected = []
     for i in range(12):
         expected += [i] if i % 2 else [i, i + 1]
     assert found == expected
-    messages = [str(warning.message) for warning in caught]
-    assert len(messages) == len(BROKEN)
-    for i, name in enumerate(BROKEN):
-        assert sum(f"skipping unreadable image {tmp_path / f'{2 * i:03}b-{name}'} (" in text for text in messages) == 1
-    assert messages[-1].endswith(f"; {len(BROKEN)} skipped so far")
+    first, summary = [str(warning.message) for warning in caught]
+    assert re.match(rf"skipping unreadable image {tmp_path}/0\d\db-\S+ \(.*\); more are counted", first)
+    assert summary.startswith(f"{len(BROKEN)} of the {12 + len(BROKEN)} image files in {tmp_path} could not be read: ")
+    assert summary.endswith(f" and {len(BROKEN) - 5} more")
 
 
 def test_the_last_broken_file_is_replaced_by_the_first_readable(tmp_path):
     fill(tmp_path, 3)
     (tmp_path / "zzz.png").write_text("x")
     data = folder(tmp_path, val_size=0)
-    with pytest.warns(UserWarning, match=r"zzz.png \(not an image\); 1 skipped so far"):
+    with pytest.warns(UserWarning, match=r"skipping unreadable image .*zzz.png \(not an image\)"):
         data.setup()
     assert data._sets[0][3][0][0, 0, 0] == 0
 
@@ -176,9 +188,11 @@ def test_workers_tell_each_other_which_files_are_broken(tmp_path, monkeypatch):
     data.setup()
     seen = set(numbers(data.train_dataloader()))
     assert seen == {i for i in range(30) if i % 3}
-    lines = [line for line in log.read_text().splitlines() if "skipping" in line]
-    assert len(lines) == len({line.split(" (")[0] for line in lines}) == 10
-    assert {int(line.split("; ")[1].split()[0]) for line in lines} <= set(range(1, 11))
+    data.teardown()
+    lines = [line for line in log.read_text().splitlines() if "image" in line]
+    assert [line.split()[0] for line in lines] == ["skipping", "10", "10"], "the first, the tenth, the summary"
+    assert "10 of the 30 image files" in lines[2]
+    assert "could not be read: 000.png, 003.png, 006.png, 009.png, 012.png and 5 more" in lines[2]
 
 
 def test_a_set_of_broken_files_alone_uses_other_images(tmp_path):
@@ -215,18 +229,25 @@ def test_on_error_raise_names_the_file(tmp_path, workers):
     fill(tmp_path, 12)
     BROKEN["truncated.png"](tmp_path / "005.png")
     data = folder(tmp_path, on_error="raise", num_workers=workers)
+    with pytest.raises(OSError, match=r"Cannot read image .*005.png \(.*on_error=skip"):
+        data.setup()
+    fill(tmp_path, 12)
     data.setup()
+    BROKEN["truncated.png"](tmp_path / "005.png")
     with pytest.raises(OSError, match=r"Cannot read image .*005.png \(.*on_error=skip"):
         list(data.train_dataloader())
 
 
 @pytest.mark.filterwarnings("ignore:skipping")
 @pytest.mark.parametrize("name", ["text.jpg", "truncated.jpg"])
-def test_no_readable_image_is_an_error_that_names_the_folder(tmp_path, name):
-    for i in range(3):
+def test_more_than_half_broken_is_an_error_that_names_folder_and_file(tmp_path, name):
+    fill(tmp_path, 40)
+    for i in range(41):
         BROKEN[name](tmp_path / f"{i}{name}")
-    with pytest.raises(OSError, match=f"None of the 3 image files in {tmp_path} can be read"):
+    with pytest.raises(OSError, match=f"At least 41 of the 81 image files in {tmp_path} cannot be read.*{name}"):
         folder(tmp_path).setup()
+    (tmp_path / f"0{name}").unlink()
+    folder(tmp_path).setup()
 
 
 @pytest.mark.parametrize(("workers", "flip"), [(0, False), (0, True), (2, False)])
@@ -258,7 +279,7 @@ def test_without_a_cache_images_are_decoded_again(tmp_path, monkeypatch):
     data.setup()
     for _ in range(2):
         numbers(data.train_dataloader())
-    assert len(decoded()) == 1 + 16
+    assert len(decoded()) == 8 + 16, "a few are tried first"
 
 
 def test_a_cache_larger_than_memory_is_refused_with_its_size(tmp_path, monkeypatch):
@@ -298,7 +319,7 @@ def test_flips_are_a_pure_function_of_the_key(tmp_path, cache):
 
 @pytest.mark.parametrize(
     ("mode", "asked", "advice"),
-    [("L", 3, "greyscale: set channels to 1"), ("L", 4, "to 1"), ("RGB", 4, "to 3")],
+    [("L", 4, "to 1"), ("RGB", 4, "to 3")],
 )
 def test_more_channels_than_there_are_is_an_error_with_the_right_value(tmp_path, mode, asked, advice):
     fill(tmp_path, 3, mode=mode)
@@ -313,10 +334,24 @@ def test_fewer_channels_are_a_conversion(tmp_path, mode, asked):
     assert next(iter(data.train_dataloader()))[0].shape == (4, asked, 8, 8)
 
 
-def test_one_colour_image_among_the_grey_ones_is_enough(tmp_path):
-    fill(tmp_path, 31, mode="L")
-    fill(tmp_path / "colour", 1)
-    folder(tmp_path).setup()
+def test_one_image_among_many_has_the_channels(tmp_path):
+    fill(tmp_path, 100, mode="L")
+    folder(tmp_path, channels=1).setup()
+    with pytest.warns(UserWarning, match=f"all 100 images in {tmp_path} are grey: with channels=3 they have"):
+        folder(tmp_path).setup()
+    Image.new("LA", (8, 8)).save(tmp_path / "077.png")
+    folder(tmp_path, channels=4).setup()
+    Image.new("RGB", (8, 8)).save(tmp_path / "077.png")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        folder(tmp_path).setup()
+
+
+def test_grey_images_in_colour_have_three_equal_channels(tmp_path):
+    data = folder(fill(tmp_path, 3, mode="L"), val_size=0)
+    with pytest.warns(UserWarning, match="are grey"):
+        data.setup()
+    assert [image.unique().tolist() for image, _ in (data._sets[0][i] for i in range(3))] == [[0], [1], [2]]
 
 
 @pytest.mark.parametrize(("size", "shape"), [(64, (64, 64)), ((48, 80), (48, 80)), ((7, 13), (7, 13))])

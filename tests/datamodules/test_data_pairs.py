@@ -116,6 +116,32 @@ def test_folders_of_splits_are_the_sets(tmp_path):
     assert [len(part) for part in paired(tmp_path, val_size=2)._sets] == [3, 2, 2]
 
 
+@pytest.mark.parametrize("names", ["A B", "a b", "trainA trainB", "train/A train/B", "A/train B/train"])
+def test_folders_a_and_b_below_the_root_are_pairs(tmp_path, names):
+    for number, name in enumerate(names.split()):
+        single(tmp_path / name, 8)
+        with_value = [path for path in (tmp_path / name).iterdir()]
+        for path in with_value if number else ():
+            Image.fromarray(255 - np.asarray(Image.open(path))).save(path)
+    data = paired(tmp_path, flip=False, val_size=0)
+    assert len(data._sets[0]) == 8
+    source, target = data._sets[0].__getitems__(range(8))
+    assert numbers(source) == list(range(8)), "whole pictures of A"
+    assert torch.equal(target, 255 - source)
+    if "train/A" not in names:
+        sets = unpaired(tmp_path, flip=False, val_size=0)._sets
+        assert numbers(sets[0].__getitems__(range(8))[0]) == list(range(8))
+
+
+def test_what_lies_beside_folders_a_and_b_is_counted(tmp_path):
+    for name in "A", "B", "AB":
+        single(tmp_path / name, 3)
+    (tmp_path / "notes.txt").write_text("x")
+    described = paired(tmp_path, val_size=1).describe()
+    assert described["data"] == "2 pairs to train on, 1 for validation and tests"
+    assert described["left out"] == "1 .txt, 3 images beside those of the sets"
+
+
 @pytest.mark.parametrize("kind", [PairedFolderDataModule, UnpairedFoldersDataModule])
 def test_processes_see_the_same_batches(tmp_path, kind):
     single(tmp_path / "a", 8)
@@ -236,16 +262,16 @@ def test_a_file_that_breaks_later_is_named_or_skipped(tmp_path):
     (root / "1.png").write_bytes(content[: len(content) // 2])
     with pytest.raises(OSError, match=r"Cannot read image .*1\.png"):
         paired(root, val_size=0)._sets[0].__getitems__([0, 1, 2])
-    data = paired(root, val_size=0, on_error="skip", flip=False)
     with pytest.warns(UserWarning, match=r"skipping unreadable image .*1\.png"):
-        source, target = data._sets[0].__getitems__([0, 1, 2])
+        data = paired(root, val_size=0, on_error="skip", flip=False)
+    source, target = data._sets[0].__getitems__([0, 1, 2])
     assert numbers(source) == [0, 2, 2]
     assert torch.equal(target, 255 - source)
 
 
 def test_one_folder_needs_cyclegans_names(tmp_path):
     single(tmp_path / "a", 2)
-    with pytest.raises(ValueError, match="has no folders trainA and trainB; expected them, or target_root"):
+    with pytest.raises(ValueError, match="has no folders trainA and trainB; expected them, A and B, or"):
         unpaired(tmp_path)
 
 

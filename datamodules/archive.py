@@ -1,0 +1,212 @@
+"""Files of a folder or of a zip archive, by one kind of path: `photos.zip/cats/1.png` goes on inside the archive.
+
+An archive is read in place. Its table of contents is read once a process, and workers that are forked share it. Every
+read opens the file anew, so workers, threads and processes do not disturb each other.
+"""
+
+import io
+import os
+import zipfile
+import zlib
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+import numpy as np
+
+PACKED = (".tar", ".tgz", ".tbz2", ".txz", ".tar.gz", ".tar.bz2", ".tar.xz", ".tar.zst", ".7z", ".rar", ".gz")
+HEADER = 30  # bytes of a member before its name; bytes 26 to 30 are the lengths of the name and of what follows it
+ENCRYPTED = 0x1
+# Folders that systems and tools leave behind, whose pictures are thumbnails or copies; in lower case.
+LEFT_BEHIND = {"@eadir", "__macosx", "__pycache__", "$recycle.bin", "#recycle", "@recycle", "lost+found", "@tmp"}
+LEFT_BEHIND_FILES = {"thumbs.db", "desktop.ini", "icon\r"}
+
+
+class Contents(NamedTuple):
+    """The members of an archive, sorted by name.
+
+    Arrays, not objects: counting references to a million objects would copy their pages into every worker.
+    """
+
+    names: "np.ndarray[Any, np.dtype[np.bytes_]]"  # folders end with "/"
+    entries: "np.ndarray[Any, np.dtype[np.int64]]"  # (N, 6): offset, packed size, size, method, checksum, flags
+
+    def find(self, name: str) -> int | None:
+        """Return the number of a member, or None."""
+        wanted = os.fsencode(name)
+        row = int(np.searchsorted(self.names, np.bytes_(wanted)))
+        return row if row < len(self.names) and self.names[row] == wanted else None
+
+    def below(self, folder: str) -> range:
+        """Return the numbers of all members in a folder, whose name ends with "/" or is empty."""
+        first = int(np.searchsorted(self.names, np.bytes_(os.fsencode(folder))))
+        # "0" is what comes behind "/".
+        last = int(np.searchsorted(self.names, np.bytes_(os.fsencode(folder[:-1] + "0")))) if folder else None
+        return range(first, len(self.names) if last is None else last)
+
+
+def within(path: str | Path) -> tuple[str, str] | None:
+    """Return the zip archive that a path leads into and the path inside, "" for all of it; None for other paths."""
+    text = os.fspath(path)
+    lower = text.lower()
+    end = lower.find(".zip")
+    while end >= 0:
+        end += 4
+        if (end == len(text) or text[end] in f"/{os.sep}") and os.path.isfile(text[:end]):
+            return text[:end], text[end + 1 :].replace(os.sep, "/")
+        end = lower.find(".zip", end)
+    return None
+
+
+def contents(archive: str) -> Contents:
+    """Return what is in an archive; read again if the file has changed.
+
+    Raises:
+        ValueError: It is damaged or encrypted.
+    """
+    state = os.stat(archive)
+    return _contents(os.path.abspath(archive), state.st_mtime_ns, state.st_size)
+
+
+@lru_cache(maxsize=8)
+def _contents(archive: str, modified: int, size: int) -> Contents:
+    try:
+        with zipfile.ZipFile(archive) as file:
+            infos = {info.filename.replace("\\", "/").removeprefix("./").lstrip("/"): info for info in file.infolist()}
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+        raise ValueError(f"{archive} is no readable zip archive ({error})") from error
+    if any(info.flag_bits & ENCRYPTED for info in infos.values()):
+        raise ValueError(f"{archive} is encrypted; expected a zip archive without a password")
+    # As bytes they sort as text does, and as a folder's paths do.
+    rows = sorted((os.fsencode(name), info) for name, info in infos.items() if name)
+    entries = [
+        (info.header_offset, info.compress_size, info.file_size, info.compress_type, info.CRC, info.flag_bits)
+        for _, info in rows
+    ]
+    names = np.array([name for name, _ in rows], dtype=np.bytes_)
+    return Contents(names, np.array(entries, dtype=np.int64).reshape(len(rows), 6))
+
+
+def opened(path: str | Path) -> BinaryIO:
+    """Return an open file; what is in an archive is unpacked into memory.
+
+    Raises:
+        OSError: There is none, or the archive is damaged there.
+    """
+    place = within(path)
+    if place is None:
+        return open(path, "rb")
+    archive, name = place
+    held = contents(archive)
+    row = held.find(name)
+    if row is None:
+        raise FileNotFoundError(f"no {name} in {archive}")
+    offset, packed, size, method, checksum, _ = held.entries[row].tolist()
+    if method not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # rare: Python's own reader knows some more
+        try:
+            with zipfile.ZipFile(archive) as file:
+                return io.BytesIO(file.read(name))
+        except (zipfile.BadZipFile, NotImplementedError, RuntimeError, KeyError) as error:
+            raise OSError(str(error)) from error
+    with open(archive, "rb") as raw:
+        raw.seek(offset)
+        header = raw.read(HEADER)
+        raw.seek(int.from_bytes(header[26:28], "little") + int.from_bytes(header[28:30], "little"), os.SEEK_CUR)
+        data = raw.read(packed)
+    try:
+        if method == zipfile.ZIP_DEFLATED:
+            data = zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, max(1, size))  # never more than it says
+    except zlib.error as error:
+        raise OSError(f"damaged in the archive ({error})") from error
+    if len(data) != size or zlib.crc32(data) != checksum:
+        raise OSError("damaged in the archive")
+    return io.BytesIO(data)
+
+
+def read_text(path: str | Path) -> str:
+    """Return the text of a file, without a byte order mark.
+
+    Raises:
+        UnicodeDecodeError: It is not UTF-8.
+        OSError: It cannot be read.
+    """
+    with opened(path) as file:
+        return file.read().decode("utf-8-sig")
+
+
+def is_file(path: str | Path) -> bool:
+    """Return whether there is a file, in a folder or in an archive."""
+    place = within(path)
+    if place is None or not place[1]:
+        return os.path.isfile(path)
+    return contents(place[0]).find(place[1]) is not None
+
+
+def is_folder(path: str | Path) -> bool:
+    """Return whether there is a folder; a zip archive is one."""
+    place = within(path)
+    if place is None:
+        return os.path.isdir(path)
+    return not place[1] or len(contents(place[0]).below(f"{place[1]}/")) > 0
+
+
+def folders(path: str | Path) -> list[str]:
+    """Return the names of the folders directly in a folder, sorted, without those that are hidden or left behind."""
+    place = within(path)
+    if place is None:
+        with os.scandir(path) as entries:
+            return sorted(entry.name for entry in entries if entry.is_dir() and not skipped(entry.name, folder=True))
+    prefix = f"{place[1]}/" if place[1] else ""
+    held = contents(place[0])
+    inner = (os.fsdecode(held.names[row])[len(prefix) :].partition("/") for row in held.below(prefix))
+    return sorted({name for name, slash, _ in inner if slash and not skipped(name, folder=True)})
+
+
+def walk(root: str | Path) -> Iterator[str]:
+    """Yield the paths of all files below a folder or in an archive, relative to it, with "/", in no order.
+
+    Folders come too and end with "/". What is hidden, or what systems leave behind, is not there. Links are followed,
+    except to a folder they are in.
+    """
+    place = within(root)
+    if place is None:
+        yield from _walk(root, "", ())
+        return
+    prefix = f"{place[1]}/" if place[1] else ""
+    held = contents(place[0])
+    seen: set[str] = set()  # not every archive lists its folders
+    for row in held.below(prefix):
+        path = os.fsdecode(held.names[row])[len(prefix) :]
+        *above, name = path.split("/")
+        if any(skipped(part, folder=True) for part in above) or (name and skipped(name, folder=False)):
+            continue
+        for i in range(len(above)):
+            folder = "/".join(above[: i + 1]) + "/"
+            if folder not in seen:
+                seen.add(folder)
+                yield folder
+        if name:
+            yield path
+
+
+def _walk(root: str | Path, under: str, above: tuple[str, ...]) -> Iterator[str]:
+    folder = os.path.join(root, under)
+    real = os.path.realpath(folder)
+    if real in above:
+        return
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            folder_too = entry.is_dir()
+            if skipped(entry.name, folder_too):
+                continue
+            if folder_too:
+                yield f"{under}{entry.name}/"
+                yield from _walk(root, f"{under}{entry.name}/", (*above, real))
+            elif entry.is_file() or entry.is_symlink():  # no pipe, which would be waited for
+                yield under + entry.name
+
+
+def skipped(name: str, folder: bool) -> bool:
+    """Return whether a file or folder is hidden, or one that systems leave behind."""
+    return name.startswith(".") or name.lower() in (LEFT_BEHIND if folder else LEFT_BEHIND_FILES)

@@ -1,0 +1,215 @@
+"""What the folders below a root stand for: classes, the sets train, val and test, or both sides of pairs."""
+
+import json
+import warnings
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from datamodules.archive import folders, is_file, read_text
+from datamodules.files import ImageFiles, Listing, listed, listing
+
+# The sets, and the names that a folder of each may have, in lower case.
+SETS = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test", "testing")}
+LABELS = "dataset.json"  # of StyleGAN's data sets: {"labels": [[path, label], ...]}
+
+
+class Layout(NamedTuple):
+    """The images of a root, the class of each, and which of them belong to which set."""
+
+    root: Path
+    paths: list[str]  # relative to the root, with "/"
+    labels: Tensor  # (N,) int64
+    classes: list[str]  # names in the order of the labels; empty if there are no classes
+    sets: dict[str, Tensor]  # rows of train, and of val or test or both; empty if no folders say so
+    left_out: Counter[str]  # files that are not used, by kind
+    unclassed: str  # why there are no classes
+
+
+def layout(root: Path) -> Layout:
+    """Return what the images of a folder or archive are.
+
+    - A single folder that holds everything, and no images directly in it, takes the place of the root.
+    - `dataset.json` with StyleGAN's labels says the classes. Folders then say nothing.
+    - `train` beside `val` or `test` are the sets. Images beside them are left out, which is warned of.
+    - Folders below the root, or below the sets, are the classes, sorted by name as text. Folders without images are
+      not, which is warned of. With images directly in the root there are no classes.
+
+    Raises:
+        ValueError: `dataset.json` has no label for an image.
+    """
+    root, found = entered(root, listing(root))
+    labels = stylegan_labels(root, found.paths)
+    if labels is not None:
+        others = Counter(found.others) - Counter({".json": 1})
+        classes = [str(label) for label in range(int(labels.max()) + 1)] if labels.any() else []
+        return Layout(
+            root, found.paths, labels, classes, {}, others, "" if classes else f"{root / LABELS} has no labels"
+        )
+    sets = set_folders({top(path) for path in found.paths if "/" in path})
+    return in_sets(root, found, sets) if len(sets) > 1 else in_classes(root, found)
+
+
+def in_classes(root: Path, found: Listing) -> Layout:
+    """Return the layout of a folder of class folders, or of a flat one."""
+    classes = sorted({top(path) for path in found.paths})
+    direct = [path for path in found.paths if "/" not in path]
+    if direct:
+        classes, beside = [], sorted({top(path) for path in found.paths if "/" in path})
+        why = f"{listed(direct)} {'lie' if len(direct) > 1 else 'lies'} directly in {root}"
+        why += f", beside the folders {listed(beside)}" if beside else ""
+    else:
+        why = ""
+        warn_of_empty(root, {folder for folder in found.folders if "/" not in folder} - set(classes))
+    labels = numbered([top(path) for path in found.paths], classes)
+    return Layout(root, found.paths, labels, classes, {}, Counter(found.others), why)
+
+
+def in_sets(root: Path, found: Listing, sets: dict[str, str]) -> Layout:
+    """Return the layout of a folder with folders for the sets, each flat or with class folders."""
+    below = {name: [path for path in found.paths if top(path) == folder] for name, folder in sets.items()}
+    below = {name: paths for name, paths in below.items() if paths}
+    others = [path for path in found.paths if top(path) not in sets.values()]
+    flat = {name: any(path.count("/") == 1 for path in paths) for name, paths in below.items()}
+    left_out = Counter(found.others)
+    if others:
+        say = f"{len(others):,} images beside the folders {', '.join(sets.values())} in {root} are left out"
+        warnings.warn(f"{say}: {listed(others)}", stacklevel=2)
+        left_out["images beside the sets"] = len(others)
+    for name in [name for name in below if flat[name] and not flat["train"]]:
+        say = f"{root / sets[name]} has no class folders, as {sets['train']} has: its images have no label"
+        warnings.warn(f"{say} and are left out", stacklevel=2)
+        left_out[f"images of {sets[name]}"] = len(below.pop(name))
+    paths = [path for some in below.values() for path in some]
+    starts = torch.tensor([len(some) for some in below.values()]).cumsum(0).tolist()
+    rows = {name: torch.arange(end - len(some), end) for (name, some), end in zip(below.items(), starts, strict=True)}
+    if flat["train"]:
+        direct = [path for path in below["train"] if path.count("/") == 1]
+        why = f"{listed(direct)} {'lie' if len(direct) > 1 else 'lies'} directly in {root / sets['train']}"
+        return Layout(root, paths, torch.zeros(len(paths), dtype=torch.long), [], rows, left_out, why)
+    names = [path.split("/")[1] for path in paths]
+    classes = sorted(set(names))
+    empty = {"/".join(parts[1:]) for parts in (folder.split("/") for folder in found.folders) if len(parts) == 2}
+    warn_of_empty(root / sets["train"], empty - set(classes))
+    return Layout(root, paths, numbered(names, classes), classes, rows, left_out, "")
+
+
+def entered(root: Path, found: Listing) -> tuple[Path, Listing]:
+    """Return the folder that holds everything, and what is in it: an archive often has one folder in the way."""
+    while True:
+        tops = {top(path) for path in found.paths}
+        [only, *more] = tops or {""}
+        if more or not only or any(path.count("/") < 2 for path in found.paths):
+            return root, found
+        if is_file(root / LABELS) or is_file(root / only):
+            return root, found
+        inside = f"{only}/"
+        root, found = (
+            root / only,
+            Listing(
+                [path.removeprefix(inside) for path in found.paths],
+                found.others,
+                {folder.removeprefix(inside) for folder in found.folders if folder.startswith(inside)},
+            ),
+        )
+
+
+def stylegan_labels(root: Path, paths: list[str]) -> Tensor | None:
+    """Return the labels `(N,)` that StyleGAN's `dataset.json` gives to images; 0 for all if it has none.
+
+    None if there is no such file.
+
+    Raises:
+        ValueError: It is no JSON, or has no label for an image.
+    """
+    file = root / LABELS
+    if not is_file(file):
+        return None
+    try:
+        held = json.loads(read_text(file))
+    except ValueError as error:  # no UTF-8 is one too
+        raise ValueError(f"{file} is not JSON ({error})") from error
+    if not isinstance(held, dict) or "labels" not in held:
+        return None
+    pairs = held["labels"] or []
+    try:
+        given = {str(name).replace("\\", "/"): label for name, label in pairs}
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"labels of {file} is {str(pairs)[:60]}; expected [[path, label], ...] or null") from error
+    if not given:
+        return torch.zeros(len(paths), dtype=torch.long)
+    missing = [path for path in paths if path not in given]
+    if missing:
+        raise ValueError(f"{file} has no label for {len(missing)} of {len(paths)} images: {listed(missing)}")
+    labels = [given[path] for path in paths]
+    if all(isinstance(label, list) for label in labels):
+        warnings.warn(f"labels of {file} are vectors, which are not supported: they are ignored", stacklevel=2)
+        return torch.zeros(len(paths), dtype=torch.long)
+    wrong = [label for label in labels if not isinstance(label, int) or isinstance(label, bool) or label < 0]
+    if wrong:
+        raise ValueError(f"{file} has the label {wrong[0]!r}; expected whole numbers from 0")
+    if len(given) > len(paths):
+        absent = sorted(given.keys() - set(paths))
+        warnings.warn(f"{file} has labels of {len(absent):,} images that are not there: {listed(absent)}", stacklevel=2)
+    return torch.tensor(labels, dtype=torch.long)
+
+
+def set_folders(names: set[str], side: str = "") -> dict[str, str]:
+    """Return the folders of the sets by `train`, `val` and `test`; none unless there is `train`.
+
+    Args:
+        names: Of the folders that there are.
+        side: What stands behind each, as in `trainA`.
+    """
+    lower = {name.lower(): name for name in sorted(names)}
+    found = {
+        name: lower[alias + side.lower()]
+        for name, aliases in SETS.items()
+        for alias in aliases[::-1]
+        if alias + side.lower() in lower
+    }
+    return found if "train" in found else {}
+
+
+def split_folders(root: Path, side: str = "") -> dict[str, Path]:
+    """Return the folders of the sets below `root`, named so and with `side` behind, as in `trainA`."""
+    return {name: root / folder for name, folder in set_folders(set(folders(root)), side).items()}
+
+
+def both_sides(root: Path) -> tuple[Path, Path] | None:
+    """Return the folders `A` and `B` below `root`, None unless both are there."""
+    found = {name.lower(): root / name for name in folders(root)}
+    return (found["a"], found["b"]) if "a" in found and "b" in found else None
+
+
+def top(path: str) -> str:
+    """Return the first folder of a path, or a name without one."""
+    return path.partition("/")[0]
+
+
+def numbered(names: Sequence[str], classes: list[str]) -> Tensor:
+    """Return the labels `(N,)` of images, given the name of the class of each; 0 for all without classes."""
+    label = {name: i for i, name in enumerate(classes)}
+    return torch.tensor([label.get(name, 0) for name in names], dtype=torch.long)
+
+
+def warn_of_empty(root: Path, names: set[str]) -> None:
+    """Warn of folders that hold no images, where others are classes."""
+    if names:
+        say = "holds no images and is no class" if len(names) == 1 else "hold no images and are no classes"
+        warnings.warn(f"{listed(sorted(names))} in {root} {say}: labels are counted without it", stacklevel=2)
+
+
+def unused(roots: Sequence[Path], readers: Sequence[ImageFiles], kinds: Sequence[str] = ()) -> Counter[str]:
+    """Return how many files below the roots no reader reads, by kind; files of some `kinds` are used otherwise."""
+    used = {str(path) for files in readers for path in files.paths()}
+    found: Counter[str] = Counter()
+    for root in roots:
+        held = listing(root)
+        found.update({kind: count for kind, count in held.others.items() if kind not in kinds})
+        found["images beside those of the sets"] += sum(str(root / path) not in used for path in held.paths)
+    return +found
