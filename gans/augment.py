@@ -8,6 +8,8 @@ step and in the generator's, it cannot, and the generator still learns how image
 - Both are differentiable twice with respect to the images. A gradient penalty is taken with respect to the images
   before their augmentation: its critic is `lambda x: discriminator(augment(x, uniform))`.
 - Nothing waits for the device.
+- On a GPU the gradient of `pick` adds in an order that changes from run to run, so a run with ADA or with translation
+  repeats and resumes bit for bit on a CPU only.
 """
 
 import functools
@@ -48,15 +50,22 @@ class Augmentation(nn.Module):
         """Return the changed images; both arguments are in single precision at least, and `u` lies in (0, 1)."""
         raise NotImplementedError
 
-    def observe(self, real_logits: Tensor) -> None:
-        """Take note of the discriminator's logits on a batch of augmented real images."""
+    def check_objective(self, name: str, boundary: float | None) -> None:
+        """Refuse an objective, whose loss has this boundary, if its logits cannot be adapted to.
+
+        Raises:
+            ValueError: if they cannot.
+        """
+
+    def observe(self, real_logits: Tensor, boundary: float | None = 0.0, processes: int = 1) -> None:
+        """Take note of the discriminator's logits on augmented real images, the batch of one of `processes`."""
 
     def statistics(self) -> list[Tensor]:
         """Return tensors to replace, in place, by their mean over processes before `adjust`."""
         return []
 
-    def adjust(self, processes: int = 1) -> None:
-        """Adapt to what each of `processes` has observed since the last time."""
+    def adjust(self) -> None:
+        """Adapt to what was observed since the last time."""
 
 
 def chosen(policy: str, known: Iterable[str]) -> list[str]:
@@ -277,18 +286,20 @@ class ADA(Augmentation):
     a grid that a filter has made twice as fine, so that flips, quarter turns and whole-pixel moves copy pixels. The
     paper's filters (wavelets) are longer and its results twice as fine too, against aliases in shrunken images: four
     times the cost, for few that shrink to less than two thirds. Grey images get brightness, contrast and lumaflip of
-    the colour operations; the alpha of RGBA images gets none.
+    the colour operations; the alpha of RGBA images gets none. `cutout` zeroes a rectangle of half of each side, last of
+    all. The paper's filters of frequency bands and its noise are not implemented.
 
     After each step of the discriminator: `observe` its logits on real images. Every `interval` batches: average
     `statistics()` over processes, if there are several, and `adjust`.
 
     Args:
-        policy: operations, or their groups blit, geometry and color, separated by commas; all of them are the paper's
+        policy: operations, or their groups blit, geometry and color, separated by commas; these three are the paper's
             "bgc". Leave out what changes the meaning of an image, as flips do to digits.
         target: the mean sign of logits on real images to steer to; None keeps the probability.
         images: the real images in which the probability can go from 0 to 1.
         interval: batches between adjustments.
         probability: where it starts.
+        multipliers: factors of the probability, from 0 to 1, by operation or group; R3GAN has 0.5 for color.
     """
 
     probability: Tensor
@@ -301,17 +312,23 @@ class ADA(Augmentation):
         images: int = 500_000,
         interval: int = 4,
         probability: float = 0.0,
+        multipliers: dict[str, float] | None = None,
     ) -> None:
         super().__init__()
         bounds = [(target or 0.0, -1, 1), (images, 1, inf), (interval, 1, inf), (probability, 0, 1)]
         for option, (value, least, most) in zip(("target", "images", "interval", "probability"), bounds, strict=True):
             if not least <= value <= most:
                 raise ValueError(f"{option} is {value}; expected a number from {least} to {most}")
-        self.names = set(chosen(policy, [*GROUPS, *(operation[0] for group in GROUPS.values() for operation in group)]))
-        self.draws = sum(1 + operation[1] for operation in self.operations(*GROUPS))
+        known = [*GROUPS, *(operation[0] for group in GROUPS.values() for operation in group), "cutout"]
+        self.names, self.multipliers = set(chosen(policy, known)), dict(multipliers or {})
+        for name, factor in self.multipliers.items():
+            if name not in known or not 0 <= factor <= 1:
+                given = f"multipliers has {name}: {factor}"
+                raise ValueError(f"{given}; expected numbers from 0 to 1 for some of {','.join(dict.fromkeys(known))}")
+        self.draws = sum(1 + operation[1] for operation in self.operations(*GROUPS)) + 3 * ("cutout" in self.names)
         self.target, self.images, self.interval = target, images, interval
         self.register_buffer("probability", torch.tensor(float(probability)))
-        self.register_buffer("observed", torch.zeros(2))  # the sum of signs, and of how many images
+        self.register_buffer("observed", torch.zeros(2))  # sums over processes: of signs, and of how many images
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         """Stay in single precision whatever the model becomes: half would round the small steps away."""
@@ -325,18 +342,33 @@ class ADA(Augmentation):
     def change(self, images: Tensor, u: Tensor) -> Tensor:
         """Return images, each after the operations whose gates are open."""
         spatial, colors = self.operations("blit", "geometry"), self.operations("color")
-        split = sum(1 + operation[1] for operation in spatial)
+        split, end = (sum(1 + operation[1] for operation in group) for group in (spatial, spatial + colors))
         if spatial:
             steps, active = self.steps(spatial, u[:, :split], images)
             images = torch.where(active, warp(images, functools.reduce(product, steps)), images)
         if colors:
-            steps, active = self.steps(colors, u[:, split:], images)
+            steps, active = self.steps(colors, u[:, split:end], images)
             matrix, rgb = functools.reduce(product, reversed(steps)), images[:, :3].flatten(2)
             # Grey is (x, x, x), and stays so.
             colored = matrix[:, : rgb.shape[1], :3] @ rgb.expand(-1, 3, -1) + matrix[:, : rgb.shape[1], 3:]
             colored = torch.cat([colored.view_as(images[:, :3]), images[:, 3:]], 1)
             images = torch.where(active, colored, images)
+        if "cutout" in self.names:
+            gate, *centre = u[:, end:].unbind(1)
+            inside = [
+                ((torch.arange(side, device=u.device) + 0.5) / side - middle.unsqueeze(1)).abs() < 0.25
+                for side, middle in zip(images.shape[2:], reversed(centre), strict=True)
+            ]
+            cut = (inside[0].unsqueeze(2) & inside[1].unsqueeze(1)).unsqueeze(1)
+            images = images.masked_fill(cut & (gate < self.limit("cutout")).view(-1, 1, 1, 1), 0)
         return images
+
+    def limit(self, name: str) -> Tensor:
+        """Return the probability of one operation."""
+        group = next((group for group in GROUPS if name in {operation[0] for operation in GROUPS[group]}), name)
+        probability = self.probability * self.multipliers.get(name, self.multipliers.get(group, 1.0))
+        # Of two rotations each is so rare that there is one at all with the common probability.
+        return 1 - (1 - probability).sqrt() if name == "rotate" else probability
 
     def steps(self, operations: list[Operation], u: Tensor, images: Tensor) -> tuple[list[Tensor], Tensor]:
         """Return a matrix `(N, n, n)` for each operation, and which images `(N, 1, 1, 1)` any of them changes."""
@@ -344,46 +376,67 @@ class ADA(Augmentation):
         columns = torch.split(u, [1 + operation[1] for operation in operations], 1)
         for (name, _, matrix), column in zip(operations, columns, strict=True):
             gate, *draws = column.unbind(1)
-            # Of two rotations each is so rare that there is one at all with the common probability.
-            limit = 1 - (1 - self.probability).sqrt() if name == "rotate" else self.probability
-            gates.append(gate < limit)
+            gates.append(gate < self.limit(name))
             if images.shape[1] == 1 and name in ("hue", "saturation"):
                 gates[-1] = torch.zeros_like(gates[-1])  # they would change the last bits of grey
             step = matrix(draws, *images.shape[2:])
             steps.append(torch.where(gates[-1].view(-1, 1, 1), step, matrices(u, step.shape[1], {})))
         return steps, torch.stack(gates).any(0).view(-1, 1, 1, 1)
 
+    def check_objective(self, name: str, boundary: float | None) -> None:
+        """Refuse an objective whose logits have no boundary between real and fake, unless `target` is None.
+
+        Raises:
+            ValueError: if it is refused.
+        """
+        if boundary is None and self.target is not None:
+            raise ValueError(
+                f"augment is ada, which follows the sign of real logits, and those of the {name} objective have none: "
+                "set augment_options.target to null, which keeps the probability, or choose another objective"
+            )
+
     @torch.no_grad()
-    def observe(self, real_logits: Tensor) -> None:
-        """Count the signs of logits `(N, ...)` on augmented real images; one that is not a number has none."""
-        signs = real_logits.float().sign().mean()
-        self.observed += torch.stack([signs, torch.ones_like(signs)]) * len(real_logits)
+    def observe(self, real_logits: Tensor, boundary: float | None = 0.0, processes: int = 1) -> None:
+        """Count on which side of the `boundary` of a loss its logits `(N, ...)` on augmented real images are.
+
+        A logit that is not a number is on neither. What one of `processes` sees stands for what all see, so that the
+        mean over processes of `statistics()` is the sum of what they have seen.
+
+        Raises:
+            ValueError: if there is no boundary, but a target.
+        """
+        self.check_objective("given", boundary)
+        signs = (real_logits.float() - (boundary or 0.0)).sign().mean()
+        self.observed += torch.stack([signs, torch.ones_like(signs)]) * (len(real_logits) * processes)
 
     def statistics(self) -> list[Tensor]:
         """Return the tensor `(2,)` of what was observed. To average it more than once changes nothing."""
         return [self.observed]
 
     @torch.no_grad()
-    def adjust(self, processes: int = 1) -> None:
-        """Move the probability towards the target by the images of all `processes` that were observed, and forget them.
+    def adjust(self) -> None:
+        """Move the probability towards the target by the number of images that were observed, and forget them.
 
         Equation 1 of the paper: up where the discriminator is surer of the real images than `target`, else down.
         """
         signs, images = self.observed.unbind()
         if self.target is not None:
-            step = (signs - self.target * images).sign() * images * (processes / self.images)
+            step = (signs - self.target * images).sign() * images / self.images
             self.probability.add_(step).clamp_(0, 1)
         self.observed.zero_()
 
 
 def named(name: str | None, **options: Any) -> Augmentation | None:
-    """Return what a recipe calls `name`, built with `options`; None for none, whatever the options.
+    """Return what a recipe calls `name`, built with `options`; None for None.
 
     Raises:
-        ValueError: for an unknown name, option, or value.
+        ValueError: for an unknown name, option, or value, or options of no augmentation.
     """
     kinds: dict[str, type[Augmentation]] = {"diffaugment": DiffAugment, "ada": ADA}
     if name is None:
+        if options:
+            given, either = ", ".join(options), " or ".join(kinds)
+            raise ValueError(f"augment_options has {given} without augment: set augment to {either}, or both to null")
         return None
     if name not in kinds:
         raise ValueError(f"augment is {name!r}; expected one of {', '.join(kinds)}")

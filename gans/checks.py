@@ -2,6 +2,7 @@
 
 import difflib
 import importlib
+from math import inf, isfinite
 from typing import Any
 
 import torch
@@ -12,11 +13,24 @@ def at_least(least: float, **values: float) -> None:
     """Check numbers by their names.
 
     Raises:
-        ValueError: if one is under `least`.
+        ValueError: if one is under `least`, infinite or no number.
     """
     for name, value in values.items():
-        if not value >= least:
-            raise ValueError(f"{name} is {value}; expected at least {least}")
+        if not least <= value < inf:
+            finite = "" if isfinite(value) else "a finite number of "
+            raise ValueError(f"{name} is {value}; expected {finite}at least {least}")
+
+
+def positive(**values: float | None) -> None:
+    """Check numbers by their names; None passes.
+
+    Raises:
+        ValueError: if one is not above 0, infinite or no number.
+    """
+    for name, value in values.items():
+        if value is not None and not 0 < value < inf:
+            finite = "" if isfinite(value) else "finite "
+            raise ValueError(f"{name} is {value}; expected a {finite}number above 0")
 
 
 def checked_batch(batch: Any, shape: tuple[int, ...] | None) -> Tensor:

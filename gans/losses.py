@@ -5,6 +5,7 @@ scores: no sigmoid, which would lose the gradient of a confident discriminator. 
 Goodfellow et al. 2014 (arXiv 1406.2661); the other sources stand at their classes.
 """
 
+from math import log
 from typing import Literal, Protocol
 
 import torch
@@ -19,6 +20,14 @@ Objective = Literal[
 class Loss(Protocol):
     """A two-player objective on logits."""
 
+    @property
+    def boundary(self) -> float | None:
+        """The best discriminator's logit of an image that is real as likely as fake.
+
+        None where logits mean nothing by themselves: a constant may be added to all of them.
+        """
+        ...
+
     def discriminator(self, real: Tensor, fake: Tensor) -> Tensor:
         """Return the scalar that the discriminator minimises, given its logits on real and fake images."""
         ...
@@ -28,18 +37,31 @@ class Loss(Protocol):
         ...
 
     def right(self, real: Tensor, fake: Tensor) -> Tensor:
-        """Return whether each logit, or of relativistic objectives each pair, is on the right side, as booleans."""
+        """Return whether each logit, or each pair where there is no boundary, is on the right side, as booleans."""
         ...
 
 
 class Absolute:
-    """An objective whose logits say by themselves what is real."""
+    """An objective whose logits say by themselves what is real: above the boundary is real, below it is fake."""
 
-    boundary = 0.0  # real ones are above, fake ones below
+    @property
+    def boundary(self) -> float:
+        """The best discriminator's logit of an image that is real as likely as fake."""
+        return 0.0
 
     def right(self, real: Tensor, fake: Tensor) -> Tensor:
         """Return whether each logit is on the right side of the boundary, real ones first."""
         return torch.cat([real > self.boundary, fake < self.boundary])
+
+
+class Compared:
+    """An objective of differences of logits: a constant may be added to all of them, so there is no boundary."""
+
+    boundary = None
+
+    def right(self, real: Tensor, fake: Tensor) -> Tensor:
+        """Return whether the real image of each pair has the higher logit."""
+        return real > fake
 
 
 class Smoothed(Absolute):
@@ -60,6 +82,11 @@ class Smoothed(Absolute):
 
 class Minimax(Smoothed):
     """The zero-sum game of the first GAN; its generator loss saturates when the discriminator wins."""
+
+    @property
+    def boundary(self) -> float:
+        """`log(t / (2 - t))` with target t: the best `D` is `t p / (p + q)` at densities p of real and q of fake."""
+        return log((1 - self.smoothing) / (1 + self.smoothing))
 
     def discriminator(self, real: Tensor, fake: Tensor) -> Tensor:
         """Return `-t log D(x) - (1 - t) log(1 - D(x)) - log(1 - D(G(z)))` with `D = sigmoid(logit)` and target t."""
@@ -83,7 +110,10 @@ class NonSaturating(Minimax):
 class LeastSquares(Smoothed):
     """Mao et al. 2017 (arXiv 1611.04076): logits regress to 1 on real and 0 on fake."""
 
-    boundary = 0.5
+    @property
+    def boundary(self) -> float:
+        """`t / 2` with target t: the best logit is `t p / (p + q)` at densities p of real and q of fake."""
+        return (1 - self.smoothing) / 2
 
     def discriminator(self, real: Tensor, fake: Tensor) -> Tensor:
         """Return `(a - t)^2 / 2 + b^2 / 2` with target t."""
@@ -94,7 +124,7 @@ class LeastSquares(Smoothed):
         return (fake - 1).square().mean() / 2
 
 
-class Wasserstein(Absolute):
+class Wasserstein(Compared):
     """Arjovsky et al. 2017 (arXiv 1701.07875): a critic that must be kept Lipschitz by clipping or a penalty."""
 
     def discriminator(self, real: Tensor, fake: Tensor) -> Tensor:
@@ -106,15 +136,19 @@ class Wasserstein(Absolute):
         return -fake.mean()
 
 
-class Hinge(Wasserstein):
-    """Lim and Ye 2017 (arXiv 1705.02894): the Wasserstein critic that stops at a margin of 1."""
+class Hinge(Absolute):
+    """Lim and Ye 2017 (arXiv 1705.02894): the Wasserstein critic that stops at a margin of 1 on either side of 0."""
 
     def discriminator(self, real: Tensor, fake: Tensor) -> Tensor:
         """Return `max(0, 1 - a) + max(0, 1 + b)`."""
         return relu(1 - real).mean() + relu(1 + fake).mean()
 
+    def generator(self, real: Tensor | None, fake: Tensor) -> Tensor:
+        """Return `-b`."""
+        return -fake.mean()
 
-class Relativistic:
+
+class Relativistic(Compared):
     """Jolicoeur-Martineau 2018 (arXiv 1807.00734), paired (RpGAN): is this real image more real than that fake one?"""
 
     def discriminator(self, real: Tensor, fake: Tensor) -> Tensor:
@@ -134,10 +168,6 @@ class Relativistic:
         if real is None:
             raise ValueError("Relativistic.generator compares pairs: give the logits of real images as `real`")
         return softplus(margin(real, fake)).mean()
-
-    def right(self, real: Tensor, fake: Tensor) -> Tensor:
-        """Return whether the real image of each pair has the higher logit; by themselves logits say nothing here."""
-        return real > fake
 
 
 class RelativisticAverage(Relativistic):

@@ -153,9 +153,14 @@ class AdversarialModule(L.LightningModule):
         """Yield `batch` in `accumulate` pieces; `descend` steps after the last, with the gradient of the whole.
 
         A piece of one tensor is a tensor, of several (images and labels) a tuple.
+
+        Raises:
+            ValueError: if there are more pieces than rows.
         """
         whole, draws, count = len(batch[0]), self._draws, self._draws.count
-        chunks = list(zip(*(part.tensor_split(min(self.accumulate, whole)) for part in batch), strict=True))
+        if self.accumulate > whole:
+            raise ValueError(f"accumulate is {self.accumulate}; expected at most {whole}, the images that it cuts")
+        chunks = list(zip(*(part.tensor_split(self.accumulate) for part in batch), strict=True))
         draws.rows, draws.offset, self._pieces = whole, 0, len(chunks)
         try:
             for self._piece, chunk in enumerate(chunks):
@@ -311,7 +316,7 @@ class AdversarialModule(L.LightningModule):
         if observed and self.batches_seen % self.augment.interval == 0:
             if self._distributed():
                 average(observed)
-            self.augment.adjust(self.trainer.world_size)
+            self.augment.adjust()
             self.record("augment/probability", self.augment.state_dict()["probability"])
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:

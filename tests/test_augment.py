@@ -11,6 +11,7 @@ import torch
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
 from gans.augment import ADA, Augmentation, DiffAugment, finer, named
+from gans.losses import LeastSquares, NonSaturating, Wasserstein
 from gans.penalties import zero_centered
 
 torch.set_num_threads(1)
@@ -41,13 +42,14 @@ def quantile(z):
 
 
 def everything():
-    return [DiffAugment(), ADA(probability=0.7), ADA("blit", probability=1.0), ADA("color", probability=1.0)]
+    kinds = [DiffAugment(), ADA(probability=0.7), ADA("blit", probability=1.0), ADA("color", probability=1.0)]
+    return [*kinds, ADA("geometry,cutout", probability=0.9)]
 
 
 # -- what every augmentation promises ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("augment", everything(), ids=["diffaugment", "ada", "blit", "color"])
+@pytest.mark.parametrize("augment", everything(), ids=["diffaugment", "ada", "blit", "color", "cutout"])
 @pytest.mark.parametrize("channels", [1, 3, 4])
 @pytest.mark.parametrize("size", [(8, 8), (5, 12), (1, 1), (2, 7)])
 def test_shapes_stay_and_rows_mind_their_own_images(augment, channels, size):
@@ -84,7 +86,7 @@ def test_extreme_draws_do_no_harm(extreme):
         assert changed.abs().max() < 2**10
 
 
-@pytest.mark.parametrize("augment", everything(), ids=["diffaugment", "ada", "blit", "color"])
+@pytest.mark.parametrize("augment", everything(), ids=["diffaugment", "ada", "blit", "color", "cutout"])
 def test_autograd_checks_both_orders(augment):
     pictures, u = images(2, 3, 3, 4, torch.float64).requires_grad_(), uniform(augment, 2)
     assert torch.autograd.gradcheck(lambda x: augment(x, u), pictures, fast_mode=True)
@@ -457,13 +459,13 @@ def test_processes_agree_on_what_one_would_find():
     value = steps(alone, *batches)
     both = [ADA(probability=0.5, images=1000) for _ in range(2)]
     for i, batch in enumerate(batches):
-        both[i % 2].observe(batch)
+        both[i % 2].observe(batch, processes=2)
         if i % 4 == 3:  # a mean of means is the mean
             mean = (both[0].statistics()[0] + both[1].statistics()[0]) / 2
             for augment in both:
                 augment.statistics()[0].copy_(mean)
     for augment in both:
-        augment.adjust(processes=2)
+        augment.adjust()
         assert augment.probability.item() == pytest.approx(value)
     assert abs(value - 0.5) == pytest.approx(0.128)
 
@@ -488,6 +490,46 @@ def test_the_probability_stays_in_single_precision(dtype):
     assert model[1].probability.shape == ()
 
 
+def test_the_boundary_of_the_loss_is_what_signs_are_counted_about():
+    """A discriminator that cannot tell is at its boundary: half of its logits on either side, wherever that is."""
+    tie = torch.cat([torch.full((50,), 0.45), torch.full((50,), 0.55)])
+    for loss in (LeastSquares(), NonSaturating()):
+        augment = ADA(probability=0.5, images=1000)
+        augment.observe(tie - 0.5 + loss.boundary, loss.boundary)
+        augment.adjust()
+        assert augment.probability.item() == pytest.approx(0.4)
+    sure = ADA(probability=0.5, images=1000)
+    sure.observe(tie + 0.4, LeastSquares().boundary)
+    sure.adjust()
+    assert sure.probability.item() == pytest.approx(0.6)
+    with pytest.raises(ValueError, match="augment is ada, which follows the sign of real logits"):
+        ADA().observe(tie, Wasserstein().boundary)
+    ADA(target=None).observe(tie, Wasserstein().boundary)
+
+
+def test_cutout_zeroes_half_of_each_side_around_its_centre():
+    pictures = torch.ones(1, 3, 8, 12)
+    for x, y, columns, rows in [(0.5, 0.5, (3, 9), (2, 6)), (0.0, 1.0, (0, 3), (6, 8))]:
+        expected = pictures.double()
+        expected[:, :, slice(*rows), slice(*columns)] = 0
+        assert torch.equal(always("cutout", pictures, (x, y)), expected)
+    assert ADA("blit,geometry,color,cutout").draws == ADA().draws + 3
+    assert torch.equal(ADA("cutout")(pictures, torch.zeros(1, 3)), pictures)
+
+
+def test_multipliers_make_operations_rarer():
+    n = 3000
+    augment = ADA("color,cutout", probability=0.8, multipliers={"color": 0.5, "hue": 0.25})
+    limits = {name: augment.limit(name).item() for name in ("brightness", "hue", "cutout")}
+    assert limits == pytest.approx({"brightness": 0.4, "hue": 0.2, "cutout": 0.8})
+    rare = ADA("brightness", probability=0.8, multipliers={"color": 0.5})
+    changed = rare(images(1).expand(n, -1, -1, -1), uniform(rare, n)) != images(1)
+    assert changed.flatten(1).any(1).double().mean().item() == pytest.approx(0.4, abs=0.04)
+    for bad in ({"blur": 0.5}, {"color": 2.0}, {"color": -1.0}):
+        with pytest.raises(ValueError, match=r"multipliers has .*; expected numbers from 0 to 1 for some of blit,"):
+            ADA(multipliers=bad)
+
+
 def test_observing_makes_no_graph():
     augment, logits = ADA(), torch.ones(4, requires_grad=True)
     augment.observe(logits)
@@ -508,7 +550,8 @@ def test_values_out_of_range_are_refused(option):
 
 def test_recipes_name_them():
     assert named(None) is None
-    assert named(None, target=0.5) is None
+    with pytest.raises(ValueError, match="augment_options has target without augment: set augment to diff"):
+        named(None, target=0.5)
     assert isinstance(named("diffaugment", policy="cutout"), DiffAugment)
     ada = named("ada", target=0.5, images=100_000)
     assert isinstance(ada, ADA)
@@ -522,7 +565,8 @@ def test_recipes_name_them():
 def test_those_that_do_not_adapt_may_be_told_so_too():
     augment = DiffAugment()
     augment.observe(torch.ones(4))
-    augment.adjust(2)
+    augment.adjust()
+    augment.check_objective("wasserstein", None)
     assert augment.statistics() == []
     assert isinstance(augment, Augmentation)
     assert augment.state_dict() == {}

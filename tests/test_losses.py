@@ -255,12 +255,40 @@ def test_an_unknown_objective_names_the_known_ones():
         (NonSaturating(), [True, False, False, True]),
         (LeastSquares(), [False, False, True, True]),  # between 0 for fake and 1 for real
         (Hinge(), [True, False, False, True]),
-        (Relativistic(), [True, False]),  # by pairs
+        (LeastSquares(0.8), [True, False, False, True]),  # between 0 and 0.2
+        (NonSaturating(0.3), [True, True, False, False]),  # 0.7 / (2 - 0.7) is exp(-0.62)
+        (Wasserstein(), [True, False]),  # by pairs
+        (Relativistic(), [True, False]),
         (RelativisticAverage(), [True, False, False, True]),  # averages are 0.05 on both sides
     ],
 )
 def test_which_logits_are_on_the_right_side(loss, right):
     assert loss.right(torch.tensor([0.4, -0.3]), torch.tensor([0.2, -0.1])).tolist() == right
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.5])
+@pytest.mark.parametrize("loss", [Minimax, NonSaturating, LeastSquares])
+def test_the_boundary_is_the_best_logit_where_real_and_fake_are_as_likely(loss, smoothing):
+    loss = loss(smoothing)
+    logit = torch.zeros(1, dtype=torch.float64, requires_grad=True)
+    optimizer = torch.optim.LBFGS([logit], lr=0.5, max_iter=100, tolerance_grad=1e-12, tolerance_change=1e-14)
+
+    def closure():
+        optimizer.zero_grad()
+        value = loss.discriminator(logit, logit)
+        value.backward()
+        return value
+
+    optimizer.step(closure)
+    assert logit.item() == pytest.approx(loss.boundary, abs=1e-6)
+
+
+def test_objectives_of_differences_have_no_boundary():
+    for loss in (Wasserstein(), Relativistic(), RelativisticAverage()):
+        assert loss.boundary is None
+        real, fake = logits()
+        assert torch.equal(loss.right(real + 30, fake + 30), loss.right(real, fake))
+    assert Hinge().boundary == 0
 
 
 def test_info_nce_is_the_cross_entropy_of_finding_the_own_key():

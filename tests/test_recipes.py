@@ -11,6 +11,7 @@ import torch
 import yaml
 from PIL import Image
 
+from datamodules import ImageFolderDataModule
 from gans.__main__ import main, recipes
 from gans.callbacks import columns
 from gans.checkpoint import load_model
@@ -165,3 +166,25 @@ def test_a_recipe_runs(name, tmp_path, monkeypatch, capfd):
 
 def test_the_rules_are_all_used():
     assert {layout(name) for name in recipes()} == set(MAKE)
+
+
+PAPERS = ("sngan-cifar10", "wgangp-cifar10", "projectiongan-cifar10", "r3gan-cifar10")
+
+
+@pytest.mark.parametrize("name", PAPERS)
+def test_recipes_with_a_papers_numbers_train_on_all_images(name, tmp_path):
+    """Papers compare with all 50,000 images and train on them, mirrored if theirs were."""
+    recipe = yaml.safe_load(recipes()[name].read_text())
+    classes(tmp_path)
+    options = {**recipe["data"]["init_args"], "root": tmp_path, "num_workers": 0}
+    data = ImageFolderDataModule(**options)
+    data.setup("fit")
+    assert len(data.train_dataloader().dataset) == 20
+    assert data.flip == (name == "r3gan-cifar10")  # whose authors' command has --mirror=1
+    model, batch = recipe["model"]["init_args"], options["batch_size"]
+    if name == "r3gan-cifar10":  # 512 for each player, 250 M images of each
+        assert batch == 2 * 512
+        assert recipe["trainer"]["max_steps"] * 512 == pytest.approx(250e6, rel=1e-3)
+        assert not {"schedule_images", "halflives", "lr", "gamma"} & model.keys()  # the class has the paper's
+    else:
+        assert (batch, model["generator_batch"] * batch) == (64, 128)

@@ -1,11 +1,13 @@
 """Auxiliary classifier GAN, Odena, Olah and Shlens 2017 (arXiv 1610.09585)."""
 
-from typing import Any, Literal
+from typing import Any
 
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from gans.checks import at_least
 from gans.layers import Size
+from gans.losses import Objective
 from gans.models.gan import GAN, labelled
 from gans.networks import concatenated, resnet
 
@@ -14,7 +16,8 @@ class ACGAN(GAN):
     """The generator is told the class; the discriminator guesses it, and both want the guess to be right.
 
     On SNGAN's networks: on the paper's, without spectral norms, the generator soon gave one image a class, and
-    so it does on these with a `generator_class_weight` of 1.
+    so it does on these with a `generator_class_weight` of 1. The discriminator learns classes of real images only, as
+    in the code of WGAN-GP, whose weights these are; in the paper of fake ones too.
 
     Args:
         size: image side, or (height, width).
@@ -40,10 +43,12 @@ class ACGAN(GAN):
         num_classes: int = 10,
         class_weight: float = 1.0,
         generator_class_weight: float = 0.1,
-        objective: Literal["nonsaturating", "hinge"] = "hinge",
+        objective: Objective = "hinge",
         betas: tuple[float, float] = (0.0, 0.9),
         **options: Any,
     ) -> None:
+        at_least(1, num_classes=num_classes)
+        at_least(0, class_weight=class_weight, generator_class_weight=generator_class_weight)
         super().__init__(size, channels, latent_dim, width, objective, betas=betas, **options)
         self.num_classes = num_classes
 
@@ -75,9 +80,10 @@ class ACGAN(GAN):
         if self.generator_turn():
             with self.toggled_optimizer(optimizer_g):
                 for real, labels in self.pieces(*labelled(batch)):
-                    fake_logits, guesses = self.critic(self.generator(self.latent(len(real)), labels))
+                    z, given = self.generator_rows(len(real), labels)
+                    fake_logits, guesses = self.critic(self.generator(z, given))
                     loss = self.loss.generator(self.compared(real), fake_logits)
-                    guessed = cross_entropy(guesses, labels)
+                    guessed = cross_entropy(guesses, given)
                     self.record("loss/generator", loss)
                     self.record("loss/class_fake", guessed)
                     self.descend(loss + self.hparams["generator_class_weight"] * guessed, optimizer_g)

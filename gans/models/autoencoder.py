@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
-from gans.checks import at_least
+from gans.checks import at_least, positive
 from gans.curves import log_means
 from gans.latent import slerp
 from gans.layers import Size, image_channels, image_size, widened
@@ -90,9 +90,7 @@ class Autoencoder(AdversarialModule):
         if given["scaling"] not in ("range", "standard"):
             raise ValueError(f"scaling is {given['scaling']}; expected range or standard")
         at_least(0, noise=given["noise"], code_penalty=given["code_penalty"])
-        for name in [name for name in given if name == "lr" or name.endswith("_lr")]:
-            if given[name] <= 0:
-                raise ValueError(f"{name} is {given[name]}; expected a number above 0")
+        positive(**{name: given[name] for name in given if name == "lr" or name.endswith("_lr")})
         defaults = signature(AdversarialModule.__init__).parameters
         for name in self.unread:
             if given.get(name, defaults[name].default) != defaults[name].default:

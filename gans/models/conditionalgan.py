@@ -4,6 +4,7 @@ from typing import Any
 
 from torch import nn
 
+from gans.checks import at_least
 from gans.layers import Size
 from gans.models.gan import GAN
 from gans.networks import concatenated
@@ -36,6 +37,7 @@ class ConditionalGAN(GAN):
         batch_norm: bool = True,
         **options: Any,
     ) -> None:
+        at_least(1, num_classes=num_classes)
         super().__init__(size, channels, latent_dim, width, batch_norm=batch_norm, **options)
         self.num_classes = num_classes
 

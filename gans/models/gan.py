@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from gans.checks import at_least
+from gans.checks import at_least, positive
 from gans.curves import log_means
 from gans.distributed import average
 from gans.latent import key
@@ -17,12 +17,14 @@ from gans.losses import Objective, Relativistic
 from gans.losses import objective as loss_named
 from gans.module import AdversarialModule
 from gans.networks import dcgan, mlp
-from gans.networks.minibatch import MinibatchStd
 from gans.penalties import gamma_heuristic, lecam, zero_centered
 
 
 class GAN(AdversarialModule):
     """A multilayer perceptron that makes images, against a perceptron or a convolutional critic.
+
+    The discriminator moves first, on real images of its own in each of its steps, and fake images are of the classes of
+    the batch, here and in every conditional model; some authors let the generator begin, or draw classes.
 
     Args:
         size: image side, or (height, width).
@@ -41,6 +43,10 @@ class GAN(AdversarialModule):
         r2: weight of the same on fake images.
         lazy: take these penalties every so many batches, so many times as strong; Adam is slowed down to match.
         lecam: weight of the distance of logits from running averages of the other side's, for small sets of images.
+        lecam_start: updates of the generator before `lecam` counts; 1,000 in the authors' code.
+        generator_batch: size of the generator's batch in multiples of the discriminator's; the authors of SNGAN, of the
+            projection discriminator and of WGAN-GP take 2. Its classes are those of the batch, repeated, where theirs
+            are drawn uniformly: they follow the data's frequencies.
         engine: options of the training engine, see `AdversarialModule`.
     """
 
@@ -66,6 +72,8 @@ class GAN(AdversarialModule):
         r2: float | Literal["heuristic"] = 0.0,
         lazy: int = 1,
         lecam: float = 0.0,
+        lecam_start: int = 1000,
+        generator_batch: int = 1,
         **engine: Any,
     ) -> None:
         super().__init__(latent_dim=latent_dim, **engine)
@@ -74,19 +82,19 @@ class GAN(AdversarialModule):
         if lecam and self.accumulate > 1:
             raise ValueError(f"lecam is {lecam}; expected 0 with accumulate, whose pieces would move its averages")
         self.r1, self.r2, self.lazy, self.lecam = r1, r2, lazy, lecam
+        self.generator_batch = generator_batch
         self.register_buffer("logit_averages", torch.zeros(2) if lecam else None)  # of real and fake
-        for name, rate in (("lr", lr), ("discriminator_lr", discriminator_lr)):
-            if rate is not None and rate <= 0:
-                raise ValueError(f"{name} is {rate}; expected a number above 0")
+        positive(lr=lr, discriminator_lr=discriminator_lr)
         if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
             raise ValueError(f"betas is {betas}; expected two numbers from 0 to below 1")
         self.image_shape = (image_channels(channels), *image_size(size))
         self.loss = loss_named(objective, label_smoothing)
+        self.augment.check_objective(objective, self.loss.boundary)
         self.generator = self.make_generator(size, channels, width)
         self.discriminator = self.make_discriminator(size, channels, width)
-        if (r1 or r2) and any(isinstance(part, _BatchNorm | MinibatchStd) for part in self.discriminator.modules()):
-            given = f"r1 is {r1}, r2 is {r2}"
-            raise ValueError(f"{given}; expected 0 where the critic compares the images of a batch: no batch_norm")
+        # Beside a minibatch standard deviation the penalty is StyleGAN2's: of the gradient of the sum of all logits.
+        if (r1 or r2) and any(isinstance(part, _BatchNorm) for part in self.discriminator.modules()):
+            raise ValueError(f"r1 is {r1}, r2 is {r2}; expected 0 beside BatchNorm in the discriminator (batch_norm)")
         self.average_generator()
 
     def check_options(self) -> None:
@@ -96,8 +104,10 @@ class GAN(AdversarialModule):
             ValueError: if there is one.
         """
         given = self.hparams
-        at_least(1, lazy=given["lazy"])
-        at_least(0, label_smoothing=given["label_smoothing"], lecam=given["lecam"])
+        at_least(1, lazy=given["lazy"], generator_batch=given["generator_batch"])
+        at_least(0, label_smoothing=given["label_smoothing"], lecam=given["lecam"], lecam_start=given["lecam_start"])
+        if given["generator_batch"] > 1 and given.get("objective") == "relativistic":
+            raise ValueError(f"generator_batch is {given['generator_batch']}; expected 1 with relativistic, of pairs")
         for name in ("r1", "r2"):
             if isinstance(given[name], str) and given[name] != "heuristic":
                 raise ValueError(f"{name} is {given[name]}; expected a number or heuristic")
@@ -146,10 +156,16 @@ class GAN(AdversarialModule):
         if self.generator_turn():
             with self.toggled_optimizer(optimizer_g):
                 for real, *labels in self.parts(batch):
-                    fake = self.generator(self.latent(len(real)), *labels)
-                    loss = self.loss.generator(self.compared(real, *labels), self.critic(fake, *labels))
+                    z, *given = self.generator_rows(len(real), *labels)
+                    fake = self.generator(z, *given)
+                    loss = self.loss.generator(self.compared(real, *labels), self.critic(fake, *given))
                     self.record("loss/generator", loss)
                     self.descend(loss, optimizer_g)
+
+    def generator_rows(self, n: int, *labels: Tensor) -> tuple[Tensor, ...]:
+        """Return latents, and classes `(n,)` repeated, for `generator_batch` times `n` rows of the generator's step."""
+        z = torch.cat([self.latent(n) for _ in range(self.generator_batch)])
+        return z, *(part.repeat(self.generator_batch) for part in labels)
 
     def parts(self, batch: tuple[Tensor, ...]) -> Iterator[tuple[Tensor, ...]]:
         """Yield pieces of a batch: `(images,)`, or `(images, labels)` for a conditional model."""
@@ -166,7 +182,19 @@ class GAN(AdversarialModule):
         self.record("loss/discriminator", loss)
         self.record("logits/real", real_logits)
         self.record("logits/fake", fake_logits)
-        self.augment.observe(real_logits.detach())
+        self.augment.observe(real_logits.detach(), self.loss.boundary, self.trainer.world_size)
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        """Refuse a batch that the groups of a minibatch standard deviation do not divide, piece by piece.
+
+        Raises:
+            ValueError: if there is one.
+        """
+        super().on_train_batch_start(batch, batch_idx)
+        rows, group = len(batch[0]), self.hparams.get("minibatch_std", 0)
+        if group and any(len(piece) % group for piece in torch.arange(rows).tensor_split(min(self.accumulate, rows))):
+            pieces = f" in {self.accumulate} pieces" if self.accumulate > 1 else ""
+            raise ValueError(f"minibatch_std is {group}; expected a divisor of the batch, {rows} images{pieces}")
 
     def reality(self, images: Tensor, *labels: Tensor) -> Tensor:
         """Return the critic's logits of reality alone, `(N,)`, where it says more."""
@@ -182,15 +210,28 @@ class GAN(AdversarialModule):
         """Return the weighted sum of the penalties of each step: the gradient's, unless lazy, and LeCam's."""
         total: Tensor | float = self.gradient_penalty(real, fake, *labels) if self.lazy == 1 else 0.0
         if self.lecam:
-            averages = self.logit_averages
-            value = lecam(real_logits, fake_logits, averages[0], averages[1])
-            self.record("penalty/lecam", value)
-            total = total + self.lecam * value
-            now = torch.stack([real_logits.detach().float().mean(), fake_logits.detach().float().mean()])
-            if self.trainer.world_size > 1:
-                average([now])
-            self.logit_averages = torch.lerp(averages, now, 0.01)
+            total = total + self.lecam * self.lecam_penalty(real_logits, fake_logits)
         return total
+
+    def lecam_penalty(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor | float:
+        """Return LeCam's distance of logits, after moving the averages; 0 in the first `lecam_start` updates.
+
+        As in the authors' code (google/lecam-gan): until then the averages are the last batch's means, from then on
+        they keep .99 of themselves.
+        """
+        update, start = -(-self.batches_seen // self.critic_steps), self.hparams["lecam_start"]
+        if update < start - 1:  # nothing of these batches is left when the averages begin
+            return 0.0
+        now = torch.stack([real_logits.mean(), fake_logits.mean()]).detach().to(self.logit_averages)
+        if self.trainer.world_size > 1:
+            average([now])
+        tracks = update < start or self.batches_seen == 1
+        self.logit_averages = now if tracks else torch.lerp(self.logit_averages, now, 0.01)
+        if update <= start:
+            return 0.0
+        value = lecam(real_logits, fake_logits, *self.logit_averages)
+        self.record("penalty/lecam", value)
+        return value
 
     def gradient_penalty(self, real: Tensor, fake: Tensor, *labels: Tensor, of: str = "") -> Tensor:
         """Return R1 and R2, weighted; 0 if both are switched off. `of` stands before their names in curves."""
@@ -211,7 +252,12 @@ class GAN(AdversarialModule):
         return weight
 
     def validation_step(self, batch: tuple[Tensor, ...], batch_idx: int) -> None:
-        """Log the discriminator on held-out images and averaged samples: falling `logits/real` means it memorises."""
+        """Log the discriminator on held-out images and averaged samples.
+
+        If the discriminator has no BatchNorm, `val/logits/real` falling below `logits/real` means that it memorises.
+        With BatchNorm the two do not compare: here it takes running statistics of real and fake batches together, in
+        training those of each batch.
+        """
         self.hold_out("val", batch)
 
     def test_step(self, batch: tuple[Tensor, ...], batch_idx: int) -> None:
@@ -230,7 +276,10 @@ class GAN(AdversarialModule):
         log_means(self, values, len(batch[0]))
 
     def hold_out_logits(self, batch: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
-        """Return the discriminator's logits on a batch and on as many averaged samples, of the same classes."""
+        """Return the discriminator's logits on a batch and on as many averaged samples, of the same classes.
+
+        The discriminator is in evaluation mode: BatchNorm takes its running statistics.
+        """
         real, *labels = labelled(batch) if self.num_classes else batch[:1]
         fake = self(self.latent(len(real)), *labels)
         return self.discriminator(real, *labels), self.discriminator(fake, *labels)

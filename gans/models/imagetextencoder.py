@@ -12,7 +12,7 @@ from torch import Tensor
 
 from gans import clip as clip_sentences
 from gans.checkpoint import class_path
-from gans.checks import at_least
+from gans.checks import at_least, positive
 from gans.distributed import gather_rows, gathered
 from gans.layers import Size, image_channels, image_size
 from gans.losses import info_nce
@@ -50,8 +50,7 @@ class ImageTextEncoder(L.LightningModule):
         super().__init__()
         self.save_hyperparameters()
         at_least(1, features=features, width=width, text_width=text_width)
-        if lr <= 0:
-            raise ValueError(f"lr is {lr}; expected a number above 0")
+        positive(lr=lr)
         self.image_shape = (image_channels(channels), *image_size(size))
         self.matcher: Matcher | None = None
         if vocabulary is not None:

@@ -77,6 +77,7 @@ class InfoGAN(GAN):
             given = f"num_categories is {num_categories}, num_codes {num_codes}"
             raise ValueError(f"{given}; expected at least 2, and from 0 to below latent_dim ({latent_dim})")
         at_least(0, clustering_weight=clustering_weight, mode_seeking_weight=mode_seeking_weight)
+        at_least(0, category_weight=category_weight, code_weight=code_weight)
         super().__init__(size, channels, latent_dim, width, batch_norm=batch_norm, prior="uniform", **options)
         self.num_categories, self.num_codes = num_categories, num_codes
         # In a tuple, so that it is no part of checkpoints: it has nothing to remember.
@@ -129,7 +130,8 @@ class InfoGAN(GAN):
         if self.generator_turn():
             with self.toggled_optimizer(optimizer_g):
                 for real in self.pieces(batch[0]):
-                    z, category = self.latent_and_category(len(real))
+                    drawn = [self.latent_and_category(len(real)) for _ in range(self.generator_batch)]
+                    z, category = (torch.cat(parts) for parts in zip(*drawn, strict=True))
                     fake = self.generator(z, category)
                     fake_logits, guesses = self.critic(fake)
                     loss = self.loss.generator(self.compared(real), fake_logits)
@@ -148,7 +150,8 @@ class InfoGAN(GAN):
 
     def likeness(self, fake: Tensor, z: Tensor, category: Tensor) -> Tensor:
         """Return how alike images, of latents `(N, latent_dim)`, are to others of the same categories."""
-        other, _ = self.latent_and_category(len(z))
+        rows = len(z) // self.generator_batch
+        other = torch.cat([self.latent_and_category(rows)[0] for _ in range(self.generator_batch)])
         value = mode_seeking(fake, self.generator(other, category), z, other)
         self.record("loss/mode_seeking", value)
         return value

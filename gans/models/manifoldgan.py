@@ -264,7 +264,7 @@ class ManifoldGAN(Autoencoder):
         real_logits, fake_logits = self.critic(real), self.critic(fake)
         loss = self.loss.discriminator(real_logits, fake_logits)
         penalty = zero_centered(self.critic, real)
-        self.augment.observe(real_logits.detach())
+        self.augment.observe(real_logits.detach(), self.loss.boundary, self.trainer.world_size)
         self.record("loss/discriminator", loss)
         self.record("logits/real", real_logits)
         self.record("logits/fake", fake_logits)

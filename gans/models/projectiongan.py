@@ -1,10 +1,12 @@
 """Projection discriminator, Miyato and Koyama 2018 (cGAN-PD, arXiv 1802.05637)."""
 
-from typing import Any, Literal
+from typing import Any
 
 from torch import nn
 
+from gans.checks import at_least
 from gans.layers import Size
+from gans.losses import Objective
 from gans.models.gan import GAN
 from gans.networks import resnet
 
@@ -36,12 +38,13 @@ class ProjectionGAN(GAN):
         width: int = 256,
         discriminator_width: int | None = None,
         num_classes: int = 10,
-        objective: Literal["nonsaturating", "hinge"] = "hinge",
+        objective: Objective = "hinge",
         lr: float = 2e-4,
         betas: tuple[float, float] = (0.0, 0.9),
         critic_steps: int = 5,
         **options: Any,
     ) -> None:
+        at_least(1, num_classes=num_classes)
         super().__init__(
             size, channels, latent_dim, width, objective, lr=lr, betas=betas, critic_steps=critic_steps, **options
         )

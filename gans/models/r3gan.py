@@ -6,6 +6,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from gans.checks import at_least, positive
 from gans.layers import Size
 from gans.models.gan import GAN
 from gans.networks import r3gan
@@ -26,8 +27,13 @@ class R3GAN(GAN):
 
     Learning rate, beta2, the penalties' weight, the augmentation's probability and the half-life of the averaged
     weights follow a cosine over the first `schedule_images` images, from the first number of each pair to the second;
-    the defaults are those of CIFAR-10, and `gans.schedules` lists the paper's others. Both players' images count, so a
-    batch is twice the paper's.
+    the defaults are those of CIFAR-10, and `gans.schedules` lists the paper's others.
+
+    Each player has half of a batch to itself, so the paper's batch of 512 is one of 1,024 here. `schedule_images` and
+    `halflives` count the images of one player, as the paper does; `images_seen` counts those of both.
+
+    R1 and R2 are taken in a second forward pass, in single precision and with new draws of the augmentation. The
+    authors take them from the loss's own, in bfloat16 for most stages: the same expectation.
 
     Args:
         size: image side, or (height, width), from 8 pixels.
@@ -40,9 +46,9 @@ class R3GAN(GAN):
         betas2: second decay rate of Adam; the first is 0.
         gamma: weight of R1 and R2.
         augment_probability: of ADA, where `augment` is `ada`; it does not adapt here.
-        halflives: of the averaged weights, in images.
+        halflives: of the averaged weights, in images of one player.
         ema_rampup: the half-life is at most this share of the images seen so far; 0 leaves it to the schedule.
-        schedule_images: images until the end of all schedules.
+        schedule_images: images of one player until the end of all schedules.
         options: as in `GAN`.
     """
 
@@ -57,6 +63,9 @@ class R3GAN(GAN):
         "lecam",
         "lr_decay_images",
         "ema_halflife",
+        "critic_steps",
+        "generator_batch",
+        "lecam_start",
     )
 
     def __init__(
@@ -78,12 +87,12 @@ class R3GAN(GAN):
     ) -> None:
         if preset not in PRESETS:
             raise ValueError(f"preset is {preset}; expected one of {', '.join(PRESETS)}")
-        if schedule_images <= 0:
-            raise ValueError(f"schedule_images is {schedule_images}; expected a number above 0")
+        positive(schedule_images=schedule_images)
+        at_least(0, num_classes=num_classes)
         limits = {"lr": (lr, 1.0), "betas2": (betas2, 1.0), "augment_probability": (augment_probability, 1.0)}
         limits |= {"gamma": (gamma, math.inf), "halflives": (halflives, math.inf)}
         for name, (pair, limit) in limits.items():
-            if len(pair) != 2 or min(pair) < 0 or max(pair) > limit:
+            if len(pair) != 2 or not all(0 <= value <= limit and value < math.inf for value in pair):
                 raise ValueError(f"{name} is {pair}; expected two numbers from 0 to {limit}, at start and end")
         if options.get("augment") == "ada":
             options["augment_options"] = {**(options.get("augment_options") or {}), "target": None}
@@ -123,7 +132,7 @@ class R3GAN(GAN):
     def scheduled(self, name: str) -> float:
         """Return what a pair of numbers, start and end, amounts to now."""
         start, end = self.hparams[name]
-        return cosine(self.images_seen, start, end, self.hparams["schedule_images"])
+        return cosine(self.images_seen / 2, start, end, self.hparams["schedule_images"])
 
     def schedule(self) -> None:
         """Let learning rates, beta2, the augmentation and the half-life follow their cosines."""
@@ -131,7 +140,7 @@ class R3GAN(GAN):
         for optimizer in self.trainer.optimizers:
             for group in optimizer.param_groups:
                 group["lr"], group["betas"] = self.scheduled("lr"), (0.0, self.scheduled("betas2"))
-        self.ema_halflife = self.scheduled("halflives")
+        self.ema_halflife = 2 * self.scheduled("halflives")  # the average counts the images of both players
         if "probability" in dict(self.augment.named_buffers()):
             self.augment.get_buffer("probability").fill_(self.scheduled("augment_probability"))
 

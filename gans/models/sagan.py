@@ -1,10 +1,12 @@
 """Self-attention GAN, Zhang et al. 2019 (arXiv 1805.08318)."""
 
-from typing import Any, Literal
+from typing import Any
 
 from torch import nn
 
+from gans.checks import at_least
 from gans.layers import Size
+from gans.losses import Objective
 from gans.models.gan import GAN
 from gans.networks import resnet
 from gans.networks.attention import resolution
@@ -13,6 +15,9 @@ from gans.networks.attention import resolution
 class SAGAN(GAN):
     """SNGAN's networks with self-attention, spectral norms in the generator too, and two learning rates (TTUR).
 
+    The paper's networks are conditional, of 128 pixels and the 1,000 classes of ImageNet, on batches of 256: classes
+    enter by conditional BatchNorm and by a projection (`num_classes`), as in `ProjectionGAN`.
+
     Args:
         size: image side, or (height, width).
         channels: 1, 3 or 4.
@@ -20,6 +25,7 @@ class SAGAN(GAN):
         width: channels of the generator next to the image, and everywhere up to 32 pixels.
         discriminator_width: channels of the discriminator's first block; None is `width`.
         attention: sides of the feature maps that attention follows; None chooses 32, or 16 up to 32 pixels.
+        num_classes: classes to be told of, at least as many as the data have; 0 for none.
         objective: what the players minimise.
         lr: learning rate of Adam, of the generator.
         discriminator_lr: learning rate of the discriminator.
@@ -37,12 +43,14 @@ class SAGAN(GAN):
         width: int = 64,
         discriminator_width: int | None = None,
         attention: tuple[int, ...] | None = None,
-        objective: Literal["nonsaturating", "hinge"] = "hinge",
+        num_classes: int = 0,
+        objective: Objective = "hinge",
         lr: float = 1e-4,
         discriminator_lr: float | None = 4e-4,
         betas: tuple[float, float] = (0.0, 0.9),
         **options: Any,
     ) -> None:
+        at_least(0, num_classes=num_classes)
         super().__init__(
             size,
             channels,
@@ -54,16 +62,20 @@ class SAGAN(GAN):
             betas=betas,
             **options,
         )
+        self.num_classes = num_classes
 
     def make_generator(self, size: Size, channels: int, width: int) -> nn.Module:
-        """Return the network from latents to images."""
-        growth, attention = resnet.growth(size), self.attention(size)
-        return resnet.Generator(self.latent_dim, size, channels, width, growth, spectral_norm=True, attention=attention)
+        """Return the network from latents, and classes, to images."""
+        options: dict[str, Any] = {"num_classes": self.hparams["num_classes"], "attention": self.attention(size)}
+        return resnet.Generator(
+            self.latent_dim, size, channels, width, resnet.growth(size), spectral_norm=True, **options
+        )
 
     def make_discriminator(self, size: Size, channels: int, width: int) -> nn.Module:
-        """Return the network from images to logits."""
-        width, options = self.hparams["discriminator_width"] or width, resnet.shape(size)
-        return resnet.Discriminator(size, channels, width, attention=self.attention(size), **options)
+        """Return the network from images, and classes, to logits."""
+        options: dict[str, Any] = {"num_classes": self.hparams["num_classes"], "attention": self.attention(size)}
+        width = self.hparams["discriminator_width"] or width
+        return resnet.Discriminator(size, channels, width, **options, **resnet.shape(size))
 
     def attention(self, size: Size) -> tuple[int, ...]:
         """Return the sides of the feature maps that attention follows."""

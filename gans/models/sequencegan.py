@@ -46,6 +46,8 @@ class SequenceGAN(GAN):
         "batch_norm",
         "lazy",
         "lecam",
+        "lecam_start",
+        "generator_batch",
         "augment",
         "augment_options",
         "instance_noise",

@@ -1,10 +1,11 @@
 """Spectrally normalised GAN, Miyato et al. 2018 (arXiv 1802.05957)."""
 
-from typing import Any, Literal
+from typing import Any
 
 from torch import nn
 
 from gans.layers import Size
+from gans.losses import Objective
 from gans.models.gan import GAN
 from gans.networks import resnet
 
@@ -37,7 +38,7 @@ class SNGAN(GAN):
         latent_dim: int = 128,
         width: int = 256,
         discriminator_width: int | None = None,
-        objective: Literal["nonsaturating", "hinge", "wasserstein"] = "hinge",
+        objective: Objective = "hinge",
         lr: float = 2e-4,
         betas: tuple[float, float] = (0.0, 0.9),
         critic_steps: int = 5,

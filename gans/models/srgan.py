@@ -4,6 +4,7 @@ With a scale of 1 the same two stages take away noise (DnCNN, Zhang et al. 2016,
 whatever else the sources have of it and the targets not.
 """
 
+from math import inf
 from pathlib import Path
 from typing import Any, Literal
 
@@ -79,7 +80,7 @@ class SRGAN(Translator):
         at_least(0, content_steps=content_steps, pixel_weight=pixel_weight, adversarial_weight=adversarial_weight)
         if network not in ("residual", "rrdb"):
             raise ValueError(f"network is {network}; expected residual or rrdb")
-        if content_lr <= 0 or not 0 <= final_lr <= 1:
+        if not 0 < content_lr < inf or not 0 <= final_lr <= 1:
             raise ValueError(
                 f"content_lr is {content_lr} and final_lr {final_lr}; expected a rate above 0 and a share from 0 to 1"
             )

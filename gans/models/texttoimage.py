@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from gans.captions import contact_sheet, spelled
-from gans.checks import at_least
+from gans.checks import at_least, positive
 from gans.distributed import next_rows
 from gans.latent import draw, key, truncate
 from gans.layers import Size, image_channels, image_size
@@ -113,12 +113,11 @@ class TextToImage(JudgedByCaptions):
         at_least(1, penalty_power=penalty_power)
         if not 0 <= mismatch_weight < 1:
             raise ValueError(f"mismatch_weight is {mismatch_weight}; expected a share from 0 to below 1")
-        for name, rate in (("lr", lr), ("discriminator_lr", discriminator_lr), ("text_lr", text_lr)):
-            if rate <= 0:
-                raise ValueError(f"{name} is {rate}; expected a number above 0")
+        positive(lr=lr, discriminator_lr=discriminator_lr, text_lr=text_lr)
         self.loss = loss_named(objective)
         if isinstance(self.loss, Relativistic):
             raise ValueError(f"objective is {objective}; expected one that judges each image by itself, such as hinge")
+        self.augment.check_objective(objective, self.loss.boundary)
         self.image_shape = (image_channels(channels), *image_size(size))
         self.text_steps = 0 if encoder else text_steps
         breadth = width if discriminator_width is None else discriminator_width
@@ -281,7 +280,7 @@ class TextToImage(JudgedByCaptions):
         for name, logits in (("real", real), ("fake", fake), ("mismatched", other)):
             self.record(f"logits/{name}", logits)
         self.record("accuracy/discriminator", self.loss.right(real, fake))
-        self.augment.observe(real.detach())
+        self.augment.observe(real.detach(), self.loss.boundary, self.trainer.world_size)
 
     # -- sentences to images ------------------------------------------------------------------------------------------
 

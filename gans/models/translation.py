@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
 
-from gans.checks import at_least
+from gans.checks import at_least, positive
 from gans.colour import colourfulness
 from gans.distributed import gather_rows
 from gans.images import to_float, to_uint8
@@ -69,9 +69,7 @@ class Translator(AdversarialModule):
         # No latents, and no augmentation: it would have to treat both images of a pair alike.
         super().__init__(1, "normal", augment=None, augment_options=None, **engine)
         at_least(0, feature_weight=feature_weight)
-        for name, rate in (("lr", lr), ("discriminator_lr", discriminator_lr)):
-            if rate is not None and rate <= 0:
-                raise ValueError(f"{name} is {rate}; expected a number above 0")
+        positive(lr=lr, discriminator_lr=discriminator_lr)
         if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
             raise ValueError(f"betas is {betas}; expected two numbers from 0 to below 1")
         self.rates = (lr, lr if discriminator_lr is None else discriminator_lr)

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gans.checks import at_least
+from gans.checks import at_least, positive
 from gans.curves import log_means
 from gans.layers import Size, widened
 from gans.models.gan import GAN
@@ -36,7 +36,7 @@ class VAEGAN(GAN):
 
     players: tuple[str, ...] = ("generator", "discriminator", "encoder")
     fixed = ("prior",)
-    unread = ("critic", "r1", "r2", "lazy", "lecam")
+    unread = ("critic", "r1", "r2", "lazy", "lecam", "lecam_start", "generator_batch")
 
     def __init__(
         self,
@@ -52,8 +52,7 @@ class VAEGAN(GAN):
     ) -> None:
         super().__init__(size, channels, latent_dim, width, batch_norm=batch_norm, prior="normal", **options)
         at_least(0, gamma=gamma, beta=beta)
-        if encoder_lr is not None and encoder_lr <= 0:
-            raise ValueError(f"encoder_lr is {encoder_lr}; expected a number above 0")
+        positive(encoder_lr=encoder_lr)
         self.encoder = Encoder(size, channels, width, 2 * latent_dim, "conv", batch_norm)
 
     def make_generator(self, size: Size, channels: int, width: int) -> nn.Module:

@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from gans.checks import positive
 from gans.layers import Size
 from gans.models.gan import GAN
 from gans.networks import dcgan
@@ -13,6 +14,9 @@ from gans.penalties import clip_weights
 
 class WGAN(GAN):
     """DCGAN's networks under an estimate of the earth mover's distance; the critic's weights are clipped.
+
+    The authors' code gives the critic 100 updates for each of the generator in its first 25 and in every 500th;
+    algorithm 1 of the paper, and this class, do not.
 
     Args:
         size: image side, or (height, width).
@@ -23,11 +27,11 @@ class WGAN(GAN):
         clip: largest absolute value of the critic's weights.
         critic_steps: critic updates for each update of the generator.
         batch_norm: BatchNorm in the critic too.
-        options: as in `GAN`; `betas` is not read.
+        options: as in `GAN`, but for Adam's `betas`.
     """
 
     fixed = ("objective",)
-    unread = ("critic", "lazy")
+    unread = ("critic", "lazy", "betas")
 
     def __init__(
         self,
@@ -41,8 +45,7 @@ class WGAN(GAN):
         batch_norm: bool = False,
         **options: Any,
     ) -> None:
-        if clip <= 0:
-            raise ValueError(f"clip is {clip}; expected a number above 0")
+        positive(clip=clip)
         super().__init__(
             size,
             channels,
@@ -86,6 +89,6 @@ class WGAN(GAN):
         if self.generator_turn():
             with self.toggled_optimizer(optimizer_g):
                 for real in self.pieces(batch[0]):
-                    loss = self.loss.generator(None, self.critic(self.generator(self.latent(len(real)))))
+                    loss = self.loss.generator(None, self.critic(self.generator(*self.generator_rows(len(real)))))
                     self.record("loss/generator", loss)
                     self.descend(loss, optimizer_g)

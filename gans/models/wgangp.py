@@ -4,6 +4,7 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
+from gans.checks import at_least
 from gans.layers import Size
 from gans.models.gan import GAN
 from gans.networks import dcgan, resnet
@@ -44,6 +45,7 @@ class WGANGP(GAN):
     ) -> None:
         if architecture not in ("dcgan", "resnet"):
             raise ValueError(f"architecture is {architecture}; expected dcgan or resnet")
+        at_least(0, penalty_weight=penalty_weight)
         super().__init__(
             size,
             channels,
@@ -84,6 +86,6 @@ class WGANGP(GAN):
         if self.generator_turn():
             with self.toggled_optimizer(optimizer_g):
                 for real in self.pieces(batch[0]):
-                    loss = self.loss.generator(None, self.critic(self.generator(self.latent(len(real)))))
+                    loss = self.loss.generator(None, self.critic(self.generator(*self.generator_rows(len(real)))))
                     self.record("loss/generator", loss)
                     self.descend(loss, optimizer_g)

@@ -9,8 +9,8 @@ that a network of any depth starts as its resampling and 1x1 convolutions alone.
 The generator's image is a linear output as in the paper, not a tanh: nothing saturates, and what leaves [-1, 1] is
 clipped for pictures only. The discriminator sees it as it is.
 
-Resampling pads with zeros and class embeddings start as in the authors' code, so that the weights of its checkpoints give
-the same images and logits here.
+Resampling pads with zeros and class embeddings start as in the authors' code, so that weights copied from it give the
+same images and logits here.
 """
 
 from itertools import pairwise

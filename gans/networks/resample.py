@@ -1,8 +1,8 @@
 """Halving and doubling the sides of images without aliasing, by the binomial filter [1, 3, 3, 1] on each axis.
 
 The filter of StyleGAN2 (Karras et al. 2020, arXiv 1912.04958) and of R3GAN, after Zhang 2019 (arXiv 1904.11486). Sums
-of shifted slices rather than a strided convolution with a fixed kernel: there is no kernel to move between devices or to
-round to a dtype, and derivatives of every order are such sums again, deterministic on GPUs too.
+of shifted slices rather than a strided convolution with a fixed kernel: there is no kernel to move between devices or
+to round to a dtype, and derivatives of every order are such sums again, deterministic on GPUs too.
 
 `padding` says which pixels follow beyond the border, in the words of `torch.nn.Conv2d.padding_mode`:
 

@@ -1,7 +1,8 @@
 """Residual networks of WGAN-GP and SNGAN (Gulrajani et al. 2017, arXiv 1704.00028; Miyato et al. 2018, 1802.05957).
 
 Any image size: as many doublings as keep the shorter side at 4 or more, from the rounded-up quotient, the surplus cut
-off, as in `gans.networks.dcgan`. SNGAN's networks for 3 channels and latents of 128, by the options that differ:
+off, as in `gans.networks.dcgan`. SNGAN's networks for 3 channels and latents of 128, by the options that differ, which
+`growth` and `shape` choose by the size:
 
     pixels  generator            discriminator                                          parameters of each
     32      width 256, growth 1  width 128, growth 1, smallest 8, flat_blocks 2    4,276,739   1,053,825
@@ -45,11 +46,19 @@ def growth(size: Size) -> int:
     return 1 if min(image_size(size)) <= 32 else 2
 
 
+# By the longest of shorter sides in the paper; beyond 128 pixels as for 128.
+SHAPES = {
+    32: Shape(growth=1, smallest=8, flat_blocks=2),
+    48: Shape(growth=2, smallest=3, flat_blocks=1),
+    64: Shape(growth=2, smallest=2, flat_blocks=0),
+    128: Shape(growth=2, smallest=4, flat_blocks=1),
+}
+
+
 def shape(size: Size) -> Shape:
-    """Return the discriminator's shape: that for CIFAR-10 up to 32 pixels, else that for 128."""
-    if min(image_size(size)) <= 32:
-        return Shape(growth=1, smallest=8, flat_blocks=2)
-    return Shape(growth=2, smallest=4, flat_blocks=1)
+    """Return the discriminator's shape: that of the paper's next larger size."""
+    side = min(image_size(size))
+    return SHAPES[next((limit for limit in SHAPES if side <= limit), 128)]
 
 
 def widths(size: tuple[int, int], width: int, growth: int, levels: int) -> list[int]:

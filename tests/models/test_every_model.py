@@ -37,6 +37,8 @@ SMALL = {
     },
 }
 CONDITIONAL = {"ConditionalGAN", "ACGAN", "ProjectionGAN"}
+# Conditional where they are asked to be.
+CLASSES = {"SAGAN": {"num_classes": 10}, "R3GAN": {"num_classes": 10}}
 CLIPS = {"SequenceGAN"}
 TRANSLATORS = {"Pix2Pix", "CycleGAN", "CUT", "Inpainting", "SRGAN", "StyleTransfer"}  # they make images of images
 FILLERS = {"Inpainting"}  # of images with holes
@@ -227,13 +229,24 @@ def test_a_model_reads_like_its_paper(name):
 # -- classes -----------------------------------------------------------------------------------------------------------
 
 
+def awake(model):
+    """`model` with noise on its averaged generator, some of whose layers start at 0."""
+    for parameter in model.generator_ema.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    return model
+
+
 @pytest.mark.parametrize("name", sorted(set(MODELS) - TRANSLATORS - CAPTIONED))
-def test_labels_choose_classes_where_there_are_some(name):
-    model = make(name).eval()
-    if name not in CONDITIONAL | {"InfoGAN"}:
-        with pytest.raises(ValueError, match=f"{name} is not conditional"):
-            model.sample(2, labels=torch.tensor([0, 1]))
+def test_labels_are_refused_where_there_are_no_classes(name):
+    if name in CONDITIONAL | {"InfoGAN"}:
         return
+    with pytest.raises(ValueError, match=f"{name} is not conditional"):
+        make(name).eval().sample(2, labels=torch.tensor([0, 1]))
+
+
+@pytest.mark.parametrize("name", sorted(CONDITIONAL | CLASSES.keys() | {"InfoGAN"}))
+def test_labels_choose_classes_where_there_are_some(name):
+    model = awake(make(name, **CLASSES.get(name, {})).eval())
     labels = torch.tensor([3, 3, 7])
     three = model.sample(3, labels=labels, seed=0)
     other = model.sample(3, labels=torch.tensor([3, 4, 7]), seed=0)
@@ -246,9 +259,26 @@ def test_labels_choose_classes_where_there_are_some(name):
             model.sample(2, labels=wrong)
 
 
-@pytest.mark.parametrize("name", sorted(CONDITIONAL))
+@pytest.mark.parametrize("name", sorted(CLASSES))
+def test_classes_that_are_asked_for_reach_both_players(trainer, tmp_path, name):
+    model = make(name, **CLASSES[name])
+    saver = Checkpoint(1, str(tmp_path))
+    trainer(2, callbacks=[saver], enable_checkpointing=True).fit(model, loader(name))
+    again = load_model(tmp_path / "last.ckpt")
+    labels = torch.tensor([1, 2, 1])
+    assert torch.equal(again.sample(3, labels=labels, seed=0), model.eval().sample(3, labels=labels, seed=0))
+    images = torch.rand(2, 1, SIZE, SIZE) * 2 - 1
+    first, second = (model.discriminator(images, torch.tensor(given)) for given in ([0, 0], [0, 1]))
+    assert (first == second).tolist() == [True, False]
+
+
+@pytest.mark.parametrize("name", sorted(CONDITIONAL | CLASSES.keys()))
 def test_data_without_fitting_classes_are_refused(trainer, name):
     images = torch.rand(16, 1, SIZE, SIZE) * 2 - 1
+
+    def make(name, **options):
+        return globals()["make"](name, **{**CLASSES.get(name, {}), **options})
+
     with pytest.raises(ValueError, match="a batch has no labels"):
         trainer(1).fit(make(name), DataLoader(TensorDataset(images), batch_size=SIZE))
     with pytest.raises(ValueError, match="num_classes is 5; expected at least 10, as many as the data have"):

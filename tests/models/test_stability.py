@@ -2,15 +2,29 @@
 
 import math
 
+import lightning as L
 import pytest
 import torch
 from torch.utils.data import DataLoader, TensorDataset
 
 from datamodules import DigitsDataModule
 from gans.checkpoint import Checkpoint
-from gans.models import ACGAN, DCGAN, GAN, R3GAN, SNGAN, WGAN, WGANGP, ConditionalGAN, InfoGAN
+from gans.models import (
+    ACGAN,
+    DCGAN,
+    GAN,
+    R3GAN,
+    SAGAN,
+    SNGAN,
+    VAEGAN,
+    WGAN,
+    WGANGP,
+    ConditionalGAN,
+    InfoGAN,
+    ProjectionGAN,
+)
 from gans.models.infogan import invariant_information
-from gans.penalties import gamma_heuristic, zero_centered
+from gans.penalties import gamma_heuristic, input_gradient, zero_centered
 
 
 def make(kind=GAN, **options):
@@ -94,12 +108,80 @@ def test_smooth_labels_move_the_discriminators_target(trainer):
 
 
 def test_lecam_follows_the_logits(trainer):
-    curve, model = losses(trainer, 3, lecam=1.0)
+    curve, model = losses(trainer, 3, lecam=1.0, lecam_start=0)
     assert model.logit_averages.abs().sum() > 0
     assert "logit_averages" in model.state_dict()
     assert curve[1] != losses(trainer, 3)[0][1]
     with pytest.raises(ValueError, match=r"lecam is 1\.0; expected 0 with accumulate"):
         make(lecam=1.0, accumulate=2)
+
+
+def test_lecam_begins_as_the_authors_do():
+    """Until update 3 averages are the last batch's means; from then on they move first, and the penalty reads them."""
+    model = make(lecam=1.0, lecam_start=3)
+    model.trainer = L.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
+    values, average = [], None
+    for batch in range(1, 6):
+        model.batches_seen = batch
+        real, fake = torch.tensor([1.0 * batch, 3.0]), torch.tensor([-1.0, -2.0 * batch])
+        values.append(float(model.lecam_penalty(real, fake)))
+        now = torch.stack([real.mean(), fake.mean()])
+        average = now if batch < 3 else 0.99 * average + 0.01 * now
+        expected = (real - average[1]).relu().square().mean() + (average[0] - fake).relu().square().mean()
+        assert values[-1] == pytest.approx(float(expected) if batch > 3 else 0.0)
+        if batch > 1:
+            torch.testing.assert_close(model.logit_averages, average)
+
+
+@pytest.mark.parametrize("precision", ["64-true", "bf16-mixed"])
+def test_lecam_runs_in_every_precision(trainer, precision):
+    model = make(lecam=1.0, lecam_start=0)
+    trainer(2, precision=precision).fit(model, loader())
+    assert model.logit_averages.isfinite().all()
+    assert model.logit_averages.dtype == (torch.float64 if precision == "64-true" else torch.float32)
+
+
+# -- a generator batch of a multiple -----------------------------------------------------------------------------------
+
+MANY = {"WGAN": WGAN, "WGANGP": WGANGP, "ACGAN": ACGAN, "InfoGAN": InfoGAN, "ConditionalGAN": ConditionalGAN}
+
+
+@pytest.mark.parametrize("kind", [GAN, SNGAN, *MANY.values()])
+def test_the_generator_takes_a_multiple_of_the_batch(trainer, kind):
+    seen = []
+
+    class Spy(kind):
+        def critic(self, images, *labels):
+            seen.append((len(images), *(part.tolist() for part in labels)))
+            return super().critic(images, *labels)
+
+    labels = next(iter(loader()))[1]
+    trainer(1).fit(make(Spy, critic_steps=1, generator_batch=3), loader())
+    sizes = [rows for rows, *_ in seen]
+    assert sizes[:2] == [8, 8]
+    assert sizes[-1] == 24
+    if kind is ConditionalGAN:
+        assert seen[0][1] == labels.tolist()
+        assert seen[-1][1] == labels.tolist() * 3
+
+
+def test_a_multiple_of_the_batch_is_the_same_on_two_processes(trainer, tmp_path):
+    states = []
+    for world in (1, 2):
+        model = make(ConditionalGAN, batch_norm=False, generator_batch=2)
+        for part in model.generator.modules():
+            if isinstance(part, torch.nn.modules.batchnorm._BatchNorm):
+                part.momentum, part.train = 0.0, lambda mode=True, part=part: part
+                part.training = False
+        strategy = {"strategy": "ddp_fork", "devices": 2} if world == 2 else {}
+        saver = Checkpoint(2, str(tmp_path / str(world)))
+        run = trainer(
+            2, precision="64-true", callbacks=[saver], enable_checkpointing=True, limit_val_batches=0, **strategy
+        )
+        run.fit(model, DigitsDataModule(size=8, batch_size=12 // world))
+        states.append(torch.load(tmp_path / str(world) / "last.ckpt", weights_only=True)["state_dict"])
+    for name, value in states[0].items():
+        assert torch.allclose(value.double(), states[1][name].double(), atol=1e-9), name
 
 
 def test_instance_noise_fades(trainer):
@@ -154,6 +236,18 @@ def test_augmentation_is_for_both_players_and_in_the_checkpoint(trainer, tmp_pat
     assert ("augment.probability" in saved) == (name == "ada")
 
 
+def test_ada_counts_about_the_boundary_of_the_objective(trainer):
+    """Logits of 0.4 are real for the hinge and fake for least squares."""
+    for objective, sign in (("hinge", 1), ("least_squares", -1)):
+        model = make(objective=objective, augment="ada", augment_options={"interval": 100})
+        model.discriminator.forward = lambda images: images.mean((1, 2, 3)) * 0 + 0.4
+        model.trainer = trainer(1)
+        model.record_critic(torch.zeros(()), model.discriminator(torch.zeros(8, 1, 8, 8)), torch.zeros(8))
+        assert model.augment.observed.tolist() == [8 * sign, 8]
+    for kind in (WGANGP, WGAN):  # a probability that stays
+        make(kind, augment="ada", augment_options={"target": None, "probability": 0.3})
+
+
 def test_ada_adapts_the_same_on_two_processes(trainer, tmp_path):
     values = []
     for world in (1, 2):
@@ -168,7 +262,6 @@ def test_ada_adapts_the_same_on_two_processes(trainer, tmp_path):
         values.append(torch.load(tmp_path / str(world) / "last.ckpt", weights_only=True)["state_dict"])
     assert values[0]["augment.probability"] != 0.2
     assert torch.equal(values[0]["augment.probability"], values[1]["augment.probability"])
-    values[1]["augment.observed"] *= 2  # the mean over processes of what each has seen
     for name, value in values[0].items():
         assert torch.allclose(value.double(), values[1][name].double(), atol=1e-9), name
 
@@ -194,11 +287,17 @@ def test_r3gan_follows_its_cosines(trainer):
     model = make(R3GAN, width=16, lr=(1e-2, 1e-3), betas2=(0.9, 0.99), schedule_images=32, halflives=(0, 100))
     run = trainer(4)
     run.fit(model, loader())
+    # Four batches of 8 are 16 images for each player: half of the way, in the paper's counting.
     for optimizer in run.optimizers:
-        assert optimizer.param_groups[0]["lr"] == pytest.approx(1e-3)
-        assert optimizer.param_groups[0]["betas"] == pytest.approx((0.0, 0.99))
-    assert model.ema_halflife == 100
+        assert optimizer.param_groups[0]["lr"] == pytest.approx((1e-2 + 1e-3) / 2)
+        assert optimizer.param_groups[0]["betas"] == pytest.approx((0.0, 0.945))
+    assert model.ema_halflife == pytest.approx(2 * 50)  # the average counts the images of both
+    model.images_seen = 64
     assert model.scheduled("gamma") == 0.005
+    paper = make(R3GAN, width=16)
+    assert (paper.hparams["schedule_images"], paper.hparams["halflives"]) == (20_000_000, (0, 5_000_000))
+    paper.images_seen = 2 * 10_000_000
+    assert paper.scheduled("halflives") == pytest.approx(2_500_000)
     for wrong in ({"preset": "huge"}, {"lr": (1e-3,)}, {"schedule_images": 0}):
         with pytest.raises(ValueError, match="expected"):
             make(R3GAN, **{"width": 16, **wrong})
@@ -216,6 +315,37 @@ def test_minibatch_std_is_a_layer_of_the_critic():
         assert bool(abs(first - second) > 1e-6) == sees_others
 
 
+def test_a_penalty_beside_minibatch_std_is_stylegan2s(trainer):
+    """The gradient is that of the sum of all logits: what one image does to the others' logits is in it."""
+    model = make(SNGAN, size=16, minibatch_std=4, r1=1.0, critic_steps=1).double()
+    model.eval()
+    images = torch.rand(8, 1, 16, 16, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    change, step = torch.randn_like(images), 1e-6
+    change[1:] = 0  # one image moves
+    with torch.no_grad():
+        moved = [model.discriminator(images + sign * step * change) for sign in (1, -1)]
+    assert (moved[0] - moved[1])[1:].abs().max() > 0
+    slope = float((moved[0] - moved[1]).sum()) / (2 * step)
+    assert float((input_gradient(model.discriminator, images) * change).sum()) == pytest.approx(slope, rel=1e-4)
+    images = torch.rand(32, 1, 16, 16) * 2 - 1
+    data = DataLoader(TensorDataset(images, torch.arange(32) % 10), batch_size=8)
+    trainer(2).fit(make(SNGAN, size=16, minibatch_std=4, r1=1.0, critic_steps=1), data)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"minibatch_std": 3, "kind": SNGAN}, "minibatch_std is 3; expected a divisor of the batch, 8 images"),
+        ({"minibatch_std": 4, "accumulate": 4, "kind": SNGAN}, "minibatch_std is 4; .* 8 images in 4 pieces"),
+        ({"accumulate": 1000}, "accumulate is 1000; expected at most 8, the images that it cuts"),
+        ({"accumulate": 8, "kind": R3GAN, "width": 16}, "accumulate is 8; expected at most 4"),
+    ],
+)
+def test_batches_that_do_not_fit_are_refused(trainer, options, says):
+    with pytest.raises(ValueError, match=says):
+        trainer(1).fit(make(**{"critic_steps": 1, **options} if options.get("kind") is SNGAN else options), loader())
+
+
 @pytest.mark.parametrize(
     ("options", "says"),
     [
@@ -227,12 +357,38 @@ def test_minibatch_std_is_a_layer_of_the_critic():
         ({"objective": "elastic"}, "objective is 'elastic'"),
         ({"r1": -1.0}, "r1 is -1.0; expected at least 0"),
         ({"r2": "auto"}, "r2 is auto; expected a number or heuristic"),
-        ({"kind": DCGAN, "size": 16, "r1": 1.0}, "expected 0 where the critic compares the images of a batch"),
-        ({"kind": SNGAN, "size": 16, "r2": 1.0, "minibatch_std": 4}, "expected 0 where the critic compares"),
+        ({"objective": "wasserstein", "augment": "ada"}, "augment is ada, .* of the wasserstein objective have none"),
+        ({"objective": "relativistic", "augment": "ada"}, "augment is ada, .* of the relativistic objective have none"),
+        ({"kind": WGANGP, "augment": "ada"}, "augment_options.target to null"),
+        ({"augment_options": {"policy": "blit"}}, "augment_options has policy without augment"),
+        ({"kind": DCGAN, "size": 16, "r1": 1.0}, "expected 0 beside BatchNorm in the discriminator"),
+        (
+            {"kind": SNGAN, "objective": "relativistic", "generator_batch": 2},
+            "generator_batch is 2; expected 1 with rel",
+        ),
+        ({"generator_batch": 0}, "generator_batch is 0; expected at least 1"),
+        ({"kind": VAEGAN, "generator_batch": 2}, "generator_batch is 2, which VAEGAN does not read"),
+        ({"kind": R3GAN, "width": 16, "generator_batch": 2}, "generator_batch is 2, which R3GAN does not read"),
+        ({"lecam_start": -1}, "lecam_start is -1; expected at least 0"),
+        ({"lr": math.inf}, "lr is inf; expected a finite number above 0"),
+        ({"lr": math.nan}, "lr is nan; expected a finite number above 0"),
+        ({"discriminator_lr": 0.0}, "discriminator_lr is 0.0; expected a number above 0"),
+        ({"ema_halflife": math.inf}, "ema_halflife is inf; expected a finite number of at least 0"),
+        ({"kind": WGAN, "clip": math.inf}, "clip is inf; expected a finite number above 0"),
+        ({"kind": WGANGP, "penalty_weight": -1.0}, "penalty_weight is -1.0; expected at least 0"),
+        ({"kind": R3GAN, "width": 16, "gamma": (math.inf, 0.0)}, "gamma is .* expected two numbers from 0"),
+        ({"kind": R3GAN, "width": 16, "schedule_images": math.inf}, "schedule_images is inf; expected a finite"),
+        ({"kind": ConditionalGAN, "num_classes": 0}, "num_classes is 0; expected at least 1"),
+        ({"kind": ProjectionGAN, "num_classes": 0}, "num_classes is 0; expected at least 1"),
+        ({"kind": ACGAN, "num_classes": 0}, "num_classes is 0; expected at least 1"),
+        ({"kind": SAGAN, "num_classes": -1}, "num_classes is -1; expected at least 0"),
+        ({"kind": R3GAN, "width": 16, "num_classes": -1}, "num_classes is -1; expected at least 0"),
         ({"kind": SNGAN, "critic": "conv"}, "critic is conv, which SNGAN does not read"),
         ({"kind": R3GAN, "width": 16, "r1": 1.0}, "r1 is 1.0, which R3GAN does not read"),
         ({"kind": R3GAN, "width": 16, "betas2": (0.9, 1.5)}, "betas2 is .* expected two numbers from 0 to 1.0"),
         ({"kind": WGAN, "lazy": 4}, "lazy is 4, which WGAN does not read"),
+        ({"kind": WGAN, "betas": (0.9, 0.99)}, r"betas is \(0.9, 0.99\), which WGAN does not read"),
+        ({"kind": R3GAN, "width": 16, "critic_steps": 2}, "critic_steps is 2, which R3GAN does not read"),
     ],
 )
 def test_bad_options_are_refused(options, says):
@@ -244,7 +400,7 @@ def test_bad_options_are_refused(options, says):
 def test_penalties_are_never_ignored(trainer, kind):
     options = {} if kind in (WGANGP, GAN, ACGAN) else {"batch_norm": False}
     weights = []
-    for extra in ({}, {"r1": 5.0}, {"lecam": 5.0}):
+    for extra in ({}, {"r1": 5.0}, {"lecam": 5.0, "lecam_start": 0}):
         model = make(kind, critic_steps=1, **options, **extra)
         trainer(2).fit(model, loader())
         weights.append(next(model.discriminator.parameters()).detach())

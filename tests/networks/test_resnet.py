@@ -121,6 +121,9 @@ def test_the_papers_sizes_have_the_parameters_of_published_code(size, width, cri
         generator = resnet.Generator(128, size, 3, width, **generator_options)
         discriminator = resnet.Discriminator(size, 3, critic_width, spectral_norm=False, **discriminator_options)
     assert (parameters(generator), parameters(discriminator)) == expected
+    defaults = {"growth": 2, "smallest": 4, "flat_blocks": 1}
+    assert resnet.shape(size) == {**defaults, **discriminator_options}
+    assert {"growth": resnet.growth(size)} == {"growth": 2, **generator_options}
 
 
 @pytest.mark.parametrize(
