@@ -9,10 +9,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, interpolate
-from torch.nn.utils import parametrizations
 
 from gans.checks import at_least
 from gans.layers import Norm, Size, image_size, norm_layer, normal_init
+from gans.networks.spectral import normalise
 
 SMALLEST = 6  # pixels of a side that one halving and two layers without padding enough leave a logit of
 
@@ -51,7 +51,7 @@ class Scale(nn.Module):
             conv = nn.Conv2d(before, after, 4, 2 if level < layers else 1, 1, bias=normed == "none")
             normal_init(conv)
             if spectral_norm:
-                parametrizations.spectral_norm(conv)
+                normalise(conv)
             last = level == len(widths)
             more = [] if last else [norm_layer(normed, after), nn.LeakyReLU(0.2, inplace=True)]
             self.layers.append(nn.Sequential(conv, *more))

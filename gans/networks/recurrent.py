@@ -16,11 +16,11 @@ over time in steps of one: a third of the time in training, and one logit that h
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import affine_grid, grid_sample, interpolate, leaky_relu, one_hot
-from torch.nn.utils import parametrizations
 
 from gans.layers import Size, image_channels, image_size
 from gans.networks import dcgan
 from gans.networks.conditional import check_labels, make_head
+from gans.networks.spectral import normalise
 
 CANVAS = 4  # channels of what is moved
 HIDDEN = 64  # units between a motion code and its field
@@ -264,4 +264,4 @@ def normal_init(module: nn.Module) -> None:
 def normalised(network: nn.Module) -> None:
     """Give each convolution of `network` a spectral norm of 1."""
     for layer in [part for part in network.modules() if isinstance(part, nn.Conv2d | nn.Conv3d)]:
-        parametrizations.spectral_norm(layer)
+        normalise(layer)

@@ -403,6 +403,19 @@ def test_penalties_have_the_gradient_of_their_difference_quotient(attention, spe
 # -- spectral norms ----------------------------------------------------------------------------------------------------
 
 
+def test_singular_values_are_computed_outside_autocast(monkeypatch):
+    inside, product = [], torch.mv
+    monkeypatch.setattr(torch, "mv", lambda *given: inside.append(torch.is_autocast_enabled("cpu")) or product(*given))
+    discriminator = resnet.Discriminator(8, 1, 2, minibatch_std=2)
+    inside.clear()
+    with torch.autocast("cpu", torch.bfloat16):
+        logits = discriminator(torch.zeros(2, 1, 8, 8))
+        assert torch.is_autocast_enabled("cpu")
+    assert logits.dtype == torch.bfloat16  # the layers themselves are in half precision
+    assert inside
+    assert not any(inside)
+
+
 def test_every_layer_of_the_discriminator_gets_norm_one():
     torch.manual_seed(0)
     discriminator = resnet.Discriminator(32, 3, 16, growth=1, smallest=8, flat_blocks=2, attention=(8,), num_classes=5)
