@@ -19,7 +19,7 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 from torch import Tensor
 
 from gans import atomic, images
-from gans.checkpoint import ends
+from gans.checkpoint import ends, not_finite
 from gans.checks import at_least
 from gans.metrics.extractors import Extractor, extractor
 from gans.metrics.features import of_samples
@@ -274,11 +274,8 @@ class Health(L.Callback):
         Raises:
             DivergedError: if a tensor of the checkpoint holds NaN or infinity.
         """
-        for name, tensor in checkpoint["state_dict"].items():
-            # The extremes, which NaN makes NaN: isfinite would take several times the memory of the tensor.
-            if tensor.is_floating_point() and tensor.numel() and not all(map(torch.isfinite, tensor.aminmax())):
-                says = f"{name} is not finite at step {trainer.global_step}: training diverged, not saved"
-                raise diverged(trainer, says)
+        if name := not_finite(checkpoint["state_dict"]):
+            raise diverged(trainer, f"{name} is not finite at step {trainer.global_step}: training diverged, not saved")
 
 
 def diverged(trainer: Trainer, says: str) -> DivergedError:

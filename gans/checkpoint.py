@@ -2,6 +2,7 @@
 
 import importlib
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 import lightning as L
@@ -14,6 +15,9 @@ from gans import atomic
 from gans.checks import at_least
 from gans.metrics.sampling import makes_images, translates
 
+PROGRESS = {"seed": int | NoneType, "batches_seen": int, "images_seen": int, "images_averaged": int, "pending": dict}
+RESUMABLE = {"epoch": int, "global_step": int, "loops": dict, "optimizer_states": list, "lr_schedulers": list}
+RESUMABLE |= {"callbacks": dict, "pytorch-lightning_version": str}
 MAKER = "lightning.pytorch.cli.instantiate_module"  # what Lightning may note in a checkpoint, and calls
 
 Trainer = L.Trainer
@@ -130,36 +134,89 @@ def class_path(kind: type) -> str:
     return f"{kind.__module__}.{kind.__qualname__}"
 
 
-def check_checkpoint(model: Module, checkpoint: dict[str, Any]) -> None:
+def not_finite(weights: dict[str, Any]) -> str | None:
+    """Return the name of the first tensor that holds NaN or infinity, if there is one."""
+    for name, tensor in weights.items():
+        if not isinstance(tensor, Tensor) or not tensor.is_floating_point() or not tensor.numel():
+            continue
+        # The extremes, which NaN makes NaN: isfinite would take several times the memory of the tensor.
+        if not all(map(torch.isfinite, tensor.aminmax())):
+            return name
+    return None
+
+
+def check_checkpoint(model: Module, checkpoint: Any) -> None:
     """Check that a loaded checkpoint belongs to this class of model, built with these sizes.
 
     Raises:
-        ValueError: if it does not, saying what it holds.
+        ValueError: if it does not, saying what it holds, or if its weights are not finite.
     """
-    state = checkpoint.get("adversarial")
+    state = checkpoint.get("adversarial") if isinstance(checkpoint, dict) else None
+    held = state.get("model") if isinstance(state, dict) else None
     # By the bare name: a class that was trained as a script's moves from __main__ to its file.
     names = {kind.__qualname__ for kind in type(model).__mro__}
-    if state is None or state["model"].rpartition(".")[2] not in names:
-        held = state["model"] if state else "no model of this framework"
+    if not isinstance(held, str) or held.rpartition(".")[2] not in names:
+        held = held if isinstance(held, str) else "no model of this framework"
         raise ValueError(f"the checkpoint holds {held}; expected {class_path(type(model))}")
+    check_fields("the checkpoint", {"adversarial": state, **checkpoint}, {"state_dict": dict, "adversarial": dict})
+    check_fields("the checkpoint's adversarial", state, PROGRESS)
     saved = checkpoint["state_dict"]
     for name, value in model.state_dict().items():
-        if name not in saved or saved[name].shape != value.shape:
-            there = tuple(saved[name].shape) if name in saved else "missing"
+        there = getattr(saved.get(name), "shape", None)
+        if there != value.shape:
+            told = "missing" if there is None else tuple(there)
             raise ValueError(
-                f"the checkpoint's {name} is {there}, the model's is {tuple(value.shape)}: it was trained with another "
+                f"the checkpoint's {name} is {told}, the model's is {tuple(value.shape)}: it was trained with another "
                 "size, channels, width or architecture"
             )
+    if name := not_finite(saved):
+        raise ValueError(f"the checkpoint's {name} is not finite: its run diverged")
+
+
+def check_resumable(checkpoint: dict[str, Any]) -> None:
+    """Check that a loaded checkpoint has what a run needs to resume, besides the weights.
+
+    Raises:
+        ValueError: if something is missing, as in a file of weights alone.
+    """
+    for name in RESUMABLE:
+        if name not in checkpoint:
+            raise ValueError(
+                f"the checkpoint has no {name}, so no run can resume from it: --init_from takes its weights"
+            )
+    check_fields("the checkpoint", checkpoint, RESUMABLE)
+    check_fields("the checkpoint's loops", checkpoint["loops"], {"fit_loop": dict})
+    if "adversarial" in checkpoint:  # a model that never trained has no seed
+        check_fields("the checkpoint's adversarial", checkpoint["adversarial"], {"seed": int})
+
+
+def check_fields(where: str, fields: dict[str, Any], kinds: dict[str, Any]) -> None:
+    """Check that `fields` has each name of `kinds`, with a value of that type; numbers are not negative.
+
+    Raises:
+        ValueError: if not.
+    """
+    for name, kind in kinds.items():
+        value = fields.get(name)
+        if not isinstance(value, kind) or isinstance(value, bool) or (kind is int and value < 0):
+            told = f"is {value!r}" if isinstance(value, int | float | str) else f"is a {type(value).__name__}"
+            raise ValueError(f"{where} is damaged: {name} {told if name in fields else 'is missing'}")
 
 
 def follow_layout(optimizers: list[torch.optim.Optimizer]) -> None:
-    """Let what optimizers keep of each weight lie in memory as the weight does, whatever layout it was saved in.
+    """Give what optimizers keep of each weight the memory layout of the weight, whatever layout it was saved in.
 
-    Fused Adam reads weights, gradients and moments as they lie, and on a CPU does not notice that they differ.
+    Fused Adam reads weights, gradients and moments in the order of their storage. It checks neither layout nor shape.
+
+    Raises:
+        ValueError: if something kept is neither a number nor of the shape of its weight.
     """
     for optimizer in optimizers:
         for parameter, state in optimizer.state.items():
             for name, value in state.items():
+                if isinstance(value, Tensor) and value.ndim and value.shape != parameter.shape:
+                    shapes = f"{tuple(value.shape)} for a weight of {tuple(parameter.shape)}"
+                    raise ValueError(f"the checkpoint's optimizer does not fit: {name} is {shapes}")
                 alike = isinstance(value, Tensor) and value.shape == parameter.shape
                 if alike and value.stride() != parameter.stride():
                     state[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)

@@ -13,6 +13,7 @@ import re
 import shutil
 import sys
 import tempfile
+import traceback
 import warnings
 from pathlib import Path
 from typing import Any, NoReturn
@@ -231,14 +232,33 @@ class CLI(LightningCLI):
     def after_instantiate_classes(self) -> None:
         """Look into the checkpoint before a run folder is made for it."""
         path = self.config_init[self.subcommand].ckpt_path
-        if not path or not isinstance(self.model, AdversarialModule):
+        if not path:
             return
         try:
-            checkpoint.check_checkpoint(self.model, torch.load(path, map_location="cpu", weights_only=True, mmap=True))
-        except ValueError as error:
-            raise ValueError(f"{path}: {error}") from error
+            held = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
         except Exception as error:  # unpickling what is no checkpoint raises almost anything
             raise ValueError(f"{path} is not a readable checkpoint ({type(error).__name__})") from error
+        try:
+            if isinstance(self.model, AdversarialModule):
+                checkpoint.check_checkpoint(self.model, held)
+            if self.subcommand == "fit":
+                checkpoint.check_resumable(held)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from error
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        """Run the trainer's verb; what Lightning raises while it restores a checkpoint is about that checkpoint."""
+        try:
+            super()._run_subcommand(subcommand)
+        except (ValueError, OSError):
+            raise
+        except Exception as error:  # a damaged state raises almost anything
+            files = {Path(frame.filename).name for frame in traceback.extract_tb(error.__traceback__)}
+            path = self.config_init[self.subcommand].ckpt_path
+            if not path or self.watch.started or "checkpoint_connector.py" not in files:
+                raise
+            told = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            raise ValueError(f"{path} cannot be restored: {told}") from error
 
     def before_fit(self) -> None:
         """Say in a line what is going to run."""

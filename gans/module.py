@@ -361,6 +361,9 @@ class AdversarialModule(L.LightningModule):
             ValueError: if the checkpoint does not fit this model.
         """
         check_checkpoint(self, checkpoint)
+        kept = checkpoint.get("optimizer_states")
+        if kept is not None and len(kept) != len(self.players):
+            raise ValueError(f"the checkpoint has {len(kept)} optimizer states; expected {len(self.players)}")
         state = checkpoint["adversarial"]
         for name in ("seed", "batches_seen", "images_seen", "images_averaged"):
             setattr(self, name, state[name])
