@@ -198,7 +198,7 @@ def check_fields(where: str, fields: dict[str, Any], kinds: dict[str, Any]) -> N
     """
     for name, kind in kinds.items():
         value = fields.get(name)
-        if not isinstance(value, kind) or isinstance(value, bool) or (kind is int and value < 0):
+        if not isinstance(value, kind) or isinstance(value, bool) or (isinstance(value, int) and value < 0):
             told = f"is {value!r}" if isinstance(value, int | float | str) else f"is a {type(value).__name__}"
             raise ValueError(f"{where} is damaged: {name} {told if name in fields else 'is missing'}")
 

@@ -9,9 +9,7 @@ import torch
 from gans.checkpoint import check_checkpoint, check_resumable
 from gans.models import DCGAN
 
-TINY = (
-    "--model.width 4 --data.size 8 --data.batch_size 8 --grid.samples 4 --trainer.max_steps 3 --trainer.accelerator cpu"
-)
+TINY = "--trainer.enable_progress_bar false --model.width 4 --data.size 8 --data.batch_size 8 --grid.samples 4 --trainer.max_steps 3 --trainer.accelerator cpu"
 
 
 def model():
@@ -85,10 +83,7 @@ DAMAGE = {
         lambda held: held["state_dict"].update(more=torch.zeros(1)),
         "{path} cannot be restored: Run",
     ),
-    "loops of another kind": (
-        lambda held: held["loops"].update(fit_loop={"a": 1}),
-        "{path} cannot be restored: Key",
-    ),
+    "state of the data": (lambda held: held.update(DigitsDataModule=7), "{path} cannot be restored: TypeError: "),
     "weights alone": (lambda held: held.pop("loops"), "{path}: the checkpoint has no loops, so no run can resume"),
 }
 
