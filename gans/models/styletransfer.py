@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import torch
 from lightning.pytorch.core.optimizer import LightningOptimizer
-from torch import Tensor
+from torch import Tensor, nn
 
 from gans.checks import at_least
 from gans.layers import Size, padded
@@ -113,7 +113,7 @@ class StyleTransfer(Translator):
                 for content, style in self.pieces(contents, styles):
                     with torch.no_grad():
                         given, wanted = self.encode(content), self.encode(style)
-                        goal = adain(given[-1], wanted[-1])
+                        goal = self.adain(given[-1], wanted[-1])
                     made = self.decode(goal, content)
                     found = self.encode(made)
                     errors = {
@@ -137,7 +137,7 @@ class StyleTransfer(Translator):
         with self.toggled_optimizer(optimizer):
             for content, style in self.pieces(contents, styles):
                 with torch.no_grad():
-                    made = self.decode(adain(self.encode(content)[-1], self.encode(style)[-1]), content)
+                    made = self.decode(self.adain(self.encode(content)[-1], self.encode(style)[-1]), content)
                 real_logits, fake_logits = self.critic(style), self.critic(made)
                 loss = self.loss.discriminator(real_logits, fake_logits)
                 self.record_discriminator(loss, real_logits, fake_logits)
@@ -162,6 +162,11 @@ class StyleTransfer(Translator):
             raise ValueError(f"depth is {self.depth}; expected at most {len(maps)}, the maps of {self.features}")
         return maps
 
+    def adain(self, content: Tensor, style: Tensor, strength: float = 1.0) -> Tensor:
+        """Return maps `(N, C, h, w)` of a content with the statistics of those of a style."""
+        norm: nn.Module = self.generator_ema.norm  # type: ignore[assignment]
+        return adain(content, style, strength, norm)
+
     def decode(self, maps: Tensor, content: Tensor, averaged: bool = False) -> Tensor:
         """Return images of maps, of the size and with the alpha of `content`."""
         made: Tensor = (self.generator_ema if averaged else self.generator)(maps)
@@ -175,7 +180,7 @@ class StyleTransfer(Translator):
 
     def restyled(self, contents: Tensor, styles: Tensor, strength: float = 1.0) -> Tensor:
         """Return contents between as they are decoded, for a strength of 0, and in the whole style, for 1."""
-        maps = adain(self.encode(contents)[-1], self.encode(styles)[-1], strength)
+        maps = self.adain(self.encode(contents)[-1], self.encode(styles)[-1], strength)
         return self.decode(maps, contents, averaged=True)
 
     # -- a batch ------------------------------------------------------------------------------------------------------

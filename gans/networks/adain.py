@@ -1,22 +1,25 @@
 """Adaptive instance normalisation and a decoder of what it gives, Huang and Belongie 2017 (arXiv 1703.06868)."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import instance_norm
 
 from gans.checks import at_least
 from gans.reconstruction import moments
 
 
-def adain(content: Tensor, style: Tensor, strength: float = 1.0) -> Tensor:
+def adain(
+    content: Tensor, style: Tensor, strength: float = 1.0, norm: Callable[[Tensor], Tensor] = instance_norm
+) -> Tensor:
     """Return maps `(N, C, h, w)` of a content with the means and deviations of those of a style, of any size.
 
-    `s(style) (f - m(content)) / s(content) + m(style)`, mixed with f itself for a strength below 1.
+    `s(style) (f - m(content)) / s(content) + m(style)`, mixed with f itself for a strength below 1. `norm` gives
+    `(f - m) / s` of the content: a layer of the caller's, to which `gans.tiles` gives the whole picture's statistics.
     """
-    (mean, std), (goal_mean, goal_std) = moments(content), moments(style)
-    moved = goal_std * (content - mean) / std + goal_mean
-    return torch.lerp(content, moved, strength)
+    mean, std = moments(style)
+    return torch.lerp(content, std * norm(content) + mean, strength)
 
 
 def convolution(before: int, after: int) -> list[nn.Module]:
@@ -45,6 +48,7 @@ class Decoder(nn.Module):
         super().__init__()
         at_least(1, width=width)
         at_least(0, halvings=halvings)
+        self.norm = nn.InstanceNorm2d(given)  # of contents, before the decoder: see `adain`
         widths: Sequence[int] = [width * min(2**level, 8) for level in range(halvings + 1)]
         layers = convolution(given, widths[-1])
         for level in reversed(range(halvings)):

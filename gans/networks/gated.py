@@ -65,6 +65,8 @@ class Stage(nn.Module):
         dilations: of the middle layers.
     """
 
+    step = 2  # pixels between places of the inner maps
+
     def __init__(self, channels: int, width: int, dilations: tuple[int, ...]) -> None:
         super().__init__()
         once, twice = 2 * width, 4 * width
@@ -82,8 +84,13 @@ class Stage(nn.Module):
         """Return images `(N, channels, H, W)` in [-1, 1] for those whose holes are 0, and masks `(N, 1, H, W)`."""
         whole = self.first(torch.cat([images, masks], 1))
         half = self.descend(whole)
-        made: Tensor = self.last(whole + self.rise(half + self.middle(half)))
+        made: Tensor = self.last(whole + self.rise(half + self.inner(half)))
         return made.tanh()
+
+    def inner(self, maps: Tensor) -> Tensor:
+        """Return what the middle layers make of maps `(N, 2 width, h, w)`; these see far, see `gans.tiles`."""
+        made: Tensor = self.middle(maps)
+        return made
 
 
 class Generator(nn.Module):
@@ -95,6 +102,8 @@ class Generator(nn.Module):
         width: channels next to the images; four times as many in the middle. The paper has 48.
         refine: have a second stage, which is given the first one's guess in the holes.
     """
+
+    multiple = 2**HALVINGS  # of the sides
 
     def __init__(self, size: Size, channels: int, width: int = 48, refine: bool = True) -> None:
         super().__init__()

@@ -45,6 +45,8 @@ class Generator(nn.Module):
         norm: of all layers but the last.
     """
 
+    multiple = step = 2**HALVINGS  # of the sides, and pixels between places of the inner maps, see `gans.tiles`
+
     def __init__(
         self,
         size: Size,
@@ -85,9 +87,18 @@ class Generator(nn.Module):
         """Return images `(N, channels, H, W)` in [-1, 1] for images `(N, source_channels, H, W)`."""
         height, width = images.shape[-2:]
         maps = padded(images, 2**HALVINGS, SMALLEST)
-        for stage in self.stages:
+        for stage in self.stages[: HALVINGS + 1]:
+            maps = stage(maps)
+        maps = self.inner(maps)
+        for stage in self.stages[-HALVINGS - 1 :]:
             maps = stage(maps)
         return maps[..., :height, :width]
+
+    def inner(self, maps: Tensor) -> Tensor:
+        """Return what the residual blocks make of maps `(N, 4 width, h, w)`."""
+        for block in self.stages[HALVINGS + 1 : -HALVINGS - 1]:
+            maps = block(maps)
+        return maps
 
     def features(self, images: Tensor, stages: Collection[int]) -> list[Tensor]:
         """Return the maps behind some of the stages, in their order: 0 the image, 1 the first convolution, and so on.
@@ -113,6 +124,7 @@ class TwoWay(nn.Module):
     def __init__(self, there: nn.Module, back: nn.Module) -> None:
         super().__init__()
         self.there, self.back = there, back
+        self.multiple = int(getattr(there, "multiple", 1))
 
     def forward(self, *inputs: Tensor) -> Tensor:
         """Return what the network `there` does."""

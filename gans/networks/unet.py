@@ -5,6 +5,8 @@ the halving of its size has seen. Its channels are those of the skip, then those
 Sides that cannot be halved so often are padded, and the surplus is cut off, so that any size goes through.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import leaky_relu, relu
@@ -12,6 +14,7 @@ from torch.nn.functional import leaky_relu, relu
 from gans.layers import Norm, Size, doublings, image_size, norm_layer, normal_init, padded
 
 DEEPEST = 8  # halvings of the paper's 256 pixels
+OUTER = 3  # halvings and doublings next to the image, whose maps are large
 DROPPED = 3  # of the innermost doublings at full width have dropout
 
 
@@ -54,6 +57,8 @@ class Generator(nn.Module):
         if not 0 <= dropout < 1:
             raise ValueError(f"dropout is {dropout}; expected a number from 0 to below 1")
         self.depth = depth_of(size)
+        self.outer = min(OUTER, self.depth - 1)  # levels; those below see the whole image, see `gans.tiles`
+        self.multiple, self.step = 2**self.depth, 2**self.outer
         widths = [width * min(2**level, 8) for level in range(self.depth)]
         self.halvings, self.doublings = nn.ModuleList(), nn.ModuleList()
         for level, after in enumerate(widths):
@@ -74,14 +79,23 @@ class Generator(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Return images `(N, channels, H, W)` in [-1, 1] for images `(N, source_channels, H, W)`."""
         height, width = images.shape[-2:]
-        maps, seen = padded(images, 2**self.depth), []
-        for level, down in enumerate(self.halvings):
-            maps = down(leaky_relu(maps, 0.2) if level else maps)
-            seen.append(maps)
-        seen.pop()
-        for up in self.doublings:
-            maps = up(relu(maps))
-            if seen:
-                maps = torch.cat([seen.pop(), maps], 1)
+        maps = self.through(padded(images, self.multiple), range(self.outer), self.inner)
         made: Tensor = torch.tanh(maps[..., :height, :width])
         return made
+
+    def inner(self, maps: Tensor) -> Tensor:
+        """Return what comes up at the level of maps `(N, C, h, w)`, from the levels below."""
+        return self.through(maps, range(self.outer, self.depth), lambda deepest: deepest)
+
+    def through(self, maps: Tensor, levels: range, below: Callable[[Tensor], Tensor]) -> Tensor:
+        """Return what the halvings of some levels, `below` and the doublings of these levels make of maps."""
+        seen = []
+        for level in levels:
+            maps = self.halvings[level](leaky_relu(maps, 0.2) if level else maps)
+            seen.append(maps)
+        maps = below(maps)
+        for level in reversed(levels):
+            skip = seen.pop()
+            both = torch.cat([skip, maps], 1) if level < self.depth - 1 else skip
+            maps = self.doublings[self.depth - 1 - level](relu(both))
+        return maps
