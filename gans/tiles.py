@@ -10,8 +10,8 @@ Three things make a tile differ from the same place of the whole picture:
 For the last, `tiled` computes in passes. Each pass runs all tiles up to the first such layer whose input over the whole
 picture is not known yet, and collects that: for an instance norm mean and variance, which the next passes normalise
 with; for inner layers the maps themselves, which are small there and go through these layers whole. Passes end early,
-so most of them cost little. A network says which layers are its inner ones by a method `inner(maps)`, which keeps height
-and width of maps `(N, C, h, w)`, and by `step`, the pixels between neighbours on these maps.
+so most of them cost little. A network says which layers are its inner ones by a method `inner(maps)`, which keeps
+height and width of maps `(N, C, h, w)`, and by `step`, the pixels between neighbours on these maps.
 """
 
 from collections.abc import Callable, Iterator, Sequence
