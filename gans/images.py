@@ -64,7 +64,8 @@ def save(picture: Tensor, path: str | Path, **options: Any) -> Path:
     """
     path, memory = Path(path), io.BytesIO()
     kind = path.suffix[1:].upper()
-    to_pil_image(picture).save(memory, {"JPG": "JPEG", "TIF": "TIFF"}.get(kind, kind), **options)
+    kind = {"JPG": "JPEG", "JPE": "JPEG", "JFIF": "JPEG", "TIF": "TIFF"}.get(kind, kind)
+    to_pil_image(picture).save(memory, kind, **options)
     return atomic.write(path, memory.getvalue(), durable=False)
 
 

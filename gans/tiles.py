@@ -281,7 +281,7 @@ def tiled(
     Args:
         function: images to images, `(1, C, h, w)`.
         inputs: images of one height and width.
-        tile: pixels of a tile's sides; the next multiple of `multiple` is taken.
+        tile: pixels of a tile's sides at most; a multiple of `multiple` is taken, which is more if there is none less.
         overlap: pixels that neighbours share at least; 0 shows seams.
         device: where the tiles are sent.
         network: what the function uses, to look for layers that depend on the whole picture.
@@ -295,7 +295,6 @@ def tiled(
         return torch.cat([tiled(function, row, tile, overlap, device, network, multiple) for row in rows])
     starts(1, tile, overlap)  # complains of them
     height, width = inputs[0].shape[-2:]
-    tile = -(-tile // multiple) * multiple
     if max(height, width) <= tile:
         return function(*(part.to(device) for part in inputs)).float().cpu()
     # The surplus is that of the whole picture, in all of its last tiles.
@@ -321,7 +320,7 @@ def passes(
     """Return what a function makes of images whose sides are multiples, in as many passes as it needs."""
     size = whole.size = (int(inputs[0].shape[-2]), int(inputs[0].shape[-1]))
     step = max((part.step for part in whole.inners), default=multiple)
-    tile = -(-max(tile, overlap + step) // multiple) * multiple
+    tile = max(tile // multiple, -(-(overlap + step) // multiple)) * multiple
     sides = [pieces(side, tile, overlap, step) for side in size]
     total = torch.zeros(())
     with whole.watched():
