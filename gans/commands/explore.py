@@ -39,8 +39,8 @@ VERBS = {
 }
 
 
-def main(args: list[str]) -> None:
-    """Run the command.
+def main(args: list[str]) -> int | None:
+    """Run the command and return its exit code; None is 0.
 
     Raises:
         ValueError: for bad input, in one sentence.
@@ -48,9 +48,10 @@ def main(args: list[str]) -> None:
     verb, *rest = args or ["--help"]
     if verb in ("-h", "--help", "help"):
         print(USAGE, end="")
-        return
+        return None
     if verb not in VERBS:
         known = ", ".join(VERBS)
         raise ValueError(f"explore was told to {verb}{nearest(verb, list(VERBS))}; expected one of {known}")
     module, name = VERBS[verb]
-    getattr(import_module(f"gans.commands.{module}"), name)(rest)
+    code: int | None = getattr(import_module(f"gans.commands.{module}"), name)(rest)
+    return code

@@ -138,7 +138,7 @@ def by_folders(options: Namespace, model: Subject) -> Found:
     folder = ImageFolderDataModule(options.images, (size[0], size[1]), channels, val_fraction=0, num_workers=0)
     if len(folder.classes) < 2:
         raise ValueError(f"images is {options.images}, which has no two folders of pictures; expected one a class")
-    files, pictures = read_pictures(options.images, model.shape)
+    files, pictures, _ = read_pictures(options.images, model.shape)
     z, _ = codes_of(options, model, pictures)
     owners = [file.relative_to(options.images).parts[0] for file in files]
     found: Found = {}

@@ -17,7 +17,7 @@ from gans.images import save_grid
 COLUMNS = 8  # of the picture of reconstructions
 
 
-def invert(args: list[str]) -> None:
+def invert(args: list[str]) -> int:
     """Find the latents of pictures; all pictures of a folder at once, each as if it were alone."""
     parser = flags("invert", invert.__doc__)
     parser.add_argument("--image", type=Path, required=True, help="file, or folder, of pictures")
@@ -40,7 +40,7 @@ def invert(args: list[str]) -> None:
     method = options.method or ("hybrid" if model.encodes() else "optimise")
     if method != "optimise" and not model.encodes():
         raise ValueError(f"method is {method}; expected optimise, for {type(model.model).__name__} has no encoder")
-    files, pictures = read_pictures(options.image, model.shape)
+    files, pictures, skipped = read_pictures(options.image, model.shape)
     z, found = codes_of(options, model, pictures, method)
     rebuilt = model.pictures(z)
     psnr = decibels(squares(rebuilt, pictures))
@@ -61,6 +61,7 @@ def invert(args: list[str]) -> None:
         curves = {name: (steps, values) for name, values in columns_of.items()}
         path = save_plot(curves, folder / "error.png", "step", "mean squared error of the pixels", log=True)
         print(f"error        {path}, error.csv")
+    return 1 if skipped else 0
 
 
 def beside(pictures: Tensor, rebuilt: Tensor) -> tuple[Tensor, int]:

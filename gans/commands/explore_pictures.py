@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from jsonargparse import Namespace
@@ -19,34 +19,56 @@ from gans.images import to_float
 STARTS = 1000  # random pictures, of which an inversion begins with the nearest
 
 
-def read_pictures(path: Path, shape: tuple[int, int, int]) -> tuple[list[Path], Tensor]:
-    """Return the files of a picture or folder, sorted, and their pictures `(N, C, H, W)` in [-1, 1] of the shape.
+class Pictures(NamedTuple):
+    """Pictures of a user.
 
-    Says which are of another size, for they are resized.
+    Args:
+        files: those that could be read, sorted.
+        images: `(N, C, H, W)` in [-1, 1], in the same order.
+        skipped: how many could not be read.
+    """
+
+    files: list[Path]
+    images: Tensor
+    skipped: int
+
+
+def read_pictures(path: Path, shape: tuple[int, int, int]) -> Pictures:
+    """Return the pictures of a file or folder in the shape `(C, H, W)` of a model.
+
+    Says which are of another size, for they are resized, and which of a folder cannot be read, for they are skipped.
 
     Raises:
-        ValueError: if one is missing or cannot be read, or there is none.
+        ValueError: if there is none that can be read.
     """
-    if is_folder(path):
+    folder = is_folder(path)
+    if folder:
         files = sorted(path / name for name in image_files(existing_folder(path)))
     elif path.is_file():
         files = [path]
     else:
         raise ValueError(f"there is no picture {path}")
     channels, height, width = shape
-    pixels, others = [], []
+    read, pixels, others, wrong = [], [], [], []
     for file in files:
         try:
             pixels.append(read_image(file, Target(channels, (height, width))))
-            across, down = dimensions(file)
-            if (across, down) != (width, height):
-                others.append(f"{file.name} is {across}x{down}")
         except UnreadableImageError as error:
-            raise ValueError(f"{file} cannot be read: {error}") from error
+            wrong.append(f"{file}: {error}")
+            continue
+        read.append(file)
+        across, down = dimensions(file)
+        if (across, down) != (width, height):
+            others.append(f"{file.name} is {across}x{down}")
+    if not read:
+        told = f"none of the {len(wrong)} pictures in {path} can" if folder else f"{path} cannot"
+        raise ValueError(f"{told} be read: {wrong[0].removeprefix(f'{path}: ')}")
+    for what in wrong:
+        print(f"gans: skipped {what}", file=sys.stderr)
     if others:
         more = f", as are {len(others) - 1} more" if len(others) > 1 else ""
         print(f"{others[0]}{more}: resized to {width}x{height}, cut to its aspect", file=sys.stderr)
-    return files, to_float(torch.stack(pixels))
+    return Pictures(read, to_float(torch.stack(pixels)), len(wrong))
 
 
 def codes_of(options: Namespace, model: Subject, pictures: Tensor, method: str | None = None) -> tuple[Tensor, Any]:

@@ -28,7 +28,7 @@ def interpolate(args: list[str]) -> None:
     parser.add_argument(
         "--path", type=Literal["lerp", "slerp"], help="straight or round; by default straight for a uniform prior"
     )
-    parser.add_argument("--loop", type=bool, default=False, help="go back to the first point")
+    parser.add_argument("--loop", type=bool, nargs="?", const=True, default=False, help="go back to the first point")
     parser.add_argument("--fps", type=float, default=12, help="frames per second of a film")
     add_out(parser, "file.png, .gif or .mp4")
     options = parser.parse_args(args)
@@ -51,7 +51,8 @@ def interpolate(args: list[str]) -> None:
         z = torch.cat([walks.through(torch.stack(ends), steps, way) for ends in pairwise(points)])
     else:
         z = walks.through(points, steps, way, options.loop)
-    print(f"walk         {save_film(model.pictures(z), path, steps if still else None, options.fps)}")
+    save_film(model.pictures(z), path, steps if still else None, options.fps)
+    print(f"{'pictures' if still else 'film':12} {path}")
 
 
 def traverse(args: list[str]) -> None:

@@ -87,7 +87,8 @@ def main(args: list[str]) -> None:
         written += write(batch, out, written, columns(model, kinds))
         started = time.perf_counter()
     print(
-        f"speed        {options.num / seconds:,.0f} {'clips' if clips else 'images'}/s on {device.type}, {ROWS} at once"
+        f"speed        {options.num / seconds:,.0f} {'clips' if clips else 'images'}/s on {device.type}, "
+        f"in batches of {ROWS}"
     )
     print(f"pictures     {out}")
 

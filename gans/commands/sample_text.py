@@ -53,7 +53,7 @@ def main(options: Namespace) -> None:
         atomic.write(out / "captions.json", json.dumps(files, indent=1, ensure_ascii=False).encode())
     else:
         images.save_grid(contact_sheet(torch.cat(drawn), texts, each), out, 1)
-    print(f"speed        {each * len(texts) / seconds:,.0f} images/s on {device.type}, {ROWS} at once")
+    print(f"speed        {each * len(texts) / seconds:,.0f} images/s on {device.type}, in batches of {ROWS}")
     print(f"pictures     {out}")
 
 

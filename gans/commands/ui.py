@@ -174,7 +174,7 @@ class Explorer:
         Raises:
             ValueError: if it cannot be read.
         """
-        target = read_pictures(path, self.subject.shape)[1].to(self.subject.model.device)
+        target = read_pictures(path, self.subject.shape).images.to(self.subject.model.device)
         label, start = self.start(target)
         network = self.network(label)
         found = invert(

@@ -60,7 +60,7 @@ def test_walks_of_every_kind_of_model(gans, checkpoint, name):
     code, shown, err = gans(f"explore interpolate {path} --points 0 1 0:7 --steps 5")
     assert code == 0, err
     out = path.parent.parent / "explore" / "interpolate.png"
-    assert f"walk         {out}" in shown
+    assert f"pictures     {out}" in shown
     assert size(out) == (cells(5), cells(2))
     code, _, err = gans(f"explore traverse {path} --steps 4")
     assert code == 0, err
@@ -81,10 +81,24 @@ def test_a_walk_starts_with_the_picture_that_sample_makes(gans, checkpoint, tmp_
 
 def test_a_film_is_a_loop_if_it_shall_be(gans, checkpoint, tmp_path):
     path = checkpoint("dcgan")
-    code, _, err = gans(f"explore interpolate {path} --points 0 1 --steps 4 --loop true --out walk.gif")
-    assert code == 0, err
-    with Image.open(tmp_path / "walk.gif") as film:
-        assert film.n_frames == 6
+    for flag, frames in (("", 4), ("--loop", 6), ("--loop true", 6), ("--loop false", 4)):
+        code, shown, err = gans(f"explore interpolate {path} --points 0 1 --steps 4 {flag} --out walk.gif")
+        assert (code, shown) == (0, "film         walk.gif\n"), err
+        with Image.open(tmp_path / "walk.gif") as film:
+            assert film.n_frames == frames
+
+
+def test_an_unreadable_picture_does_not_stop_an_inversion(gans, checkpoint, tmp_path):
+    path = checkpoint("dcgan")
+    (tmp_path / "in").mkdir()
+    for name in ("a.png", "c.png"):
+        Image.new("L", (16, 16), 99).save(tmp_path / "in" / name)
+    (tmp_path / "in" / "b.png").write_text("x")
+    code, shown, err = gans(f"explore invert {path} --image in --steps 2 --out found --features none")
+    assert code == 1
+    assert "gans: skipped in/b.png: not an image" in err
+    assert "mean of 2" in shown
+    assert codes.load(tmp_path / "found" / "codes.safetensors")[1] == ["a.png", "c.png"]
 
 
 @pytest.fixture
@@ -295,6 +309,7 @@ WRONG = [
     ("interpolate {} --point 3", "did you mean points?"),
     ("invert {} --image missing.png", "there is no picture missing.png"),
     ("invert {} --image text.png", "text.png cannot be read: not an image"),
+    ("invert {} --image texts", "none of the 1 pictures in texts can be read: texts/a.png: not an image"),
     ("invert {} --image text.png --method encoder", "method is encoder; expected optimise, for DCGAN has no encoder"),
     ("interpolate text.png", "text.png is not a checkpoint of this framework"),
     ("interpolate none.ckpt", "there is no checkpoint none.ckpt"),
@@ -308,6 +323,8 @@ WRONG = [
 @pytest.mark.parametrize(("line", "complaint"), WRONG)
 def test_bad_input_is_one_sentence(refused, checkpoint, tmp_path, line, complaint):
     (tmp_path / "text.png").write_text("no picture")
+    (tmp_path / "texts").mkdir()
+    (tmp_path / "texts" / "a.png").write_text("no picture")
     told = refused(f"explore {line.format(checkpoint('dcgan'))}")
     assert complaint in told
 
