@@ -1,6 +1,6 @@
 """Small pieces that several architectures share: sizes by formula, initialisation."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import torch
@@ -9,6 +9,7 @@ from torch.nn.functional import pad
 
 Norm = Literal["instance", "instance_affine", "batch", "none"]
 Size = int | tuple[int, int] | list[int]
+Init = Callable[[nn.Module], None]  # for `nn.Module.apply`
 
 
 def image_size(size: Size) -> tuple[int, int]:
@@ -88,3 +89,14 @@ def normal_init(module: nn.Module, std: float = 0.02) -> None:
         return
     if module.bias is not None:
         module.bias.zero_()
+
+
+@torch.no_grad()
+def xavier_init(module: nn.Module, gain: float = 0.02) -> None:
+    """Initialise as CUT (Park et al. 2020, arXiv 2007.15651): weights N(0, 2 gain^2 / (fan in + fan out)).
+
+    That is `gain` times the weights of Glorot and Bengio 2010; all else is as in `normal_init`. For `nn.Module.apply`.
+    """
+    normal_init(module, gain)
+    if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
+        nn.init.xavier_normal_(module.weight, gain)

@@ -7,7 +7,7 @@ from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
 
 from gans.checks import at_least
-from gans.layers import Norm, Size
+from gans.layers import Norm, Size, xavier_init
 from gans.losses import Objective, Relativistic
 from gans.models import unpaired
 from gans.models.translation import COLUMNS, SHOWN, Translator, triptychs
@@ -20,13 +20,18 @@ class CUT(Translator):
 
     A batch is `(source, target)`, any images of both kinds. FastCUT is `nce_weight` 10, `identity` off and `mirror` on.
 
+    Differences from the authors' code: pictures come from averaged weights (`ema_halflife` 0 takes the last ones), each
+    image has places of its own, FastCUT mirrors single images, not whole batches, the critic's fakes are computed by
+    themselves, and pictures that are not square are cropped, not squashed (`--data.fit stretch`).
+
     Args:
         size: side of the images in training, or (height, width); translated are images of any size.
         channels: of sources and targets, which one network looks at: 1, 3 or 4.
         width: channels of the generator next to the image; four times as many in the residual blocks.
         discriminator_width: channels of the critic next to the image; None is `width`.
         blocks: residual blocks of the generator.
-        norm: in both networks.
+        norm: in both networks; none in the critic with `spectral_norm`.
+        antialias: halve and double maps with a blur, in both networks; off gives CycleGAN's.
         spectral_norm: normalise the critic's weights, instead of its maps.
         scales: critics, each of which sees the images half as large as the one before.
         objective: what the players minimise.
@@ -35,7 +40,8 @@ class CUT(Translator):
         mirror: half of the sources are translated mirrored, and shall be as the others when mirrored back. For images
             of which the mirrored one is as real.
         stages: of the generator, whose maps are compared, as `networks.translation.Generator.features` counts them;
-            None is the paper's: the image, both halvings, the first and the middle residual block.
+            None is the paper's: the image, the convolutions of both halvings, the first and the middle residual block.
+            With `antialias` these convolutions work at full and half size, as the paper's.
         patches: places compared in each image and stage, at most.
         patch_dim: length of the vectors that are compared.
         temperature: of their comparison.
@@ -54,6 +60,7 @@ class CUT(Translator):
         discriminator_width: int | None = None,
         blocks: int = 9,
         norm: Norm = "instance",
+        antialias: bool = True,
         spectral_norm: bool = False,
         scales: int = 1,
         objective: Objective = "least_squares",
@@ -76,7 +83,7 @@ class CUT(Translator):
         if self.source_channels != channels:
             raise ValueError(f"source_channels is {self.source_channels}; expected {channels}: one network sees both")
         unpaired.check(self)
-        self.generator = Generator(size, channels, channels, width, blocks, norm)
+        self.generator = Generator(size, channels, channels, width, blocks, norm, antialias, xavier_init)
         first = HALVINGS + 2  # residual block
         usual = {0, *range(2, first), first, first + (blocks - 1) // 2}
         self.stages = sorted(usual) if stages is None else list(stages)
@@ -92,9 +99,11 @@ class CUT(Translator):
         assert self.image_shape is not None
         if mirror and self.image_shape[-1] % 2**HALVINGS:
             raise ValueError(f"size is {size}; expected a width in multiples of {2**HALVINGS} for mirror")
-        self.heads = Heads([self.generator.widths[stage] for stage in self.stages], patch_dim)
+        self.heads = Heads([self.generator.widths[stage] for stage in self.stages], patch_dim, xavier_init)
         critics, breadth = "none" if spectral_norm else norm, discriminator_width or width
-        self.discriminator = self.make_discriminator(channels, breadth, critics, spectral_norm, scales)
+        self.discriminator = self.make_discriminator(
+            channels, breadth, critics, spectral_norm, scales, antialias=antialias, init=xavier_init
+        )
         self.average_generator()
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:

@@ -86,11 +86,13 @@ class Translator(AdversarialModule):
         self._seen: list[tuple[Tensor, ...]] = []  # of held-out images, until all have been seen
         self._names: tuple[list[str], list[str]] = [], []  # of scores, and of sets
 
-    def make_discriminator(self, channels: int, width: int, norm: Norm, spectral_norm: bool, scales: int) -> nn.Module:
-        """Return a critic of patches of images with `channels` channels."""
+    def make_discriminator(
+        self, channels: int, width: int, norm: Norm, spectral_norm: bool, scales: int, **options: Any
+    ) -> nn.Module:
+        """Return a critic of patches of images with `channels` channels; options are those of `patch.Discriminator`."""
         assert self.image_shape is not None
         _, height, breadth = self.image_shape
-        return patch.Discriminator((height, breadth), channels, width, 3, scales, norm, spectral_norm)
+        return patch.Discriminator((height, breadth), channels, width, 3, scales, norm, spectral_norm, **options)
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         """Return Adam for the generator and for the discriminator."""

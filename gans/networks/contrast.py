@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, normalize
 
 from gans.checks import at_least
-from gans.layers import normal_init
+from gans.layers import Init, normal_init
 
 
 class Heads(nn.Module):
@@ -20,15 +20,16 @@ class Heads(nn.Module):
     Args:
         widths: channels of the maps.
         length: of the vectors, and hidden units.
+        init: how the weights begin.
     """
 
-    def __init__(self, widths: Sequence[int], length: int = 256) -> None:
+    def __init__(self, widths: Sequence[int], length: int = 256, init: Init = normal_init) -> None:
         super().__init__()
         at_least(1, length=length)
         self.stages = nn.ModuleList(
             nn.Sequential(nn.Linear(width, length), nn.ReLU(inplace=True), nn.Linear(length, length))
             for width in widths
-        ).apply(normal_init)
+        ).apply(init)
 
     def forward(self, maps: Sequence[Tensor], places: Sequence[Tensor]) -> list[Tensor]:
         """Return the vectors of each stage, for places counted row by row."""

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, interpolate
 
 from gans.checks import at_least
-from gans.layers import Norm, Size, image_size, norm_layer, normal_init
+from gans.layers import Init, Norm, Size, image_size, norm_layer, normal_init
+from gans.networks.resample import Halving
 from gans.networks.spectral import normalise
 
 SMALLEST = 6  # pixels of a side that one halving and two layers without padding enough leave a logit of
@@ -39,22 +40,34 @@ class Scale(nn.Module):
         layers: how many of them halve the image.
         norm: of all hidden layers but the first.
         spectral_norm: normalise the weights of all layers.
+        antialias: blur where the image is halved, behind a convolution that does not, instead of a stride of 2.
+        init: how the weights begin.
     """
 
-    def __init__(self, channels: int, width: int, layers: int, norm: Norm, spectral_norm: bool) -> None:
+    def __init__(
+        self,
+        channels: int,
+        width: int,
+        layers: int,
+        norm: Norm,
+        spectral_norm: bool,
+        antialias: bool = False,
+        init: Init = normal_init,
+    ) -> None:
         super().__init__()
         widths = [width * min(2**level, 8) for level in range(layers + 1)]
         self.layers = nn.ModuleList()
         for level, after in enumerate([*widths, 1]):
             normed = norm if 0 < level <= layers else "none"
             before = widths[level - 1] if level else channels
-            conv = nn.Conv2d(before, after, 4, 2 if level < layers else 1, 1, bias=normed == "none")
-            normal_init(conv)
+            halves, last = level < layers, level == len(widths)
+            conv = nn.Conv2d(before, after, 4, 2 if halves and not antialias else 1, 1, bias=normed == "none")
+            more = [] if last else [norm_layer(normed, after), nn.LeakyReLU(0.2, inplace=True)]
+            blur = [Halving()] if halves and antialias else []
+            layer = nn.Sequential(conv, *more, *blur).apply(init)
             if spectral_norm:
                 normalise(conv)
-            last = level == len(widths)
-            more = [] if last else [norm_layer(normed, after), nn.LeakyReLU(0.2, inplace=True)]
-            self.layers.append(nn.Sequential(conv, *more))
+            self.layers.append(layer)
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """Return the maps of all layers, the last of which are the logits `(N, 1, h, w)`."""
@@ -77,6 +90,8 @@ class Discriminator(nn.Module):
         scales: critics, each of which sees the image half as large as the one before.
         norm: of all hidden layers but the first.
         spectral_norm: normalise the weights of all layers.
+        antialias: blur where the image is halved, as CUT does; logits are as many as without.
+        init: how the weights begin.
     """
 
     def __init__(
@@ -88,13 +103,15 @@ class Discriminator(nn.Module):
         scales: int = 1,
         norm: Norm = "instance",
         spectral_norm: bool = False,
+        antialias: bool = False,
+        init: Init = normal_init,
     ) -> None:
         super().__init__()
         at_least(1, width=width, layers=layers, scales=scales)
         height, breadth = image_size(size)
         sizes = [(height // 2**scale, breadth // 2**scale) for scale in range(scales)]
         self.scales = nn.ModuleList(
-            Scale(channels, width, halvings(smaller, layers), norm, spectral_norm) for smaller in sizes
+            Scale(channels, width, halvings(smaller, layers), norm, spectral_norm, antialias, init) for smaller in sizes
         )
 
     def features(self, images: Tensor, *given: Tensor) -> list[Tensor]:

@@ -1,8 +1,8 @@
-"""Halving and doubling the sides of images without aliasing, by the binomial filter [1, 3, 3, 1] on each axis.
+"""Halving and doubling the sides of images without aliasing, by binomial filters on each axis.
 
-The filter of StyleGAN2 (Karras et al. 2020, arXiv 1912.04958) and of R3GAN, after Zhang 2019 (arXiv 1904.11486). Sums
-of shifted slices rather than a strided convolution with a fixed kernel: there is no kernel to move between devices or
-to round to a dtype, and derivatives of every order are such sums again, deterministic on GPUs too.
+[1, 3, 3, 1] is the filter of StyleGAN2 (Karras et al. 2020, arXiv 1912.04958) and of R3GAN, after Zhang 2019 (arXiv
+1904.11486). Sums of shifted slices rather than a strided convolution with a fixed kernel: there is no kernel to move
+between devices or to round to a dtype, and derivatives of every order are such sums again, deterministic on GPUs too.
 
 `padding` says which pixels follow beyond the border, in the words of `torch.nn.Conv2d.padding_mode`:
 
@@ -15,7 +15,7 @@ to round to a dtype, and derivatives of every order are such sums again, determi
 from typing import Literal, get_args
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 Padding = Literal["zeros", "replicate", "reflect"]
 
@@ -40,6 +40,17 @@ def upsample(images: Tensor, padding: Padding = "replicate") -> Tensor:
         ValueError: for an unknown padding, or `reflect` of a side of 1 pixel.
     """
     return double(double(images, -2, padding), -1, padding)
+
+
+def decimate(images: Tensor, padding: Padding = "reflect") -> Tensor:
+    """Return every second pixel of `(N, C, H, W)`, from the first on, blurred by [1, 2, 1] / 4 on both axes.
+
+    That is `(N, C, ceil(H / 2), ceil(W / 2))`, in place of the stride of a convolution (Zhang 2019, arXiv 1904.11486).
+
+    Raises:
+        ValueError: for an unknown padding, or `reflect` of a side of 1 pixel.
+    """
+    return every_second(every_second(images, -2, padding), -1, padding)
 
 
 def beyond(images: Tensor, dim: int, padding: Padding) -> tuple[Tensor, Tensor]:
@@ -87,3 +98,27 @@ def double(images: Tensor, dim: int, padding: Padding) -> Tensor:
     # The new axis of two stands behind `dim`, which is counted from the end.
     pairs = torch.stack([torch.lerp(images, before, 0.25), torch.lerp(images, after, 0.25)], dim)
     return pairs.flatten(dim - 1, dim)
+
+
+def every_second(images: Tensor, dim: int, padding: Padding) -> Tensor:
+    """Return `images` with the side `dim` (-1 or -2) halved, rounded up: output i is centred on input 2i."""
+    first, last = beyond(images, dim, padding)
+    even, odd = (images.movedim(dim, -1)[..., start::2].movedim(-1, dim) for start in (0, 1))
+    before, after = (torch.cat(both, dim).narrow(dim, 0, even.shape[dim]) for both in ([first, odd], [odd, last]))
+    return torch.lerp(even, (before + after) / 2, 0.5)
+
+
+class Halving(nn.Module):
+    """Maps `(N, C, h, w)` to `(N, C, ceil(h / 2), ceil(w / 2))` by `decimate`."""
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Return the halved maps."""
+        return decimate(maps)
+
+
+class Doubling(nn.Module):
+    """Maps `(N, C, h, w)` to `(N, C, 2 h, 2 w)` by `upsample`."""
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Return the doubled maps."""
+        return upsample(maps)

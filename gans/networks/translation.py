@@ -1,16 +1,16 @@
 """Residual translator of Johnson et al. 2016 (arXiv 1603.08155), as CycleGAN has it (Zhu et al. 2017, 1703.10593).
 
 A 7x7 convolution, two halvings, nine residual blocks, two doublings, a 7x7 convolution; reflection padding. It keeps
-what is where, and any size goes through.
+what is where, and any size goes through. CUT (Park et al. 2020, arXiv 2007.15651) halves and doubles with a blur.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 
-import torch
 from torch import Tensor, nn
 
 from gans.checks import at_least
-from gans.layers import Norm, Size, image_size, norm_layer, normal_init, padded
+from gans.layers import Init, Norm, Size, image_size, norm_layer, normal_init, padded
+from gans.networks.resample import Doubling, Halving
 
 HALVINGS = 2
 SMALLEST = 8  # pixels of a side: reflection needs two of them where they are a quarter as many
@@ -43,6 +43,9 @@ class Generator(nn.Module):
         width: channels next to the images; four times as many in the residual blocks.
         blocks: residual blocks; nine for 256 pixels, six for 128 in the paper.
         norm: of all layers but the last.
+        antialias: halve by a blur behind a convolution, and double by interpolation in front of one, instead of by
+            strided and transposed convolutions.
+        init: how the weights begin.
     """
 
     multiple = step = 2**HALVINGS  # of the sides, and pixels between places of the inner maps, see `gans.tiles`
@@ -55,6 +58,8 @@ class Generator(nn.Module):
         width: int = 64,
         blocks: int = 9,
         norm: Norm = "instance",
+        antialias: bool = False,
+        init: Init = normal_init,
     ) -> None:
         super().__init__()
         at_least(1, width=width, blocks=blocks)
@@ -66,21 +71,27 @@ class Generator(nn.Module):
         plain, inner = norm == "none", width * 2**HALVINGS
 
         def finished(*layers: nn.Module, after: int) -> nn.Sequential:
-            return nn.Sequential(*layers, norm_layer(norm, after), nn.ReLU(inplace=True))
+            # Not in place where nothing normalises: `features` gives the maps that would be overwritten.
+            return nn.Sequential(*layers, norm_layer(norm, after), nn.ReLU(inplace=not plain))
 
         stages = [finished(nn.ReflectionPad2d(3), nn.Conv2d(source_channels, width, 7, bias=plain), after=width)]
         for level in range(HALVINGS):
             after = width * 2 ** (level + 1)
-            stages.append(finished(nn.Conv2d(after // 2, after, 3, 2, 1, bias=plain), after=after))
+            stage = finished(nn.Conv2d(after // 2, after, 3, 1 if antialias else 2, 1, bias=plain), after=after)
+            stages.append(stage.append(Halving()) if antialias else stage)
         middle = [Residual(inner, norm) for _ in range(blocks)]
         ends: list[nn.Module] = []
         for level in reversed(range(HALVINGS)):
             after = width * 2**level
-            ends.append(finished(nn.ConvTranspose2d(2 * after, after, 3, 2, 1, 1, bias=plain), after=after))
+            if antialias:
+                up = [Doubling(), nn.Conv2d(2 * after, after, 3, 1, 1, bias=plain)]
+            else:
+                up = [nn.ConvTranspose2d(2 * after, after, 3, 2, 1, 1, bias=plain)]
+            ends.append(finished(*up, after=after))
         ends.append(nn.Sequential(nn.ReflectionPad2d(3), nn.Conv2d(width, channels, 7), nn.Tanh()))
-        self.stages = nn.ModuleList([*stages, *middle, *ends]).apply(normal_init)
+        self.stages = nn.ModuleList([*stages, *middle, *ends]).apply(init)
         levels = [width * 2**level for level in range(HALVINGS + 1)]
-        # Channels behind each stage, as `features` counts them.
+        # Channels of each stage's maps, as `features` counts them.
         self.widths = [source_channels, *levels, *[inner] * blocks, *levels[-2::-1], channels]
 
     def forward(self, images: Tensor) -> Tensor:
@@ -101,16 +112,29 @@ class Generator(nn.Module):
         return maps
 
     def features(self, images: Tensor, stages: Collection[int]) -> list[Tensor]:
-        """Return the maps behind some of the stages, in their order: 0 the image, 1 the first convolution, and so on.
+        """Return the maps of some of the stages, in their order, as CUT compares them.
 
-        2 and 3 are the halvings, 4 the first residual block. Nothing behind the last of them is computed.
+        0 is the image with the reflected border that the first convolution sees, 1 that convolution, 2 and 3 are those
+        of the halvings, 4 is the first residual block. Maps of a convolution are those in front of norm, rectifier and
+        blur. Nothing behind the last of the stages is computed.
         """
-        maps, found = padded(images, 2**HALVINGS, SMALLEST), []
-        for number in range(max(stages) + 1):
-            maps = self.stages[number - 1](maps) if number else maps
-            if number in stages:
-                found.append(torch.clone(maps) if number == 0 else maps)
-        return found
+        last = max(stages)
+        return [maps for number, maps in zip(range(last + 1), self.maps(images), strict=False) if number in stages]
+
+    def maps(self, images: Tensor) -> Iterator[Tensor]:
+        """Yield the maps of each stage, as `features` counts them; what has not been asked for is not computed."""
+        maps = padded(images, 2**HALVINGS, SMALLEST)
+        for stage in self.stages:
+            if isinstance(stage, Residual):
+                maps = stage(maps)
+                yield maps
+                continue
+            assert isinstance(stage, nn.Sequential)
+            for layer in stage:
+                maps = layer(maps)
+                border = isinstance(layer, nn.ReflectionPad2d) and stage is self.stages[0]
+                if border or isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
+                    yield maps
 
 
 class TwoWay(nn.Module):

@@ -217,6 +217,34 @@ def test_the_stages_are_the_papers():
     model = cut(blocks=3)
     maps = model.generator.features(torch.zeros(1, 1, SIZE, SIZE), range(len(model.generator.widths)))
     assert [stage.shape[1] for stage in maps] == model.generator.widths
+    with torch.device("meta"):
+        maps = CUT().generator.features(torch.zeros(1, 3, 256, 256), [0, 2, 3, 4, 8])
+    assert [tuple(stage.shape[1:]) for stage in maps] == [(3, 262, 262), (128, 256, 256), (256, 128, 128),
+                                                          (256, 64, 64), (256, 64, 64)]  # fmt: skip
+
+
+def test_cut_begins_as_its_authors():
+    """Weights of Glorot and Bengio, times .02, in all three networks; CycleGAN's are N(0, .02)."""
+    torch.manual_seed(0)
+    model = CUT(SIZE, 3, width=32, blocks=2, patch_dim=64)
+    for network in (model.generator, model.discriminator, model.heads):
+        for weight in (p for p in network.parameters() if p.numel() > 1000):
+            area = weight[0][0].numel()
+            expected = 0.02 * (2 / (area * (weight.shape[0] + weight.shape[1]))) ** 0.5
+            assert float(weight.detach().std()) == pytest.approx(expected, rel=0.1)
+    weight = next(CycleGAN(SIZE, 3, width=32, blocks=2).generator.parameters())
+    assert float(weight.detach().std()) == pytest.approx(0.02, rel=0.1)
+
+
+def test_antialiasing_can_be_left_out():
+    plain, blurred = (CUT(32, 3, width=4, blocks=1, antialias=on) for on in (False, True))
+    cycle = CycleGAN(32, 3, width=4, blocks=1)
+    assert [*plain.generator.state_dict()] == [*cycle.generator.there.state_dict()]
+    plain.generator.load_state_dict(cycle.generator.there.state_dict())
+    given = torch.rand(2, 3, 32, 32) * 2 - 1
+    assert torch.equal(plain.generator(given), cycle.generator.there(given))
+    with pytest.raises(RuntimeError, match="Missing key"):  # and weights of one are not taken for the other's
+        blurred.generator.load_state_dict(plain.generator.state_dict())
 
 
 # -- what they learn ---------------------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from gans.networks.resample import downsample, upsample
+from gans.networks.resample import Doubling, Halving, decimate, downsample, upsample
 
 torch.set_num_threads(1)
 
@@ -130,3 +130,22 @@ def test_channels_last_and_samples_apart(resample, matrix):
 def test_a_side_of_one_pixel_cannot_be_halved(size):
     with pytest.raises(ValueError, match=f"images are {size[0]}x{size[1]}; expected at least 2 pixels a side to halve"):
         downsample(torch.zeros(1, 1, *size))
+
+
+@pytest.mark.parametrize("size", [(2, 2), (5, 6), (9, 3)])
+@pytest.mark.parametrize("padding", ["reflect", "replicate", "zeros"])
+def test_decimation_is_a_blurred_stride(size, padding):
+    """Output i sees inputs 2i - 1, 2i and 2i + 1 as 1:2:1."""
+    images = torch.rand(2, 3, *size, dtype=torch.float64)
+    matrices = []
+    for n in size:
+        matrix = torch.zeros(-(-n // 2), n, dtype=torch.float64)
+        for i in range(len(matrix)):
+            for offset, weight in zip((-1, 0, 1), (1 / 4, 1 / 2, 1 / 4), strict=True):
+                if (source := place(2 * i + offset, n, padding)) is not None:
+                    matrix[i, source] += weight
+        matrices.append(matrix)
+    expected = matrices[0] @ images @ matrices[1].T
+    assert torch.allclose(decimate(images, padding), expected, rtol=1e-12)
+    assert torch.equal(Halving()(images), decimate(images))
+    assert torch.equal(Doubling()(images), upsample(images))

@@ -110,17 +110,74 @@ def test_the_residual_translator_has_cyclegans_size():
     assert weights == 7 * 7 * 3 * 64 * 2 + 9 * 2 * 9 * 256 * 256 + 2 * 9 * (64 * 128 + 128 * 256)
 
 
-def test_features_of_stages():
+@pytest.mark.parametrize(("antialias", "sides"), [(True, (16, 8)), (False, (8, 4))])
+@pytest.mark.parametrize("norm", ["instance", "none"])
+def test_features_of_stages(antialias, sides, norm):
+    """CUT compares the bordered image, raw convolutions of the halvings, and residual blocks."""
     torch.manual_seed(0)
-    network = translation.Generator(16, 3, 3, width=2, blocks=2)
+    network = translation.Generator(16, 3, 3, width=2, blocks=2, norm=norm, antialias=antialias)
     given = images((16, 16))
-    zero, halved, block = network.features(given, [0, 2, 5])
-    assert torch.equal(zero, given)
-    assert (halved.shape, block.shape) == ((2, 4, 8, 8), (2, 8, 4, 4))
+    zero, first, halved, quartered, block = network.features(given, [0, 1, 2, 3, 5])
+    assert torch.equal(zero, nn.functional.pad(given, (3, 3, 3, 3), mode="reflect"))
+    behind = network.stages[0](given)
+    convs = [network.stages[0][1], network.stages[1][0], network.stages[2][0]]
+    assert torch.equal(first, convs[0](zero))
+    assert torch.equal(halved, convs[1](behind))
+    assert torch.equal(quartered, convs[2](network.stages[1](behind)))
+    assert (halved.shape, quartered.shape) == ((2, 4, sides[0], sides[0]), (2, 8, sides[1], sides[1]))
+    assert all(float((maps < 0).float().mean()) > 0.1 for maps in (halved, quartered))  # no rectifier
     maps = given
     for stage in network.stages[:5]:
         maps = stage(maps)
     assert torch.equal(block, maps)
+    assert len(network.features(given, range(9))) == len(network.widths) == 9
+
+
+def test_nothing_behind_the_last_stage_is_computed():
+    network, called = translation.Generator(16, 3, 3, width=2, blocks=2), []
+    for number, stage in enumerate(network.stages):
+        for part in stage.modules():
+            part.register_forward_hook(lambda *_, number=number: called.append(number))
+    network.features(images((16, 16)), [0, 2])
+    assert max(called) == 1
+
+
+@pytest.mark.parametrize("size", [(16, 16), (20, 33)])
+def test_antialiasing_is_a_blur_behind_or_before_a_convolution(size):
+    """Each stage by torch's own filters: [1, 2, 1] with reflection down, bilinear up; logits as many as without."""
+    torch.manual_seed(0)
+    network = translation.Generator(16, 3, 3, width=2, blocks=1, antialias=True)
+    given, blur = images(size), torch.tensor([1.0, 2.0, 1.0]) / 4
+    maps = network.stages[0](given)
+
+    def halved(maps):
+        kernel = torch.outer(blur, blur).expand(maps.shape[1], 1, 3, 3)
+        border = nn.functional.pad(maps, (1, 1, 1, 1), mode="reflect")
+        return nn.functional.conv2d(border, kernel, stride=2, groups=maps.shape[1])
+
+    found = network.stages[1](maps)
+    assert torch.allclose(found, halved(network.stages[1][1](network.stages[1][0](maps)).relu()), atol=1e-6)
+    inner = network.stages[3](network.stages[2](found))
+    wide = nn.functional.interpolate(inner, scale_factor=2, mode="bilinear")
+    up = network.stages[4]
+    assert torch.allclose(up(inner), up[2](up[1](wide)).relu(), atol=1e-5)
+    assert network(given).shape == given.shape
+    critics = [patch.Discriminator(size, 3, width=2, layers=2, antialias=blurred) for blurred in (True, False)]
+    critics[0].load_state_dict(critics[1].state_dict())
+    logits = [critic(given) for critic in critics]
+    assert logits[0].shape == logits[1].shape
+    assert not torch.allclose(*logits)
+    layer = critics[0].scales[0].layers[1]
+    seen = critics[0].scales[0].layers[0](given)
+    assert layer[0].stride == (1, 1)
+    assert torch.allclose(layer(seen), halved(nn.functional.leaky_relu(layer[1](layer[0](seen)), 0.2)), atol=1e-6)
+
+
+@pytest.mark.parametrize("side", range(6, 130, 7))
+def test_logits_of_any_side_are_as_many_with_antialiasing(side):
+    shapes = [patch.Discriminator(side, 1, width=1, antialias=blurred)(images((side, side), 1)).shape
+              for blurred in (True, False)]  # fmt: skip
+    assert shapes[0] == shapes[1]
 
 
 @pytest.mark.parametrize("kind", TRANSLATORS)
