@@ -4,7 +4,7 @@ import os
 import warnings
 from abc import abstractmethod
 from collections import Counter
-from collections.abc import Sequence, Sized
+from collections.abc import Callable, Sequence, Sized
 from typing import Any, Protocol, TypeAlias, TypeVar, cast
 
 import lightning as L
@@ -177,8 +177,13 @@ class ImageDataModule(L.LightningDataModule):
             seed=mix(self.seed, self._run_seed),
             infinite=self.infinite,
             progress=self._batches_done if self.trainer is not None else None,
+            turn=self.turn() if self.trainer is not None else None,
         )
         return StreamLoader(**self._loader(train), batch_size=self.batch_size, sampler=sampler, drop_last=True)
+
+    def turn(self) -> Callable[[], float] | None:
+        """Return what gives the batch from which on training images are shown in a second way; None if there is none."""
+        return None
 
     def val_dataloader(self) -> DataLoader[Batch] | list[Any]:
         """Return the validation images in order; an empty list (no validation) if there are fewer than processes."""

@@ -49,6 +49,8 @@ class StreamSampler(DistributedSampler[Key]):
         infinite: Repeat the set, each pass in its own order, until an epoch has at least 100 batches.
         progress: Gives the number of batches of the stream that are done, and then says where iteration starts,
             which makes resuming exact; without it, iteration starts at the epoch given by `set_epoch`.
+        turn: Gives the batch of the stream from which on rows are counted from `len(dataset)`, for a set that shows its
+            images in two ways; None counts from 0 throughout.
 
     Raises:
         ValueError: The set does not fill one global batch and `infinite` is off.
@@ -64,11 +66,12 @@ class StreamSampler(DistributedSampler[Key]):
         seed: int = 0,
         infinite: bool = False,
         progress: Callable[[], int] | None = None,
+        turn: Callable[[], float] | None = None,
     ) -> None:
         super().__init__(_as_dataset(dataset), num_replicas=num_replicas, rank=rank, seed=seed)
         self.count = len(dataset)
         self.batch_size = batch_size
-        self.progress = progress
+        self.progress, self.turn = progress, turn
         self.batches = self.count // (batch_size * num_replicas)
         if infinite and self.count:
             self.batches = max(self.batches, SHORTEST_EPOCH)
@@ -97,7 +100,8 @@ class StreamSampler(DistributedSampler[Key]):
         first = (position * self.num_replicas + self.rank) * self.batch_size
         base = mix(self.seed, epoch)
         rows = self._rows(epoch, first, self.batch_size)
-        return [(row, (base + first + i) & MASK) for i, row in enumerate(rows)]
+        way = self.count if self.turn is not None and batch >= self.turn() else 0
+        return [(way + row, (base + first + i) & MASK) for i, row in enumerate(rows)]
 
     def _rows(self, epoch: int, first: int, count: int) -> list[int]:
         rows: list[int] = []

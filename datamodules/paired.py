@@ -1,7 +1,8 @@
 """Paired images of folders: pictures side by side in one file, or two folders with the same names."""
 
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -73,13 +74,17 @@ class PairedFolderDataModule(PairDataModule):
         kept = self._set(sides, rows=val)
         return self._set(sides, rows=train, training=True), kept, kept
 
-    def _set(self, sides: tuple[Side, Side], rows: torch.Tensor | None = None, training: bool = False) -> Pairs:
-        """Return the pairs of these rows; those for training are read larger by the jitter."""
-        more = self.jitter if training else 0
+    def _set(self, sides: tuple[Side, Side], rows: torch.Tensor | None = None, training: bool = False) -> BatchDataset:
+        """Return the pairs of these rows; those for training move and are mirrored."""
+        read = partial(self._read, sides, rows, self.flip and training)
+        return cast(BatchDataset, self.moving(read)) if training else read(0)
+
+    def _read(self, sides: tuple[Side, Side], rows: torch.Tensor | None, flip: bool, more: int) -> Pairs:
+        """Return the pairs of these rows, read larger by `more` pixels than what is shown of them."""
         size = (self.size[0] + more, self.size[1] + more)
         sources, targets = (
             side.files(Target(channels, size, self.fit), self.on_error, self.num_workers > 0, self.cache, rows)
             for side, channels in zip(sides, (self.source_channels, self.channels), strict=True)
         )
         self._readers += [sources, targets]
-        return Pairs(sources, targets, Views(self.size, self.flip and training))
+        return Pairs(sources, targets, Views(self.size, flip))

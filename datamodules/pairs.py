@@ -10,9 +10,10 @@ from the loader, 0 and 1 in the model's dtype on the device.
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence, Sized
+from math import inf
 from pathlib import Path
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias, cast
 
 import torch
 from torch import Tensor
@@ -40,6 +41,8 @@ class PairDataModule(ImageDataModule):
         batch_size: Pairs per process and batch.
         fit: How other aspect ratios fit: crop the centre, pad with black, or stretch.
         jitter: Pixels that training images are larger by before a random window of `size` is taken; pix2pix has 30.
+        jitter_until: Share of the run's batches after which training images are read at `size`, without jitter; CUT
+            has 0.5, FastCUT 0.75. A cache keeps both sizes.
         flip: Mirror training images from left to right at random.
         cache: Keep decoded images in memory, so that each is decoded once.
         on_error: For files that turn out to be unreadable later on, raise or skip (use the next one and warn once).
@@ -63,6 +66,7 @@ class PairDataModule(ImageDataModule):
         batch_size: int = 1,
         fit: Fit = "crop",
         jitter: int = 0,
+        jitter_until: float = 1.0,
         flip: bool = True,
         cache: bool = False,
         on_error: OnError = "raise",
@@ -79,6 +83,11 @@ class PairDataModule(ImageDataModule):
         self.direction: Direction = one_of("direction", direction, ("a_to_b", "b_to_a"))
         self.fit: Fit = one_of("fit", fit, ("crop", "pad", "stretch"))
         self.jitter = integer("jitter", jitter, least=0)
+        if not 0 < jitter_until <= 1:
+            raise ValueError(f"jitter_until is {jitter_until}; expected a share of the run above 0 and up to 1")
+        if jitter_until < 1 and not jitter:
+            raise ValueError(f"jitter_until is {jitter_until}; expected 1, or jitter above 0")
+        self.jitter_until = jitter_until
         self.flip, self.cache = flip, cache
         self.on_error: OnError = one_of("on_error", on_error, ("skip", "raise"))
         self.val_size = None if val_size is None else integer("val_size", val_size, least=0)
@@ -92,6 +101,61 @@ class PairDataModule(ImageDataModule):
         """How many files are not used, by kind."""
         roots = [self.root] if self.target_root is None else [self.root, self.target_root]
         return unused(roots, self._readers)
+
+    def moving(self, read: Callable[[int], Dataset[Batch]]) -> Dataset[Batch]:
+        """Return the training pairs: what `read` gives for the jitter and, from `jitter_until` on, for none."""
+        first = read(self.jitter)
+        if self.jitter_until == 1:
+            return first
+        readers = [*self._readers]
+        settling = Settling(first, read(0))
+        self._readers = readers  # the same files again, which are counted once
+        return settling
+
+    def turn(self) -> Callable[[], float] | None:
+        """Return what gives the batch from which on there is no jitter, as soon as the run's length is known.
+
+        Raises:
+            ValueError: The jitter shall end before the run, which has no end.
+        """
+        run = self.trainer
+        if self.jitter_until == 1 or run is None:
+            return None
+        steps, epochs = run.max_steps, run.max_epochs if run.max_epochs is not None else -1
+        if steps < 0 and epochs < 0:
+            raise ValueError(f"jitter_until is {self.jitter_until}; expected trainer.max_steps or trainer.max_epochs")
+
+        def turning() -> float:
+            by_steps = steps * getattr(run.lightning_module, "critic_steps", 1) if steps >= 0 else inf
+            by_epochs = epochs * run.num_training_batches if epochs >= 0 else inf
+            return self.jitter_until * min(by_steps, by_epochs)
+
+        return turning
+
+
+class Settling(Dataset[Batch]):
+    """Pairs that are shown in two ways: rows from `len(self)` on are those of the second set, counted from 0.
+
+    Args:
+        first: Pairs.
+        second: The same pairs in another way.
+    """
+
+    def __init__(self, first: Dataset[Batch], second: Dataset[Batch]) -> None:
+        self.ways, self.count = (first, second), len(cast(Sized, first))
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, key: Key) -> Batch:
+        """Return a source and a target `(C, H, W)`."""
+        row, word = (key, None) if isinstance(key, int) else key
+        way, row = divmod(row, self.count)
+        return self.ways[way][row if word is None else (row, word)]
+
+    def __getitems__(self, keys: Sequence[Key]) -> Batch:
+        """Return the sources and targets `(N, C, H, W)` of the keys."""
+        return stacked(self[key] for key in keys)
 
 
 class Side(NamedTuple):

@@ -1,8 +1,9 @@
 """Two folders of images that show the same kinds of things in two ways, without pairs."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -109,9 +110,13 @@ class UnpairedFoldersDataModule(PairDataModule):
     def _val_size(self, count: int) -> int:
         return min(count - 1, max(1, round(count / 20))) if self.val_size is None else self.val_size
 
-    def _set(self, sides: list[Side], rows: list[Tensor] | None = None, training: bool = False) -> Unpaired:
-        """Return these images of both sides; those for training are read larger by the jitter."""
-        more = self.jitter if training else 0
+    def _set(self, sides: list[Side], rows: list[Tensor] | None = None, training: bool = False) -> BatchDataset:
+        """Return these images of both sides; those for training move and are mirrored."""
+        read = partial(self._read, sides, rows, self.flip and training)
+        return cast(BatchDataset, self.moving(read)) if training else read(0)
+
+    def _read(self, sides: list[Side], rows: list[Tensor] | None, flip: bool, more: int) -> Unpaired:
+        """Return these images of both sides, read larger by `more` pixels than what is shown of them."""
         size = (self.size[0] + more, self.size[1] + more)
         sources, targets = (
             side.files(Target(channels, size, self.fit), self.on_error, self.num_workers > 0, self.cache, some)
@@ -120,4 +125,4 @@ class UnpairedFoldersDataModule(PairDataModule):
             )
         )
         self._readers += [sources, targets]
-        return Unpaired(sources, targets, Views(self.size, self.flip and training))
+        return Unpaired(sources, targets, Views(self.size, flip))

@@ -1,5 +1,6 @@
 """Pairs of images: layouts, what is the same for both sides, splits, order over processes, and what is refused."""
 
+import lightning as L
 import numpy as np
 import pytest
 import torch
@@ -169,6 +170,51 @@ def test_workers_make_the_same_pairs(tmp_path):
         assert torch.equal(one[1], other[1])
 
 
+@pytest.mark.parametrize("kind", [PairedFolderDataModule, UnpairedFoldersDataModule])
+@pytest.mark.parametrize(("options", "turn"), [({"max_steps": 6}, 3), ({"max_epochs": 2, "limit_train_batches": 4}, 4)])
+def test_the_jitter_ends_with_a_share_of_the_run(tmp_path, kind, options, turn):
+    """From the middle on whole images are shown, still mirrored; a resumed run and two processes see the same."""
+    folders = [single(tmp_path / name, 8) for name in "ab"]
+    seen = []
+
+    class Model(L.LightningModule):
+        def training_step(self, batch, batch_idx):
+            seen.append(((batch[0] + 1) * 127.5).round())
+            return self.layer(batch[0].flatten(1)).mean()
+
+        def configure_optimizers(self):
+            self.layer = torch.nn.Linear(3 * 144, 1)
+            return torch.optim.SGD(self.parameters(), 0.1)
+
+    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "limit_val_batches": 0}
+    quiet |= {"enable_model_summary": False, "accelerator": "cpu", "devices": 1, "default_root_dir": tmp_path}
+    data = kind(*folders, size=12, jitter=4, jitter_until=0.5, batch_size=4, num_workers=0)
+    L.Trainer(**{"max_epochs": -1, **options}, **quiet).fit(Model(), data)
+    plain = kind(*folders, size=12, jitter=4, batch_size=4, num_workers=0)
+    small = kind(*folders, size=12, batch_size=4, num_workers=0)
+    sets = []
+    for module in (plain, small):
+        module.setup()
+        sets.append(module._sets[0])
+    sampler = StreamSampler(sets[0], 4, seed=data.train_dataloader().sampler.seed, infinite=True)
+    whole = sorted({int(image[0].max()) for image in small._sets[0].__getitems__(range(7))[0]})
+    assert len(seen) == 2 * turn
+    for batch, images in enumerate(seen):
+        keys = sampler.share(batch)
+        expected = sets[int(batch >= turn)].__getitems__(keys)[0]
+        assert torch.equal(images, expected.float()), batch
+        late = all(int(image[0].max()) in whole for image in images)
+        assert late or batch < turn
+
+
+def test_jitter_needs_a_run_with_an_end(tmp_path):
+    data = paired(side_by_side(tmp_path / "x", 8), size=12, jitter=4, jitter_until=0.5)
+    assert len(data._sets[0]) == 7
+    data.trainer = L.Trainer(max_epochs=-1, accelerator="cpu", logger=False, enable_checkpointing=False)
+    with pytest.raises(ValueError, match=r"jitter_until is 0.5; expected trainer.max_steps or trainer.max_epochs"):
+        data.train_dataloader()
+
+
 def test_masks_and_images_reach_the_device_as_floats(tmp_path):
     data = paired(side_by_side(tmp_path / "x", 4))
     images, mask = data.on_after_batch_transfer((torch.tensor([0, 255], dtype=torch.uint8), torch.tensor([True])), 0)
@@ -281,6 +327,8 @@ def test_one_folder_needs_cyclegans_names(tmp_path):
         ({"direction": "up"}, "direction must be one of"),
         ({"source_channels": 2}, "source_channels is 2; expected 1"),
         ({"jitter": -1}, "jitter must be"),
+        ({"jitter": 4, "jitter_until": 0}, "jitter_until is 0; expected a share of the run above 0"),
+        ({"jitter_until": 0.5}, "jitter_until is 0.5; expected 1, or jitter above 0"),
         ({"target_root": "nowhere"}, "nowhere does not exist"),
     ],
 )
