@@ -182,7 +182,7 @@ class ImageDataModule(L.LightningDataModule):
         return StreamLoader(**self._loader(train), batch_size=self.batch_size, sampler=sampler, drop_last=True)
 
     def turn(self) -> Callable[[], float] | None:
-        """Return what gives the batch from which on training images are shown in a second way; None if there is none."""
+        """Return what gives the batch from which on training images are shown in a second way, or None."""
         return None
 
     def val_dataloader(self) -> DataLoader[Batch] | list[Any]:

@@ -1,6 +1,6 @@
 """Inpainting with gated convolutions and SN-PatchGAN, Yu et al. 2019 (arXiv 1806.03589): DeepFill v2, no attention."""
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from lightning.pytorch.core.optimizer import LightningOptimizer
@@ -18,19 +18,23 @@ WHITE = 1.0  # what holes are shown as
 
 
 class Inpainting(Translator):
-    """A gated network that fills holes, against a critic of patches that sees the filled image and its mask.
+    """A gated network that fills holes, against a critic that sees the filled image and its mask.
 
     Batches are `(image, mask)`, with 1 in the mask where there is a hole, as `datamodules.degraded` gives them. Known
     pixels come back bit for bit.
+
+    The critic, its loss, the weights and the rate are the paper's; the generator differs, see `networks.gated`. So do
+    masks: the authors train on the union of a rectangle and strokes, `datamodules.masks` draws one kind for each image.
 
     Args:
         size: side of the images in training, or (height, width); filled are images of any size.
         channels: of the images: 1, 3 or 4.
         width: channels of the generator next to the image; four times as many in its middle.
-        discriminator_width: channels of the critic next to the image; None is `width`.
+        discriminator_width: channels of the critic next to the image, 64 in the paper; None is `width`.
+        critic: `sn_patchgan`, the paper's, whose logits see 253 pixels each; or `patchgan`, pix2pix's, which see 70.
         refine: have a second stage that betters the first one's guess, for twice the time.
         spectral_norm: normalise the critic's weights.
-        scales: critics, each of which sees the image half as large as the one before.
+        scales: critics `patchgan`, each of which sees the image half as large as the one before.
         l1_weight: weight of the mean absolute difference from the whole image, of each stage.
         hole_weight: how much more a pixel of a hole counts in it than a known one; 1 in the paper.
         adversarial_weight: weight of the critic's opinion; with 0 the image alone says what is right, and the critic
@@ -47,7 +51,8 @@ class Inpainting(Translator):
         size: Size = 256,
         channels: int = 3,
         width: int = 48,
-        discriminator_width: int | None = None,
+        discriminator_width: int | None = 64,
+        critic: Literal["sn_patchgan", "patchgan"] = "sn_patchgan",
         refine: bool = True,
         spectral_norm: bool = True,
         scales: int = 1,
@@ -63,7 +68,14 @@ class Inpainting(Translator):
         at_least(0, l1_weight=l1_weight, hole_weight=hole_weight, adversarial_weight=adversarial_weight)
         self.generator = gated.Generator(size, channels, width, refine)
         breadth = width if discriminator_width is None else discriminator_width
-        self.discriminator = self.make_discriminator(channels + 1, breadth, "none", spectral_norm, scales)
+        if critic == "patchgan":
+            self.discriminator = self.make_discriminator(channels + 1, breadth, "none", spectral_norm, scales)
+        elif critic != "sn_patchgan":
+            raise ValueError(f"critic is {critic}; expected sn_patchgan or patchgan")
+        elif scales != 1:
+            raise ValueError(f"scales is {scales}; expected 1 for the critic sn_patchgan, or the critic patchgan")
+        else:
+            self.discriminator = gated.Discriminator(channels + 1, breadth, spectral_norm)
         self._looked = False
         self.average_generator()
 

@@ -1,19 +1,27 @@
 """Gated convolutions for images with holes, Yu et al. 2019 (arXiv 1806.03589): DeepFill v2 without its attention.
 
 A layer makes features f and gates g of its maps and gives ELU(f) * sigmoid(g): it learns where there is something to
-see, which a plain convolution takes for granted. A coarse stage guesses, a second one refines what was guessed. What is
-seen before a halving is added behind the doubling, which the paper does not do: narrow holes need their neighbours.
+see, which a plain convolution takes for granted. A coarse stage guesses, a second one refines what was guessed.
+
+Differences from the paper's generator: no contextual attention, and so one branch in the second stage; maps from before
+a halving are added behind the doubling, as narrow holes need their neighbours; the layer of half the width in front of
+the images is left out; weights start with the spread that keeps signals alive. The critic is the paper's.
 """
+
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import elu, interpolate
+from torch.nn.functional import elu, interpolate, leaky_relu, pad
+from torch.nn.utils import parametrizations
 
 from gans.checks import at_least
 from gans.layers import Size, image_size, padded
 
 HALVINGS = 2
+KERNEL = 5  # of the critic
 DILATIONS = (2, 4, 8, 16)  # of the middle layers: together they see 61 pixels of maps a quarter as large
+CRITIC = (1, 2, 4, 4, 4, 4)  # times the critic's width: channels of its layers
 GAIN = 2.5  # of the features: with N(0, 1) coming in, ELU(f) sigmoid(g) has a mean square of about 1 again
 
 
@@ -127,3 +135,51 @@ class Generator(nn.Module):
     def forward(self, images: Tensor, masks: Tensor) -> Tensor:
         """Return the last stage's guess for images and masks `(N, 1, H, W)`, 1 where there is a hole."""
         return self.guesses(images, masks)[-1]
+
+
+class Discriminator(nn.Module):
+    """SN-PatchGAN: images `(N, channels, H, W)`, and what they shall fit, to logits `(N, 4 width, H / 64, W / 64)`.
+
+    Six convolutions of 5x5 that halve, rounded up, each with spectral norm (Miyato et al. 2018, arXiv 1802.05957) and a
+    leaky rectifier, the last included. Each number of the last maps is a logit, in each channel; it sees 253 pixels.
+
+    Args:
+        channels: of the images, and of all that they are judged with, together.
+        width: channels after the first layer; two, then four times as many after the others. The paper has 64.
+        spectral_norm: normalise the weights of all layers.
+    """
+
+    def __init__(self, channels: int, width: int = 64, spectral_norm: bool = True) -> None:
+        super().__init__()
+        at_least(1, width=width)
+        widths = [channels, *(width * times for times in CRITIC)]
+        self.layers = nn.ModuleList(nn.Conv2d(before, after, KERNEL, 2) for before, after in pairwise(widths))
+        for layer in self.layers:
+            assert isinstance(layer, nn.Conv2d)
+            assert layer.bias is not None
+            nn.init.xavier_uniform_(layer.weight)
+            nn.init.zeros_(layer.bias)
+            if spectral_norm:
+                parametrizations.spectral_norm(layer)
+
+    def features(self, images: Tensor, *given: Tensor) -> list[Tensor]:
+        """Return the maps of all layers but the last, for losses that compare them."""
+        return self.maps(images, *given)[:-1]
+
+    def forward(self, images: Tensor, *given: Tensor) -> Tensor:
+        """Return logits, higher where images, together with `given`, look real."""
+        return self.maps(images, *given)[-1]
+
+    def maps(self, images: Tensor, *given: Tensor) -> list[Tensor]:
+        """Return the maps of all layers."""
+        found = [torch.cat([images, *given], 1)]
+        for layer in self.layers:
+            found.append(leaky_relu(layer(surrounded(found[-1])), 0.2))
+        return found[1:]
+
+
+def surrounded(maps: Tensor) -> Tensor:
+    """Return maps with the zeros that TensorFlow's SAME puts around them for a stride of 2, the odd one behind."""
+    sides = [KERNEL - 2 + side % 2 for side in maps.shape[-2:]]
+    above, left = (side // 2 for side in sides)
+    return pad(maps, (left, sides[1] - left, above, sides[0] - above))

@@ -20,7 +20,7 @@ SIZE = 16
 
 def make(**options):
     torch.manual_seed(0)
-    return Inpainting(**{"size": SIZE, "channels": 1, "width": 4, **options})
+    return Inpainting(**{"size": SIZE, "channels": 1, "width": 4, "discriminator_width": 4, **options})
 
 
 def holed(n=24, channels=1, size=SIZE):
@@ -44,7 +44,7 @@ def test_known_pixels_come_back_bit_for_bit(trainer, precision):
 
     seen, data = [], holed(8)
     torch.manual_seed(0)
-    model = Notes(SIZE, 1, width=4)
+    model = Notes(SIZE, 1, width=4, discriminator_width=4)
     parts = [part.double() for part in data.tensors] if precision == "64-true" else data.tensors
     loader = DataLoader(TensorDataset(*parts), batch_size=4)
     trainer(2, precision=precision).fit(model, loader, loader)
@@ -96,9 +96,28 @@ def test_a_hole_counts_as_often_as_is_asked():
     assert float(make(hole_weight=6).l1(guess, image, mask)) == pytest.approx(6 * 0.25 * 0.5 + 0.75 * 0.25)
 
 
+def test_the_critic_is_the_papers_and_hinges_on_every_channel(trainer):
+    class Notes(Inpainting):
+        def record_discriminator(self, loss, real_logits, fake_logits):
+            seen.append((loss.detach(), real_logits.detach(), fake_logits.detach()))
+            super().record_discriminator(loss, real_logits, fake_logits)
+
+    seen = []
+    torch.manual_seed(0)
+    model = Notes(SIZE, 1, width=4, discriminator_width=2)
+    trainer(1).fit(model, DataLoader(holed(4), batch_size=4))
+    [(loss, real, fake)] = seen
+    assert real.shape == fake.shape == (4, 8, 1, 1)
+    assert float(loss) == pytest.approx(float((1 - real).clamp(min=0).mean() + (1 + fake).clamp(min=0).mean()))
+    with torch.device("meta"):
+        assert type(Inpainting().discriminator).__module__.endswith("gated")
+        assert Inpainting().discriminator.layers[0].out_channels == 64
+        assert type(Inpainting(critic="patchgan").discriminator).__module__.endswith("patch")
+
+
 @pytest.mark.parametrize("options", [{"refine": False}, {"objective": "relativistic"}, {"spectral_norm": False},
-                                     {"scales": 2}, {"features": "discriminator", "feature_weight": 1.0},
-                                     {"features": "mnist", "feature_weight": 1.0}])  # fmt: skip
+                                     {"critic": "patchgan", "scales": 2}, {"features": "mnist", "feature_weight": 1.0},
+                                     {"features": "discriminator", "feature_weight": 1.0}])  # fmt: skip
 def test_options_train(trainer, options):
     model, data = make(**options), holed(8)
     trainer(2).fit(model, DataLoader(data, batch_size=4))
@@ -147,10 +166,17 @@ def test_what_watches_a_run_sees_holes(trainer, tmp_path):
 # -- what is refused ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("options", "says"), [({"hole_weight": -1}, "hole_weight is -1; expected at least 0"),
-                                               ({"adversarial_weight": -1}, "adversarial_weight is -1"),
-                                               ({"width": 0}, "width is 0; expected at least 1"),
-                                               ({"size": 5}, "size is 5x5; a patch discriminator")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"hole_weight": -1}, "hole_weight is -1; expected at least 0"),
+        ({"adversarial_weight": -1}, "adversarial_weight is -1"),
+        ({"width": 0}, "width is 0; expected at least 1"),
+        ({"size": 5, "critic": "patchgan"}, "size is 5x5; a patch discriminator"),
+        ({"critic": "pixel"}, "critic is pixel; expected sn_patchgan or patchgan"),
+        ({"scales": 2}, "scales is 2; expected 1 for the critic sn_patchgan"),
+    ],
+)
 def test_wrong_options(options, says):
     with pytest.raises(ValueError, match=says):
         make(**options)

@@ -1,9 +1,11 @@
 """Gated convolutions: shapes for any size, what is in a hole, what each stage is given, how strong signals stay."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 
-from gans.networks.gated import Gated, Generator, composed
+from gans.networks.gated import Discriminator, Gated, Generator, composed, surrounded
 
 
 def images(size, channels=3, count=2, seed=0):
@@ -95,3 +97,55 @@ def test_a_narrow_hole_is_filled_from_beside_it():
     mask[..., 16] = 1
     (gradient,) = torch.autograd.grad(network(given, mask)[0, :, 16, 16].sum(), given)
     assert gradient[0, :, 12:21, 12:21].abs().sum() > 0.2 * gradient.abs().sum()
+
+
+# -- the critic --------------------------------------------------------------------------------------------------------
+
+
+def test_sn_patchgan_is_the_papers():
+    """Six layers of 5x5 that halve: 64, 128 and four times 256 channels; 4x4x256 logits of 256 pixels."""
+    with torch.device("meta"):
+        critic = Discriminator(4)
+        logits = critic(torch.zeros(2, 3, 256, 256), torch.zeros(2, 1, 256, 256))
+    assert logits.shape == (2, 256, 4, 4)
+    widths = [4, 64, 128, 256, 256, 256, 256]
+    expected = sum(25 * a * b + b for a, b in pairwise(widths))
+    assert sum(p.numel() for p in critic.parameters()) == expected
+    assert all("original" in name or "bias" in name for name, _ in critic.named_parameters())
+    assert [maps.shape[1:] for maps in critic.features(torch.zeros(1, 4, 256, 256, device="meta"))] == [
+        (width, 128 // 2**level, 128 // 2**level) for level, width in enumerate(widths[1:-1])
+    ]
+
+
+def test_a_logit_of_sn_patchgan_sees_253_pixels():
+    torch.manual_seed(0)
+    critic, given = Discriminator(1, 1, spectral_norm=False), torch.zeros(1, 1, 512, 512, requires_grad=True)
+    (gradient,) = torch.autograd.grad(critic(given)[0, 0, 4, 4], given)
+    rows = gradient[0, 0].abs().sum(1).nonzero()
+    assert int(rows.max() - rows.min()) + 1 == 253
+    # TensorFlow pads an even side by one zero in front and two behind: window i of a layer begins at 2 i - 1.
+    assert int(rows.min()) == 4 * 64 - 63
+
+
+@pytest.mark.parametrize("side", [1, 2, 5, 6])
+def test_sides_are_padded_as_tensorflow_does(side):
+    """`max((ceil(n / 2) - 1) 2 + 5 - n, 0)` zeros in all, of which the half, rounded down, in front."""
+    conv = Discriminator(1, 1, spectral_norm=False).layers[0]
+    maps = torch.rand(1, 1, side, side, generator=torch.Generator().manual_seed(0))
+    total = max((-(-side // 2) - 1) * 2 + 5 - side, 0)
+    whole = torch.zeros(1, 1, side + total, side + total)
+    whole[..., total // 2 : total // 2 + side, total // 2 : total // 2 + side] = maps
+    found = conv(surrounded(maps))
+    assert torch.equal(found, conv(whole))
+    assert found.shape[-1] == -(-side // 2)
+
+
+@pytest.mark.parametrize("size", [(6, 6), (17, 40)])
+def test_sn_patchgan_takes_any_size_and_bounds_every_layer(size):
+    torch.manual_seed(0)
+    critic = Discriminator(4, 4).train()
+    for _ in range(30):
+        logits = critic(images(size), masks(size))
+    assert logits.isfinite().all()
+    for layer in critic.layers:
+        assert float(torch.linalg.matrix_norm(layer.weight.detach().flatten(1), 2)) == pytest.approx(1, abs=2e-2)
