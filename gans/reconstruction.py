@@ -83,6 +83,15 @@ def feature_distance(maps: Sequence[Tensor], target: Sequence[Tensor], weights: 
     return total
 
 
+def absolute_distance(maps: Tensor, target: Tensor) -> Tensor:
+    """Return `mean |f - t|`, `(N,)`, of maps `(N, ...)` of one network; no gradient flows into the target.
+
+    In VGG19's `conv5_4` it is the feature loss of Wang et al. 2018 (ESRGAN, arXiv 1809.00219), whose weights go with
+    the scale of these maps.
+    """
+    return (maps - target.detach()).abs().flatten(1).mean(1)
+
+
 def moments(maps: Tensor) -> tuple[Tensor, Tensor]:
     """Return mean and standard deviation over places, `(N, C, 1, 1)` each, of maps `(N, C, h, w)`."""
     mean = maps.mean((-2, -1), keepdim=True)

@@ -9,6 +9,7 @@ from torch.distributions import Bernoulli, Normal, kl_divergence
 from gans.reconstruction import (
     LEAST_VARIANCE,
     VGG,
+    absolute_distance,
     bernoulli,
     content_distance,
     feature_distance,
@@ -120,6 +121,15 @@ def test_the_distance_of_features_against_its_definition():
     assert feature_distance(maps[:2], maps[:2]).tolist() == [0, 0, 0]
     scaled = [10 * part for part in maps]
     assert torch.allclose(feature_distance(scaled[:2], scaled[2:]), feature_distance(maps[:2], maps[2:]))
+
+
+def test_the_absolute_distance_knows_the_scale_of_maps():
+    maps, target = (torch.randn(3, 2, 4, 4, generator=torch.Generator().manual_seed(i)) for i in range(2))
+    expected = [float((one - other).abs().mean()) for one, other in zip(maps, target, strict=True)]
+    assert absolute_distance(maps, target).tolist() == pytest.approx(expected, rel=1e-6)
+    assert torch.allclose(absolute_distance(10 * maps, 10 * target), 10 * absolute_distance(maps, target))
+    target.requires_grad_()
+    assert not absolute_distance(maps, target).requires_grad
 
 
 def test_vgg_has_torchvisions_layers(tmp_path):

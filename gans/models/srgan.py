@@ -16,15 +16,24 @@ from gans.layers import Size, image_size
 from gans.losses import Objective, Relativistic
 from gans.models.translation import Translator
 from gans.networks.superresolution import Generator, Kernel, enlarged
+from gans.reconstruction import absolute_distance
 from gans.schedules import linear
+
+LEAST = 16  # pixels of a side, of which four poolings leave conv5_4 one
 
 
 class SRGAN(Translator):
     """A network that enlarges or restores images: close to their targets first, then such that a critic believes them.
 
     The first stage, of `content_steps`, minimises the mean absolute error alone, and `checkpoints/content.ckpt` is its
-    end: the images with the best PSNR, and smooth. The second adds a critic of patches and a distance of features,
-    which buy texture with some of the PSNR.
+    end: the images with the best PSNR, and smooth. The second adds a critic of patches and a distance of features.
+
+    The weights of the second stage are ESRGAN's; they hold for `features: vgg19`, whose distance then is ESRGAN's, the
+    mean absolute difference of conv5_4. In other networks it is relative, the mean of all maps, and weighs otherwise.
+
+    Differences from ESRGAN: pixel shuffles behind the blocks instead of nearest-neighbour doublings, added to an
+    interpolation; pix2pix's critic of patches with spectral norm instead of one in VGG's shape; learning rates that
+    fall in a line, not by halves. SRGAN itself has BatchNorm, squared errors and VGG19's relu5_4.
 
     Args:
         size: side of the images made in training, or (height, width), multiples of `scale`; those that `translate` is
@@ -42,8 +51,9 @@ class SRGAN(Translator):
         content_steps: trainer steps of the first stage.
         content_lr: learning rate of Adam in it.
         final_lr: share of that rate that the first stage ends with.
-        pixel_weight: in the second stage, weight of the mean absolute error.
-        feature_weight: weight of the distance of features.
+        pixel_weight: in the second stage, weight of the mean absolute error on [-1, 1]. ESRGAN's 0.01 is of images in
+            [0, 1], where errors are half as large.
+        feature_weight: weight of the distance of features, absolute in `vgg19` and relative in others.
         adversarial_weight: weight of the critic's opinion; with 0 there is none.
         objective: what the players minimise; ESRGAN has `relativistic_average`.
         lr: learning rate of Adam in the second stage.
@@ -67,7 +77,7 @@ class SRGAN(Translator):
         content_steps: int = 0,
         content_lr: float = 2e-4,
         final_lr: float = 0.1,
-        pixel_weight: float = 0.01,
+        pixel_weight: float = 0.005,
         feature_weight: float = 1.0,
         adversarial_weight: float = 5e-3,
         objective: Objective = "nonsaturating",
@@ -97,6 +107,19 @@ class SRGAN(Translator):
         self.average_generator()
 
     # -- stages -------------------------------------------------------------------------------------------------------
+
+    def setup(self, stage: str) -> None:
+        """Read the network of features, and refuse images that are too small for the layer that the loss is of.
+
+        Raises:
+            ValueError: if they are.
+        """
+        super().setup(stage)
+        assert self.image_shape is not None
+        height, breadth = self.image_shape[1:]
+        seen = stage == "fit" and self.feature_weight and self.features != "discriminator"
+        if seen and min(height, breadth) < LEAST and self.networks()[0].name == "vgg19":
+            raise ValueError(f"size is {height}x{breadth}; features vgg19 need at least {LEAST} pixels a side")
 
     @property
     def content(self) -> bool:
@@ -165,6 +188,15 @@ class SRGAN(Translator):
             self.record("loss/generator", game)
             loss = loss + self.hparams["adversarial_weight"] * game
         return loss
+
+    def feature_error(self, made: Tensor, target: Tensor, *given: Tensor) -> Tensor:
+        """Return the distance of features, a scalar: in VGG19 ESRGAN's, of conv5_4 in front of its rectifier."""
+        network = self.networks()[0]
+        if self.features == "discriminator" or network.name != "vgg19":
+            return super().feature_error(made, target, *given)
+        with torch.no_grad():
+            goal = network(target)[-1]
+        return absolute_distance(network(made)[-1], goal).mean()
 
     # -- what is made -------------------------------------------------------------------------------------------------
 

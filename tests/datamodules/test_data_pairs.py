@@ -210,6 +210,7 @@ def test_the_jitter_ends_with_a_share_of_the_run(tmp_path, kind, options, turn):
 def test_jitter_needs_a_run_with_an_end(tmp_path):
     data = paired(side_by_side(tmp_path / "x", 8), size=12, jitter=4, jitter_until=0.5)
     assert len(data._sets[0]) == 7
+    assert len(data._readers) == 4  # those of the second size read the same files, which are counted once
     data.trainer = L.Trainer(max_epochs=-1, accelerator="cpu", logger=False, enable_checkpointing=False)
     with pytest.raises(ValueError, match=r"jitter_until is 0.5; expected trainer.max_steps or trainer.max_epochs"):
         data.train_dataloader()

@@ -16,7 +16,7 @@ from gans.metrics.functional import fid
 from gans.models import SRGAN, Pix2Pix
 from gans.models.translation import fidelity
 from gans.networks.superresolution import enlarged
-from gans.reconstruction import feature_distance
+from gans.reconstruction import VGG, feature_distance
 
 SIZE = 16
 
@@ -133,6 +133,36 @@ def test_options_train(trainer, options, precision):
     assert made.abs().max() <= 1
     assert all(p.isfinite().all() for p in model.parameters())
     assert model.translate(source[:1, :, :3]).shape[-2:] == (3 * scale, SIZE)
+
+
+def test_in_vgg19_the_distance_is_esrgans_and_elsewhere_relative(trainer):
+    model = make(channels=3, feature_weight=1.0)
+    network = VGG(width=4)
+    model._networks = (network, model.networks()[1])
+    source, target = (part.expand(-1, 3, -1, -1) for part in pairs(4, scale=1).tensors)
+    maps, goal = network(source), network(target)
+    relative = sum(
+        (f - t).abs().flatten(1).mean(1) / t.abs().flatten(1).mean(1) for f, t in zip(maps, goal, strict=True)
+    )
+    assert float(model.feature_error(source, target)) == pytest.approx(float(relative.mean()) / len(maps), rel=1e-5)
+    network.name = "vgg19"
+    assert float(model.feature_error(source, target)) == pytest.approx(
+        float((maps[-1] - goal[-1]).abs().mean()), rel=1e-5
+    )
+    small = make(size=8, channels=3, feature_weight=1.0)
+    small._networks = model._networks
+    with pytest.raises(ValueError, match="size is 8x8; features vgg19 need at least 16 pixels a side"):
+        trainer(1).fit(small, batches(8, channels=3))
+    assert SRGAN(32).hparams["pixel_weight"] == 0.005  # 0.01 of images in [0, 1]
+
+
+def test_weights_of_vgg19_that_are_not_there_are_one_sentence(refused, monkeypatch, tmp_path):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "cache"))
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8)).save(tmp_path / "0.png")
+    Image.fromarray(np.random.default_rng(1).integers(0, 256, (40, 40, 3), dtype=np.uint8)).save(tmp_path / "1.png")
+    says = refused(f"fit srgan-folder --data.root {tmp_path} --model.features vgg19 --data.num_workers 0")
+    assert "vgg19-dcbb9e9d.pth is not in" in says
+    assert "put VGG19's weights there, https://download.pytorch.org/models/vgg19-dcbb9e9d.pth" in says
 
 
 # -- held out ----------------------------------------------------------------------------------------------------------
