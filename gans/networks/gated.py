@@ -13,10 +13,10 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import elu, interpolate, leaky_relu, pad
-from torch.nn.utils import parametrizations
 
 from gans.checks import at_least
 from gans.layers import Size, image_size, padded
+from gans.networks.spectral import xavier
 
 HALVINGS = 2
 KERNEL = 5  # of the critic
@@ -153,14 +153,10 @@ class Discriminator(nn.Module):
         super().__init__()
         at_least(1, width=width)
         widths = [channels, *(width * times for times in CRITIC)]
-        self.layers = nn.ModuleList(nn.Conv2d(before, after, KERNEL, 2) for before, after in pairwise(widths))
-        for layer in self.layers:
-            assert isinstance(layer, nn.Conv2d)
-            assert layer.bias is not None
-            nn.init.xavier_uniform_(layer.weight)
-            nn.init.zeros_(layer.bias)
-            if spectral_norm:
-                parametrizations.spectral_norm(layer)
+        self.layers = nn.ModuleList(
+            xavier(nn.Conv2d(before, after, KERNEL, 2), spectral_norm=spectral_norm)
+            for before, after in pairwise(widths)
+        )
 
     def features(self, images: Tensor, *given: Tensor) -> list[Tensor]:
         """Return the maps of all layers but the last, for losses that compare them."""
