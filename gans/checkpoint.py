@@ -1,6 +1,5 @@
 """Checkpoints that a crash cannot spoil, that end with the last step, and that know what they hold."""
 
-import importlib
 from pathlib import Path
 from types import NoneType
 from typing import Any
@@ -12,7 +11,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor
 
 from gans import atomic
-from gans.checks import at_least
+from gans.checks import at_least, named_in
 from gans.metrics.sampling import makes_images, translates
 
 PROGRESS = {"seed": int | NoneType, "batches_seen": int, "images_seen": int, "images_averaged": int, "pending": dict}
@@ -151,14 +150,12 @@ def check_checkpoint(model: Module, checkpoint: Any) -> None:
     Raises:
         ValueError: if it does not, saying what it holds, or if its weights are not finite.
     """
-    state = checkpoint.get("adversarial") if isinstance(checkpoint, dict) else None
-    held = state.get("model") if isinstance(state, dict) else None
-    # By the bare name: a class that was trained as a script's moves from __main__ to its file.
-    names = {kind.__qualname__ for kind in type(model).__mro__}
-    if not isinstance(held, str) or held.rpartition(".")[2] not in names:
-        held = held if isinstance(held, str) else "no model of this framework"
-        raise ValueError(f"the checkpoint holds {held}; expected {class_path(type(model))}")
-    check_fields("the checkpoint", {"adversarial": state, **checkpoint}, {"state_dict": dict, "adversarial": dict})
+    held = model_name(checkpoint)
+    if held is None or not fits(held, type(model)):
+        told = held or "no model of this framework"
+        raise ValueError(f"the checkpoint holds {told}; expected {class_path(type(model))}")
+    state = checkpoint["adversarial"]
+    check_fields("the checkpoint", checkpoint, {"state_dict": dict})
     check_fields("the checkpoint's adversarial", state, PROGRESS)
     saved = checkpoint["state_dict"]
     for name, value in model.state_dict().items():
@@ -222,58 +219,99 @@ def follow_layout(optimizers: list[torch.optim.Optimizer]) -> None:
                     state[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
 
 
-def model_class(name: str, path: str | Path) -> type[Module]:
-    """Return the class that the file `path` says it holds a model of, by its dotted path.
+def model_name(checkpoint: Any) -> str | None:
+    """Return the dotted path of the class that a loaded checkpoint says it holds a model of; None if it says none."""
+    state = checkpoint.get("adversarial") if isinstance(checkpoint, dict) else None
+    name = state.get("model") if isinstance(state, dict) else None
+    return name if isinstance(name, str) else None
 
-    Raises:
-        ValueError: if it cannot be imported, or is no LightningModule.
+
+def fits(name: str, kind: type) -> bool:
+    """Return whether a class, or one that it is derived from, is the one that a file names by a dotted path.
+
+    By the bare name: a class that was trained as a script's moves from __main__ to its file.
     """
-    module, _, kind = name.rpartition(".")
-    try:
-        found = getattr(importlib.import_module(module), kind)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ValueError(f"{path} holds a {name}, which cannot be imported: {error}") from error
-    if not (isinstance(found, type) and issubclass(found, Module)):
-        raise ValueError(f"{path} holds a {name}, which is no LightningModule")
-    return found
+    return name.rpartition(".")[2] in {base.__name__ for base in kind.__mro__}
 
 
-def load_model(path: str | Path, device: torch.device | str = "cpu") -> Module:
-    """Return the model that a checkpoint of this framework holds, in evaluation mode.
+def model_class(name: str, path: str | Path, model: type[Module] | None = None) -> type[Module]:
+    """Return the class that the file `path` says it holds a model of.
 
-    Nothing in the file is executed: it may hold tensors and plain values only.
+    Args:
+        name: dotted path of the class, from the file.
+        path: of the file.
+        model: class that the user says it holds a model of; None takes one of `gans.models`, or one that has been
+            imported already.
 
     Raises:
-        ValueError: if the file is no such checkpoint, or its class cannot be imported.
+        ValueError: if it is none of these, or no LightningModule.
+    """
+    if model is None:
+        found: type[Module] = named_in(path, name, "gans.models", Module, "--model")
+        return found
+    if not fits(name, model):
+        raise ValueError(f"{path} holds a {name}; model is {class_path(model)}")
+    return model
+
+
+def held_model(path: str | Path) -> str:
+    """Return the dotted path of the class that a checkpoint says it holds a model of.
+
+    Raises:
+        ValueError: if the file is no checkpoint of this framework, or wants something else called than the class.
     """
     try:
         held = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        name, maker = held["adversarial"]["model"], held.get("hyper_parameters", {}).get("_instantiator", MAKER)
+        maker = held.get("hyper_parameters", {}).get("_instantiator", MAKER)
     except OSError as error:
         raise ValueError(f"there is no checkpoint {path}: {error.strerror or error}") from error
     except Exception as error:  # unpickling what is no checkpoint raises almost anything
         raise ValueError(f"{path} is not a checkpoint of this framework ({type(error).__name__})") from error
-    if maker != MAKER:
+    name = model_name(held)
+    if name is None:
+        raise ValueError(f"{path} is not a checkpoint of this framework: it does not say of which class")
+    if not isinstance(maker, str) or maker != MAKER:
         raise ValueError(f"{path} wants {maker} to be called, which no checkpoint of this framework does")
-    kind = model_class(name, path)
+    return name
+
+
+def load_model(path: str | Path, device: torch.device | str = "cpu", *, model: type[Module] | None = None) -> Module:
+    """Return the model that a checkpoint of this framework holds, in evaluation mode.
+
+    Nothing in the file is executed: it may hold tensors and plain values only, and its class is one of `gans.models`,
+    the one given, or one that has been imported already.
+
+    Args:
+        path: of the checkpoint.
+        device: where the model shall be.
+        model: class of the model, for one that is not of `gans.models`.
+
+    Raises:
+        ValueError: if the file is no such checkpoint, does not fit its class, or the class is not known.
+    """
+    name = held_model(path)
+    kind = model_class(name, path, model)
     try:
-        model: Module = kind.load_from_checkpoint(path, map_location=device, weights_only=True)
-    except (RuntimeError, TypeError, KeyError) as error:  # of another version of the class
+        # Without an instantiator: the one that Lightning may note imports the classes that arguments name.
+        found: Module = kind.load_from_checkpoint(path, map_location=device, weights_only=True, _instantiator=None)
+    except Exception as error:  # of another version of the class, or damaged: a constructor raises almost anything
         raise ValueError(f"{path} does not fit {name}: {' '.join(str(error).split())}") from error
-    return model.eval()
+    return found.eval()
 
 
-def load_generator(path: str | Path, device: torch.device | str = "cpu") -> Module:
+def load_generator(
+    path: str | Path, device: torch.device | str = "cpu", *, model: type[Module] | None = None
+) -> Module:
     """Return the model of a checkpoint, as `load_model` does, if it makes its images of latents.
 
     Raises:
         ValueError: as `load_model` does, and for a model that makes images of images.
     """
-    model = load_model(path, device)
-    if not makes_images(model):
-        raise ValueError(f"{path} holds a {type(model).__name__}, which makes no images")
-    if translates(model):
+    found = load_model(path, device, model=model)
+    if not makes_images(found):
+        raise ValueError(f"{path} holds a {type(found).__name__}, which makes no images")
+    if translates(found):
         raise ValueError(
-            f"{path} holds a {type(model).__name__}, which makes images of what it is given: use {model.usage}"
+            f"{path} holds a {type(found).__name__}, which makes images of what it is given: use {found.usage}"
         )
-    return model
+    return found

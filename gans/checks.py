@@ -2,7 +2,9 @@
 
 import difflib
 import importlib
+import sys
 from math import inf, isfinite
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -100,3 +102,37 @@ def imported(name: str) -> Any:
         close = difflib.get_close_matches(attribute, vars(holder), n=1, cutoff=0.5)
         raise ValueError(f"{module} has no {attribute}{f' (did you mean {module}.{close[0]}?)' if close else ''}")
     return getattr(holder, attribute)
+
+
+def named_in(path: str | Path, name: str, home: str, base: type, flag: str) -> Any:
+    """Return the class that a file names by a dotted path, without running more than this project's own modules.
+
+    To import a module is to run it. So a file gets nothing imported but what is in `home`; other classes are found if
+    they have been imported before, as the command line does for a class that its user names.
+
+    Args:
+        path: of the file.
+        name: dotted path of the class, from the file.
+        home: package of this project that may be imported from.
+        base: class that it shall be derived from.
+        flag: of the command line, by which a user names a class.
+
+    Raises:
+        ValueError: if it is not in `home` and not imported, or not derived from `base`.
+    """
+    module, _, kind = name.rpartition(".")
+    if not module or f"{module}.".startswith(f"{home}."):
+        try:
+            found = imported(name if module else f"{home}.{name}")
+        except ValueError as error:
+            raise ValueError(f"{path} names {name}: {error}") from error
+    else:
+        found = vars(sys.modules[module]).get(kind) if module in sys.modules else None
+    if found is None:
+        raise ValueError(
+            f"{path} names {name}, which is not in {home}, and what a file names is not imported: give {flag} {name}, "
+            "or import it before in Python"
+        )
+    if not (isinstance(found, type) and issubclass(found, base)):
+        raise ValueError(f"{path} names {name}, which is no {base.__name__}")
+    return found

@@ -27,7 +27,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 import datamodules
 import gans.models
 from gans import atomic, callbacks, checkpoint, progress
-from gans.__main__ import HERE, LINKED, located, sentence
+from gans.__main__ import HERE, LINKED, located, nearest, sentence
 from gans.callbacks import Evaluate
 from gans.checks import imported
 from gans.explore.callback import Explore
@@ -337,6 +337,30 @@ def check_class(message: str) -> None:
         raise ValueError(f"{key[1]}: {error}") from error
     if base := re.search(r"does not correspond to a subclass of (\w+)", message):
         raise ValueError(f"{key[1]} is {given}, which is no {base[1]}")
+
+
+def add_own_model(flags: Parser) -> None:
+    """Add the flag that names the class of a checkpoint's model, for a class of the user's own."""
+    told = "import path of the class of a model of your own, such as my_gan.MyGAN; those of gans.models need none"
+    flags.add_argument("--model", type=str, help=told)
+
+
+def own_model(name: str | None) -> type[L.LightningModule] | None:
+    """Return the class that `--model` names, by its import path or as one of `gans.models`; None for None.
+
+    Raises:
+        ValueError: if it cannot be imported, or is no LightningModule.
+    """
+    if name is None:
+        return None
+    short = {kind.__name__: kind for kind in KINDS["model"]}
+    if "." not in name and name not in short:
+        close = nearest(name, list(short))
+        raise ValueError(f"model is {name}{close}; expected the import path of a class, such as my_gan.MyGAN")
+    found = short.get(name) or imported(name)
+    if not (isinstance(found, type) and issubclass(found, L.LightningModule)):
+        raise ValueError(f"model is {name}, which is no LightningModule")
+    return found
 
 
 def arguments() -> set[str]:

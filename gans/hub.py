@@ -4,12 +4,14 @@ Three functions, not huggingface_hub's mixin: that wraps the constructor of each
 need the package, and one would have to know the class of a repository before loading it. Here `config.json` names the
 class, and only a name that is no folder needs the package (`lightning-gans[hub]`) and a network.
 
-Nothing that is loaded can run: no pickle is read, and of a repository only these two files are fetched. The class has
-to be importable here already.
+Nothing that is loaded can run: no pickle is read, of a repository only these two files are fetched, and the class is
+one of `gans.models`, the one given, or one that has been imported already.
 """
 
 import json
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +74,12 @@ def plain(module: nn.Module) -> dict[str, Tensor]:
 
 
 def from_pretrained(
-    source: str | Path, device: torch.device | str = "cpu", *, revision: str | None = None, token: str | None = None
+    source: str | Path,
+    device: torch.device | str = "cpu",
+    *,
+    model: type[L.LightningModule] | None = None,
+    revision: str | None = None,
+    token: str | None = None,
 ) -> Any:
     """Return the model of a folder, of a generator's file, or of a repository of the Hub, in evaluation mode.
 
@@ -82,11 +89,13 @@ def from_pretrained(
     Args:
         source: folder that `save_pretrained` wrote, file of `save_generator`, or `user/name` on the Hub.
         device: where the model shall be.
+        model: class of the model, for one that is not of `gans.models`.
         revision: branch, tag or commit of the repository.
         token: of the Hub; None takes the one that is stored on this machine, if it is needed.
 
     Raises:
-        ValueError: if there is no such thing, or it holds no model of this framework.
+        ValueError: if there is no such thing, the Hub cannot be reached, or what is there is no model of this framework
+            or of a class that is not known.
     """
     path = Path(source).expanduser()
     if not path.exists():
@@ -100,26 +109,27 @@ def from_pretrained(
             note = (file.metadata() or {})[NOTE] if alone else (path / CONFIG).read_text(encoding="utf-8")
         config = json.loads(note)
         name, arguments = config["model"], dict(config["arguments"])
+        seen = int(config.get("images_seen", 0))
         if not isinstance(name, str):
             raise TypeError(f"model is {name}")
     except (SafetensorError, OSError, KeyError, ValueError, TypeError) as error:
         raise ValueError(f"{source} holds no model of this framework ({type(error).__name__}: {error})") from error
-    kind = model_class(name, source)
+    kind = model_class(name, source, model)
     try:
-        model: Any = kind(**arguments)
+        made: Any = kind(**arguments)
     except Exception as error:  # wrong arguments make a constructor raise almost anything
         raise ValueError(f"{source} does not fit {name}: {' '.join(str(error).split())}") from error
     if alone:
-        for part, _ in list(model.named_children()):
+        for part, _ in list(made.named_children()):
             if part not in ("generator", "generator_ema"):
-                delattr(model, part)
+                delattr(made, part)
     try:
-        for part in (model.generator, model.generator_ema) if alone else (model,):
+        for part in (made.generator, made.generator_ema) if alone else (made,):
             part.load_state_dict(weights)
     except RuntimeError as error:
         raise ValueError(f"{source} does not fit {name}: {' '.join(str(error).split())}") from error
-    model.images_seen = config.get("images_seen", 0)
-    return model.to(device).eval()
+    made.images_seen = seen
+    return made.to(device).eval()
 
 
 def hub() -> Any:
@@ -135,9 +145,24 @@ def hub() -> Any:
     return huggingface_hub
 
 
+@contextmanager
+def asked(what: str) -> Iterator[None]:
+    """Let what the Hub, the network or huggingface_hub object to be a ValueError in a sentence, which begins `what`."""
+    try:
+        yield
+    except Exception as error:  # each layer has exceptions of its own
+        raise ValueError(f"{what}: {' '.join(str(error).split())}") from error
+
+
 def fetched(name: str, revision: str | None, token: str | None) -> Path:
-    """Return the folder, in the cache of huggingface_hub, of a repository's two files."""
-    return Path(hub().snapshot_download(name, revision=revision, token=token, allow_patterns=[CONFIG, WEIGHTS]))
+    """Return the folder, in the cache of huggingface_hub, of a repository's two files.
+
+    Raises:
+        ValueError: if the Hub cannot be reached and they are not in the cache, or there is no such repository.
+    """
+    download = hub().snapshot_download
+    with asked(f"the Hub does not give {name}"):
+        return Path(download(name, revision=revision, token=token, allow_patterns=[CONFIG, WEIGHTS]))
 
 
 def push_to_hub(model: L.LightningModule, name: str, *, private: bool | None = None, token: str | None = None) -> str:
@@ -148,12 +173,15 @@ def push_to_hub(model: L.LightningModule, name: str, *, private: bool | None = N
         name: `user/name` of the repository, which is made if it is not there.
         private: make a new one private; None is the user's default.
         token: of the Hub; None takes the one that is stored on this machine.
+
+    Raises:
+        ValueError: if the Hub cannot be reached, or refuses.
+        TypeError: if an argument of the model is no plain value.
     """
-    api = hub().HfApi(token=token)
-    with tempfile.TemporaryDirectory() as folder:
+    api, config = hub().HfApi(token=token), config_of(model)
+    with tempfile.TemporaryDirectory() as folder, asked(f"the Hub does not take {name}"):
         save_pretrained(model, folder)
         name = api.create_repo(name, private=private, exist_ok=True).repo_id
-        config = config_of(model)
         if not api.file_exists(name, "README.md"):  # one that somebody wrote stays
             text = CARD.format(model=type(model).__name__, images=config["images_seen"], name=name)
             (Path(folder) / "README.md").write_text(text, encoding="utf-8")

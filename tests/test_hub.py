@@ -68,17 +68,23 @@ def test_what_is_no_model_is_refused(tmp_path):
     config = json.loads((folder / "config.json").read_text())
 
     def says(source):
-        with pytest.raises(ValueError, match=r"holds|fit|there") as caught:
+        with pytest.raises(ValueError, match=r"holds|names|fit|there") as caught:
             from_pretrained(source)
         return str(caught.value)
 
     for given, told in [
-        ({**config, "model": "os.path"}, "holds a os.path, which is no LightningModule"),
-        ({**config, "model": "nowhere.Model"}, "holds a nowhere.Model, which cannot be imported"),
-        ({**config, "model": "print"}, "holds a print, which cannot be imported"),
+        ({**config, "model": "os.path"}, "names os.path, which is no LightningModule"),
+        ({**config, "model": "nowhere.Model"}, "names nowhere.Model, which is not in gans.models"),
+        ({**config, "model": "print"}, "names print: gans.models has no print"),
         ({**config, "arguments": {**config["arguments"], "width": 3}}, "does not fit gans.models.vae.VAE: "),
         ({**config, "arguments": {**config["arguments"], "wdth": 3}}, "does not fit gans.models.vae.VAE: "),
         ({**config, "arguments": {**config["arguments"], "width": "wide"}}, "does not fit gans.models.vae.VAE: "),
+        (
+            {**config, "model": "gans.models.nowhere.Model"},
+            "cannot be imported: there is no module gans.models.nowhere",
+        ),
+        ({**config, "model": "gans.losses.Hinge"}, "names gans.losses.Hinge, which is"),
+        ({**config, "images_seen": "many"}, "holds no model of this framework (ValueError"),
         ({**config, "model": 3}, "holds no model of this framework (TypeError: model is 3)"),
         ({"model": config["model"]}, "holds no model of this framework (KeyError"),
         ([], "holds no model of this framework (TypeError"),
@@ -100,6 +106,32 @@ def test_what_cannot_be_noted_leaves_no_folder(tmp_path):
         with pytest.raises(TypeError):
             write(model, tmp_path / "new" / "folder")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_class_of_the_users_own_is_given_or_imported(tmp_path, monkeypatch):
+    class Mine(VAE):
+        pass
+
+    folder = save_pretrained(make(Mine), tmp_path / "folder")
+    name = f"{Mine.__module__}.{Mine.__qualname__}"  # nobody can import a function's own class
+    with pytest.raises(ValueError, match=f"names {name}, which is not in gans.models, .* give --model"):
+        from_pretrained(folder)
+    assert type(from_pretrained(folder, model=Mine)) is Mine
+    with pytest.raises(ValueError, match=r"holds a .*Mine; model is gans.models.conditionalgan.ConditionalGAN"):
+        from_pretrained(folder, model=ConditionalGAN)
+    monkeypatch.setattr(sys.modules[__name__], "Known", type("Known", (VAE,), {"__module__": __name__}), raising=False)
+    folder = save_pretrained(make(sys.modules[__name__].Known), tmp_path / "known")
+    assert type(from_pretrained(folder)) is sys.modules[__name__].Known
+
+
+def test_without_a_network_one_sentence_says_so(tmp_path, monkeypatch):
+    huggingface_hub = pytest.importorskip("huggingface_hub")
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    with pytest.raises(ValueError, match="the Hub does not give nobody/nothing-at-all: "):
+        from_pretrained("nobody/nothing-at-all")
+    with pytest.raises(ValueError, match="the Hub does not take nobody/digits: "):
+        push_to_hub(make(VAE), "nobody/digits")
 
 
 class Bomb:

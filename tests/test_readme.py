@@ -1,6 +1,7 @@
 """What README shows is what runs."""
 
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,13 @@ def test_the_whole_of_wgan_gp_from_the_command_line(gans, tmp_path, monkeypatch)
     model = MyGAN.load_from_checkpoint(path)
     assert model.sample(3, seed=0).shape == (3, 1, 8, 8)
     assert model.batches_seen == 10
+    monkeypatch.delitem(sys.modules, "my_gan")  # another day
+    code, _, err = gans(f"sample {path} --num 4")
+    assert code == 2
+    assert "names my_gan.MyGAN, which is not in gans.models" in err
+    assert "give --model my_gan.MyGAN" in err
+    code, _, err = gans(f"sample {path} --num 4 --model my_gan.MyGAN")
+    assert code == 0, err
 
 
 def test_the_critic_for_somebody_elses_autoencoder(trainer):

@@ -65,6 +65,7 @@ def explorer(checkpoint):
 
     def make(name, found=True, **options):
         given = {"label": None, "truncation": None, "device": "cpu", "directions": None, "features": "none"}
+        given["model"] = None
         return ui.explorer(Namespace(checkpoint=checkpoint(name, found), **{**given, **options}))
 
     return make

@@ -15,7 +15,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch.utils.flop_counter import FlopCounterMode
 
 from gans.benchmark import Repeat, peak_memory, quiet, wait
-from gans.checkpoint import load_model
+from gans.checkpoint import fits, held_model, load_model
+from gans.cli import own_model
 from gans.metrics import report
 from gans.metrics.sampling import BLOCK, made, pretended
 
@@ -109,9 +110,13 @@ def costs(options: Namespace) -> dict[str, Any]:
     """Print and return what models cost and how they score, in one table."""
     from gans.commands import evaluate
 
-    rows = []
+    rows, own = [], own_model(options.model)
+    names = {path: held_model(path) for path in options.compare}
+    if own is not None and not any(fits(name, own) for name in names.values()):
+        raise ValueError(f"model is {options.model}, which none of the checkpoints holds")
     for path in options.compare:
-        flags: list[str] = []
+        kind = own if own is not None and fits(names[path], own) else None
+        flags: list[str] = [] if kind is None else ["--model", str(options.model)]
         for name in PASSED_ON:
             if options.get(name) is not None:
                 flags += [f"--{name}", str(options[name])]
@@ -123,7 +128,7 @@ def costs(options: Namespace) -> dict[str, Any]:
         device = evaluate.chosen_device(options.device)
         print(f"-- {path}")
         scored = evaluate.evaluate(given, [str(path), *flags])
-        row = cost(path, device)
+        row = cost(path, device, kind)
         row |= {name: scored["metrics"][name]["value"] for name in ("fid", "recall", "coverage")}
         rows.append(row | {"protocol": scored["protocol"]["name"], "features": scored["extractor"]["name"]})
     columns = {
@@ -148,9 +153,15 @@ def number(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.3f}"
 
 
-def cost(path: Path, device: torch.device) -> dict[str, Any]:
-    """Return size, work and speed of a checkpoint's model; training is measured in a process of its own."""
-    model = load_model(path, device)
+def cost(path: Path, device: torch.device, kind: type[L.LightningModule] | None = None) -> dict[str, Any]:
+    """Return size, work and speed of a checkpoint's model; training is measured in a process of its own.
+
+    Args:
+        path: of the checkpoint.
+        device: to measure on.
+        kind: class of the model, for one that is not of `gans.models`.
+    """
+    model = load_model(path, device, model=kind)
     one, block = pretended(model, 1), pretended(model, BLOCK)  # what a model is given that translates
     with FlopCounterMode(display=False) as counter:
         made(model, one, 1, 0)
@@ -162,7 +173,7 @@ def cost(path: Path, device: torch.device) -> dict[str, Any]:
     wait(device)
     seconds = time.perf_counter() - start
     with multiprocessing.get_context("spawn").Pool(1) as pool:
-        speed, memory = pool.apply(training, (str(path), str(device)))
+        speed, memory = pool.apply(training, (str(path), str(device), type(model)))
     players = {name: getattr(model, name, None) for name in ("generator", "discriminator")}
     return {
         "checkpoint": str(path),
@@ -187,10 +198,12 @@ class Stopwatch(L.Callback):
         self.times.append(time.perf_counter())
 
 
-def training(path: str, device: str, batch_size: int = 64) -> tuple[float, float]:
+def training(
+    path: str, device: str, kind: type[L.LightningModule] | None = None, batch_size: int = 64
+) -> tuple[float, float]:
     """Return images/s and peak memory in MB of training a checkpoint's model on random images of its shape."""
     quiet()
-    model = load_model(path, "cpu").train()
+    model = load_model(path, "cpu", model=kind).train()
     watch, steps = Stopwatch(), STEPS + 5
     batch = tuple(part.to(device) for part in pretended(model, batch_size))
     with tempfile.TemporaryDirectory() as folder:

@@ -21,7 +21,8 @@ from datamodules.decode import dimensions
 from datamodules.files import existing_folder, image_files
 from datamodules.folder import ImageFolderDataModule
 from gans.checkpoint import load_model
-from gans.cli import Parser, check_writable
+from gans.checks import named_in
+from gans.cli import Parser, add_own_model, check_writable, own_model
 from gans.commands import controls
 from gans.metrics import report
 from gans.metrics.extractors import Extractor, extractor
@@ -40,6 +41,7 @@ def parser() -> Parser:
     """Return the parser of the flags."""
     flags = Parser(prog="gans evaluate", description=__doc__)
     flags.add_argument("checkpoint", nargs="?", type=Path, help="file that training wrote")
+    add_own_model(flags)
     flags.add_argument("--images", type=Path, help="folder of pictures of one size, instead of a checkpoint")
     flags.add_argument("--runs", type=Path, nargs="+", help="run folders: summarise their curves over seeds")
     flags.add_argument("--compare", type=Path, nargs="+", help="checkpoints: one table of costs and scores")
@@ -123,14 +125,41 @@ def parsed(args: list[str]) -> Namespace:
 def with_data(flags: Parser, args: list[str], instead: Set[str] = frozenset({"--data"})) -> Namespace:
     """Return the options; the data are those of the checkpoint's run unless a flag of `instead` is given."""
     args = [part for arg in args for part in (arg.split("=", 1) if arg.startswith("--") else [arg])]
+    named = None
     for i, flag in enumerate(args[:-1]):
         if flag == "--data" and is_folder(args[i + 1]):
             args[i : i + 2] = ["--data", "ImageFolderDataModule", "--data.root", args[i + 1]]
+        elif flag == "--data":
+            named = args[i + 1]
     for before, arg in zip(["", *args], args, strict=False):
         config = Path(arg).absolute().parent.parent / "config.yaml"
-        if not instead & set(args) and arg.endswith(".ckpt") and not before.startswith("--") and config.is_file():
-            flags.set_defaults({"data": yaml.safe_load(config.read_text(encoding="utf-8"))["data"]})
+        if not arg.endswith(".ckpt") or before.startswith("--") or not config.is_file():
+            continue
+        if not instead & set(args):
+            data = data_of_run(config)
+            named_in(config, data["class_path"], "datamodules", L.LightningDataModule, "--data")
+            flags.set_defaults({"data": data})
+        elif named and "." in named and (data := data_of_run(config))["class_path"] == named:
+            flags.set_defaults({"data": data})  # a class of the user's own, with the arguments of its run
     return flags.parse_args(args)
+
+
+def data_of_run(config: Path) -> dict[str, Any]:
+    """Return the class path and the arguments of the data in a run's config.yaml.
+
+    Raises:
+        ValueError: if it is no YAML, or names no data.
+    """
+    try:
+        held = yaml.safe_load(config.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        raise ValueError(f"{config} is not YAML, so the data are not known: give --data") from error
+    data = held.get("data") if isinstance(held, dict) else None
+    data = data if isinstance(data, dict) else {}
+    name, arguments = data.get("class_path"), data.get("init_args") or {}
+    if not isinstance(name, str) or not isinstance(arguments, dict):
+        raise ValueError(f"{config} names no data by class_path and init_args: give --data")
+    return {"class_path": name, "init_args": arguments}
 
 
 def evaluate(options: Namespace, args: list[str]) -> dict[str, Any]:
@@ -141,7 +170,8 @@ def evaluate(options: Namespace, args: list[str]) -> dict[str, Any]:
     shape = shape_of(real_set)
     network = network_of(options, shape)
     check_scores(options.scores or (), network)
-    model = load_model(options.checkpoint, device) if options.checkpoint else None
+    own = own_model(options.model)
+    model = load_model(options.checkpoint, device, model=own) if options.checkpoint else None
     given = None
     if model is not None and translates(model):
         # Made of images that were not trained on, where there are some; set beside the targets of the split.

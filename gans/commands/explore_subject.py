@@ -11,7 +11,7 @@ from jsonargparse import Namespace
 from torch import Tensor, nn
 
 from gans.checkpoint import load_generator
-from gans.cli import Parser, check_writable
+from gans.cli import Parser, add_own_model, check_writable, own_model
 from gans.commands.evaluate import chosen_device
 from gans.commands.sample import run_folder
 from gans.explore import codes
@@ -135,6 +135,7 @@ def flags(verb: str, description: str | None) -> Parser:
     """Return the parser of what all verbs take."""
     parser = Parser(prog=f"gans explore {verb}", description=description)
     parser.add_argument("checkpoint", type=Path, help="file that training wrote")
+    add_own_model(parser)
     parser.add_argument(
         "--label",
         type=int,
@@ -160,7 +161,8 @@ def subject(options: Namespace, space: Space | None = None, turns: bool = False)
     Raises:
         ValueError: for a file that is no checkpoint, a label that there is not, and a truncation without a meaning.
     """
-    model: Any = load_generator(options.checkpoint, chosen_device(options.device)).requires_grad_(False)
+    device, own = chosen_device(options.device), own_model(options.model)
+    model: Any = load_generator(options.checkpoint, device, model=own).requires_grad_(False)
     kind = type(model).__name__
     if getattr(model, "generator_ema", None) is None or getattr(model, "image_shape", None) is None:
         raise ValueError(f"{options.checkpoint} holds a {kind}; expected a model with a generator of images")

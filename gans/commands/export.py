@@ -18,7 +18,7 @@ from torch.nn.utils import parametrize
 
 from gans import atomic, hub
 from gans.checkpoint import load_generator
-from gans.cli import Parser, check_writable
+from gans.cli import Parser, add_own_model, check_writable, own_model
 from gans.commands.sample import run_folder
 from gans.metrics.sampling import classes, latents
 
@@ -36,6 +36,7 @@ def parser() -> Parser:
     """Return the parser of the flags."""
     flags = Parser(prog="gans export", description=__doc__)
     flags.add_argument("checkpoint", type=Path, help="file that training wrote")
+    add_own_model(flags)
     flags.add_argument(
         "--format",
         type=Format,
@@ -54,7 +55,7 @@ def main(args: list[str]) -> None:
         ValueError: for bad input, or an export that gives other pictures, in one sentence.
     """
     options = parsed(args)
-    model: Any = load_generator(options.checkpoint)
+    model: Any = load_generator(options.checkpoint, model=own_model(options.model))
     inputs = (latents(model, range(COUNT), 0), *model.conditions(COUNT, None))
     wanted = in_batches(model, inputs)
     out: Path = options.out or run_folder(options.checkpoint) / f"generator{SUFFIX[options.format]}"
@@ -191,9 +192,12 @@ def snippet(form: Format, model: Any, path: Path, shape: tuple[int, ...]) -> lis
     kinds = classes(model) if model.conditions(1, None) else 0
     dtype = str(next(model.generator_ema.parameters()).dtype).removeprefix("torch.")
     if form == "safetensors":
+        kind = type(model)
+        ours = kind.__module__.startswith("gans.models.")
         return [
             'from gans.hub import from_pretrained  # these are weights: pip install "lightning-gans"',
-            f"model = from_pretrained({file})",
+            *([] if ours else [f"from {kind.__module__} import {kind.__name__}  # which needs its class"]),
+            f"model = from_pretrained({file}{'' if ours else f', model={kind.__name__}'})",
             f"images = model.sample({COUNT}, seed=0)  {told}",
         ]
     if form == "onnx":

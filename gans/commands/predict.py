@@ -23,7 +23,7 @@ from datamodules.decode import UnreadableImageError, look, read_whole
 from datamodules.files import is_image
 from gans.checkpoint import load_model
 from gans.checks import at_least
-from gans.cli import Parser, check_writable
+from gans.cli import Parser, add_own_model, check_writable, own_model
 from gans.commands.evaluate import chosen_device
 from gans.commands.extras import EXTRAS, holes, needed, partners, shrunk
 from gans.commands.outputs import Alpha, Format, from_alpha, targets, write
@@ -36,6 +36,7 @@ def parser() -> Parser:
     """Return the parser of the flags."""
     flags = Parser(prog="gans predict", description=__doc__)
     flags.add_argument("checkpoint", type=Path, help="file that training wrote, of a model that translates images")
+    add_own_model(flags)
     flags.add_argument("--input", type=Path, required=True, help="a picture, or a folder of pictures")
     flags.add_argument("--output", type=Path, required=True, help="folder that gets pictures of the same names")
     flags.add_argument(
@@ -74,7 +75,7 @@ def main(args: list[str]) -> int:
     if options.max_pixels is not None:
         at_least(1, max_pixels=options.max_pixels)
     device = chosen_device(options.device)
-    model: Any = load_model(options.checkpoint, device)
+    model: Any = load_model(options.checkpoint, device, model=own_model(options.model))
     if not translates(model):
         kind = type(model).__name__
         raise ValueError(f"{options.checkpoint} holds a {kind}, which makes images of nothing: gans predict RECIPE")

@@ -13,7 +13,7 @@ from torch import Tensor
 from gans import atomic, images
 from gans.checkpoint import load_generator
 from gans.checks import at_least
-from gans.cli import Parser, check_writable
+from gans.cli import Parser, add_own_model, check_writable, own_model
 from gans.commands.evaluate import chosen_device
 from gans.metrics.sampling import classes, latents
 
@@ -29,6 +29,7 @@ def parser() -> Parser:
     """Return the parser of the flags."""
     flags = Parser(prog="gans sample", description=__doc__)
     flags.add_argument("checkpoint", type=Path, help="file that training wrote")
+    add_own_model(flags)
     flags.add_argument(
         "--num", type=int, help="pictures, 64 if it is not given, of sentences 8 each; picture i is the same for all"
     )
@@ -70,7 +71,7 @@ def main(args: list[str]) -> None:
         return
     options.num = options.num or NUM
     device = chosen_device(options.device)
-    model: Any = load_generator(options.checkpoint, device)
+    model: Any = load_generator(options.checkpoint, device, model=own_model(options.model))
     kinds = labels_of(options.labels, model)
     check_latents(options, model)
     move = moved(options, model)

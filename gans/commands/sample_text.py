@@ -13,6 +13,7 @@ from datamodules.text import Tokenizer, tokenizer
 from gans import atomic, images
 from gans.captions import contact_sheet
 from gans.checkpoint import load_model
+from gans.cli import own_model
 from gans.commands.evaluate import chosen_device
 from gans.commands.sample import ROWS, check_out, run_folder, write
 from gans.metrics.sampling import latents
@@ -32,7 +33,7 @@ def main(options: Namespace) -> None:
     if given:
         raise ValueError(f"{given[0]} is {options[given[0]]}; expected none beside --text")
     device = chosen_device(options.device)
-    model = load_model(options.checkpoint, device)
+    model = load_model(options.checkpoint, device, model=own_model(options.model))
     if not isinstance(model, TextToImage):
         raise ValueError(f"{options.checkpoint} holds a {type(model).__name__}, which makes no pictures of sentences")
     texts = sentences(options.text, options.text_file)

@@ -146,6 +146,8 @@ class Explorer:
         if view.start is not None or (far and self.file is None):
             return None
         words = ["gans", "sample", str(self.options.checkpoint), "--seed", str(view.seed), "--num", str(view.count)]
+        if self.options.model is not None:
+            words += ["--model", str(self.options.model)]
         if self.classes and view.label is not None:
             words += ["--labels", str(view.label)]
         if view.truncation is not None:

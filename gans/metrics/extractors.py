@@ -382,6 +382,9 @@ def unpack(path: Path) -> tuple[dict[str, Any], nn.Module]:
             network: nn.Module = kind(**held["architecture"])
         network.load_state_dict(held["weights"], assign=True)
         facts = {key: held[key] for key in ("name", "size", "unframed", "accuracy", "data")}
+        sides = (*zip(held["unframed"], held["size"], strict=True),)  # of what is within the frame, and with it
+        if len(sides) != 2 or not all(0 < inner <= outer for inner, outer in sides):
+            raise ValueError("no size")
         same = pack(network, held["architecture"], facts)["sha256"] == held["sha256"]
     except Exception as error:  # unpickling what is no checkpoint raises almost anything
         raise ValueError(f"{path} was not written by train_features, or is damaged ({type(error).__name__})") from error

@@ -347,7 +347,7 @@ def test_more_bad_input(refused, gans, checkpoint, tmp_path):
 
 def test_latents_and_codes_of_one_model_are_points_of_both_spaces(gans, checkpoint, tmp_path):
     path = checkpoint("manifold")
-    given = Namespace(checkpoint=path, device="cpu", label=None, truncation=None)
+    given = Namespace(checkpoint=path, model=None, device="cpu", label=None, truncation=None)
     latent, code = subject(given, "latent"), subject(given)
     assert (latent.space, code.space) == ("latent", "codes")
     pictures = latent.pictures(latent.draws(range(3), 0))

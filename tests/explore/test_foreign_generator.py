@@ -1,17 +1,12 @@
 """README's block on somebody else's generator."""
 
-import re
-from pathlib import Path
-
+import readme_blocks
 import torch
 from torch import nn
 
-README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
-
 
 def test_a_generator_of_somebody_else_is_explored():
-    blocks = re.findall(r"<!-- test_readme.py runs this block -->\n```python\n(.*?)```", README, re.DOTALL)
-    [block] = [text for text in blocks if "gans.explore.sefa" in text]
+    [block] = [text for text in readme_blocks.blocks().values() if "gans.explore.sefa" in text]
     torch.manual_seed(0)
     theirs = nn.Sequential(nn.Linear(6, 32), nn.ReLU(), nn.Linear(32, 64), nn.Tanh(), nn.Unflatten(1, (1, 8, 8)))
     with torch.no_grad():

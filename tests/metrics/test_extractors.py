@@ -311,6 +311,13 @@ def damaged(content, **changes):
     return buffer.getvalue()
 
 
+def resigned(content, **changes):
+    """A file with other facts, whose sha256 is theirs."""
+    held = {**content, **changes}
+    sizes = sorted(held["architecture"].items()), tuple(held["size"]), tuple(held["unframed"])
+    return damaged(held, sha256=digest(held["weights"], *sizes))
+
+
 def broken_files():
     content = packed()
     whole = damaged(content)
@@ -327,6 +334,10 @@ def broken_files():
         "a weight changed": damaged(content, weights=weights),
         "another size": damaged(content, size=[32, 32]),
         "code": damaged(content, name=print),
+        "sides of letters": resigned(content, size="ab"),
+        "one side": resigned(content, unframed=[1]),
+        "a negative side": resigned(content, unframed=[-5, 3]),
+        "more within the frame": resigned(content, unframed=[17, 16]),
     }
 
 
