@@ -152,8 +152,8 @@ def check_checkpoint(model: Module, checkpoint: Any) -> None:
     """
     held = model_name(checkpoint)
     if held is None or not fits(held, type(model)):
-        told = held or "no model of this framework"
-        raise ValueError(f"the checkpoint holds {told}; expected {class_path(type(model))}")
+        held = held or "no model of this framework"
+        raise ValueError(f"the checkpoint holds {held}; expected {class_path(type(model))}")
     state = checkpoint["adversarial"]
     check_fields("the checkpoint", checkpoint, {"state_dict": dict})
     check_fields("the checkpoint's adversarial", state, PROGRESS)
@@ -166,8 +166,8 @@ def check_checkpoint(model: Module, checkpoint: Any) -> None:
                 f"the checkpoint's {name} is {told}, the model's is {tuple(value.shape)}: it was trained with another "
                 "size, channels, width or architecture"
             )
-    if name := not_finite(saved):
-        raise ValueError(f"the checkpoint's {name} is not finite: its run diverged")
+    if broken := not_finite(saved):
+        raise ValueError(f"the checkpoint's {broken} is not finite: its run diverged")
 
 
 def check_resumable(checkpoint: dict[str, Any]) -> None:

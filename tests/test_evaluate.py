@@ -219,7 +219,7 @@ def test_what_is_no_checkpoint_is_refused(refused, tmp_path):
     torch.save({"adversarial": held}, tmp_path / "a.ckpt")
     assert "no LightningModule" in refused(f"evaluate a.ckpt {DIGITS}")
     torch.save({"adversarial": {"model": "no_such_file.Model"}}, tmp_path / "a.ckpt")
-    assert "cannot be imported" in refused(f"evaluate a.ckpt {DIGITS}")
+    assert "names no_such_file.Model, which is not in gans.models" in refused(f"evaluate a.ckpt {DIGITS}")
 
 
 def test_other_data_than_the_models_are_refused(run, refused):
