@@ -78,9 +78,11 @@ class Partial(io.BufferedIOBase):
 def full(error: BaseException) -> bool:
     """Return whether an error, or one that it came from, is that of a full disk."""
     chain: BaseException | None = error
-    while chain is not None:
+    seen: set[int] = set()  # the chain is a ring where an inner error is raised again
+    while chain is not None and id(chain) not in seen:
         if isinstance(chain, OSError) and chain.errno in FULL:
             return True
+        seen.add(id(chain))
         chain = chain.__cause__ or chain.__context__
     return False
 

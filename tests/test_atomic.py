@@ -153,6 +153,12 @@ with atomic.opened({str(tmp_path / "a")!r}) as file:
     assert names(tmp_path) == ["a", "b"]
 
 
+def test_errors_that_cause_each_other():
+    errors = [ValueError(), ValueError()]
+    errors[0].__context__, errors[1].__context__ = errors[1], errors[0]
+    assert not atomic.full(errors[0])
+
+
 def test_home_is_meant_by_a_tilde(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     hub.save_generator(DCGAN(8, 1, width=2), "~/g.safetensors")
