@@ -96,9 +96,9 @@ class ImageGrid(L.Callback):
         self.last = -1
         self.batch: Any = None  # of which a module that translates shows what it makes
 
-    def on_fit_start(self, trainer: Trainer, pl_module: Module) -> None:
-        """Begin anew for a run of its own."""
-        self.last, self.batch = -1, None
+    def on_train_start(self, trainer: Trainer, pl_module: Module) -> None:
+        """Begin anew; a run that goes on shows the next grid when it is due."""
+        self.last, self.batch = trainer.global_step or -1, None
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: Module, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Show a grid when it is due."""
@@ -107,7 +107,7 @@ class ImageGrid(L.Callback):
         due = self.last < 0 or step // self.every_n_steps > self.last // self.every_n_steps
         if not trainer.is_global_zero or not (due or ends(trainer)) or step == 0 or rehearsal(trainer):
             return
-        if self.last < 0:
+        if self.last < 0 or not (run_folder(trainer) / "samples" / "real.png").exists():
             self.show(trainer, "real", real_images(pl_module, batch)[: self.samples], name="real")
         self.show_samples(trainer, pl_module, batch)
         if hasattr(pl_module, "pictures") and not translates(pl_module):
@@ -213,6 +213,22 @@ class Health(L.Callback):
         self.since: dict[str, int] = {}
         self.warned: set[str] = set()
         self.last = 0
+
+    def setup(self, trainer: Trainer, pl_module: Module, stage: str) -> None:
+        """Begin anew; a run that goes on then loads its state."""
+        self.since, self.warned = {}, set()
+
+    def on_train_start(self, trainer: Trainer, pl_module: Module) -> None:
+        """Look next when it is due, also in a run that goes on."""
+        self.last = trainer.global_step
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return since when something has been wrong, and what has been warned of."""
+        return {"since": self.since, "warned": sorted(self.warned)}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore what `state_dict` returned."""
+        self.since, self.warned = dict(state_dict["since"]), set(state_dict["warned"])
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: Module, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Look at the newest points of the curves and, when due, at a batch of samples."""

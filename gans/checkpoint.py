@@ -8,7 +8,7 @@ import lightning as L
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch.callbacks import ModelCheckpoint
-from torch import Tensor
+from lightning.pytorch.utilities import rank_zero_warn
 
 from gans import atomic
 from gans.checks import at_least, named_in
@@ -72,9 +72,12 @@ class Best(ModelCheckpoint):
         monitor: the score, such as `fid/mnist`; the smaller the better.
         every_n_steps: trainer steps between two scores.
         dirpath: folder of the checkpoint; None is `checkpoints` in the run folder.
+        protocol: how the score is computed; a run that goes on with another forgets the scores before.
     """
 
-    def __init__(self, monitor: str, every_n_steps: int, dirpath: str | None = None) -> None:
+    def __init__(
+        self, monitor: str, every_n_steps: int, dirpath: str | None = None, protocol: dict[str, int] | None = None
+    ) -> None:
         super().__init__(
             dirpath=dirpath,
             filename="best",
@@ -83,14 +86,25 @@ class Best(ModelCheckpoint):
             auto_insert_metric_name=False,
             enable_version_counter=False,
         )
+        self.protocol = protocol or {}
 
     @property
     def state_key(self) -> str:
         """The name of this callback's state in a checkpoint: a resumed run may evaluate at another interval."""
         return f"{type(self).__qualname__}({self.monitor})"
 
+    def state_dict(self) -> dict[str, Any]:
+        """Return the best score, and how it was computed."""
+        return {**super().state_dict(), "protocol": self.protocol}
+
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Know the best score again, also where the run's folder has been moved."""
+        """Know the best score again, also where the run's folder has been moved, if the next ones compare with it."""
+        before = state_dict.get("protocol", self.protocol)
+        if before != self.protocol:
+            changed = [(name, before.get(name), now) for name, now in self.protocol.items() if before.get(name) != now]
+            told = ", ".join(f"{name} {then}, now {now}" for name, then, now in changed)
+            rank_zero_warn(f"{self.monitor} was computed with {told}: best.ckpt follows the new scores alone")
+            return
         path = str(Path(self.dirpath or "") / "best.ckpt")
         if Path(path).is_file() and state_dict.get("best_model_path"):
             score = state_dict["best_model_score"]
@@ -159,6 +173,8 @@ def check_checkpoint(model: Module, checkpoint: Any) -> None:
     check_fields("the checkpoint's adversarial", state, PROGRESS)
     saved = checkpoint["state_dict"]
     for name, value in model.state_dict().items():
+        if regulariser(name, model):
+            continue
         there = getattr(saved.get(name), "shape", None)
         if there != value.shape:
             told = "missing" if there is None else tuple(there)
@@ -187,6 +203,18 @@ def check_resumable(checkpoint: dict[str, Any]) -> None:
         check_fields("the checkpoint's adversarial", checkpoint["adversarial"], {"seed": int})
 
 
+def check_seed(checkpoint: dict[str, Any], asked: bool | int) -> None:
+    """Check that a run is not given another seed than its checkpoint's run began with, which it keeps.
+
+    Raises:
+        ValueError: if it is.
+    """
+    began = checkpoint.get("adversarial", {}).get("seed")
+    # Larger ones were drawn, not given: a command line takes 32 bits.
+    if type(asked) is int and began is not None and asked != began < 2**32:
+        raise ValueError(f"seed_everything is {asked}; expected {began}, with which the checkpoint's run began")
+
+
 def check_fields(where: str, fields: dict[str, Any], kinds: dict[str, Any]) -> None:
     """Check that `fields` has each name of `kinds`, with a value of that type; numbers are not negative.
 
@@ -200,23 +228,45 @@ def check_fields(where: str, fields: dict[str, Any], kinds: dict[str, Any]) -> N
             raise ValueError(f"{where} is damaged: {name} {told if name in fields else 'is missing'}")
 
 
-def follow_layout(optimizers: list[torch.optim.Optimizer]) -> None:
-    """Give what optimizers keep of each weight the memory layout of the weight, whatever layout it was saved in.
+def adapt(model: Module, checkpoint: dict[str, Any]) -> None:
+    """Give a loaded checkpoint the state of those regularisers that this model has, and the checkpoint's model had not.
 
-    Fused Adam reads weights, gradients and moments in the order of their storage. It checks neither layout nor shape.
+    That is what augmentations and penalties keep beside the networks: a run that goes on may switch them on and off, or
+    give ADA another probability to start from.
 
     Raises:
-        ValueError: if something kept is neither a number nor of the shape of its weight.
+        ValueError: if the checkpoint holds parts of a network that this model lacks.
     """
-    for optimizer in optimizers:
-        for parameter, state in optimizer.state.items():
-            for name, value in state.items():
-                if isinstance(value, Tensor) and value.ndim and value.shape != parameter.shape:
-                    shapes = f"{tuple(value.shape)} for a weight of {tuple(parameter.shape)}"
-                    raise ValueError(f"the checkpoint's optimizer does not fit: {name} is {shapes}")
-                alike = isinstance(value, Tensor) and value.shape == parameter.shape
-                if alike and value.stride() != parameter.stride():
-                    state[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
+    own, held = model.state_dict(), checkpoint["state_dict"]
+    starts = [
+        (given.get("augment"), (given.get("augment_options") or {}).get("probability"))
+        for given in (checkpoint.get("hyper_parameters", model.hparams), model.hparams)
+    ]
+    for name in [name for name in (*held, *own) if regulariser(name, model)]:
+        anew = name not in held or (name.startswith("augment.") and starts[0] != starts[1])
+        if name not in own:
+            held.pop(name, None)
+        elif anew or held[name].shape != own[name].shape:
+            held[name] = own[name].clone()
+    if surplus := [name for name in held if name not in own]:
+        raise ValueError(f"the checkpoint's {surplus[0]} has no place in the model: it was trained with other options")
+
+
+def regulariser(name: str, model: Module) -> bool:
+    """Return whether the tensor `name` is the state of a regulariser, and not of a network."""
+    return name.startswith("augment.") or ("." not in name and name not in dict(model.named_parameters(recurse=False)))
+
+
+def check_begun(model: Module, checkpoint: dict[str, Any], name: str) -> None:
+    """Check that a run goes on with the argument `name` that it began with, because nothing reads it later.
+
+    Raises:
+        ValueError: if it does not.
+    """
+    before = checkpoint.get("hyper_parameters", {}).get(name)
+    fits = model._trainer is not None and model.trainer.state.fn == "fit"
+    if fits and before != model.hparams[name]:
+        raise ValueError(f"{name} is {model.hparams[name]}; expected {before}, with which the checkpoint's run began")
 
 
 def model_name(checkpoint: Any) -> str | None:

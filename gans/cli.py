@@ -198,12 +198,18 @@ class CLI(LightningCLI):
         folder = self.config[self.subcommand].checkpoint.dirpath
         for scorer in [c for c in callbacks if isinstance(c, Evaluate)]:
             if scorer.extractor is not None:
-                callbacks.append(checkpoint.Best(f"fid/{scorer.extractor.name}", scorer.every_n_steps, folder))
+                protocol = {name: getattr(scorer.protocol, name) for name in ("samples", "reference")}
+                score = f"fid/{scorer.extractor.name}"
+                callbacks.append(
+                    checkpoint.Best(score, scorer.every_n_steps, folder, {**protocol, "seed": scorer.seed})
+                )
         on = config.get("enable_checkpointing") is not False
         saving = (checkpoint.Checkpoint, checkpoint.Best)
         trainer: Any = super()._instantiate_trainer(config, [c for c in callbacks if on or not isinstance(c, saving)])
-        # Scores after what may end the run in this batch (Lightning's timer), checkpoints after the scores.
-        trainer.callbacks.sort(key=lambda c: 2 * isinstance(c, saving) + isinstance(c, Evaluate))
+        # Scores after what may end the run in this batch (Lightning's timer), checkpoints after the scores, the last
+        # after the best, whose score it holds.
+        last = checkpoint.Checkpoint
+        trainer.callbacks.sort(key=lambda c: isinstance(c, Evaluate) + 2 * isinstance(c, saving) + isinstance(c, last))
         return trainer  # type: ignore[no-any-return]
 
     def find_checkpoint(self, given: str | None) -> str | None:
@@ -243,6 +249,7 @@ class CLI(LightningCLI):
                 checkpoint.check_checkpoint(self.model, held)
             if self.subcommand == "fit":
                 checkpoint.check_resumable(held)
+                checkpoint.check_seed(held, self.config.fit.seed_everything)
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from error
 

@@ -1,6 +1,10 @@
 """Random numbers for the rows of a global batch: functions of (run seed, clock, purpose, row), whoever draws them."""
 
+import os
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
@@ -42,6 +46,21 @@ class Draws:
         seed = key(*self.words, self.count)
         self.count += 1
         return draw((world * rows, *shape), seed, prior, like.device, like.dtype)[start : start + n]
+
+
+def run_seed(strategy: Any) -> int:
+    """Return the seed that all processes of a Lightning strategy share: that of `lightning.seed_everything`."""
+    given = int(os.environ.get("PL_GLOBAL_SEED", torch.initial_seed()))
+    seed: int = strategy.broadcast(given % 2**63)
+    return seed
+
+
+@contextmanager
+def drawn_from(seed: int) -> Iterator[None]:
+    """Draw what is built inside from a seed of its own, and leave torch's global generator as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        yield
 
 
 def seed_generators(seed: int, device: torch.device) -> None:

@@ -14,7 +14,6 @@ it is, `record` notes what to plot.
 """
 
 import copy
-import os
 import warnings
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -30,13 +29,14 @@ from torch import Tensor, nn
 from gans import augment as augmentations
 from gans import ema
 from gans.callbacks import log_interval
-from gans.checkpoint import check_checkpoint, class_path, follow_layout
+from gans.checkpoint import adapt, check_checkpoint, class_path
 from gans.checks import Extremes, at_least, checked_batch
 from gans.curves import Curves
 from gans.distributed import average, average_gradients
-from gans.draws import Draws, seed_generators
+from gans.draws import Draws, run_seed, seed_generators
 from gans.latent import Prior, draw, key, truncate
 from gans.layers import widened
+from gans.resume import Groups, apply_settings, continue_curves, settings, without
 from gans.schedules import linear
 
 
@@ -102,6 +102,8 @@ class AdversarialModule(L.LightningModule):
         self.images_averaged = 0  # images seen when the average last moved
         self._draws, self._curves, self._extremes = Draws(), Curves(), Extremes()
         self._piece, self._pieces, self._share, self._ticked, self._hooked = 0, 1, 1.0, False, False
+        self._given: Groups | None = None  # what this run gives its optimizers
+        self._resumed: dict[str, Any] | None = None  # what a checkpoint says of the run that is continued
 
     def average_generator(self) -> None:
         """Start `generator_ema`, the averaged copy that pictures come from; call it once `generator` is built."""
@@ -272,23 +274,33 @@ class AdversarialModule(L.LightningModule):
         known = isinstance(strategy, DDPStrategy | SingleDeviceStrategy)
         if not known or isinstance(strategy, DeepSpeedStrategy):  # which is a DDPStrategy too
             raise ValueError(f"strategy is {type(strategy).__name__}; expected ddp or a single device")
-        if self.seed is None:
-            given = int(os.environ.get("PL_GLOBAL_SEED", torch.initial_seed()))  # of lightning.seed_everything
-            self.seed = strategy.broadcast(given % 2**63)
+        # Before a checkpoint is loaded, which Lightning does before it converts: 64-true would be rounded to 32 bits.
+        self.trainer.precision_plugin.convert_module(self)
+        self._given = self._resumed = None
+        self.seed = run_seed(strategy) if self.seed is None else self.seed
         # False alarms: nobody resumes from weights of before a step, and the averaged generator stays in eval mode.
         for message in (r"no pre-optimization state was saved", r"module\(s\) in eval mode at the start of training"):
             warnings.filterwarnings("ignore", message=f".*{message}.*")
+
+    def on_fit_start(self) -> None:
+        """Note what this run gives its optimizers, before a checkpoint's settings replace it."""
+        self._given = settings(self.trainer.optimizers)
 
     def on_train_start(self) -> None:
         """Give the run its row in TensorBoard's table of hyper-parameters, and put restored numbers where they belong.
 
         Raises:
-            ValueError: if `players` does not name the optimizers.
+            ValueError: if `players` does not name the optimizers, or a learning rate cannot be changed.
         """
+        if self._given is None:
+            raise RuntimeError("an overridden `on_fit_start` must call super().on_fit_start()")
         if len(self.players) != len(self.player_optimizers()):
             count = len(self.player_optimizers())
             raise ValueError(f"players is {self.players}; expected a name for each of the {count} optimizers")
-        follow_layout(self.trainer.optimizers)
+        if self._resumed is not None:
+            unknown: Groups = [[{} for _ in groups] for groups in self._given]  # to earlier versions
+            apply_settings(self.trainer, self._given, self._resumed.get("settings") or unknown)
+            continue_curves(self.trainer)
         self._curves.start(self.device, self.images_seen)
         for logger in self.loggers:
             if isinstance(logger, L.pytorch.loggers.TensorBoardLogger) and self.trainer.global_step == 0:
@@ -308,10 +320,10 @@ class AdversarialModule(L.LightningModule):
     def schedule(self) -> None:
         """Set what follows the clock: learning rates, and the probability of an augmentation that adapts."""
         held, total = self.lr_hold_images, self.lr_decay_images - self.lr_hold_images
-        for optimizer in self.trainer.optimizers if total else ():
-            for group in optimizer.param_groups:
-                start = group.setdefault("initial_lr", group["lr"])
-                group["lr"] = linear(self.images_seen, start, 0.0, total, held)
+        if total:
+            for optimizer, given in zip(self.trainer.optimizers, self._given or [], strict=True):
+                for group, start in zip(optimizer.param_groups, given, strict=True):
+                    group["lr"] = linear(self.images_seen, start["lr"], 0.0, total, held)
         observed = self.augment.statistics()
         if observed and self.batches_seen % self.augment.interval == 0:
             if self._distributed():
@@ -350,6 +362,8 @@ class AdversarialModule(L.LightningModule):
         self._average_buffers()
         checkpoint["adversarial"] = {
             "model": class_path(type(self)),
+            # A rate that follows a schedule is restored as it was then: it follows this run's arguments.
+            "settings": without(self._given or [], *(["lr"] if self.lr_decay_images else [])),
             **{name: getattr(self, name) for name in ("seed", "batches_seen", "images_seen", "images_averaged")},
             "pending": self._curves.pending(self._distributed()),
         }
@@ -364,7 +378,8 @@ class AdversarialModule(L.LightningModule):
         kept = checkpoint.get("optimizer_states")
         if kept is not None and len(kept) != len(self.players):
             raise ValueError(f"the checkpoint has {len(kept)} optimizer states; expected {len(self.players)}")
-        state = checkpoint["adversarial"]
+        adapt(self, checkpoint)
+        self._resumed = state = checkpoint["adversarial"]
         for name in ("seed", "batches_seen", "images_seen", "images_averaged"):
             setattr(self, name, state[name])
         self._curves.restore(state["pending"])

@@ -52,6 +52,7 @@ LEVELS = [
             "metrics",
             "explore",
             "progress",
+            "resume",
         )
     },
     {"gans.networks"},

@@ -328,7 +328,7 @@ def test_three_players(trainer):
         Third.players = names
 
 
-@pytest.mark.parametrize("hook", ["setup", "on_train_batch_start", "on_before_optimizer_step"])
+@pytest.mark.parametrize("hook", ["setup", "on_fit_start", "on_train_batch_start", "on_before_optimizer_step"])
 def test_a_hook_without_super_is_found(trainer, hook):
     broken = type("Broken", (GAN,), {hook: lambda self, *args, **options: None})
     with pytest.raises(RuntimeError, match=f"overridden `{hook}` must call super()"):

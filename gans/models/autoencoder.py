@@ -148,8 +148,8 @@ class Autoencoder(AdversarialModule):
     @torch.no_grad()
     def decode(self, codes: Tensor) -> Tensor:
         """Return the images `(N, C, H, W)` in [-1, 1] of codes `(N, latent_dim)`, by the averaged decoder."""
-        images: Tensor = self.generator_ema.decoder(codes)
-        return images.float()
+        images: Tensor = widened(self.generator_ema.decoder(codes))
+        return images
 
     def reconstruct(self, images: Tensor) -> Tensor:
         """Return what is on the manifold for images `(N, C, H, W)` in [-1, 1]: decoded from their codes."""

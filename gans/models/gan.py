@@ -271,7 +271,8 @@ class GAN(AdversarialModule):
             f"{stage}/loss/discriminator": self.loss.discriminator(real_logits, fake_logits),
             f"{stage}/logits/real": real_logits.mean(),
             f"{stage}/logits/fake": fake_logits.mean(),
-            "step": float(self.batches_seen // self.critic_steps),  # the axis: generator updates, not batches
+            # The axis, generator updates: a trainer that only validates has counted none.
+            "step": float(self.trainer.global_step or self.batches_seen // self.critic_steps),
         }
         log_means(self, values, len(batch[0]))
 

@@ -14,10 +14,13 @@ from gans import clip as clip_sentences
 from gans.checkpoint import class_path
 from gans.checks import at_least, positive
 from gans.distributed import gather_rows, gathered
+from gans.draws import drawn_from, run_seed
+from gans.latent import key
 from gans.layers import Size, image_channels, image_size
 from gans.losses import info_nce
 from gans.metrics.text import r_precision, statements
 from gans.networks.text import Matcher, Vocabulary, entries
+from gans.resume import Groups, apply_settings, continue_curves, settings
 
 
 class ImageTextEncoder(L.LightningModule):
@@ -56,6 +59,8 @@ class ImageTextEncoder(L.LightningModule):
         if vocabulary is not None:
             self.make_matcher(vocabulary)
         self._seen: list[tuple[Tensor, ...]] = []
+        self._given: Groups | None = None  # what this run gives its optimizer
+        self._resumed: Groups | None = None  # what the run did that is continued
 
     def make_matcher(self, vocabulary: Vocabulary) -> None:
         """Build the encoders for a vocabulary, which belongs to the checkpoint from now on."""
@@ -65,7 +70,20 @@ class ImageTextEncoder(L.LightningModule):
         """Take the vocabulary of the data."""
         vocabulary = shared_vocabulary(self, self.hparams["vocabulary"])
         if self.matcher is None:
-            self.make_matcher(vocabulary)
+            with drawn_from(key(run_seed(self.trainer.strategy), "matcher")):  # the same on any number of processes
+                self.make_matcher(vocabulary)
+        self.trainer.precision_plugin.convert_module(self)  # before a checkpoint is loaded, as `AdversarialModule` does
+        self._given = self._resumed = None
+
+    def on_fit_start(self) -> None:
+        """Note what this run gives its optimizer, before a checkpoint's settings replace it."""
+        self._given = settings(self.trainer.optimizers)
+
+    def on_train_start(self) -> None:
+        """Let this run's arguments hold over what a checkpoint restored, and its curves go on from there."""
+        if self._given is not None and self._resumed is not None:
+            apply_settings(self.trainer, self._given, self._resumed)
+            continue_curves(self.trainer)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Return Adam for both encoders."""
@@ -74,7 +92,7 @@ class ImageTextEncoder(L.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Say what the checkpoint holds, as those of the models of a game do."""
-        checkpoint["adversarial"] = {"model": class_path(type(self))}
+        checkpoint["adversarial"] = {"model": class_path(type(self)), "settings": self._given or []}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse a checkpoint of other words than the data's, which `setup` took before it was read.
@@ -83,6 +101,7 @@ class ImageTextEncoder(L.LightningModule):
             ValueError: if it is.
         """
         check_same(checkpoint["hyper_parameters"]["vocabulary"], self.hparams["vocabulary"])
+        self._resumed = checkpoint["adversarial"].get("settings") or [[{}]]
 
     def training_step(self, batch: tuple[Tensor, ...], batch_idx: int) -> Tensor:
         """Return how badly images and sentences of a batch find each other."""

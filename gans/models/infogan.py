@@ -10,7 +10,7 @@ from gans.augment import ADA
 from gans.checks import at_least
 from gans.distributed import gathered
 from gans.latent import draw, key
-from gans.layers import Size
+from gans.layers import Size, widened
 from gans.models.gan import GAN, classes_of
 from gans.networks import concatenated, dcgan
 from gans.penalties import mode_seeking
@@ -106,7 +106,7 @@ class InfoGAN(GAN):
         self.record("loss/category", of_category)
         total: Tensor = self.hparams["category_weight"] * of_category
         if self.num_codes:
-            codes = z[:, self.latent_dim - self.num_codes :].float()
+            codes = widened(z[:, self.latent_dim - self.num_codes :])
             # The likelihood of a normal distribution around the guess with variance 1, without its constant.
             of_codes = (guesses[:, self.num_categories :] - codes).square().mean() / 2
             self.record("loss/codes", of_codes)

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gans.checkpoint import load_model
+from gans.checkpoint import check_begun, load_model
 from gans.checks import at_least
 from gans.layers import Size, widened
 from gans.losses import NonSaturating
@@ -130,6 +130,7 @@ class ManifoldGAN(Autoencoder):
 
     def on_fit_start(self) -> None:
         """Begin a new run, not one that goes on, with the autoencoder that was given."""
+        super().on_fit_start()
         if self.hparams["autoencoder"] and self.batches_seen == 0:
             self.take(self.hparams["autoencoder"])
 
@@ -211,7 +212,12 @@ class ManifoldGAN(Autoencoder):
         checkpoint["seconds"] = dict(self.seconds)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Restore what `on_save_checkpoint` saved."""
+        """Restore what `on_save_checkpoint` saved.
+
+        Raises:
+            ValueError: if the checkpoint does not fit this model, or its run began with another autoencoder.
+        """
+        check_begun(self, checkpoint, "autoencoder")
         super().on_load_checkpoint(checkpoint)
         self.seconds = dict(checkpoint["seconds"])
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from gans.checks import at_least
 from gans.colour import lab_to_rgb, rgb_to_lab
-from gans.layers import Norm, Size
+from gans.layers import Norm, Size, widened
 from gans.losses import Relativistic
 from gans.models.translation import Translator
 from gans.networks import translation, unet
@@ -147,4 +147,4 @@ class Pix2Pix(Translator):
         """Return the images `(N, C, H, W)` in [-1, 1] of what the generator made, given `source`."""
         if self.hparams["space"] == "rgb":
             return made
-        return lab_to_rgb(torch.cat([50 * (source.float() + 1), AB * made.float()], 1))
+        return lab_to_rgb(torch.cat([50 * (widened(source) + 1), AB * widened(made)], 1))

@@ -13,8 +13,10 @@ import torch
 from torch import Tensor
 
 from gans.captions import contact_sheet, spelled
+from gans.checkpoint import check_begun
 from gans.checks import at_least, positive
 from gans.distributed import next_rows
+from gans.draws import drawn_from
 from gans.latent import draw, key, truncate
 from gans.layers import Size, image_channels, image_size
 from gans.losses import Objective, Relativistic
@@ -134,7 +136,7 @@ class TextToImage(JudgedByCaptions):
 
     def make_matcher(self, vocabulary: Vocabulary) -> None:
         """Build the encoders for a vocabulary, which belongs to the checkpoint from now on."""
-        self.matcher = built(self.hparams, vocabulary, self.hparams["encoder_width"]).to(self.device)
+        self.matcher = built(self.hparams, vocabulary, self.hparams["encoder_width"]).to(self.device, self.dtype)
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         """Return Adam for the generator, for the discriminator and for the encoders."""
@@ -163,7 +165,8 @@ class TextToImage(JudgedByCaptions):
         super().setup(stage)
         vocabulary = shared_vocabulary(self, self.hparams["vocabulary"])
         if self.matcher is None:
-            self.make_matcher(vocabulary)
+            with drawn_from(key(self.seed or 0, "matcher")):  # every process draws the same, however many there are
+                self.make_matcher(vocabulary)
         if stage != "predict":
             self.judges()
 
@@ -171,13 +174,15 @@ class TextToImage(JudgedByCaptions):
         """Refuse a checkpoint of other words than the data's, which `setup` took before it was read.
 
         Raises:
-            ValueError: if it is.
+            ValueError: if it is, does not fit this model, or its run began with other encoders.
         """
         check_same(checkpoint["hyper_parameters"]["vocabulary"], self.hparams["vocabulary"])
+        check_begun(self, checkpoint, "encoder")
         super().on_load_checkpoint(checkpoint)
 
     def on_fit_start(self) -> None:
         """Begin a new run, not one that goes on, with the encoders that were given."""
+        super().on_fit_start()
         if self.hparams["encoder"] and self.batches_seen == 0:
             self.take(self.hparams["encoder"])
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from gans.layers import Size, image_channels, image_size
+from gans.layers import Size, image_channels, image_size, widened
 from gans.networks.dcgan import widths
 from gans.networks.manifold import Moments
 
@@ -128,11 +128,11 @@ class Matcher(nn.Module):
 
     def sentence(self, tokens: Tensor, lengths: Tensor) -> Tensor:
         """Return a vector `(N, features)` of length 1 for each sentence."""
-        return normalize(self.sentences(tokens, lengths).float(), dim=1)
+        return normalize(widened(self.sentences(tokens, lengths)), dim=1)
 
     def image(self, images: Tensor) -> Tensor:
         """Return a vector `(N, features)` of length 1 for each image."""
-        return normalize(self.images(images).float(), dim=1)
+        return normalize(widened(self.images(images)), dim=1)
 
     def scale(self) -> Tensor:
         """Return what inner products are multiplied by, at most 100, as in CLIP."""
