@@ -136,7 +136,8 @@ class TextToImage(JudgedByCaptions):
 
     def make_matcher(self, vocabulary: Vocabulary) -> None:
         """Build the encoders for a vocabulary, which belongs to the checkpoint from now on."""
-        self.matcher = built(self.hparams, vocabulary, self.hparams["encoder_width"]).to(self.device, self.dtype)
+        matcher = built(self.hparams, vocabulary, self.hparams["encoder_width"])
+        self.matcher = matcher.to(next(self.generator.parameters()))
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         """Return Adam for the generator, for the discriminator and for the encoders."""
