@@ -9,6 +9,7 @@ import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities import rank_zero_warn
+from torch import Tensor
 
 from gans import atomic
 from gans.checks import at_least, named_in
@@ -243,10 +244,10 @@ def adapt(model: Module, checkpoint: dict[str, Any]) -> None:
         for given in (checkpoint.get("hyper_parameters", model.hparams), model.hparams)
     ]
     for name in [name for name in (*held, *own) if regulariser(name, model)]:
-        anew = name not in held or (name.startswith("augment.") and starts[0] != starts[1])
+        anew = name.startswith("augment.") and starts[0] != starts[1]
         if name not in own:
             held.pop(name, None)
-        elif anew or held[name].shape != own[name].shape:
+        elif anew or getattr(held.get(name), "shape", None) != own[name].shape:
             held[name] = own[name].clone()
     if surplus := [name for name in held if name not in own]:
         raise ValueError(f"the checkpoint's {surplus[0]} has no place in the model: it was trained with other options")
@@ -254,7 +255,7 @@ def adapt(model: Module, checkpoint: dict[str, Any]) -> None:
 
 def regulariser(name: str, model: Module) -> bool:
     """Return whether the tensor `name` is the state of a regulariser, and not of a network."""
-    return name.startswith("augment.") or ("." not in name and name not in dict(model.named_parameters(recurse=False)))
+    return name.startswith("augment.") or name in model._buffers  # of the model itself, None where it is switched off
 
 
 def check_begun(model: Module, checkpoint: dict[str, Any], name: str) -> None:

@@ -81,7 +81,7 @@ DAMAGE = {
     "moments of another shape": (halved, "the checkpoint's optimizer does not fit: exp_avg is (1,) for a weight of "),
     "a weight more": (
         lambda held: held["state_dict"].update(more=torch.zeros(1)),
-        "{path} cannot be restored: Run",
+        "the checkpoint's more has no place in the model",
     ),
     "state of the data": (lambda held: held.update(DigitsDataModule=7), "{path} cannot be restored: TypeError: "),
     "weights alone": (lambda held: held.pop("loops"), "{path}: the checkpoint has no loops, so no run can resume"),
