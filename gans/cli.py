@@ -141,6 +141,7 @@ class CLI(LightningCLI):
         """Parse the given arguments; Lightning's version warns that sys.argv holds some too."""
         self.config = parser.parse_args(args)
         self.watch.config = dict(self.config[args[0]].items())
+        check_unread(self.config[args[0]].model, args)
 
     def _parse_ckpt_path(self) -> None:
         """Leave the model as the recipe says: Lightning would let a checkpoint replace it in silence."""
@@ -370,6 +371,15 @@ def own_model(name: str | None) -> type[L.LightningModule] | None:
     return found
 
 
+def check_unread(model: Any, args: list[str]) -> None:
+    """Raise a ValueError for a flag that the configured model does not read, the default's value included."""
+    kind, flags = imported(model.class_path), {arg.partition("=")[0] for arg in args}
+    for name in getattr(kind, "unread", ()):
+        if f"--model.{name}" in flags:
+            value = model.init_args.get(name)
+            raise ValueError(f"model.{name} is {value}, which {kind.__name__} does not read")
+
+
 def arguments() -> set[str]:
     """Return the flags of all models and datamodules, as `model.lr`."""
     found = set()
@@ -386,6 +396,7 @@ def quiet() -> None:
         r".*Checkpoint directory .* exists and is not empty.*",  # that is what --ckpt_path last is for
         r".*The dirpath has changed from .*",  # a run that starts from another's checkpoint has a folder of its own
         r".*is smaller than the logging interval.*",  # curves are written across epochs here
+        r".*Total length of `list` across ranks is zero.*",  # no images were asked to be held out
     ):
         warnings.filterwarnings("ignore", message=message)
     for name in ("lightning.pytorch", "lightning.fabric"):

@@ -1,8 +1,12 @@
 """Regularisers of a discriminator, mostly of its gradient, computed in float32 outside autocast whatever the precision.
 
 Half precision under a double backward is wrong by percents (bfloat16) or lost entirely (float16), so the discriminator
-is evaluated here once more, in float32. The backward pass of the result must run outside autocast too, as
-`AdversarialModule.descend` does. Every function returns a scalar without its weight.
+is evaluated here once more, in float32. A critic that augments draws anew for it, where the codes of StyleGAN2 and of
+R3GAN take the gradient of the loss's own forward pass: the expectation is the same. The backward pass of the result
+must run outside autocast too, as `AdversarialModule.descend` does. Every function returns a scalar without its weight.
+
+PyTorch computes float32 convolutions on GPUs from Ampere on in TF32, with ten bits, unless
+`torch.backends.cudnn.allow_tf32` is False.
 """
 
 from collections.abc import Callable, Iterable
@@ -17,7 +21,8 @@ Critic = Callable[..., Tensor]
 def input_gradient(critic: Critic, images: Tensor, *conditions: Tensor) -> Tensor:
     """Return the gradient of the summed logits with respect to `images` `(N, C, H, W)`, itself differentiable.
 
-    The logits of one sample must not depend on another sample, or the gradient mixes them: no BatchNorm in `critic`.
+    If the logits of other samples depend on a sample too, that is part of its gradient: StyleGAN2 has R1 so beside a
+    minibatch standard deviation. BatchNorm, which takes back what moves all samples, does not go with a penalty.
     """
     full = torch.promote_types(images.dtype, torch.float32)
     with torch.autocast(images.device.type, enabled=False), torch.enable_grad():

@@ -13,7 +13,8 @@ from gans.networks import resnet
 class SNGAN(GAN):
     """Residual networks whose critic is Lipschitz by the norm of its weights, under the hinge loss.
 
-    The defaults are those of the paper's CIFAR-10, with `width` 256 and `discriminator_width` 128 there.
+    The defaults are those of the paper's CIFAR-10, with `width` 256, `discriminator_width` 128 and `generator_batch` 2
+    there. Images of up to 48, 64 and 128 pixels have the paper's networks for these sizes, of width 64.
 
     Args:
         size: image side, or (height, width).
@@ -25,7 +26,8 @@ class SNGAN(GAN):
         lr: learning rate of Adam, of both players.
         betas: Adam's decay rates, of both players.
         critic_steps: discriminator updates for each update of the generator.
-        minibatch_std: group size of a minibatch standard deviation in the discriminator; 0 for none.
+        minibatch_std: group size of a minibatch standard deviation in the discriminator, a divisor of the batch; 0 for
+            none.
         options: as in `GAN`.
     """
 

@@ -7,9 +7,9 @@ from torch import Tensor, nn
 class MinibatchStd(nn.Module):
     """Append to `(N, C, H, W)` a channel with the standard deviation between samples, a mean over all features.
 
-    It mixes samples: a logit depends on the other samples of its group, so the gradient of a logit with respect to
-    its image, which gradient penalties bound, is no longer a matter of one sample. The groups follow from the batch
-    alone, so a run that cuts the batch into other pieces is another run.
+    It mixes samples: a logit depends on the other samples of its group, so a gradient penalty on the sum of all logits
+    has terms between images, as in StyleGAN2. The groups follow from the batch alone, so a run that cuts the batch into
+    other pieces is another run.
 
     Args:
         group_size: samples compared with each other. A batch that it does not divide is cut into the next larger

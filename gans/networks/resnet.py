@@ -231,8 +231,7 @@ class Discriminator(nn.Module):
             (ACGAN) judges the image alone and guesses its class. Not read without classes.
         spectral_norm: normalise the weights of every layer.
         attention: sides of the feature maps that self-attention follows, see `gans.networks.attention.attended`.
-        minibatch_std: group size of a `MinibatchStd` before the last block; 0 for none. It mixes samples: not under a
-            gradient penalty.
+        minibatch_std: group size of a `MinibatchStd` before the last block; 0 for none. It mixes samples.
     """
 
     def __init__(

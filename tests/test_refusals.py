@@ -1,0 +1,23 @@
+"""Options that would have no effect, or that no number of this range can mean, on the command line: one sentence."""
+
+import pytest
+
+SILENT = "dcgan-digits --trainer.enable_progress_bar false"  # refused by the first batch
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("r3gan-small-mnist --model.r1 0", "model.r1 is 0.0, which R3GAN does not read"),
+        ("dcgan-digits --model.augment_options.policy blit", "augment_options has policy without augment"),
+        ("dcgan-digits --model.lr 1e400", "model.lr is inf; expected a finite number above 0"),
+        (f"{SILENT} --model.accumulate 1000 --data.batch_size 8", "model.accumulate is 1000; expected at most 8"),
+    ],
+)
+def test_what_means_nothing_is_refused(refused, line, says):
+    assert says in refused(f"fit {line}")
+
+
+def test_what_the_model_reads_may_be_given(gans):
+    code, _, err = gans("fit dcgan-digits --model.r1 0 --trainer.max_steps 1 --model.width 2 --print_config")
+    assert (code, err) == (0, "")
