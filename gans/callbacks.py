@@ -5,7 +5,7 @@ batches whose first element is such images; or one that translates, see `gans.me
 of a model.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from tensorboard.compat.proto.summary_pb2 import Summary
 from torch import Tensor
 
-from gans import atomic, images
+from gans import atomic, captions, images
 from gans.checkpoint import ends, not_finite
 from gans.checks import at_least
 from gans.metrics.extractors import Extractor, extractor
@@ -27,6 +27,8 @@ from gans.metrics.reference import Reference, reference
 from gans.metrics.sampling import (
     BrokenSamplesError,
     Targets,
+    class_names,
+    has_names,
     items,
     made,
     makes_images,
@@ -125,7 +127,8 @@ class ImageGrid(L.Callback):
         if not makes_images(module):
             return
         if not translates(module):
-            self.show(trainer, "samples", samples(module, self.samples, self.seed).cpu(), columns(module), "step")
+            drawn, named = samples(module, self.samples, self.seed).cpu(), headings(module)
+            self.show(trainer, "samples", drawn, columns(module), "step", named)
             return
         if self.batch is None:
             dataset = held_out(trainer)
@@ -142,10 +145,18 @@ class ImageGrid(L.Callback):
         for name, (batch, count) in shown.items():
             self.show(trainer, name, batch, count)
 
-    def show(self, trainer: Trainer, tag: str, batch: Tensor, columns: int | None = None, name: str = "") -> None:
+    def show(
+        self,
+        trainer: Trainer,
+        tag: str,
+        batch: Tensor,
+        columns: int | None = None,
+        name: str = "",
+        headings: Sequence[str] = (),
+    ) -> None:
         """Write images `(N, C, H, W)`, or clips `(N, C, T, H, W)`, to TensorBoard and to the run folder."""
         clips = batch.ndim == 5
-        picture = images.film(batch[:8]) if clips else images.grid(batch, columns)
+        picture = images.film(batch[:8]) if clips else captions.headed(images.grid(batch, columns), headings)
         numbered = "real" if name == "real" else f"{name or tag}_{trainer.global_step:07d}"
         path = run_folder(trainer) / "samples" / f"{numbered}.png"
         images.save(picture, path)
@@ -171,6 +182,11 @@ def add_gif(logger: TensorBoardLogger, tag: str, moving: bytes, step: int) -> No
 def columns(module: Module) -> int | None:
     """Return the columns of a grid of samples: one for each class of a conditional model, else None for a square."""
     return getattr(module, "num_classes", 0) or getattr(module, "num_categories", 0) or None
+
+
+def headings(module: Module) -> list[str]:
+    """Return the names of the classes above a grid's columns; none where they are called by their numbers."""
+    return class_names(module) if has_names(module) else []
 
 
 def over_white(picture: Tensor) -> Tensor:

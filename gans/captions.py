@@ -1,6 +1,7 @@
 """Sentences beside their images: token numbers spelled out, and sheets of images with words under them."""
 
 import json
+import math
 import textwrap
 from collections.abc import Sequence
 
@@ -13,6 +14,8 @@ from gans.images import grid, to_float
 
 SMALLEST = 96  # pixels that the shorter side of an image gets on a sheet
 LINE, MARGIN, CHARACTER = 13, 2, 6  # pixels of the default font
+GAP = 2  # pixels between the images of a grid
+LONGEST = 24  # characters of a heading
 
 
 def spelled(vocabulary: Sequence[str] | str, tokens: Tensor) -> str:
@@ -28,6 +31,33 @@ def spelled(vocabulary: Sequence[str] | str, tokens: Tensor) -> str:
         return " ".join(str(names.get(number, "?")) for number in tokens.tolist() if number)
     names = dict(enumerate(vocabulary, 2))
     return " ".join(names.get(number, "?") for number in tokens.tolist() if number)
+
+
+def headed(picture: Tensor, names: Sequence[str]) -> Tensor:
+    """Return a grid `(C, H, W)`, uint8, with a name above each of its columns, turned upwards if it is too long.
+
+    Args:
+        picture: as `gans.images.grid` makes it, with as many columns as there are names.
+        names: of the columns; none returns the picture as it is.
+    """
+    if not names:
+        return picture
+    across = (picture.shape[-1] - GAP) / len(names)
+    shown = [name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}\u2026" for name in names]
+    font = ImageFont.load_default(size=LINE - 2)
+    lengths = [math.ceil(font.getlength(name)) for name in shown]
+    turned = max(lengths) > across - 2 * MARGIN
+    strip = Image.new("L", (picture.shape[-1], (max(lengths) if turned else LINE) + 2 * MARGIN), 255)
+    for i, (name, length) in enumerate(zip(shown, lengths, strict=True)):
+        text = Image.new("L", (length, LINE), 255)
+        ImageDraw.Draw(text).text((0, 0), name, fill=0, font=font)
+        text = text.rotate(90, expand=True) if turned else text
+        left = round(GAP + i * across + (across - GAP - text.width) / 2)
+        strip.paste(text, (left, strip.height - MARGIN - text.height))
+    above = pil_to_tensor(strip).expand(min(3, len(picture)), -1, -1)
+    if len(picture) == 4:
+        above = torch.cat([above, torch.full_like(above[:1], 255)])
+    return torch.cat([above, picture], 1)
 
 
 def contact_sheet(images: Tensor, sentences: Sequence[str], each: int = 1) -> Tensor:

@@ -81,6 +81,13 @@ class Watch(L.Callback):
             with contextlib.suppress(OSError):
                 path.rmdir()
 
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Say which data are used, once they have been read."""
+        describe = getattr(getattr(trainer, "datamodule", None), "describe", None)
+        if trainer.is_global_zero and callable(describe):
+            for key, words in describe().items():
+                print(f"{key:13}{words}", flush=True)
+
     def on_train_batch_end(self, *args: Any, **kwargs: Any) -> None:
         """Note that a batch is through."""
         self.started = True
@@ -390,7 +397,8 @@ def arguments() -> set[str]:
 
 
 def quiet() -> None:
-    """Silence other people's notes that a user of this command can do nothing about."""
+    """Silence other people's notes that a user of this command can do nothing about; let the others be one line."""
+    warnings.formatwarning = lambda message, *args, **kwargs: f"gans: warning: {message}\n"
     for message in (
         r".*isinstance\(treespec, LeafSpec\).*",  # Lightning's own use of torch
         r".*Checkpoint directory .* exists and is not empty.*",  # that is what --ckpt_path last is for

@@ -48,6 +48,7 @@ def config_of(model: Any) -> dict[str, Any]:
         "model": class_path(type(model)),
         "arguments": {name: value for name, value in model.hparams.items() if name[0] != "_"},
         "images_seen": int(getattr(model, "images_seen", 0)),
+        "classes": list(getattr(model, "class_names", ())),
         "version": __version__,
     }
 
@@ -109,7 +110,7 @@ def from_pretrained(
             note = (file.metadata() or {})[NOTE] if alone else (path / CONFIG).read_text(encoding="utf-8")
         config = json.loads(note)
         name, arguments = config["model"], dict(config["arguments"])
-        seen = int(config.get("images_seen", 0))
+        seen, names = int(config.get("images_seen", 0)), [str(name) for name in config.get("classes", [])]
         if not isinstance(name, str):
             raise TypeError(f"model is {name}")
     except (SafetensorError, OSError, KeyError, ValueError, TypeError) as error:
@@ -128,7 +129,7 @@ def from_pretrained(
             part.load_state_dict(weights)
     except RuntimeError as error:
         raise ValueError(f"{source} does not fit {name}: {' '.join(str(error).split())}") from error
-    made.images_seen = seen
+    made.images_seen, made.class_names = seen, names
     return made.to(device).eval()
 
 

@@ -97,6 +97,7 @@ class AdversarialModule(L.LightningModule):
         self.lr_decay_images, self.lr_hold_images = lr_decay_images, lr_hold_images
         self.augment = augmentations.named(augment, **augment_options or {}) or augmentations.Augmentation()
         self.image_shape: tuple[int, ...] | None = None
+        self.class_names: list[str] = []  # of a conditional model, in the order of the labels
         self.seed: int | None = None
         self.batches_seen = self.images_seen = 0
         self.images_averaged = 0  # images seen when the average last moved
@@ -362,6 +363,7 @@ class AdversarialModule(L.LightningModule):
         self._average_buffers()
         checkpoint["adversarial"] = {
             "model": class_path(type(self)),
+            "classes": list(self.class_names),
             # A rate that follows a schedule is restored as it was then: it follows this run's arguments.
             "settings": without(self._given or [], *(["lr"] if self.lr_decay_images else [])),
             **{name: getattr(self, name) for name in ("seed", "batches_seen", "images_seen", "images_averaged")},
@@ -382,6 +384,14 @@ class AdversarialModule(L.LightningModule):
         self._resumed = state = checkpoint["adversarial"]
         for name in ("seed", "batches_seen", "images_seen", "images_averaged"):
             setattr(self, name, state[name])
+        saved, here = [str(name) for name in state.get("classes") or []], self.class_names
+        if saved and here and saved != here:
+            label = next((i for i, both in enumerate(zip(saved, here, strict=False)) if both[0] != both[1]), None)
+            say = f"the checkpoint has {len(saved)} classes and the data {len(here)}"
+            if label is not None:
+                say = f"class {label} is {saved[label]} in the checkpoint and {here[label]} in the data"
+            rank_zero_warn(f"{say}: the names of the data are kept", category=UserWarning)
+        self.class_names = here or saved
         self._curves.restore(state["pending"])
 
     # -- private ------------------------------------------------------------------------------------------------------

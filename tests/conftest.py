@@ -54,6 +54,7 @@ def gans(tmp_path, monkeypatch, capfd):
     for name in ("LOCAL_RANK", "SLURM_LOCALID", "GANS_TRACEBACK"):
         monkeypatch.delenv(name, raising=False)
     torch.set_num_threads(1)
+    monkeypatch.setattr(warnings, "formatwarning", warnings.formatwarning)  # which the command line replaces
 
     def run(line, *more):
         capfd.readouterr()

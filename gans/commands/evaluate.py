@@ -362,6 +362,7 @@ def samples_of(
         "model": type(model).__name__,
         "step": int(torch.load(options.checkpoint, weights_only=True, mmap=True)["global_step"]),
         "images_seen": int(getattr(model, "images_seen", 0)),
+        "classes": list(getattr(model, "class_names", ())),
         "weights": f"averaged, half-life {model.hparams.get('ema_halflife', 'default')} images",
         "batch_norm": "running statistics of the trained generator",
         "truncation": options.truncation,

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from gans.checkpoint import load_generator
 from gans.cli import Parser, add_own_model, check_writable, own_model
+from gans.commands import labels
 from gans.commands.evaluate import chosen_device
 from gans.commands.sample import run_folder
 from gans.explore import codes
@@ -138,8 +139,9 @@ def flags(verb: str, description: str | None) -> Parser:
     add_own_model(parser)
     parser.add_argument(
         "--label",
-        type=int,
-        help="class of all pictures, for conditional models; by default 0, or all where that makes sense",
+        "--labels",
+        type=str,
+        help="class of all pictures, by name or number, for conditional models; by default 0, or all if it makes sense",
     )
     parser.add_argument("--truncation", type=float, help="of drawn latents; by default none")
     parser.add_argument("--device", type=str, default="auto", help="auto, cpu, cuda or cuda:1")
@@ -167,13 +169,14 @@ def subject(options: Namespace, space: Space | None = None, turns: bool = False)
     if getattr(model, "generator_ema", None) is None or getattr(model, "image_shape", None) is None:
         raise ValueError(f"{options.checkpoint} holds a {kind}; expected a model with a generator of images")
     count = classes(model)
-    label: int | None = options.label
-    if label is not None and not 0 <= label < count:
-        told = f"a class from 0 to {count - 1}" if count else f"none, for {kind} has no classes"
-        raise ValueError(f"label is {label}; expected {told}")
+    label: int | None = None
+    if options.label is not None:
+        label, *more = labels.parsed(options.label, model, "label")
+        if more:
+            raise ValueError(f"label is {options.label}; expected one class")
     if count and label is None and not turns:
         label = 0
-        print(f"class 0 of {count}: --label chooses another", file=sys.stderr)
+        print(f"class {labels.shown(model, 0)} of {count}: --label chooses another", file=sys.stderr)
     if options.truncation is not None and model.prior != "normal":
         raise ValueError(f"truncation is {options.truncation}; expected none, for the latents are {model.prior}")
     space = space or ("codes" if isinstance(model, Autoencoder) else "latent")

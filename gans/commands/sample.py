@@ -2,7 +2,7 @@
 
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,17 +10,19 @@ import torch
 from jsonargparse import Namespace
 from torch import Tensor
 
-from gans import atomic, images
+from gans import atomic, captions, images
 from gans.checkpoint import load_generator
 from gans.checks import at_least
 from gans.cli import Parser, add_own_model, check_writable, own_model
+from gans.commands import labels
 from gans.commands.evaluate import chosen_device
-from gans.metrics.sampling import classes, latents
+from gans.metrics.sampling import class_names, has_names, latents
 
 # Pictures that the network makes at once, always as many: a layer may round otherwise in a batch of another size.
 ROWS = 25
 NUM = 64
 SUFFIXES = (".png", ".gif")
+SHOWN = 20  # classes in a line
 
 Move = Callable[[Tensor], Tensor]
 
@@ -35,7 +37,9 @@ def parser() -> Parser:
     )
     flags.add_argument("--seed", type=int, default=0, help="of the latents; those that `gans evaluate` draws on a CPU")
     flags.add_argument(
-        "--labels", type=str, help="classes in turn, 3 or 0-9 or 0,3,5; by default all, if there are any"
+        "--labels",
+        type=str,
+        help="classes in turn by name or number, cat,dog or 3 or 0-9; by default all, if there are any",
     )
     flags.add_argument("--truncation", type=float, help="squeeze latents into ± this many deviations; by default none")
     flags.add_argument("--text", type=str, nargs="+", action="extend", help="sentences, for a model of text to image")
@@ -72,7 +76,7 @@ def main(args: list[str]) -> None:
     options.num = options.num or NUM
     device = chosen_device(options.device)
     model: Any = load_generator(options.checkpoint, device, model=own_model(options.model))
-    kinds = labels_of(options.labels, model)
+    kinds = labels.parsed(options.labels, model)
     check_latents(options, model)
     move = moved(options, model)
     out = options.out or run_folder(options.checkpoint) / f"{options.checkpoint.stem}_seed{options.seed}.png"
@@ -85,12 +89,15 @@ def main(args: list[str]) -> None:
     seconds, written = 0.0, 0
     for batch in drawn:
         seconds += time.perf_counter() - started
-        written += write(batch, out, written, columns(model, kinds))
+        written += write(batch, out, written, columns(model, kinds), headings(model, kinds))
         started = time.perf_counter()
     print(
         f"speed        {options.num / seconds:,.0f} {'clips' if clips else 'images'}/s on {device.type}, "
         f"in batches of {ROWS}"
     )
+    if has_names(model):
+        several = ", ".join(labels.shown(model, kind) for kind in kinds[:SHOWN])
+        print(f"classes      {several}{', ...' if len(kinds) > SHOWN else ''}")
     print(f"pictures     {out}")
 
 
@@ -108,29 +115,6 @@ def run_folder(checkpoint: Path) -> Path:
     """Return the folder of the run that a checkpoint is of: the one above `checkpoints`, else its own."""
     folder = checkpoint.absolute().parent
     return folder.parent if folder.name == "checkpoints" else checkpoint.parent
-
-
-def labels_of(text: str | None, model: Any) -> list[int]:
-    """Return the classes that `--labels` asks for, all of them unless it is given, none of a model without classes.
-
-    Raises:
-        ValueError: for what is no list of classes, or of such as the model has not.
-    """
-    count = classes(model)
-    if text is None:
-        return list(range(count))
-    if not count:
-        raise ValueError(f"labels is {text}; expected none, for {type(model).__name__} has no classes")
-    found: list[int] = []
-    for part in text.split(","):
-        ends = re.fullmatch(r"\s*(\d+)\s*(?:-\s*(\d+)\s*)?", part)
-        if not ends or int(ends[2] or ends[1]) < int(ends[1]):
-            raise ValueError(f"labels is {text}; expected a class, a range such as 0-{count - 1} or a list such as 0,1")
-        first = int(ends[1])
-        found += range(first, max(first, min(count, int(ends[2] or first))) + 1)
-    if max(found) >= count:
-        raise ValueError(f"labels is {text}; expected classes from 0 to {count - 1}")
-    return found
 
 
 def check_latents(options: Namespace, model: Any) -> None:
@@ -213,9 +197,9 @@ def pictures(
     """
     for start in range(0, count, ROWS):
         rows = range(start, start + ROWS)
-        labels = torch.tensor([kinds[i % len(kinds)] for i in rows]) if kinds else None
+        given = torch.tensor([kinds[i % len(kinds)] for i in rows]) if kinds else None
         z = move(latents(model, rows, seed, truncation)).to(model.device)
-        shown: Tensor = model(z, *model.conditions(ROWS, labels))
+        shown: Tensor = model(z, *model.conditions(ROWS, given))
         yield shown[: count - start].clamp(-1, 1).float().cpu()
 
 
@@ -224,10 +208,16 @@ def columns(model: Any, kinds: list[int]) -> int | None:
     return len(kinds) if len(kinds) > 1 else None
 
 
-def write(batch: Tensor, out: Path, first: int, across: int | None) -> int:
+def headings(model: Any, kinds: list[int]) -> list[str]:
+    """Return the names of the classes of a grid's columns; none where they have no names but their numbers."""
+    return [class_names(model)[kind] for kind in kinds] if len(kinds) > 1 and has_names(model) else []
+
+
+def write(batch: Tensor, out: Path, first: int, across: int | None, names: Sequence[str] = ()) -> int:
     """Write images `(N, C, H, W)`, or clips `(N, C, T, H, W)`, the first of them number `first`; return how many.
 
-    Into one picture of `across` columns, or one that moves, if `out` is named so, else into a file each.
+    Into one picture of `across` columns, `names` above them, or one that moves, if `out` is named so, else into a file
+    each.
     """
     clips = batch.ndim == 5
     if out.is_dir() or out.suffix not in SUFFIXES:
@@ -242,5 +232,5 @@ def write(batch: Tensor, out: Path, first: int, across: int | None) -> int:
     elif len(batch) == 1:
         images.save(images.to_uint8(batch[0]), out)  # as it is, no border, grey if it is
     else:
-        images.save_grid(batch, out, across)
+        images.save(captions.headed(images.grid(batch, across), names), out)
     return len(batch)

@@ -26,7 +26,7 @@ from gans.explore import directions, walks
 from gans.explore.generators import Drawn
 from gans.explore.generators import images as drawn
 from gans.explore.inversion import decibels, invert, nearest_start, squares
-from gans.metrics.sampling import classes
+from gans.metrics.sampling import class_names, classes
 
 PORTS = range(7860, 7960)  # where a free one is sought
 AXES = 8  # of the latent, where no directions have been found
@@ -149,7 +149,7 @@ class Explorer:
         if self.options.model is not None:
             words += ["--model", str(self.options.model)]
         if self.classes and view.label is not None:
-            words += ["--labels", str(view.label)]
+            words += ["--labels", class_names(self.subject.model)[view.label]]
         if view.truncation is not None:
             words += ["--truncation", f"{view.truncation:g}"]
         if view.codes:

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from gans.commands import labels
 from gans.commands.ui import Explorer, Found, View, png, reach
 from gans.images import to_uint8
 
@@ -97,7 +98,8 @@ class Page:
         with gr.Row():
             self.inputs["seed"] = gr.Number(0, label="seed", precision=0, minimum=0, min_width=90, elem_id="seed")
             self.another = gr.Button("another", size="sm", min_width=90, elem_id="another")
-        label = -1 if explorer.options.label is None else explorer.options.label
+        chosen = explorer.subject.network.label
+        label = -1 if chosen is None else chosen
         rows = min(4, MOST // (explorer.classes or 1)) * explorer.classes if label < 0 else 0
         most, usual = (CLIPS, 4) if explorer.clips else (MOST, rows or 16)
         self.inputs["count"] = gr.Slider(1, most, usual, step=1, label="pictures", elem_id="count")
@@ -107,7 +109,8 @@ class Page:
                 0.1, LIMIT, begin, step=0.1, label="truncation", info="near 0 all are alike; 3 is none"
             )
         if explorer.classes:
-            kinds = [("all in turn", -1), *((str(kind), kind) for kind in range(explorer.classes))]
+            names = [labels.shown(explorer.subject.model, kind) for kind in range(explorer.classes)]
+            kinds = [("all in turn", -1), *((name, kind) for kind, name in enumerate(names))]
             self.inputs["label"] = gr.Dropdown(kinds, value=label, label="class", elem_id="class")
         way = "the encoder, then by descent" if explorer.subject.encodes() else "descent from a random picture like it"
         self.title("&hellip; or a picture of yours", f"Its latent is sought by {way}. Remove it, and the seed is back.")
@@ -232,6 +235,6 @@ class Page:
             f"<figure><img src='{png(to_uint8(pixels[0]))}' alt='{name}'><figcaption>{name}</figcaption></figure>"
             for pixels, name in ((found.target, "yours"), (found.rebuilt, "reconstruction"))
         )
-        kind = f", class {found.label}" if found.label is not None else ""
+        kind = "" if found.label is None else f", class {labels.shown(self.explorer.subject.model, found.label)}"
         told = f"{found.decibels:.1f} dB after {steps} steps{kind}. The sliders now move from here."
         return f"<div class='pair'>{figures}</div><p class='told'>{told}</p>"

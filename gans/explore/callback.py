@@ -19,7 +19,7 @@ from gans.explore.plot import save_plot
 from gans.explore.walks import along
 from gans.images import in_channels, save_grid, to_uint8
 from gans.metrics.extractors import extractor
-from gans.metrics.sampling import classes, latents, translates, undisturbed
+from gans.metrics.sampling import class_names, classes, latents, translates, undisturbed
 
 DIRECTIONS, STEPS = 8, 9  # rows and columns of the traversal
 
@@ -69,7 +69,8 @@ class Explore(L.Callback):
         count = classes(module)
         made = images(Drawn(module), z).clamp(-1, 1).cpu()
         # In blocks as `images` draws them: classes take turns within each.
-        labels = [str(i % AT_ONCE % count) for i in range(len(z))] if count else None
+        names = class_names(module)
+        labels = [names[i % AT_ONCE % count] for i in range(len(z))] if count else None
         points = {"latents": z.float().cpu()}
         if self.extractor is not None and not self.extractor.clips:
             seen = self.extractor.to(module.device)

@@ -173,6 +173,18 @@ def classes(module: Any) -> int:
     return conditions(module) or int(getattr(module, "num_categories", 0) or 0)
 
 
+def class_names(module: Any) -> list[str]:
+    """Return the names of these classes in the order of their labels; their numbers where no names are known."""
+    count = classes(module)
+    known = list(getattr(module, "class_names", None) or ())[:count]
+    return known + [str(label) for label in range(len(known), count)]
+
+
+def has_names(module: Any) -> bool:
+    """Return whether its classes have names other than their numbers."""
+    return any(name != str(label) for label, name in enumerate(class_names(module)))
+
+
 def generated(
     module: nn.Module,
     count: int,

@@ -5,6 +5,7 @@ from inspect import signature
 from typing import Any, Literal
 
 import torch
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -288,17 +289,26 @@ class GAN(AdversarialModule):
     # -- classes ------------------------------------------------------------------------------------------------------
 
     def setup(self, stage: str) -> None:
-        """Refuse data with other classes than a conditional model has.
+        """Compare the data's classes with those of a conditional model, and take their names.
 
         Raises:
-            ValueError: if they have more, or none.
+            ValueError: if the data have more classes, or none.
         """
         super().setup(stage)
-        there = getattr(getattr(self.trainer, "datamodule", None), "num_classes", None)
-        if self.num_classes and there is not None and there > self.num_classes:
+        data = getattr(self.trainer, "datamodule", None)
+        there, names = getattr(data, "num_classes", None), list(getattr(data, "classes", None) or ())
+        if not self.num_classes or there is None:
+            return
+        if there > self.num_classes:
             raise ValueError(f"num_classes is {self.num_classes}; expected at least {there}, as many as the data have")
-        if self.num_classes and there == 1:
-            raise ValueError(f"{type(self).__name__} is conditional, but the data have no classes: a folder for each")
+        if there == 1:
+            why = getattr(data, "unclassed", "") or "they need a folder for each class"
+            raise ValueError(f"{type(self).__name__} is conditional, but the data have no classes: {why}")
+        if there < self.num_classes:
+            more = f"{self.num_classes - there} classes are never trained: give --model.num_classes {there}"
+            say = f"num_classes is {self.num_classes}, but the data have {there} classes; {more}"
+            rank_zero_warn(say, category=UserWarning)
+        self.class_names = names
 
     def conditions(self, n: int, labels: Tensor | None) -> tuple[Tensor, ...]:
         """Return the classes `(n,)` of `n` samples of a conditional model: all in turn unless they are given.

@@ -332,7 +332,7 @@ def test_bad_input_is_one_sentence(refused, checkpoint, tmp_path, line, complain
 def test_more_bad_input(refused, gans, checkpoint, tmp_path):
     clips, other = checkpoint("sequence"), checkpoint("manifold")
     assert "expected classifier for clips" in refused(f"explore directions {clips} --method pca")
-    assert "label is 3; expected a class from 0 to 2" in refused(
+    assert "label is 3; expected classes from 0 to 2" in refused(
         f"explore traverse {checkpoint('conditional')} --label 3"
     )
     codes.save(tmp_path / "codes.safetensors", torch.randn(2, 6), ["a", "b"], "latent")

@@ -1,0 +1,71 @@
+"""The classes that a user asks for by name or by number, for all commands alike."""
+
+import difflib
+import re
+from typing import Any
+
+from gans.metrics.sampling import class_names
+
+
+def shown(model: Any, label: int) -> str:
+    """Return a label with its name, such as `3 cat`; the label alone where that is its name."""
+    name = class_names(model)[label]
+    return str(label) if name == str(label) else f"{label} {name}"
+
+
+def parsed(text: str | None, model: Any, key: str = "labels") -> list[int]:
+    """Return the labels of `cat,dog`, `3`, `0-9`, or of several with commas between; all labels for None.
+
+    A name wins over a number: where the classes are called 1, 10 and 2, `2` is the one with that name. Ends of a range
+    are read one by one in the same way.
+
+    Args:
+        text: what the user gave.
+        model: says its number of classes and, in `class_names`, their names.
+        key: the flag that a complaint names.
+
+    Raises:
+        ValueError: for what is no class of the model, or any class of a model that has none.
+    """
+    known = class_names(model)
+    count = len(known)
+    if text is None:
+        return list(range(count))
+    if not count:
+        raise ValueError(f"{key} is {text}; expected none, for {type(model).__name__} has no classes")
+    if text in known:  # it may have a comma in it
+        return [known.index(text)]
+    found: list[int] = []
+    for part in map(str.strip, text.split(",")):
+        ends = re.fullmatch(r"(\d+)\s*-\s*(\d+)", part)
+        if part in known or not ends:
+            found.append(single(part, known, text, key))
+            continue
+        first, last = int(ends[1]), int(ends[2])
+        if not first <= last < first + count:  # before a range of any length is written out
+            raise wrong(text, known, key, "")
+        found += [single(str(number), known, text, key) for number in range(first, last + 1)]
+    return found
+
+
+def single(part: str, known: list[str], text: str, key: str) -> int:
+    """Return the label of a name or number, the only part or one of several in `text`.
+
+    Raises:
+        ValueError: if it is neither.
+    """
+    if part in known:
+        return known.index(part)
+    if re.fullmatch(r"\d+", part) and int(part) < len(known):
+        return int(part)
+    raise wrong(text, known, key, part)
+
+
+def wrong(text: str, known: list[str], key: str, part: str) -> ValueError:
+    """Return the complaint, with the nearest name."""
+    close = difflib.get_close_matches(part, known, n=1, cutoff=0.5) if not part.isdigit() else []
+    near = f" (did you mean {close[0]}?)" if close else ""
+    named = [name for label, name in enumerate(known) if name != str(label)]
+    several = ", ".join(named[:10]) + (", ..." if len(named) > 10 else "")
+    ways = f"{several}, or " if named else ""
+    return ValueError(f"{key} is {text}{near}; expected {ways}classes from 0 to {len(known) - 1}, such as 0,1 or 0-1")
