@@ -7,7 +7,6 @@ from typing import Any, cast
 import torch
 
 from datamodules.base import BatchDataset, split
-from datamodules.decode import Target
 from datamodules.layout import both_sides, split_folders
 from datamodules.pairs import PairDataModule, Pairs, Side, Views, check_pairs, matched
 
@@ -36,9 +35,8 @@ class PairedFolderDataModule(PairDataModule):
         Raises:
             ValueError: Pairs cannot be used, `channels` is more than the images have, or the cache than memory holds.
         """
-        folders = self._folders()
-        train = self._sides(*folders.pop("train"))
-        held = {name: self._set(self._sides(*both)) for name, both in folders.items()}
+        train = self._sides("train")
+        held = {name: self._set(self._sides(name)) for name in self._folders() if name != "train"}
         if not held:
             return self._chosen(train)
         val = held.get("val") or held["test"]
@@ -61,9 +59,9 @@ class PairedFolderDataModule(PairDataModule):
         }
         return named or {"train": (here, other)}
 
-    def _sides(self, here: Path, other: Path | None) -> tuple[Side, Side]:
-        """Return the sources and targets of a set, whose files have been looked at."""
-        sides = matched(here, other)
+    def _sides(self, name: str | None = None) -> tuple[Side, Side]:
+        """Return the sources and targets of a set, by default for training, whose files have been looked at."""
+        sides = matched(*self._folders()[name or "train"])
         check_pairs(*sides)
         return sides if self.direction == "a_to_b" else sides[::-1]
 
@@ -81,10 +79,8 @@ class PairedFolderDataModule(PairDataModule):
 
     def _read(self, sides: tuple[Side, Side], rows: torch.Tensor | None, flip: bool, more: int) -> Pairs:
         """Return the pairs of these rows, read larger by `more` pixels than what is shown of them."""
-        size = (self.size[0] + more, self.size[1] + more)
         sources, targets = (
-            side.files(Target(channels, size, self.fit), self.on_error, self.num_workers > 0, self.cache, rows)
+            self.reader(side, channels, more, rows)
             for side, channels in zip(sides, (self.source_channels, self.channels), strict=True)
         )
-        self._readers += [sources, targets]
         return Pairs(sources, targets, Views(self.size, flip))

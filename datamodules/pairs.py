@@ -91,10 +91,25 @@ class PairDataModule(ImageDataModule):
         self.flip, self.cache = flip, cache
         self.on_error: OnError = one_of("on_error", on_error, ("skip", "raise"))
         self.val_size = None if val_size is None else integer("val_size", val_size, least=0)
+        self._checked: set[tuple[Path, int]] = set()  # folders whose channels have been looked for
         self.root = existing_folder(root)
         self.target_root = None if target_root is None else existing_folder(target_root, "target_root")
         if cache:
             quiet_about_workers()
+
+    def reader(self, side: "Side", channels: int, more: int, rows: Tensor | None) -> ImageFiles:
+        """Return what reads these rows of a side, or all, larger by `more` pixels than what is shown of them.
+
+        Raises:
+            ValueError: Alpha is asked for and no image has it, or the cache does not fit into memory.
+            OSError: Most files cannot be read, or one cannot and `on_error` is raise.
+        """
+        target = Target(channels, (self.size[0] + more, self.size[1] + more), self.fit)
+        new = (side.root, channels) not in self._checked
+        files = side.files(target, self.on_error, self.num_workers > 0, self.cache, rows, check=new)
+        self._checked.add((side.root, channels))
+        self._readers.append(files)
+        return files
 
     @property
     def left_out(self) -> Counter[str]:
@@ -166,9 +181,17 @@ class Side(NamedTuple):
     half: Half | None = None
 
     def files(
-        self, target: Target, on_error: OnError, shared: bool, cache: bool, rows: Tensor | None = None
+        self,
+        target: Target,
+        on_error: OnError,
+        shared: bool,
+        cache: bool,
+        rows: Tensor | None = None,
+        check: bool = True,
     ) -> ImageFiles:
         """Return what reads the files of these rows, or all, and keeps them, and no others, if `cache`.
+
+        `check` looks for the channels, in the files of all rows.
 
         Raises:
             ValueError: Alpha is asked for and no image has it, or the cache does not fit into memory.
@@ -179,7 +202,8 @@ class Side(NamedTuple):
             return ImageFiles(self.root, paths, target._replace(half=self.half), on_error, shared)
 
         files = of(self.paths)
-        files.check_channels()
+        if check:
+            files.check_channels()
         if rows is not None:
             files = of([self.paths[row] for row in rows.tolist()])
         if cache:

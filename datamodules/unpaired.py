@@ -9,7 +9,6 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from datamodules.base import Batch, BatchDataset, split
-from datamodules.decode import Target
 from datamodules.files import ImageFiles, OnError, existing_folder, image_files
 from datamodules.layout import both_sides, split_folders
 from datamodules.order import Key, mix
@@ -117,12 +116,10 @@ class UnpairedFoldersDataModule(PairDataModule):
 
     def _read(self, sides: list[Side], rows: list[Tensor] | None, flip: bool, more: int) -> Unpaired:
         """Return these images of both sides, read larger by `more` pixels than what is shown of them."""
-        size = (self.size[0] + more, self.size[1] + more)
         sources, targets = (
-            side.files(Target(channels, size, self.fit), self.on_error, self.num_workers > 0, self.cache, some)
+            self.reader(side, channels, more, some)
             for side, channels, some in zip(
                 sides, (self.source_channels, self.channels), rows or (None, None), strict=True
             )
         )
-        self._readers += [sources, targets]
         return Unpaired(sources, targets, Views(self.size, flip))
