@@ -12,9 +12,9 @@ from lightning.pytorch.loggers import CSVLogger
 from models_of_users import Penalised
 from torch import distributed
 
-from datamodules import DigitsDataModule
+from datamodules import CaptionedDigitsDataModule, DigitsDataModule
 from gans.checkpoint import Checkpoint
-from gans.models import DCGAN, GAN
+from gans.models import DCGAN, GAN, ImageTextEncoder, TextToImage
 
 GLOBAL_BATCH = 24
 
@@ -215,3 +215,22 @@ def test_the_command_line_under_plain_ddp(tmp_path):
         subprocess.run(command, check=True, timeout=120, capture_output=True)
     one, two = (torch.load(next((tmp_path / str(world)).rglob("last.ckpt")))["state_dict"] for world in (1, 2))
     assert difference(one, two) < 1e-9
+
+
+@pytest.mark.parametrize("kind", [ImageTextEncoder, TextToImage])
+def test_encoders_drawn_for_the_datas_words_are_those_of_every_process(trainer, tmp_path, kind):
+    """They are built in `setup`, after Lightning has seeded some processes again: the start and every step are equal."""
+    options = {} if kind is ImageTextEncoder else {"latent_dim": 4, "text_steps": 2, "encoder_width": 2}
+    states = {}
+    for world in (1, 2):
+        L.seed_everything(3)
+        model = kind(size=16, width=2, features=6, text_width=4, **options)
+        torch.rand(world)  # what else may have been drawn before the encoders
+        data = CaptionedDigitsDataModule(size=16, batch_size=16 // world, num_workers=0)
+        strategy = {"strategy": "ddp_fork", "devices": world} if world > 1 else {}
+        loop = {"precision": "64-true", "limit_val_batches": 0, "log_every_n_steps": 1000, **strategy}
+        saver = Checkpoint(dirpath=str(tmp_path / str(world)))
+        trainer(4, callbacks=[saver], enable_checkpointing=True, **loop).fit(model, data)
+        states[world] = torch.load(tmp_path / str(world) / "last.ckpt", weights_only=True)["state_dict"]
+    assert {value.dtype for value in states[1].values() if value.is_floating_point()} == {torch.float64}
+    assert difference(states[1], states[2]) < 1e-11

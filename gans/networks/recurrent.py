@@ -15,7 +15,7 @@ over time in steps of one: a third of the time in training, and one logit that h
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import affine_grid, grid_sample, interpolate, leaky_relu, one_hot
+from torch.nn.functional import affine_grid, conv3d, grid_sample, interpolate, leaky_relu, one_hot, pad
 
 from gans.layers import Size, image_channels, image_size
 from gans.networks import dcgan
@@ -160,7 +160,10 @@ class Moved(nn.Module):
         canvas = self.canvas(content)
         with torch.autocast(motion.device.type, enabled=False):  # positions need all their digits
             where = self.field(motion).view(count, frames * height, breadth, 2)  # all frames of a clip are one picture
-            seen = grid_sample(canvas.to(where), where, padding_mode="border", align_corners=False)
+            # On a CPU, a position that is not a number crashes the interpreter in the backward pass. The last term is 0,
+            # or carries it on, so that a run that diverges is noticed as one.
+            seen = grid_sample(canvas.to(where), where.nan_to_num(), padding_mode="border", align_corners=False)
+            seen = seen + (where * 0).sum(-1)[:, None]
         seen = seen.view(count, CANVAS, frames, height, breadth).transpose(1, 2).flatten(0, 1)
         finished: Tensor = self.finish(seen)
         return finished.view(count, frames, *finished.shape[1:]).transpose(1, 2)
@@ -171,6 +174,20 @@ class Moved(nn.Module):
         shift = interpolate(shift, self.size, mode="bilinear", align_corners=True)
         middle = torch.eye(2, 3, device=shift.device, dtype=shift.dtype)[None]
         return affine_grid(middle, [1, 1, *self.size], align_corners=False) + shift.movedim(1, -1)
+
+
+class Conv3d(nn.Conv3d):
+    """A convolution of clips whose gradients are right in bfloat16 on a CPU, too."""
+
+    def forward(self, clips: Tensor) -> Tensor:
+        """Return maps of clips `(N, C, T, H, W)`."""
+        if clips.shape[2] >= self.kernel_size[0] or not torch.is_autocast_enabled("cpu"):
+            return super().forward(clips)
+        # oneDNN (in torch 2.14) reads memory that it never wrote for the weights' gradient, in bfloat16, where the kernel
+        # is longer than the unpadded clip: NaN, or a crash.
+        before, *sides = (int(amount) for amount in self.padding)
+        longer = pad(clips, (0, 0, 0, 0, before, before))
+        return conv3d(longer, self.weight, self.bias, self.stride, (0, *sides), self.dilation, self.groups)
 
 
 class VideoCritic(nn.Module):
@@ -203,7 +220,7 @@ class VideoCritic(nn.Module):
         for before, after in zip([image_channels(channels), *hidden], hidden, strict=False):
             # Two frames are left as they are: what is to be seen of motion is between them.
             kernel, stride = (4, 2) if frames >= 4 else (3, 1)
-            layers += [nn.Conv3d(before, after, (kernel, 4, 4), (stride, 2, 2), 1), nn.LeakyReLU(0.2, inplace=True)]
+            layers += [Conv3d(before, after, (kernel, 4, 4), (stride, 2, 2), 1), nn.LeakyReLU(0.2, inplace=True)]
             frames = frames // stride
         scale = 2 ** len(hidden)
         layers += [nn.Conv3d(hidden[-1], hidden[-1], (frames, height // scale, breadth // scale))]

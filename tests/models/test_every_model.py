@@ -11,7 +11,9 @@ import gans.models
 from datamodules import DigitsDataModule
 from gans.checkpoint import Checkpoint, load_model
 from gans.metrics.sampling import made, translates
+from gans.models import Autoencoder, InfoGAN, Pix2Pix
 from gans.module import AdversarialModule
+from gans.networks.text import Matcher
 
 MODELS = [name for name in gans.models.__all__ if issubclass(getattr(gans.models, name), AdversarialModule)]
 # What a small one needs besides size, channels, latent_dim, width and critic_steps, or instead; None takes one away.
@@ -316,3 +318,20 @@ def test_a_code_changes_along_the_rows_of_its_picture_and_the_category_down_them
         assert (rows[1:] - rows[:-1]).abs().amax(2).min() > 0
     (first, _), (second, _) = shown.values()
     assert not torch.equal(first, second)
+
+
+def test_a_model_in_double_precision_rounds_nothing_to_single():
+    codes = torch.rand(2, 4, dtype=torch.float64)
+    assert Autoencoder(size=16, width=2, latent_dim=4).double().decode(codes).dtype == torch.float64
+    lightness = torch.rand(2, 1, 16, 16, dtype=torch.float64)
+    colours = Pix2Pix(size=16, width=2, space="lab").double().pictured(lightness.expand(-1, 2, -1, -1), lightness)
+    assert colours.dtype == torch.float64
+    model = InfoGAN(size=16, channels=1, width=2, num_categories=2, num_codes=4, latent_dim=6).double()
+    guesses = torch.cat([codes.new_zeros(2, 2), codes], 1)
+    recorded = {}
+    model.record = recorded.__setitem__
+    model.information(guesses, torch.cat([codes.new_zeros(2, model.latent_dim - 4), codes], 1), torch.zeros(2).long())
+    assert float(recorded["loss/codes"]) == 0
+    matcher = Matcher(5, 16, 3, 4, 2, 3).double()
+    vectors = matcher(torch.rand(2, 3, 16, 16).double(), torch.ones(2, 2).long(), torch.full((2,), 2))
+    assert [vector.dtype for vector in vectors] == [torch.float64] * 2
