@@ -1,6 +1,7 @@
 """What all image data modules share: loaders, resuming, scaling to [-1, 1], and checks of their arguments."""
 
 import os
+import signal
 import warnings
 from abc import abstractmethod
 from collections import Counter
@@ -234,6 +235,7 @@ class ImageDataModule(L.LightningDataModule):
             "collate_fn": _finished,
             "num_workers": self.num_workers,
             "persistent_workers": self.num_workers > 0,
+            "worker_init_fn": _outlive_signals,
             "pin_memory": self.trainer is not None and self.trainer.strategy.root_device.type == "cuda",
             # Its own generator: starting an iterator draws a seed for workers, which would move the global state.
             "generator": torch.Generator(),
@@ -242,6 +244,18 @@ class ImageDataModule(L.LightningDataModule):
 
 def _finished(batch: Batch) -> Batch:
     return batch
+
+
+def _outlive_signals(worker: int) -> None:
+    """Leave the end of a worker to its training process, which may need more batches until it has saved.
+
+    Schedulers and terminals send their signals to all processes of a run. A second SIGTERM ends a worker: the training
+    process has no other means, if one does not end when asked.
+    """
+    for name in ("SIGINT", "SIGUSR1", "SIGUSR2"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: signal.signal(signal.SIGTERM, signal.SIG_DFL))
 
 
 def on_device(part: Tensor, dtype: torch.dtype) -> Tensor:

@@ -11,6 +11,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from gans.parent import end_with_launcher, launched_by
+
 USAGE = """\
 usage: gans recipes [NAME]                      list the recipes, or print one
        gans fit      RECIPE|FILE.yaml [flags]   train it; flags win over the recipe
@@ -179,7 +181,10 @@ def check_home() -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one command and return its exit code: 0, 1 for a run that failed, 2 for bad input, 130 for Ctrl-C."""
+    """Run one command and return its exit code.
+
+    0 is success, 1 a run that failed, 2 bad input, 128 + n the end by signal n: 130 for Ctrl-C, 143 for SIGTERM.
+    """
     verb, *rest = (sys.argv[1:] if argv is None else argv) or ["--help"]
     pictures = any(arg.startswith("--input") for arg in rest) or (rest[:1] and rest[0].endswith(".ckpt"))
     is_command = verb in COMMANDS or (verb == "predict" and pictures)  # a verb on a recipe, a command on a checkpoint
@@ -205,11 +210,13 @@ def main(argv: list[str] | None = None) -> int:
 
             return command(verb, rest)
         if verb in VERBS:
+            end_with_launcher()  # before the seconds that importing torch takes
             from gans.cli import run
 
             return run(verb, name, args)
     except KeyboardInterrupt:
-        print("gans: stopped before it began", file=sys.stderr)
+        if launched_by() is None:
+            print("gans: stopped before it began", file=sys.stderr)
         return 130
     return 0
 

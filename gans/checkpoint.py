@@ -24,11 +24,16 @@ Trainer = L.Trainer
 Module = L.LightningModule
 
 
+def complete(trainer: Trainer) -> bool:
+    """Return whether the batch that has just been trained on is the last that was asked for."""
+    epochs = trainer.is_last_batch and trainer.current_epoch + 1 == trainer.max_epochs
+    return trainer.global_step == trainer.max_steps or epochs
+
+
 def ends(trainer: Trainer) -> bool:
     """Return whether the batch that has just been trained on is the last of the run."""
-    epochs = trainer.is_last_batch and trainer.current_epoch + 1 == trainer.max_epochs
     # should_stop: early stopping, --trainer.max_time
-    return trainer.global_step == trainer.max_steps or epochs or trainer.should_stop
+    return complete(trainer) or trainer.should_stop
 
 
 class Checkpoint(ModelCheckpoint):
@@ -57,10 +62,15 @@ class Checkpoint(ModelCheckpoint):
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: Module, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Save when due; the end of training is due, and is saved here, from where a longer run can go on mid-epoch."""
-        if ends(trainer) and not self._should_skip_saving_checkpoint(trainer):
-            self._save_last_checkpoint(trainer, self._monitor_candidates(trainer))
+        if ends(trainer):
+            self.save(trainer)
         else:
             super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+
+    def save(self, trainer: Trainer) -> None:
+        """Save at the end of a batch, unless this step has been saved."""
+        if not self._should_skip_saving_checkpoint(trainer):
+            self._save_last_checkpoint(trainer, self._monitor_candidates(trainer))
 
     def on_train_end(self, trainer: Trainer, pl_module: Module) -> None:
         """Save nothing more: here a trainer's progress already is that of the next epoch."""

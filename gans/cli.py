@@ -21,12 +21,15 @@ from typing import Any, NoReturn
 import lightning as L
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.accelerators import CPUAccelerator
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
+from lightning.pytorch.trainer.states import TrainerFn
 
 import datamodules
 import gans.models
-from gans import atomic, callbacks, checkpoint, progress
+from gans import atomic, callbacks, checkpoint, progress, stopping
 from gans.__main__ import HERE, LINKED, located, nearest, sentence
 from gans.callbacks import Evaluate
 from gans.checks import imported
@@ -99,8 +102,8 @@ class Watch(L.Callback):
     on_test_batch_end = on_predict_batch_end = on_validation_batch_end
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
-        """Note what Ctrl-C left, before Lightning makes an exit of it."""
-        if isinstance(exception, KeyboardInterrupt):
+        """Note what a signal left."""
+        if isinstance(exception, stopping.Stopped) and trainer.state.fn == TrainerFn.FITTING:
             last = last_checkpoint(trainer)
             kept = f"the last checkpoint is {last}: --ckpt_path last goes on" if last else "there is no checkpoint yet"
             self.interrupted = f"stopped at step {trainer.global_step}; {kept}"
@@ -109,9 +112,9 @@ class Watch(L.Callback):
 class CLI(LightningCLI):
     """The trainer's verbs on a recipe."""
 
-    def __init__(self, verb: str, name: str, args: list[str], watch: Watch) -> None:
+    def __init__(self, verb: str, name: str, args: list[str], watch: Watch, stop: stopping.StopOnSignal) -> None:
         self.name = name
-        self.watch = watch
+        self.watch, self.stop = watch, stop
         super().__init__(
             L.LightningModule,
             L.LightningDataModule,
@@ -129,7 +132,7 @@ class CLI(LightningCLI):
                 "max_epochs": -1,
                 "num_sanity_val_steps": 0,
                 "enable_model_summary": False,
-                "callbacks": [watch],
+                "callbacks": [watch, stop],
             },
             args=[verb, *args],
         )
@@ -194,12 +197,14 @@ class CLI(LightningCLI):
         if self.subcommand == "predict":
             trainer.callbacks = [*as_list(trainer.get("callbacks")), progress.SaveSamples()]
         try:
-            return super().instantiate_trainer(**kwargs)
+            made = super().instantiate_trainer(**kwargs)
         except (TypeError, *BAD_INPUT) as error:
             asked = f"trainer.accelerator is {trainer.accelerator}, trainer.devices is {trainer.devices}: "
             raise ValueError(
                 f"{asked if re.search('device|machine|accelerator|backend', str(error)) else ''}{error}"
             ) from error
+        check_processes(made)
+        return made
 
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[L.Callback]) -> L.Trainer:
         """Keep the best checkpoint where scores are computed, and none where that is switched off."""
@@ -214,10 +219,11 @@ class CLI(LightningCLI):
         on = config.get("enable_checkpointing") is not False
         saving = (checkpoint.Checkpoint, checkpoint.Best)
         trainer: Any = super()._instantiate_trainer(config, [c for c in callbacks if on or not isinstance(c, saving)])
+        self.stop.replace_lightning(trainer)
         # Scores after what may end the run in this batch (Lightning's timer), checkpoints after the scores, the last
-        # after the best, whose score it holds.
-        last = checkpoint.Checkpoint
-        trainer.callbacks.sort(key=lambda c: isinstance(c, Evaluate) + 2 * isinstance(c, saving) + isinstance(c, last))
+        # after the best, whose score it holds; a signal may end the run after these.
+        order: list[Any] = [Evaluate, checkpoint.Best, checkpoint.Checkpoint, stopping.StopOnSignal]
+        trainer.callbacks.sort(key=lambda c: next((i for i, kind in enumerate(order) if isinstance(c, kind)), -1))
         return trainer  # type: ignore[no-any-return]
 
     def find_checkpoint(self, given: str | None) -> str | None:
@@ -324,8 +330,20 @@ def check_trainer(trainer: Any) -> None:
     for name, (allowed, ours) in INSTEAD.items():
         if trainer[name] not in allowed:
             raise ValueError(f"trainer.{name} does not work with two optimizers: give --model.{ours} {trainer[name]}")
-    if isinstance(trainer.strategy, str) and not trainer.strategy.startswith(("auto", "ddp", "single_device")):
+    strategy = trainer.strategy if isinstance(trainer.strategy, str) else "auto"
+    if not re.match(r"(auto|ddp|single_device)(?!.*(spawn|fork|notebook))", strategy):
         raise ValueError(f"trainer.strategy is {trainer.strategy}; expected ddp, or auto for one device")
+
+
+def check_processes(trainer: L.Trainer) -> None:
+    """Raise a ValueError for processes that this machine has no cores for, or that are not launched one by one."""
+    launcher, count = trainer.strategy.launcher, trainer.num_devices
+    if launcher is not None and not isinstance(launcher, _SubprocessScriptLauncher):
+        raise ValueError("trainer.strategy forks or spawns its processes; expected ddp")
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    launches = launcher is not None and not launcher.cluster_environment.creates_processes_externally
+    if launches and isinstance(trainer.accelerator, CPUAccelerator) and count > cores:
+        raise ValueError(f"trainer.devices is {count}; expected at most {cores}, the CPU cores of this machine")
 
 
 def check_writable(folder: Path) -> None:
@@ -414,19 +432,28 @@ def quiet() -> None:
 def run(verb: str, name: str, args: list[str]) -> int:
     """Run a verb of the trainer as the run `name`, and return the exit code.
 
-    0 is success, 1 a run that failed, 2 bad input, 130 Ctrl-C.
+    0 is success, 1 a run that failed, 2 bad input, 128 + n the end by signal n.
     """
     quiet()
     watch = Watch()
+    with stopping.StopOnSignal(watch.forget) as stop:
+        code = attempt(verb, name, args, watch, stop)
+        stop.part()
+    return code
+
+
+def attempt(verb: str, name: str, args: list[str], watch: Watch, stop: stopping.StopOnSignal) -> int:
+    """Do what `run` does, on one process."""
     try:
-        CLI(verb, name, args, watch)
-    except SystemExit as end:  # of --help and --print_config, and Lightning's answer to Ctrl-C
-        if not watch.interrupted:
-            return int(end.code or 0)
+        CLI(verb, name, args, watch, stop)
+    except stopping.Stopped as end:
         watch.forget()
         if main_process():
-            print(f"gans: {watch.interrupted}", file=sys.stderr)
-        return 130
+            print(f"gans: {watch.interrupted or 'stopped'}", file=sys.stderr)
+        stop.part(seconds=10)
+        return int(end.code or 0)
+    except SystemExit as end:  # of --help and --print_config
+        return int(end.code or 0)
     except (RuntimeError, *BAD_INPUT) as error:
         watch.forget()
         diverged = isinstance(error, callbacks.DivergedError)

@@ -51,8 +51,10 @@ LEVELS = [
             "hub",
             "metrics",
             "explore",
+            "parent",
             "progress",
             "resume",
+            "stopping",
         )
     },
     {"gans.networks"},
