@@ -5,11 +5,13 @@ process and after any history, so training needs no generator state to resume.
 """
 
 import hashlib
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
 from torch import Tensor
 
+Labels = int | Sequence[int] | Tensor  # the class of all samples, or of each
 Prior = Literal["normal", "uniform"]
 
 

@@ -34,7 +34,7 @@ from gans.checks import Extremes, at_least, checked_batch
 from gans.curves import Curves
 from gans.distributed import average, average_gradients
 from gans.draws import Draws, run_seed, seed_generators
-from gans.latent import Prior, draw, key, truncate
+from gans.latent import Labels, Prior, draw, key, truncate
 from gans.layers import widened
 from gans.resume import Groups, apply_settings, continue_curves, settings, without
 from gans.schedules import linear
@@ -225,7 +225,7 @@ class AdversarialModule(L.LightningModule):
         """Return images `(N, C, H, W)` in [-1, 1] of the averaged generator for latents `(N, latent_dim)`."""
         return cast(Tensor, self.generator_ema(z, *conditions))
 
-    def conditions(self, n: int, labels: Tensor | None) -> tuple[Tensor, ...]:
+    def conditions(self, n: int, labels: Labels | None) -> tuple[Tensor, ...]:
         """Return what the generator takes besides `n` latents; nothing, unless a conditional model overrides this.
 
         Raises:
@@ -237,13 +237,13 @@ class AdversarialModule(L.LightningModule):
 
     @torch.no_grad()
     def sample(
-        self, n: int, *, labels: Tensor | None = None, truncation: float | None = None, seed: int | None = None
+        self, n: int, *, labels: Labels | None = None, truncation: float | None = None, seed: int | None = None
     ) -> Tensor:
         """Return `n` images `(n, C, H, W)` in [-1, 1] of the averaged generator.
 
         Args:
             n: number of images.
-            labels: classes `(n,)` of the images, for conditional models only; None gives all classes in turn.
+            labels: class of all images, or classes `(n,)`, for conditional models only; None gives all classes in turn.
             truncation: squeeze normal latents into ± this many standard deviations: less variety, more typical images.
             seed: draw latents that depend on it alone; None draws them from torch's global generator.
 

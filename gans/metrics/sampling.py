@@ -21,6 +21,7 @@ from torch.utils.data import default_collate
 
 from gans.images import to_float, to_uint8
 from gans.latent import draw, key, truncate
+from gans.metrics.ranges import SIGNED, check_range
 
 # Latents are drawn a block at a time from a key of its own, so that image i is the same in every set that holds it:
 # one call of torch.randn would give other numbers for another count.
@@ -59,11 +60,16 @@ def samples(module: nn.Module, count: int, seed: int, **options: Any) -> Tensor:
     Raises:
         ValueError: if the module has no `sample`.
     """
+    return unclipped(module, count, seed, **options).clamp(-1, 1)
+
+
+def unclipped(module: nn.Module, count: int, seed: int, **options: Any) -> Tensor:
+    """Return what `samples` does before it is clipped to [-1, 1]."""
     if not callable(getattr(module, "sample", None)):
         raise ValueError(f"{type(module).__name__} has no sample(n); expected a model that makes images")
     with undisturbed(module, seed):
         drawn: Tensor = module.sample(count, **options)  # type: ignore[operator]
-    return drawn.clamp(-1, 1).float()
+    return drawn.float()
 
 
 def makes_images(module: nn.Module) -> bool:
@@ -209,11 +215,24 @@ def generated(
         if kinds:
             options["labels"] = torch.arange(rows.start, rows.start + BLOCK) % kinds
         # The whole block even at the end: image i does not depend on the count.
-        images = samples(module, BLOCK, key("evaluate", seed, rows.start // BLOCK), **options)
-        if not images.isfinite().all():
-            raise BrokenSamplesError(f"{type(module).__name__}.sample gave NaN or infinity")
+        images = unclipped(module, BLOCK, key("evaluate", seed, rows.start // BLOCK), **options)
+        check_made(images, f"{type(module).__name__}.sample")
         labels = options["labels"][: len(rows)] if conditions(module) else None
         yield to_uint8(images[: len(rows)]), labels
+
+
+def check_made(images: Tensor, by: str) -> None:
+    """Check images that a model has made, which are in [-1, 1] but for some that overshoot, before they are clipped.
+
+    Raises:
+        BrokenSamplesError: if they are not finite.
+        ValueError: if they are of another range: none is negative, and some are beyond what a network overshoots.
+    """
+    least, most = (float(value) for value in images.aminmax())
+    if not images.isfinite().all():
+        raise BrokenSamplesError(f"{by} gave NaN or infinity")
+    if least >= 0 and most > 2:
+        raise ValueError(f"{by} gave images in [{least:.3g}, {most:.3g}]; expected [-1, 1]")
 
 
 def translations(module: nn.Module, count: int, seed: int, rank: int, world: int, given: Any) -> Iterator[Labelled]:
@@ -232,9 +251,9 @@ def translations(module: nn.Module, count: int, seed: int, rank: int, world: int
     order = chosen(len(given), count, seed)
     for rows in blocks(count, rank, world):
         batch = placed(items(given, order[rows.start : rows.stop]), module)
-        images = translated(module, batch, key("evaluate", seed, rows.start // BLOCK))
-        if not images.isfinite().all():
-            raise BrokenSamplesError(f"{type(module).__name__}.translate gave NaN or infinity")
+        with undisturbed(module, key("evaluate", seed, rows.start // BLOCK)):
+            images = module.translate(*module.inputs(batch)).float()  # type: ignore[operator]
+        check_made(images, f"{type(module).__name__}.translate")
         yield to_uint8(images), None
 
 
@@ -272,7 +291,9 @@ def stored(dataset: Any, rows: Sequence[int]) -> Iterator[Labelled]:
         images, labels, *_ = (*items(dataset, rows[start : start + BLOCK]), None)
         if labels is not None and labels.numel() > len(images):
             raise ValueError("the data are pairs of images; expected images, alone or with labels")
-        if images.is_floating_point() and start == 0 and images.min() >= 0:
-            raise ValueError("the images are floats without a negative value; expected uint8, or floats in [-1, 1]")
+        if images.is_floating_point():
+            odd = check_range(images, SIGNED, "a data set of floats")
+            if odd and start == 0:
+                raise ValueError(f"{odd}, or uint8")
         labels = None if labels is None else labels.flatten().long()
         yield (images if images.dtype == torch.uint8 else to_uint8(images)), labels

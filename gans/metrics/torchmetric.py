@@ -8,13 +8,18 @@ What differs, and why:
 - Ranks may have seen different numbers of batches, or none. States are joined in the order of ranks; only the
   standard deviation of the Inception Score, and its mean over several splits, depend on that order.
 - The extractor is frozen, in evaluation mode, outside autocast, and no part of `parameters()` or `state_dict()`.
-- Images are uint8, or floats in [0, 1] with `normalize=True`, which are rounded and clipped, not truncated and wrapped;
-  an extractor of one's own gets uint8 in both cases. It may return features, or a tuple of features and logits: FID
+- Images are uint8, floats in [0, 1] with `normalize=True`, or floats of another range with `value_range`, such as the
+  (-1, 1) of the models here. Floats are rounded and clipped, not truncated and wrapped. Images that cannot be of the
+  range are refused; a warning says once if they look like another.
+- An extractor is a module, or the name or file of one, as in `gans.metrics.extractors.extractor`. It gets uint8 images;
+  what is no image, but `(N, D)`, is passed on as it is. It may return features, or a tuple of features and logits: FID
   and KID take the first, the Inception Score the last.
 - The built-in Inception resizes as the one of the published scores does, unless `antialias=True` is given to FID.
 """
 
+import warnings
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -28,8 +33,12 @@ from torchmetrics.image.kid import KernelInceptionDistance
 from torchmetrics.utilities.data import dim_zero_cat
 from torchmetrics.utilities.distributed import gather_all_tensors
 
+from gans.metrics.extractors import Extractor, extractor
 from gans.metrics.functional import inception_score, kid, kid_subsets
 from gans.metrics.moments import Gaussian, frechet
+from gans.metrics.ranges import BYTES, Range, check_range, quantised
+
+LAYER = "logits_unbiased"  # of the built-in Inception: the only one that torchmetrics has a word for
 
 
 class Frozen(nn.Module):
@@ -70,10 +79,29 @@ class _Features(Metric):
 
     inception: Any  # a module with attributes of its own
     normalize: bool
+    value_range: Range | None
+    complained: bool
     which: Literal[0, -1] = 0
 
-    def _hold(self, feature: str | int | nn.Module) -> Any:
+    def _hold(self, feature: str | int | Path | nn.Module, value_range: Range | None, normalize: bool) -> Any:
+        """Return a module, or the extractor of a name, frozen; what names a layer of the built-in Inception as it is.
+
+        Raises:
+            ValueError: for another name, for an extractor that lacks what is measured, or two ranges.
+        """
+        if value_range is not None and (normalize or len(value_range) != 2 or not value_range[0] < value_range[1]):
+            given = f"value_range is {value_range}" + (", normalize is True" if normalize else "")
+            raise ValueError(f"{given}; expected (least, greatest) such as (-1, 1), or one of the two")
+        if isinstance(feature, str | Path) and feature != LAYER:
+            feature = extractor(feature)
+        if isinstance(feature, Extractor) and self.which == -1 and feature.num_classes is None:
+            raise ValueError(f"feature is {feature.name}, which has no logits; expected a classifier")
         return Frozen(feature, self.which) if isinstance(feature, nn.Module) else feature
+
+    def _tell(self, value_range: Range | None) -> None:
+        """Note the range of images: None for bytes."""
+        self.value_range = (0.0, 1.0) if self.normalize else value_range
+        self.complained = False
 
     def _release(self, antialias: bool = False) -> None:
         """Take a built-in Inception out of the parameters and checkpoints of the module that owns this metric."""
@@ -82,9 +110,27 @@ class _Features(Metric):
             self.inception = Frozen(self.inception, self.which)
 
     def _extract(self, images: Tensor) -> Tensor:
-        """Return features `(N, D)` of images on the device of the states."""
-        features: Tensor = self.inception(quantised(images) if self.normalize else images)
+        """Return features `(N, D)` of images on the device of the states.
+
+        Raises:
+            ValueError: if images are of another type than was told, or cannot be of the range.
+        """
+        features: Tensor = self.inception(images if images.ndim < 3 else self._bytes(images))
         return features.to(self.device)
+
+    def _bytes(self, images: Tensor) -> Tensor:
+        """Return images of the range that was told as uint8."""
+        told, by = self.value_range, "normalize=True" if self.normalize else f"value_range={self.value_range}"
+        if (told is None) != (images.dtype == torch.uint8) or not (told is None or images.is_floating_point()):
+            ways = "uint8, or floats with normalize=True for [0, 1] or value_range=(-1, 1)"
+            raise ValueError(
+                f"images are {images.dtype}; " + (f"expected {ways}" if told is None else f"{by} expects floats")
+            )
+        odd = check_range(images, told or BYTES, "uint8" if told is None else by)
+        if odd and not self.complained:
+            self.complained = True
+            warnings.warn(odd, stacklevel=5)  # where `update` was called, through torchmetrics
+        return images if told is None else quantised(images, told)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], exclude_state: Sequence[str] = "") -> nn.Module:
         """Follow a module to another device but not to another precision: half-precision sums would be worthless."""
@@ -112,9 +158,10 @@ class FID(_Features, FrechetInceptionDistance):
     """Frechet inception distance: torchmetrics' sums, the Frechet distance of `gans.metrics.moments`.
 
     Args:
-        feature: layer of the built-in Inception (64, 192, 768 or 2048), or an extractor.
+        feature: layer of the built-in Inception (64, 192, 768 or 2048), or an extractor or its name, such as `mnist`.
         reset_real_features: whether `reset` forgets the real side too.
         normalize: images are floats in [0, 1] rather than uint8.
+        value_range: least and greatest value of float images, in place of `normalize`.
         input_img_size: of an extractor that has no `num_features`.
         feature_extractor_weights_path: weights of the built-in Inception.
         antialias: resize with antialiasing, which gives other scores than those published.
@@ -123,20 +170,22 @@ class FID(_Features, FrechetInceptionDistance):
 
     def __init__(
         self,
-        feature: int | nn.Module = 2048,
+        feature: int | str | Path | nn.Module = 2048,
         reset_real_features: bool = True,
         normalize: bool = False,
         input_img_size: tuple[int, int, int] = (3, 299, 299),
         feature_extractor_weights_path: str | None = None,
         antialias: bool = False,
+        value_range: Range | None = None,
         **kwargs: Any,
     ) -> None:
-        held = self._hold(feature)
+        held = self._hold(feature, value_range, normalize)
         if isinstance(held, Frozen):
             held.num_features = held.width(input_img_size)
         path = feature_extractor_weights_path
         super().__init__(held, reset_real_features, normalize, input_img_size, path, antialias, **kwargs)
         self._release(antialias)
+        self._tell(value_range)
 
     def update(self, imgs: Tensor, real: bool) -> None:
         """Add images `(N, C, H, W)` to the real or the fake side."""
@@ -163,7 +212,7 @@ class KID(_Features, KernelInceptionDistance):
     """Kernel inception distance over all samples, and its spread over random subsets drawn from a fixed seed.
 
     Args:
-        feature: layer of the built-in Inception ("logits_unbiased", 64, 192, 768 or 2048), or an extractor.
+        feature: layer of the built-in Inception ("logits_unbiased", 64, 192, 768 or 2048), or an extractor or its name.
         subsets: number of subsets; None takes 100 for the spread and all samples at once for the score itself.
         subset_size: samples of each, at most as many as there are.
         degree: of the polynomial kernel.
@@ -171,12 +220,13 @@ class KID(_Features, KernelInceptionDistance):
         coef: its constant.
         reset_real_features: whether `reset` forgets the real side too.
         normalize: images are floats in [0, 1] rather than uint8.
+        value_range: least and greatest value of float images, in place of `normalize`.
         kwargs: torchmetrics' own.
     """
 
     def __init__(
         self,
-        feature: str | int | nn.Module = 2048,
+        feature: str | int | Path | nn.Module = 2048,
         subsets: int | None = None,
         subset_size: int = 1000,
         degree: int = 3,
@@ -184,12 +234,15 @@ class KID(_Features, KernelInceptionDistance):
         coef: float = 1.0,
         reset_real_features: bool = True,
         normalize: bool = False,
+        value_range: Range | None = None,
         **kwargs: Any,
     ) -> None:
         options = (100 if subsets is None else subsets, subset_size, degree, gamma, coef)
-        super().__init__(self._hold(feature), *options, reset_real_features, normalize, **kwargs)
+        held = self._hold(feature, value_range, normalize)
+        super().__init__(held, *options, reset_real_features, normalize, **kwargs)
         self.over_all = subsets is None
         self._release()
+        self._tell(value_range)
         self.add_state("real_features", [], dist_reduce_fx="cat")
         self.add_state("fake_features", [], dist_reduce_fx="cat")
 
@@ -214,9 +267,10 @@ class InceptionScore(_Features, BaseInceptionScore):
     """Inception Score without shuffling: mean and population deviation over contiguous splits.
 
     Args:
-        feature: layer of the built-in Inception, or a classifier that returns logits, perhaps after features.
+        feature: layer of the built-in Inception, a classifier, or its name; it returns logits, perhaps after features.
         splits: number of splits.
         normalize: images are floats in [0, 1] rather than uint8.
+        value_range: least and greatest value of float images, in place of `normalize`.
         kwargs: torchmetrics' own.
     """
 
@@ -224,13 +278,15 @@ class InceptionScore(_Features, BaseInceptionScore):
 
     def __init__(
         self,
-        feature: str | int | nn.Module = "logits_unbiased",
+        feature: str | int | Path | nn.Module = "logits_unbiased",
         splits: int = 10,
         normalize: bool = False,
+        value_range: Range | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(self._hold(feature), splits, normalize, **kwargs)
+        super().__init__(self._hold(feature, value_range, normalize), splits, normalize, **kwargs)
         self._release()
+        self._tell(value_range)
         self.add_state("features", [], dist_reduce_fx="cat")
 
     def update(self, imgs: Tensor) -> None:
@@ -245,20 +301,6 @@ class InceptionScore(_Features, BaseInceptionScore):
             ValueError: if there are fewer samples than splits, or logits are not finite.
         """
         return inception_score(_joined(self.features), self.splits)
-
-
-def quantised(images: Tensor) -> Tensor:
-    """Return float images in [0, 1] as uint8, rounded and clipped.
-
-    Raises:
-        ValueError: if they are no floats, reach far below 0 as images in [-1, 1] do, or hold NaN.
-    """
-    if not images.is_floating_point():
-        raise ValueError(f"images are {images.dtype}; normalize=True expects floats in [0, 1]")
-    least = float(images.min())
-    if not least > -0.5:
-        raise ValueError(f"images reach {least:.3g}; normalize=True expects [0, 1]")
-    return (images.float() * 255).round().clamp(0, 255).byte()
 
 
 def _joined(rows: Tensor | list[Tensor]) -> Tensor:

@@ -12,7 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from gans.checks import at_least, positive
 from gans.curves import log_means
 from gans.distributed import average
-from gans.latent import key
+from gans.latent import Labels, key
 from gans.layers import Size, image_channels, image_size
 from gans.losses import Objective, Relativistic
 from gans.losses import objective as loss_named
@@ -310,7 +310,7 @@ class GAN(AdversarialModule):
             rank_zero_warn(say, category=UserWarning)
         self.class_names = names
 
-    def conditions(self, n: int, labels: Tensor | None) -> tuple[Tensor, ...]:
+    def conditions(self, n: int, labels: Labels | None) -> tuple[Tensor, ...]:
         """Return the classes `(n,)` of `n` samples of a conditional model: all in turn unless they are given.
 
         Raises:
@@ -337,15 +337,27 @@ def labelled(batch: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
     return batch[0], batch[1]
 
 
-def classes_of(n: int, labels: Tensor | None, count: int, device: torch.device) -> Tensor:
+def classes_of(n: int, labels: Labels | None, count: int, device: torch.device) -> Tensor:
     """Return the classes `(n,)`, of `count`, that `n` samples shall be of: all in turn unless they are given.
+
+    Args:
+        n: number of samples.
+        labels: the class of all of them, or the class of each, as a sequence or a tensor of whole numbers.
+        count: number of classes.
+        device: of the result.
 
     Raises:
         ValueError: for another number of labels, or labels that are no classes.
     """
     if labels is None:
         return torch.arange(n, device=device) % count
-    whole = labels.shape == (n,) and not labels.is_floating_point()
-    if not whole or not 0 <= int(labels.min()) <= int(labels.max()) < count:
-        raise ValueError(f"labels are {labels.tolist()}; expected {n} classes from 0 to {count - 1}")
-    return labels.to(device)
+    try:
+        given = torch.as_tensor(labels)
+    except (TypeError, ValueError, RuntimeError, OverflowError):
+        given = torch.tensor(torch.nan)
+    given = given.expand(n) if given.ndim == 0 else given
+    whole = given.shape == (n,) and not given.is_floating_point() and given.dtype != torch.bool
+    if not whole or not ((given >= 0) & (given < count)).all():
+        told = labels.tolist() if isinstance(labels, Tensor) else labels
+        raise ValueError(f"labels are {told}; expected a class, or {n} of them, from 0 to {count - 1}")
+    return given.to(device, torch.long)

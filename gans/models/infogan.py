@@ -9,7 +9,7 @@ from torch.nn.functional import cross_entropy
 from gans.augment import ADA
 from gans.checks import at_least
 from gans.distributed import gathered
-from gans.latent import draw, key
+from gans.latent import Labels, draw, key
 from gans.layers import Size, widened
 from gans.models.gan import GAN, classes_of
 from gans.networks import concatenated, dcgan
@@ -179,7 +179,7 @@ class InfoGAN(GAN):
             shown[f"code_{i + 1}"] = (self(moved, category), steps)
         return shown
 
-    def conditions(self, n: int, labels: Tensor | None) -> tuple[Tensor, ...]:
+    def conditions(self, n: int, labels: Labels | None) -> tuple[Tensor, ...]:
         """Return the categories `(n,)` of `n` samples: all in turn unless they are given.
 
         Raises:
@@ -192,7 +192,7 @@ class InfoGAN(GAN):
         self,
         n: int,
         *,
-        labels: Tensor | None = None,
+        labels: Labels | None = None,
         truncation: float | None = None,
         seed: int | None = None,
         codes: Tensor | None = None,

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from gans.checks import at_least
-from gans.latent import draw, key, truncate
+from gans.latent import Labels, draw, key, truncate
 from gans.layers import Size, widened
 from gans.models.gan import GAN
 from gans.networks import recurrent
@@ -163,7 +163,7 @@ class SequenceGAN(GAN):
         self,
         n: int,
         *,
-        labels: Tensor | None = None,
+        labels: Labels | None = None,
         truncation: float | None = None,
         seed: int | None = None,
         frames: int | None = None,
@@ -172,7 +172,7 @@ class SequenceGAN(GAN):
 
         Args:
             n: number of clips.
-            labels: classes `(n,)` of the clips, for conditional models only; None gives all classes in turn.
+            labels: class of all clips, or classes `(n,)`, for conditional models only; None gives all classes in turn.
             truncation: squeeze latents into ± this many standard deviations: less variety, more typical clips.
             seed: draw latents that depend on it alone; None draws them from torch's global generator.
             frames: length T of the clips; None is that of training. For one seed, longer clips go on from shorter ones.

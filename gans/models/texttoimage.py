@@ -17,7 +17,7 @@ from gans.checkpoint import check_begun
 from gans.checks import at_least, positive
 from gans.distributed import next_rows
 from gans.draws import drawn_from
-from gans.latent import draw, key, truncate
+from gans.latent import Labels, draw, key, truncate
 from gans.layers import Size, image_channels, image_size
 from gans.losses import Objective, Relativistic
 from gans.losses import objective as loss_named
@@ -323,7 +323,7 @@ class TextToImage(JudgedByCaptions):
         self,
         n: int,
         *,
-        labels: Tensor | None = None,
+        labels: Labels | None = None,
         truncation: float | None = None,
         seed: int | None = None,
         captions: tuple[Tensor, Tensor] | None = None,

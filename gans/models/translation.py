@@ -17,6 +17,7 @@ from gans.checks import at_least, positive
 from gans.colour import colourfulness
 from gans.distributed import gather_rows
 from gans.images import to_float, to_uint8
+from gans.latent import Labels
 from gans.layers import Norm, Size, image_channels, image_size, widened
 from gans.losses import Loss, Objective
 from gans.losses import objective as loss_named
@@ -201,7 +202,7 @@ class Translator(AdversarialModule):
         self,
         n: int,
         *,
-        labels: Tensor | None = None,
+        labels: Labels | None = None,
         truncation: float | None = None,
         seed: int | None = None,
     ) -> Tensor:

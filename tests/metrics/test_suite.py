@@ -373,8 +373,11 @@ def test_data_that_cannot_be_compared_are_refused(trainer, network):
 
     with pytest.raises(ValueError, match="Evaluate cannot choose images from a Stream"):
         trainer(1, callbacks=[Evaluate(network)]).fit(model(), torch.utils.data.DataLoader(Stream(), batch_size=8))
-    with pytest.raises(ValueError, match="floats without a negative value"):
+    with pytest.raises(ValueError, match="without a negative value; a data set of floats expects"):
         list(stored(TensorDataset(torch.rand(10, 1, 8, 8)), range(10)))
+    for broken in (torch.rand(10, 1, 8, 8) * 510 - 255, torch.full((10, 1, 8, 8), torch.nan)):
+        with pytest.raises(ValueError, match=r"images are in .*; a data set of floats expects \[-1, 1\]"):
+            list(stored(TensorDataset(broken), range(10)))
     with pytest.raises(ValueError, match="an item of the dataset is a str"):
         list(stored(["a", "b"], [0, 1]))
 
@@ -382,6 +385,22 @@ def test_data_that_cannot_be_compared_are_refused(trainer, network):
 def test_a_broken_generator_is_an_error():
     gan = model()
     next(gan.generator_ema.parameters()).data.fill_(float("nan"))
+    with pytest.raises(ValueError, match="sample gave NaN or infinity"):
+        list(generated(gan, 10, 0))
+
+
+def test_samples_of_another_range_are_an_error_and_overshoot_is_clipped():
+    class Made(nn.Module):
+        def sample(self, n):
+            return self.low + torch.rand(n, 1, 8, 8) * (self.high - self.low)
+
+    gan = Made()
+    gan.low, gan.high = 0.0, 255.0
+    with pytest.raises(ValueError, match=r"Made.sample gave images in \[.*, 255\]; expected \[-1, 1\]"):
+        list(generated(gan, 10, 0))
+    gan.low, gan.high = -3.0, 3.0
+    assert sum(len(images) for images, _ in generated(gan, 10, 0)) == 10
+    gan.sample = lambda n: torch.full((n, 1, 8, 8), torch.inf)
     with pytest.raises(ValueError, match="sample gave NaN or infinity"):
         list(generated(gan, 10, 0))
 

@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+import warnings
 from datetime import timedelta
 
 import lightning as L
@@ -10,6 +11,9 @@ import torch
 import torchmetrics.image
 from torch import distributed, multiprocessing, nn
 
+from gans.images import to_float
+from gans.metrics.extractors import MNIST
+from gans.metrics.extractors import extractor as named
 from gans.metrics.functional import fid, inception_score, kid, kid_subsets
 from gans.metrics.torchmetric import FID, KID, InceptionScore
 
@@ -174,13 +178,90 @@ def test_floats_are_rounded_and_clipped(extractor):
         for floats in (levels.float() / 255, there_and_back, levels.float() / 254.6):
             feed(metric, floats, True)
             assert torch.equal(extractor.seen[-1], levels)
-        with pytest.raises(ValueError, match=r"images reach -0\.9; normalize=True expects \[0, 1\]"):
+        with pytest.raises(ValueError, match=r"images are in \[-0\.9, -0\.9\]; normalize=True expects \[0, 1\]"):
             feed(metric, torch.full((2, 3, 2, 2), -0.9), True)
         with pytest.raises(ValueError, match=r"images are torch\.uint8; normalize=True expects floats"):
             feed(metric, levels, True)
     for metric in metrics(extractor):
         feed(metric, levels, True)
         assert torch.equal(extractor.seen[-1], levels)
+
+
+@pytest.mark.parametrize("mine", [True, False])
+def test_images_of_another_range_are_refused(extractor, mine):
+    bytes_ = images(8)
+    unit, signed = bytes_.float() / 255, bytes_.float() / 127.5 - 1
+    wrong = [
+        ({}, unit, r"images are torch\.float32; expected uint8, or floats with normalize=True for \[0, 1\] or value_"),
+        ({}, bytes_.long(), r"images are torch\.int64; expected uint8"),
+        ({"normalize": True}, bytes_.float(), r"images are in \[\d+, 25\d\]; normalize=True expects \[0, 1\]"),
+        ({"normalize": True}, signed, r"images are in \[-.*, .*\]; normalize=True expects \[0, 1\]"),
+        ({"normalize": True}, unit * torch.nan, r"images are in \[nan, nan\]; normalize=True expects"),
+        ({"value_range": (-1, 1)}, bytes_.float(), r"images are in .* 25\d\]; value_range=\(-1, 1\) expects \[-1, 1\]"),
+        ({"value_range": (-1, 1)}, bytes_, r"images are torch\.uint8; value_range=\(-1, 1\) expects floats"),
+        ({"value_range": (0, 255)}, bytes_.float() * 256, r"value_range=\(0, 255\) expects \[0, 255\]"),
+    ]
+    for options, given, told in wrong:
+        for metric in metrics(extractor if mine else "mnist", **options):
+            for real in (True, False):
+                with pytest.raises(ValueError, match=told):
+                    feed(metric, given, real)
+                assert not mine or extractor.seen == [] or extractor.seen[-1].max() == 0  # the width's black image
+
+
+def test_images_of_every_range_give_the_same_scores(extractor):
+    real, fake = images(40), images(40, 1)
+    ways = [
+        ({}, lambda pixels: pixels),
+        ({"normalize": True}, lambda pixels: pixels.float() / 255),
+        ({"value_range": (-1, 1)}, to_float),
+        ({"value_range": (-1, 1)}, lambda pixels: to_float(pixels).double()),
+        ({"value_range": (0, 255)}, lambda pixels: pixels.float()),
+    ]
+    found = []
+    for options, given in ways:
+        for metric in metrics(extractor, **options):
+            feed(metric, given(real), True)
+            feed(metric, given(fake), False)
+            found.append(values(metric))
+    assert found == found[:3] * len(ways)
+
+
+@pytest.mark.parametrize(
+    ("options", "given", "told"),
+    [
+        ({"value_range": (-1, 1)}, images(9).float() / 255, r"without a negative value; value_range=\(-1, 1\) expects"),
+        ({"value_range": (0, 255)}, images(9).float() / 255, r"all black; value_range=\(0, 255\) expects"),
+        ({}, images(9) % 2, r"images are in \[0, 1\], all black; uint8 expects \[0, 255\]"),
+    ],
+)
+def test_images_that_look_like_another_range_are_warned_of_once(extractor, options, given, told):
+    for metric in metrics(extractor, **options):
+        with pytest.warns(UserWarning, match=told) as caught:
+            feed(metric, given, True)
+        assert caught[0].filename == __file__
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            feed(metric, given, True)
+
+
+def test_a_name_or_a_file_is_an_extractor(extractor):
+    for name in ("mnist", "random", str(MNIST), MNIST):
+        assert FID(name).real_features_sum.shape == (named(name).num_features,)
+    there = FID("mnist", value_range=(-1, 1))
+    there.update(to_float(images(30)), real=True)
+    there.update(to_float(images(30, 1)), real=False)
+    by_module = FID(named("mnist"))
+    by_module.update(images(30), real=True)
+    by_module.update(images(30, 1), real=False)
+    assert values(there) == values(by_module)
+    with pytest.raises(ValueError, match=r"extractor is mnits \(did you mean mnist\?\)"):
+        KID("mnits")
+    with pytest.raises(ValueError, match="feature is random, which has no logits; expected a classifier"):
+        InceptionScore("random")
+    for options in ({"value_range": (1, -1)}, {"value_range": (0, 1), "normalize": True}, {"value_range": (1, 2, 3)}):
+        with pytest.raises(ValueError, match="value_range is "):
+            FID(extractor, **options)
 
 
 def test_a_tuple_gives_features_to_fid_and_kid_and_logits_to_the_score(extractor):

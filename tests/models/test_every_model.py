@@ -256,8 +256,12 @@ def test_labels_choose_classes_where_there_are_some(name):
     assert not torch.equal(three[1], other[1])
     in_turn = model.sample(12, seed=0)
     assert torch.equal(in_turn, model.sample(12, labels=torch.arange(12) % 10, seed=0))
-    for wrong in (torch.tensor([10, 0]), torch.tensor([-1, 0]), torch.tensor([1])):
-        with pytest.raises(ValueError, match="labels are"):
+    assert torch.equal(three, model.sample(3, labels=[3, 3, 7], seed=0))
+    assert torch.equal(model.sample(3, labels=3, seed=0), model.sample(3, labels=torch.tensor([3] * 3), seed=0))
+    assert torch.equal(model.sample(3, labels=range(3), seed=0), model.sample(3, seed=0))
+    wrong_ones = [10, -1, [0, 10], [1], [0.5, 1], "3", [[0, 1]], True]
+    for wrong in (torch.tensor([10, 0]), torch.tensor([-1, 0]), torch.tensor([1]), *wrong_ones):
+        with pytest.raises(ValueError, match=r"labels are .*; expected a class, or 2 of them, from 0 to 9"):
             model.sample(2, labels=wrong)
 
 
