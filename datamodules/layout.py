@@ -61,7 +61,7 @@ def in_classes(root: Path, found: Listing) -> Layout:
     if direct:
         classes, beside = [], sorted({top(path) for path in found.paths if "/" in path})
         why = f"{listed(direct)} {'lie' if len(direct) > 1 else 'lies'} directly in {root}"
-        why += f", beside the folders {listed(beside)}" if beside else ""
+        why = f"{why}, beside the folders {listed(beside)}" if beside else f"all images lie directly in {root}"
     else:
         why = ""
         warn_of_empty(root, {folder for folder in found.folders if "/" not in folder} - set(classes))
@@ -200,8 +200,10 @@ def numbered(names: Sequence[str], classes: list[str]) -> Tensor:
 def warn_of_empty(root: Path, names: set[str]) -> None:
     """Warn of folders that hold no images, where others are classes."""
     if names:
-        say = "holds no images and is no class" if len(names) == 1 else "hold no images and are no classes"
-        warnings.warn(f"{listed(sorted(names))} in {root} {say}: labels are counted without it", stacklevel=2)
+        say = "holds no images and is no class: labels count without it"
+        if len(names) > 1:
+            say = "hold no images and are no classes: labels count without them"
+        warnings.warn(f"{listed(sorted(names))} in {root} {say}", stacklevel=2)
 
 
 def unused(roots: Sequence[Path], readers: Sequence[ImageFiles], kinds: Sequence[str] = ()) -> Counter[str]:

@@ -149,6 +149,9 @@ def sentence(message: str, flags: set[str], classes: dict[str, list[str]]) -> st
     kinds = re.findall(r"Expected an? (.+?)(?:\. Got value|$)", message, re.MULTILINE)
     told = [kind for kind in dict.fromkeys(map(plain, kinds)) if kind not in ("", "NoneType")]
     if key and value and told:
+        # Two numbers as people write sizes; told is then a list of types that says nothing of brackets.
+        if sides := re.fullmatch(r"\W*(\d+)\s*[x*,]\s*(\d+)\W*", value[1]):
+            return f"{HERE}{key} is {value[1]}; expected [{sides[1]},{sides[2]}] for two numbers"
         near = nearest(value[1], re.findall(r"'([^']+)'", " ".join(told)))
         return f"{HERE}{key} is {value[1]}{near}; expected {' or '.join(told)}"
     return " ".join(message.split())

@@ -145,6 +145,8 @@ def test_fit_and_what_follows(gans, tmp_path):
     assert (code, step()) == (0, 3)
     assert out.splitlines() == [
         "fit          DCGAN (0.01M parameters) on DigitsDataModule, 1 x cpu",
+        "data         1,600 images to train on, 197 for validation and tests",
+        "classes      10: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9",
         "pictures     runs/dcgan-digits/version_0/samples",
         "curves       tensorboard --logdir runs/dcgan-digits",
         "checkpoint   runs/dcgan-digits/version_0/checkpoints/last.ckpt",

@@ -48,6 +48,9 @@ KEYS = [
     ("model.objective=hinges", "model.objective is hinges (did you mean hinge?); expected one of 'minimax', "),
     ("trainer.max_steps=1.5", "trainer.max_steps is 1.5; expected int"),
     ("data.size=abc", "data.size is abc; expected int or tuple"),
+    ("data.size=218x178", "data.size is 218x178; expected [218,178] for two numbers"),
+    ("data.size=218,178", "data.size is 218,178; expected [218,178] for two numbers"),
+    ("model.betas=0x1", "model.betas is 0x1; expected [0,1] for two numbers"),
     ("data.size=[1,2,3]", "data.size is [1, 2, 3]; expected int or tuple with 2 elements"),
     ("model=DCGANN", "model is DCGANN (did you mean DCGAN?); expected ACGAN, CUT, DCGAN, GAN"),
     ("model=os.path.join", "model is os.path.join, which is no LightningModule"),
@@ -221,10 +224,9 @@ def test_folders_without_what_was_asked(refused, tmp_path):
     Image.new("RGB", (8, 8), (1, 2, 3)).save(tmp_path / "colour" / "a.png")
     for root, channels, says in [
         ("none", 3, "data.root must be a folder of images, but none does not exist"),
-        ("text/a.txt", 3, "data.root must be a folder of images, but text/a.txt is a file"),
+        ("text/a.txt", 3, "data.root must be a folder of images or a .zip, but text/a.txt is a file"),
         ("empty", 3, "data.root is empty, which holds no images (looked for jpg, jpeg, png"),
         ("text", 3, "data.root is text, which holds no images (looked for jpg"),
-        ("grey", 3, "data.channels=3 needs colour images, but those in grey are greyscale: set channels to 1"),
         (
             "colour",
             4,
