@@ -369,10 +369,18 @@ def load_generator(
         ValueError: as `load_model` does, and for a model that makes images of images.
     """
     found = load_model(path, device, model=model)
-    if not makes_images(found):
-        raise ValueError(f"{path} holds a {type(found).__name__}, which makes no images")
-    if translates(found):
-        raise ValueError(
-            f"{path} holds a {type(found).__name__}, which makes images of what it is given: use {found.usage}"
-        )
+    check_draws(found, path)
     return found
+
+
+def check_draws(model: Module, path: str | Path) -> None:
+    """Check that the model of the checkpoint `path` makes its images of latents.
+
+    Raises:
+        ValueError: if it does not.
+    """
+    kind = type(model).__name__
+    if not makes_images(model):
+        raise ValueError(f"{path} holds a {kind}, which makes no images")
+    if translates(model):
+        raise ValueError(f"{path} holds a {kind}, which makes images of what it is given: use {model.usage}")

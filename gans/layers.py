@@ -64,6 +64,11 @@ def padded(images: Tensor, multiple: int, least: int = 1) -> Tensor:
 
     The surplus is below and to the right, so that `[..., :H, :W]` of what a network makes of them fits the images.
     """
+    if torch.compiler.is_exporting() or torch.jit.is_tracing():
+        # In one way for every size, as the program that is captured has no branches; `least` is left to its user.
+        places = ((torch.arange((side + multiple - 1) // multiple * multiple), side - 1) for side in images.shape[-2:])
+        rows, columns = (place.to(images.device).clamp(max=last) for place, last in places)
+        return images.index_select(-2, rows).index_select(-1, columns)
     below, right = (max(-side % multiple, least - side) for side in images.shape[-2:])
     return pad(images, (0, right, 0, below), mode="replicate") if below or right else images
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 from torch.nn.utils import parametrize
 
@@ -129,6 +130,113 @@ def test_every_model_in_every_other_format(checkpoint, gans, name, form):
     exported(gans, checkpoint(make(name)), form)
 
 
+# -- models of images from images --------------------------------------------------------------------------------------
+
+TRANSLATING = {
+    "pix2pix": lambda: gans.models.Pix2Pix(32, 3, width=2),
+    "pix2pix, colours": lambda: gans.models.Pix2Pix(8, 3, 1, width=2, space="lab"),
+    "pix2pix, residual": lambda: gans.models.Pix2Pix(16, 1, 4, width=2, network="resnet", norm="instance_affine"),
+    "CUT": lambda: gans.models.CUT(16, 3, width=2, blocks=1),
+    "CycleGAN": lambda: gans.models.CycleGAN(16, 3, 1, width=2, blocks=1, identity_weight=0),
+    "SRGAN": lambda: gans.models.SRGAN(16, 3, scale=2, width=4, blocks=1),
+    "RRDB": lambda: gans.models.SRGAN(16, 1, scale=1, width=4, blocks=1, network="rrdb", growth=2),
+    "Inpainting": lambda: gans.models.Inpainting(16, 3, width=2),
+    "StyleTransfer": lambda: gans.models.StyleTransfer(16, 4, width=2, depth=2),
+}
+
+
+def translator(name):
+    """A small translator whose weights are unlike those of a fresh one."""
+    torch.manual_seed(1)
+    model = TRANSLATING[name]()
+    for parameter in model.generator.parameters():
+        parameter.data += 0.1 * torch.randn_like(parameter)
+    model.generator_ema.load_state_dict(model.generator.state_dict())
+    return model.eval()
+
+
+def translated(gans, path, form, flags=""):
+    """Export a translator to a file and return the lines that are printed to load it."""
+    code, out, err = gans(f"export {path} --format {form} --out out{SUFFIX[form]} {flags}")
+    assert (code, err) == (0, "")
+    assert "pixels differ from those of `gans predict` by at most " in out
+    return out.partition("\n\n")[2]
+
+
+def agrees(lines, model, sizes=((2, 21, 34), (1, 16, 16), (1, 50, 9))):
+    """Run the printed lines here, then give what they loaded other sizes, and compare."""
+    held = {}
+    exec(lines, held)
+    assert len(lines.splitlines()) == 3
+    draw = torch.Generator().manual_seed(0)
+    for n, height, width in sizes:
+        inputs = [torch.rand(n, model.source_channels, height, width, generator=draw) * 2 - 1]
+        if "mask" in model.extras:
+            inputs.append(torch.rand(n, 1, height, width, generator=draw).round())
+        if "style" in model.extras:
+            inputs.append(torch.rand(n, model.source_channels, 40, 30, generator=draw))
+        if "session" in held:
+            names = ["source", *model.extras]
+            fed = {name: part.numpy() for name, part in zip(names, inputs, strict=True)}
+            found = torch.from_numpy(held["session"].run(None, fed)[0])
+        else:
+            found = held["generator"](*inputs) if "generator" in held else held["model"].translate(*inputs)
+        wanted = model.translate(*inputs)
+        assert wanted.std() > 0.01
+        assert (found - wanted).abs().max() < 1e-3
+
+
+@pytest.mark.parametrize("name", TRANSLATING)
+def test_torchscript_of_every_translator(checkpoint, gans, name):
+    model = translator(name)
+    agrees(translated(gans, checkpoint(model), "torchscript"), model)
+
+
+@pytest.mark.parametrize(("form", "name"), [("onnx", "pix2pix, colours"), ("torch-export", "SRGAN"), ("safetensors", "CUT")])
+def test_a_translator_takes_any_size(checkpoint, gans, form, name):
+    if form == "onnx":
+        pytest.importorskip("onnxruntime")
+        pytest.importorskip("onnxscript")
+    model = translator(name)
+    agrees(translated(gans, checkpoint(model), form), model)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", ["safetensors", "torch-export", "onnx"])
+@pytest.mark.parametrize("name", TRANSLATING)
+def test_every_translator_in_every_other_format(checkpoint, gans, name, form):
+    model = translator(name)
+    agrees(translated(gans, checkpoint(model), form), model)
+
+
+def test_a_translators_file_runs_without_this_package(checkpoint, gans):
+    """What it makes is the picture of `gans predict`, in a Python that has neither this package nor Lightning."""
+    path = checkpoint(translator("pix2pix"))
+    lines = translated(gans, path, "torchscript")
+    pixels = np.random.default_rng(0).integers(0, 256, (37, 45, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save("a.png")
+    assert gans(f"predict {path} --input a.png --output made")[0] == 0
+    source = (torch.from_numpy(pixels).permute(2, 0, 1)[None] / 127.5 - 1).numpy()
+    np.savez("held.npz", z=source, images=np.asarray(Image.open("made/a.png")).transpose(2, 0, 1)[None] / 127.5 - 1)
+    check = ON_TORCH + "images = found\n"
+    blocked = {"gans", "datamodules", "lightning", "pytorch_lightning"}
+    assert elsewhere(lines, check, blocked) <= 1.01 / 255  # rounded to 8 bits
+
+
+def test_the_other_way_is_exported(checkpoint, gans, refused):
+    model = translator("CycleGAN")
+    path, held = checkpoint(model), {}
+    exec(translated(gans, path, "torchscript", "--back"), held)
+    target = torch.rand(2, 3, 19, 22) * 2 - 1
+    assert (held["generator"](target) - model.back(target)).abs().max() < 1e-3
+    for name in ("SRGAN", "GAN"):
+        path = checkpoint(make(name) if name == "GAN" else translator(name))
+        assert refused(f"export {path} --format torchscript --back").startswith("back ")
+
+
+# -- weights, and what goes wrong --------------------------------------------------------------------------------------
+
+
 def test_weights_come_back_through_this_package(checkpoint, gans):
     model, held = make("ManifoldGAN"), {}
     exec(exported(gans, checkpoint(model), "safetensors"), held)
@@ -201,7 +309,6 @@ def test_what_cannot_be_captured_is_not_written(checkpoint, refused, monkeypatch
     "line",
     [
         "sample {} --num 1",
-        "export {} --format safetensors",
         "explore interpolate {}",
         "explore traverse {}",
         "explore directions {} --method sefa",

@@ -1,35 +1,34 @@
-"""`gans export`: the averaged generator of a checkpoint alone, as a file that other programs can run."""
+"""`gans export`: the averaged generator of a checkpoint alone, as a file that other programs can run.
+
+Of a model that makes images of images the file takes images of any height and width, which it pads itself, and what
+`gans predict` takes besides: a mask, or a style.
+"""
 
 import copy
 import importlib.util
 import io
-import json
 import logging
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from jsonargparse import Namespace
 from torch import Tensor, fx, nn
+from torch.fx.experimental import _config as symbols
 from torch.nn.utils import parametrize
 
 from gans import atomic, hub
-from gans.checkpoint import load_generator
+from gans.checkpoint import check_draws, load_model
 from gans.cli import Parser, add_own_model, check_writable, own_model
+from gans.commands.exported import Format, Run, Subject, drawing, translation
 from gans.commands.sample import run_folder
-from gans.metrics.sampling import classes, latents
-
-Format = Literal["safetensors", "torchscript", "torch-export", "onnx"]
-Run = Callable[..., Tensor]
+from gans.metrics.sampling import translates
 
 SUFFIX = {"safetensors": ".safetensors", "torchscript": ".pt", "torch-export": ".pt2", "onnx": ".onnx"}
 NEEDS = {"onnx": ("onnx", "onnxscript", "onnxruntime")}
-COUNT = 16  # pictures that are compared
-BATCHES = [1, 4, 11]  # in batches of several sizes
-TOLERANCE = 1e-5
 
 
 def parser() -> Parser:
@@ -45,6 +44,7 @@ def parser() -> Parser:
         "safetensors holds weights, for this package",
     )
     flags.add_argument("--out", type=Path, help=f"file, {', '.join(SUFFIX.values())}; by default beside the run's")
+    flags.add_argument("--back", action="store_true", help="the other way, for a model that goes both")
     return flags
 
 
@@ -55,19 +55,28 @@ def main(args: list[str]) -> None:
         ValueError: for bad input, or an export that gives other pictures, in one sentence.
     """
     options = parsed(args)
-    model: Any = load_generator(options.checkpoint, model=own_model(options.model))
-    inputs = (latents(model, range(COUNT), 0), *model.conditions(COUNT, None))
-    wanted = in_batches(model, inputs)
+    model: Any = load_model(options.checkpoint, model=own_model(options.model))
+    if translates(model):
+        if options.back and not hasattr(model, "back"):
+            raise ValueError(f"back asks for the other way, but {options.checkpoint} holds a {type(model).__name__}")
+        subject = translation(model, options.back)
+    else:
+        check_draws(model, options.checkpoint)
+        if options.back:
+            raise ValueError(f"back is for models of images from images, but {options.checkpoint} holds none")
+        subject = drawing(model)
+    wanted = compared(subject.reference, subject)
     out: Path = options.out or run_folder(options.checkpoint) / f"generator{SUFFIX[options.format]}"
     check_writable(out.parent)
     with atomic.replacing(out) as partial:
-        run = written(options.format, model, inputs, partial)
-        error = float((in_batches(run, inputs) - wanted).abs().max())
-        if not error <= TOLERANCE:  # also true of NaN
+        run = written(options.format, model, subject, partial)
+        pairs = zip(compared(run, subject), wanted, strict=True)
+        error = float(torch.stack([(found - right).abs().max() for found, right in pairs]).max())
+        if not error <= subject.tolerance:  # also true of NaN
             raise ValueError(f"the {options.format} file gives other pictures, by {error:.1e}: it was not written")
     print(f"generator    {out} ({out.stat().st_size / 1e6:.1f} MB)")
-    print(f"checked      {COUNT} of its pictures differ from the checkpoint's by at most {error:.1e}\n")
-    print("\n".join(snippet(options.format, model, out, tuple(wanted.shape))))
+    print(f"checked      {subject.told} by at most {error:.1e}\n")
+    print("\n".join(subject.lines(options.format, out)))
 
 
 def parsed(args: list[str]) -> Namespace:
@@ -85,15 +94,15 @@ def parsed(args: list[str]) -> Namespace:
 
 
 @torch.no_grad()
-def in_batches(run: Run, inputs: tuple[Tensor, ...]) -> Tensor:
-    """Return the images `(COUNT, ...)` of inputs that are given in batches of several sizes.
+def compared(run: Run, subject: Subject) -> list[Tensor]:
+    """Return the images of the batches that are compared, which have several sizes.
 
     Those of the model too: a layer may round otherwise in a batch of another size, and the file is not to blame.
     """
-    return torch.cat([run(*part) for part in zip(*(torch.split(value, BATCHES) for value in inputs), strict=True)])
+    return [run(*batch) for batch in subject.batches]
 
 
-def written(form: Format, model: Any, inputs: tuple[Tensor, ...], path: Path) -> Run:
+def written(form: Format, model: Any, subject: Subject, path: Path) -> Run:
     """Write the generator to `path`, and return the function that the file has.
 
     Raises:
@@ -101,12 +110,11 @@ def written(form: Format, model: Any, inputs: tuple[Tensor, ...], path: Path) ->
     """
     if form == "safetensors":
         hub.save_generator(model, path)
-        alone: Run = hub.from_pretrained(path)
-        return alone
-    generator, write = baked(model.generator_ema), {"torchscript": script, "torch-export": program, "onnx": graph}[form]
+        return subject.loaded(hub.from_pretrained(path))
+    network, write = subject.network(baked), {"torchscript": script, "torch-export": program, "onnx": graph}[form]
     try:
         with silence():
-            return write(generator, inputs, path)
+            return write(network, subject, path)
     except OSError:
         raise
     except Exception as error:  # capturing raises almost anything
@@ -142,74 +150,52 @@ def baked(generator: nn.Module) -> nn.Module:
     return generator.requires_grad_(False)
 
 
-def script(generator: nn.Module, inputs: tuple[Tensor, ...], path: Path) -> Run:
+def script(network: nn.Module, subject: Subject, path: Path) -> Run:
     """Write TorchScript, and return what it is when it is read again."""
-    # Through memory: on a full disk PyTorch's own writer ends the process.
-    path.write_bytes(torch.jit.trace(generator, inputs, check_trace=False).save_to_buffer())  # type: ignore[no-untyped-call]
+    traced: Any = torch.jit.trace(network, subject.example, check_trace=False)  # type: ignore[no-untyped-call]
+    path.write_bytes(traced.save_to_buffer())  # through memory: on a full disk PyTorch's own writer ends the process
     read: Run = torch.jit.load(path)  # type: ignore[no-untyped-call]
     return read
 
 
-def captured(generator: nn.Module, inputs: tuple[Tensor, ...]) -> torch.export.ExportedProgram:
-    """Return the program of a generator for any number of rows, without a trace of where its source lies."""
-    rows = tuple({0: torch.export.Dim("rows", min=1)} for _ in inputs)
-    found = torch.export.export(generator, inputs, dynamic_shapes=rows)
+def captured(network: nn.Module, subject: Subject) -> torch.export.ExportedProgram:
+    """Return the program of a network for inputs of any length on their axes; it does not say where its source lies.
+
+    Sides of images, and of the maps inside, may be 1 although those of the example are not.
+    """
+    if subject.axes == (0,):
+        rows: Any = tuple({0: torch.export.Dim("rows", min=1)} for _ in subject.example)
+        found = torch.export.export(network, subject.example, dynamic_shapes=rows)
+    else:
+        sides = tuple(dict.fromkeys(subject.axes, torch.export.Dim.DYNAMIC) for _ in subject.example)
+        with symbols.patch(backed_size_oblivious=True):
+            found = torch.export.export(network, subject.example, dynamic_shapes=(sides,))
     for part in found.graph_module.modules():
         for node in part.graph.nodes if isinstance(part, fx.GraphModule) else ():
             node.meta.pop("stack_trace", None)
     return found
 
 
-def program(generator: nn.Module, inputs: tuple[Tensor, ...], path: Path) -> Run:
+def program(network: nn.Module, subject: Subject, path: Path) -> Run:
     """Write an exported program, and return what it is when it is read again."""
     memory = io.BytesIO()  # as above
-    torch.export.save(captured(generator, inputs), memory)
+    torch.export.save(captured(network, subject), memory)
     path.write_bytes(memory.getvalue())
     read: Run = torch.export.load(path).module()
     return read
 
 
-def graph(generator: nn.Module, inputs: tuple[Tensor, ...], path: Path) -> Run:
+def graph(network: nn.Module, subject: Subject, path: Path) -> Run:
     """Write ONNX, and return what it does in ONNX Runtime."""
     import onnxruntime
 
-    names = ["z", "labels"][: len(inputs)]
-    options: dict[str, Any] = {"input_names": names, "output_names": ["images"], "dynamo": True, "verbose": False}
-    found: Any = torch.onnx.export(captured(generator, inputs), (), **options)
+    options: dict[str, Any] = {"output_names": ["images"], "dynamo": True, "verbose": False}
+    found: Any = torch.onnx.export(captured(network, subject), (), input_names=list(subject.names), **options)
     found.save(path)
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
 
     def run(*values: Tensor) -> Tensor:
-        fed = {name: value.numpy() for name, value in zip(names, values, strict=True)}
+        fed = {name: value.numpy() for name, value in zip(subject.names, values, strict=True)}
         return torch.from_numpy(session.run(None, fed)[0])
 
     return run
-
-
-def snippet(form: Format, model: Any, path: Path, shape: tuple[int, ...]) -> list[str]:
-    """Return the three lines that make pictures of the file."""
-    file, told, size = json.dumps(str(path)), f"# {shape} in [-1, 1]", f"{COUNT}, {model.latent_dim}"
-    kinds = classes(model) if model.conditions(1, None) else 0
-    dtype = str(next(model.generator_ema.parameters()).dtype).removeprefix("torch.")
-    if form == "safetensors":
-        kind = type(model)
-        ours = kind.__module__.startswith("gans.models.")
-        return [
-            'from gans.hub import from_pretrained  # these are weights: pip install "lightning-gans"',
-            *([] if ours else [f"from {kind.__module__} import {kind.__name__}  # which needs its class"]),
-            f"model = from_pretrained({file}{'' if ours else f', model={kind.__name__}'})",
-            f"images = model.sample({COUNT}, seed=0)  {told}",
-        ]
-    if form == "onnx":
-        z = f"np.random.uniform(-1, 1, ({size}))" if model.prior == "uniform" else f"np.random.randn({size})"
-        labels = f', "labels": np.arange({COUNT}) % {kinds}' if kinds else ""
-        return [
-            "import numpy as np, onnxruntime",
-            f"session = onnxruntime.InferenceSession({file})",
-            f'[images] = session.run(None, {{"z": {z}.astype("{dtype}"){labels}}})  {told}',
-        ]
-    options = "" if dtype == "float32" else f", dtype=torch.{dtype}"
-    z = f"2 * torch.rand({size}{options}) - 1" if model.prior == "uniform" else f"torch.randn({size}{options})"
-    labels = f", torch.arange({COUNT}) % {kinds}" if kinds else ""
-    load = f"torch.jit.load({file})" if form == "torchscript" else f"torch.export.load({file}).module()"
-    return ["import torch", f"generator = {load}", f"images = generator({z}{labels})  {told}"]

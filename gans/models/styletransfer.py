@@ -147,8 +147,14 @@ class StyleTransfer(Translator):
 
     def encoder(self) -> Features:
         """Return the encoder where the model is, in its precision."""
-        like = next(self.parameters(), None)  # None while this is being built
-        return self._encoder[0] if like is None else self._encoder[0].to(like.device, like.dtype)
+        network, like = self._encoder[0], next(self.parameters(), None)  # None while this is being built
+        own = next(network.parameters())
+        here = like is None or (own.device, own.dtype) == (like.device, like.dtype)
+        return network if here or like is None else network.to(like.device, like.dtype)
+
+    def borrowed(self) -> tuple[nn.Module, ...]:
+        """Return the encoder."""
+        return (self.encoder(),)
 
     def encode(self, images: Tensor) -> list[Tensor]:
         """Return the first `depth` maps of images `(N, C, H, W)`, each half as large as the one before.

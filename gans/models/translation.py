@@ -182,6 +182,10 @@ class Translator(AdversarialModule):
         self.record("logits/fake", fake_logits)
         self.record("accuracy/discriminator", self.loss.right(real_logits, fake_logits))
 
+    def borrowed(self) -> tuple[nn.Module, ...]:
+        """Return the networks that `forward` uses besides the generator, and that are no parts of the model."""
+        return ()
+
     # -- translation --------------------------------------------------------------------------------------------------
 
     def forward(self, *inputs: Tensor) -> Tensor:
