@@ -64,7 +64,7 @@ def padded(images: Tensor, multiple: int, least: int = 1) -> Tensor:
 
     The surplus is below and to the right, so that `[..., :H, :W]` of what a network makes of them fits the images.
     """
-    if torch.compiler.is_exporting() or torch.jit.is_tracing():
+    if torch.compiler.is_exporting() or torch.jit.is_tracing():  # type: ignore[attr-defined,no-untyped-call]
         # In one way for every size, as the program that is captured has no branches; `least` is left to its user.
         places = ((torch.arange((side + multiple - 1) // multiple * multiple), side - 1) for side in images.shape[-2:])
         rows, columns = (place.to(images.device).clamp(max=last) for place, last in places)

@@ -168,7 +168,7 @@ def captured(network: nn.Module, subject: Subject) -> torch.export.ExportedProgr
         found = torch.export.export(network, subject.example, dynamic_shapes=rows)
     else:
         sides = tuple(dict.fromkeys(subject.axes, torch.export.Dim.DYNAMIC) for _ in subject.example)
-        with symbols.patch(backed_size_oblivious=True):
+        with symbols.patch(backed_size_oblivious=True):  # type: ignore[attr-defined]
             found = torch.export.export(network, subject.example, dynamic_shapes=(sides,))
     for part in found.graph_module.modules():
         for node in part.graph.nodes if isinstance(part, fx.GraphModule) else ():

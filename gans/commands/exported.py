@@ -194,10 +194,10 @@ def translation_lines(
             f"[images] = session.run(None, {{{fed}}})  {told}",
         ]
     if form == "safetensors":
-        package, load = weights_lines(file)
+        package, *load = weights_lines(model, file)
         return [
             f"import torch; {package}",
-            load,
+            *load,
             f"images = model.{'back' if back else 'translate'}({arguments})  {told}",
         ]
     return ["import torch", f"generator = {loader(form, file)}", f"images = generator({arguments})  {told}"]
