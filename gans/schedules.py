@@ -2,7 +2,7 @@
 
 A learning rate, Adam's beta2, a penalty's weight, an augmentation's probability, the half-life of averaged weights:
 each is one call with its own `start` and `end`. R3GAN (Huang et al. 2024, arXiv 2501.05441) moves all five on one
-cosine over its first 20 M images (200 M of ImageNet) and holds them then:
+cosine over its first 20 M images (200 M of ImageNet), counted for one player, and holds them then:
 
     lr 2e-4 -> 5e-5,  beta2 .9 -> .99 (beta1 0),
     gamma of R1 and R2, a tenth at the end: CIFAR-10 .05, FFHQ-64 2, FFHQ-256 150, ImageNet-32 .5, ImageNet-64 1,

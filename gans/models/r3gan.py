@@ -18,7 +18,8 @@ PRESETS = {
     "cifar10": r3gan.CIFAR10,
     "ffhq64": r3gan.FFHQ64,
     "ffhq256": r3gan.FFHQ256,
-    "imagenet64": r3gan.IMAGENET64,
+    "imagenet32": r3gan.IMAGENET,
+    "imagenet64": r3gan.IMAGENET,
 }
 
 
@@ -73,7 +74,7 @@ class R3GAN(GAN):
         size: Size = 32,
         channels: int = 3,
         latent_dim: int = 64,
-        preset: Literal["small", "cifar10", "ffhq64", "ffhq256", "imagenet64"] = "small",
+        preset: Literal["small", "cifar10", "ffhq64", "ffhq256", "imagenet32", "imagenet64"] = "small",
         width: int | None = None,
         num_classes: int = 0,
         lr: tuple[float, float] = (2e-4, 5e-5),
@@ -95,7 +96,12 @@ class R3GAN(GAN):
             if len(pair) != 2 or not all(0 <= value <= limit and value < math.inf for value in pair):
                 raise ValueError(f"{name} is {pair}; expected two numbers from 0 to {limit}, at start and end")
         if options.get("augment") == "ada":
-            options["augment_options"] = {**(options.get("augment_options") or {}), "target": None}
+            of_ada = options.get("augment_options") or {}
+            for name in ("target", "images", "interval", "probability"):
+                if of_ada.get(name) is not None:
+                    told = f"augment_options.{name} is {of_ada[name]}, which R3GAN does not read"
+                    raise ValueError(f"{told}: the probability follows augment_probability")
+            options["augment_options"] = {**of_ada, "target": None}
         width = width or PRESETS[preset]["width"]
         super().__init__(
             size,

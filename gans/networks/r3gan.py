@@ -35,11 +35,11 @@ class Plan(TypedDict):
     expansion: int
 
 
-# The paper's, by data set: 32, 64 and 256 pixels, and 64 pixels with 1000 classes.
+# The paper's, by data set: 32, 64 and 256 pixels, and 32 or 64 pixels with 1000 classes.
 CIFAR10 = Plan(width=768, max_width=768, blocks=2, group_width=16, expansion=2)
 FFHQ64 = Plan(width=384, max_width=768, blocks=2, group_width=16, expansion=2)
 FFHQ256 = Plan(width=96, max_width=768, blocks=2, group_width=16, expansion=2)
-IMAGENET64 = Plan(width=1536, max_width=1536, blocks=2, group_width=32, expansion=2)
+IMAGENET = Plan(width=1536, max_width=1536, blocks=2, group_width=32, expansion=2)
 # Ours, for a processor without a GPU: 60 thousand parameters a player at 32 pixels.
 SMALL = Plan(width=8, max_width=128, blocks=1, group_width=16, expansion=2)
 

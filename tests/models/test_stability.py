@@ -368,6 +368,10 @@ def test_batches_that_do_not_fit_are_refused(trainer, options, says):
         ),
         ({"generator_batch": 0}, "generator_batch is 0; expected at least 1"),
         ({"kind": VAEGAN, "generator_batch": 2}, "generator_batch is 2, which VAEGAN does not read"),
+        (
+            {"kind": R3GAN, "width": 16, "augment": "ada", "augment_options": {"target": 0.6}},
+            "augment_options.target is 0.6, which R3GAN does not read",
+        ),
         ({"kind": R3GAN, "width": 16, "generator_batch": 2}, "generator_batch is 2, which R3GAN does not read"),
         ({"lecam_start": -1}, "lecam_start is -1; expected at least 0"),
         ({"lr": math.inf}, "lr is inf; expected a finite number above 0"),

@@ -55,7 +55,8 @@ def test_the_published_networks_have_their_published_parameters(plan, size, clas
         (r3gan.CIFAR10, 32, [768] * 4),
         (r3gan.FFHQ64, 64, [768] * 4 + [384]),
         (r3gan.FFHQ256, 256, [768] * 4 + [384, 192, 96]),
-        (r3gan.IMAGENET64, 64, [1536] * 5),
+        (r3gan.IMAGENET, 32, [1536] * 4),
+        (r3gan.IMAGENET, 64, [1536] * 5),
     ],
 )
 def test_widths_are_the_papers(plan, size, expected):
