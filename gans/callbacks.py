@@ -82,7 +82,8 @@ class ImageGrid(L.Callback):
     `samples/`. The columns of a conditional model's grid are its classes. Clips `(N, C, T, H, W)` give a film strip,
     a row for each of the first eight, and an animated GIF. A module that has more to show has
     `pictures(batch) -> {name: (images (N, C, H, W), columns)}`, called in evaluation mode. One that translates shows
-    these only, of a batch that stays the same: held-out images, if there are some.
+    these only, of a batch that stays the same: held-out images, if there are some. In stages that train other players,
+    as encoders of sentences, there are no samples yet.
 
     Args:
         every_n_steps: trainer steps between two grids; the first and the last step have one besides.
@@ -123,8 +124,11 @@ class ImageGrid(L.Callback):
             self.last = trainer.global_step
 
     def show_samples(self, trainer: Trainer, module: Module, batch: Any) -> None:
-        """Show samples of the fixed latents, or what a module makes of its fixed batch, the first one if need be."""
-        if not makes_images(module):
+        """Show samples of the fixed latents, or what a module makes of its fixed batch, the first one if need be.
+
+        Nothing is shown while another player's steps count: the generator has learnt nothing yet.
+        """
+        if not makes_images(module) or getattr(module, "clock", 0):
             return
         if not translates(module):
             drawn, named = samples(module, self.samples, self.seed).cpu(), headings(module)

@@ -134,8 +134,11 @@ def test_a_recipe_runs(name, tmp_path, monkeypatch, capfd):
     data = layout(name)
     assert data in MAKE, f"recipe {name}: add a rule to MAKE that writes tiny data for '{data}'"
     flags = ["--model.width=16" if "r3gan" in name else "--model.width=4", "--data.batch_size=8"]
-    if yaml.safe_load(recipes()[name].read_text())["model"]["init_args"].get("discriminator_width"):
+    options = yaml.safe_load(recipes()[name].read_text())["model"]["init_args"]
+    if options.get("discriminator_width"):
         flags += ["--model.discriminator_width=4"]
+    # The second step is the generator's, and has a picture.
+    flags += [f"--model.{stage}=1" for stage in ("text_steps", "autoencoder_steps") if stage in options]
     flags += [f"--data.root={tmp_path / 'data'}", *MAKE[data](tmp_path / "data")] if MAKE[data] else []
     flags += ["--data.num_workers=0", "--grid.samples=4", "--evaluate.samples=10", "--evaluate.reference=10"]
     code = main(["fit", name, *flags, f"--trainer.max_steps={STEPS}", "--trainer.accelerator=cpu"])

@@ -30,9 +30,13 @@ class VAE(AdversarialModule):
     One player, and no adversary: it stands on the adversarial engine because the data order, the noise of the codes and
     resuming are exact there over processes, pieces and stops.
 
-    `bernoulli` takes pixels for black or white, and makes them so: 1 above the middle of [-1, 1], else -1. What it
-    generates are the probabilities. `gaussian` has one standard deviation `sigma`; `optimal` is the same with the best
-    sigma for each batch, which leaves no weight to tune. `sigma` and `beta` of a Gaussian are one knob.
+    `bernoulli` takes pixels for black or white, and makes them so: 1 above the middle of [-1, 1], else -1. With
+    `binarise: sample` a pixel is white as often as it is bright, drawn anew for each image of each batch (Salakhutdinov
+    and Murray 2008), as for most published bounds; bounds of thresholded pixels do not compare with them. What is
+    generated are the probabilities. There is no importance-weighted bound (Burda et al. 2015).
+
+    `gaussian` has one standard deviation `sigma`; `optimal` is the same with the best sigma for each batch, which
+    leaves no weight to tune. `sigma` and `beta` of a Gaussian are one knob.
 
     Args:
         size: image side, or (height, width).
@@ -41,6 +45,8 @@ class VAE(AdversarialModule):
         width: convolutions have `width` channels next to the image, perceptrons one hidden layer of 4 x `width` units.
         network: architecture of both halves, `mlp` or `conv`.
         likelihood: distribution of the images given a code.
+        binarise: how `bernoulli` makes pixels black or white: `threshold`, or `sample` in training and in tests.
+            Pictures and codes of images are of thresholded pixels.
         sigma: standard deviation of `gaussian`, on the scale [-1, 1].
         beta: weight of the KL divergence.
         warmup_images: images seen until `beta` has risen from 0 to its value.
@@ -67,6 +73,7 @@ class VAE(AdversarialModule):
         width: int = 64,
         network: Network = "mlp",
         likelihood: Literal["bernoulli", "gaussian", "optimal"] = "bernoulli",
+        binarise: Literal["threshold", "sample"] = "threshold",
         sigma: float = 0.2,
         beta: float = 1.0,
         warmup_images: float = 0,
@@ -110,6 +117,10 @@ class VAE(AdversarialModule):
         at_least(0, **{name: given[name] for name in names})
         if given["likelihood"] not in ("bernoulli", "gaussian", "optimal"):
             raise ValueError(f"likelihood is {given['likelihood']}; expected bernoulli, gaussian or optimal")
+        if given["binarise"] not in ("threshold", "sample"):
+            raise ValueError(f"binarise is {given['binarise']}; expected threshold or sample")
+        if given["binarise"] == "sample" and given["likelihood"] != "bernoulli":
+            raise ValueError(f"binarise is sample and likelihood {given['likelihood']}; expected bernoulli")
         for name in ("sigma", "lr"):
             if not given[name] > 0:
                 raise ValueError(f"{name} is {given[name]}; expected a number above 0")
@@ -130,7 +141,8 @@ class VAE(AdversarialModule):
     def training_step(self, batch: tuple[Tensor, ...], batch_idx: int) -> None:
         """Estimate the bound with one code for each image, and take a step."""
         [optimizer] = self.player_optimizers()
-        images, noise = batch[0], self.latent(len(batch[0]))
+        images = self.observed(batch[0])
+        noise = self.latent(len(images))
         self.record_active_units(images)
         ahead = self.look_ahead(images, noise) if self.joint and self.accumulate > 1 else None
         for real, epsilon in self.pieces(images, noise):
@@ -145,6 +157,12 @@ class VAE(AdversarialModule):
             self.record("elbo/reconstruction", reconstruction)
             self.record("elbo/kl", kl.sum())
             self.descend(loss, optimizer)
+
+    def observed(self, images: Tensor) -> Tensor:
+        """Return a draw of images `(N, C, H, W)` in [-1, 1], -1 or 1, for `sample`; else the images."""
+        if self.hparams["binarise"] != "sample":
+            return images
+        return (self.uniform(len(images), *images.shape[1:]) < (images + 1) / 2).to(images.dtype) * 2 - 1
 
     def data(self, images: Tensor) -> Tensor:
         """Return the images `(N, C, H, W)` that the likelihood is about: black and white for `bernoulli`."""
@@ -231,7 +249,7 @@ class VAE(AdversarialModule):
 
     def hold_out(self, stage: str, batch: tuple[Tensor, ...]) -> None:
         """Log the terms of the bound on a batch."""
-        images = batch[0]
+        images = self.observed(batch[0])
         kl, decoded = self.coded(images, self.latent(len(images)))
         reconstruction = self.reconstruction(decoded, images, self.of_whole(kl, decoded, images)[-1])
         values: dict[str, Tensor | float] = {

@@ -3,10 +3,11 @@
 import lightning as L
 import pytest
 import torch
-from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from torch.utils.data import DataLoader, TensorDataset
 
 from datamodules import CaptionedDigitsDataModule
+from gans.callbacks import ImageGrid
 from gans.checkpoint import Checkpoint, load_model
 from gans.distributed import next_rows
 from gans.metrics.extractors import judge
@@ -51,6 +52,15 @@ def test_encoders_learn_first_and_rest_in_the_game(trainer):
     assert torch.equal(weights(model, "matcher"), learnt)
     assert not torch.equal(weights(model, "generator"), start["generator"])
     assert not torch.equal(weights(model, "discriminator"), start["discriminator"])
+
+
+def test_there_is_no_sheet_until_the_generator_learns(trainer, tmp_path):
+    """Sentences are learnt first: until then the generator's images are grey."""
+    model = TextToImage(**SMALL, text_steps=2)
+    logger, data = TensorBoardLogger(tmp_path, "run", 0), digits()
+    trainer(4, logger=logger, limit_val_batches=0, callbacks=[ImageGrid(1, samples=4)]).fit(model, datamodule=data)
+    sheets = sorted(path.name for path in (tmp_path / "run" / "version_0" / "samples").iterdir())
+    assert sheets == ["captions_0000003.png", "captions_0000004.png", "real.png"]
 
 
 def test_the_critic_meets_each_image_with_its_own_and_the_next_sentence(trainer):

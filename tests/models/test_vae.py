@@ -168,6 +168,43 @@ def test_more_beta_means_shorter_codes_and_worse_images(trainer):
     assert bound[1.0]["val/elbo/negative"] < bound[4.0]["val/elbo/negative"] < 64 * math.log(2)
 
 
+def test_pixels_are_white_as_often_as_they_are_bright(trainer):
+    """Draws are functions of (seed, batch, row): anew in each batch, the same again for the same batch."""
+    model, seen = make(binarise="sample"), []
+    brightness = torch.linspace(-1, 1, 64).view(1, 1, 8, 8).expand(2000, 1, 8, 8)
+    model.coded = lambda images, noise: (seen.append(images), VAE.coded(model, images, noise))[1]
+    for verb in ("fit", "fit", "validate", "validate"):
+        getattr(trainer(-1, max_epochs=1), verb)(model, DataLoader(TensorDataset(brightness), batch_size=1000))
+        model.batches_seen = model.images_seen = 0
+    first, second, again, _, held, other, held_again, _ = seen
+    assert first.unique().tolist() == [-1, 1]
+    share = (torch.cat([first, second, held, other]) > 0).float().mean(0).flatten()
+    assert torch.allclose(share, torch.linspace(0, 1, 64), atol=0.04)
+    assert share[[0, -1]].tolist() == [0, 1]
+    assert torch.equal(first, again)
+    assert torch.equal(held, held_again)
+    assert not torch.equal(first, second)
+    assert not torch.equal(first, held)
+    assert len({tuple(image.flatten().tolist()) for image in first}) == 1000
+    assert torch.equal(model.data(first), first)
+    assert torch.equal(make().observed(brightness), brightness)
+
+
+def test_the_bound_of_drawn_pixels_is_on_the_draws(trainer):
+    """A decoder that knows the brightness pays its entropy; of thresholded pixels it would pay less."""
+    grey = torch.full((400, 1, 8, 8), 0.5)  # white three times in four
+    found = {}
+    for binarise in ("sample", "threshold"):
+        model = make(binarise=binarise)
+        model.encoder = Constructed()
+        model.generator.logits = lambda codes: torch.full((len(codes), 1, 8, 8), math.log(3) / 2)
+        [logged] = trainer(1).validate(model, DataLoader(TensorDataset(grey), batch_size=400), verbose=False)
+        found[binarise] = logged["val/elbo/reconstruction"]
+    entropy = -(0.75 * math.log(0.75) + 0.25 * math.log(0.25))
+    assert found["sample"] == pytest.approx(64 * entropy, rel=0.02)
+    assert found["threshold"] == pytest.approx(-64 * math.log(0.75), rel=1e-4)
+
+
 # -- promises where the loss is not linear in the batch ----------------------------------------------------------------
 
 JOINT = [
@@ -197,6 +234,12 @@ def test_neither_processes_nor_pieces_change_the_run(trainer, tmp_path, options)
     for other in ({"accumulate": 5}, {"world": 2}, {"world": 2, "accumulate": 3}):
         shared = state(trainer, tmp_path, options, **other)
         assert max(float((whole[name] - shared[name]).abs().max()) for name in whole) < 1e-9, other
+
+
+def test_neither_processes_nor_pieces_change_drawn_pixels(trainer, tmp_path):
+    options = {"binarise": "sample"}
+    whole, shared = (state(trainer, tmp_path, options, **other) for other in ({}, {"world": 2, "accumulate": 3}))
+    assert max(float((whole[name] - shared[name]).abs().max()) for name in whole) < 1e-9
 
 
 @pytest.mark.parametrize("options", JOINT)
