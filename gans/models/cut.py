@@ -1,18 +1,20 @@
 """CUT, Park, Efros, Zhang and Zhu 2020 (arXiv 2007.15651): one-sided translation without pairs, patch by patch."""
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
 
 from gans.checks import at_least
-from gans.layers import Norm, Size, xavier_init
+from gans.layers import Norm, Size, normal_init, xavier_init
 from gans.losses import Objective, Relativistic
 from gans.models import unpaired
 from gans.models.translation import COLUMNS, SHOWN, Translator, triptychs
 from gans.networks.contrast import Heads, patch_nce
 from gans.networks.translation import HALVINGS, Generator
+
+INITS = {"xavier": xavier_init, "normal": normal_init}
 
 
 class CUT(Translator):
@@ -32,6 +34,8 @@ class CUT(Translator):
         blocks: residual blocks of the generator.
         norm: in both networks; none in the critic with `spectral_norm`.
         antialias: halve and double maps with a blur, in both networks; off gives CycleGAN's.
+        init: how weights begin: `xavier`, the authors', .02 times those of Glorot and Bengio; or `normal`, CycleGAN's
+            N(0, .02), by which small networks learn in short runs.
         spectral_norm: normalise the critic's weights, instead of its maps.
         scales: critics, each of which sees the images half as large as the one before.
         objective: what the players minimise.
@@ -61,6 +65,7 @@ class CUT(Translator):
         blocks: int = 9,
         norm: Norm = "instance",
         antialias: bool = True,
+        init: Literal["xavier", "normal"] = "xavier",
         spectral_norm: bool = False,
         scales: int = 1,
         objective: Objective = "least_squares",
@@ -83,7 +88,10 @@ class CUT(Translator):
         if self.source_channels != channels:
             raise ValueError(f"source_channels is {self.source_channels}; expected {channels}: one network sees both")
         unpaired.check(self)
-        self.generator = Generator(size, channels, channels, width, blocks, norm, antialias, xavier_init)
+        if init not in INITS:
+            raise ValueError(f"init is {init}; expected {' or '.join(INITS)}")
+        begin = INITS[init]
+        self.generator = Generator(size, channels, channels, width, blocks, norm, antialias, begin)
         first = HALVINGS + 2  # residual block
         usual = {0, *range(2, first), first, first + (blocks - 1) // 2}
         self.stages = sorted(usual) if stages is None else list(stages)
@@ -99,10 +107,10 @@ class CUT(Translator):
         assert self.image_shape is not None
         if mirror and self.image_shape[-1] % 2**HALVINGS:
             raise ValueError(f"size is {size}; expected a width in multiples of {2**HALVINGS} for mirror")
-        self.heads = Heads([self.generator.widths[stage] for stage in self.stages], patch_dim, xavier_init)
+        self.heads = Heads([self.generator.widths[stage] for stage in self.stages], patch_dim, begin)
         critics, breadth = "none" if spectral_norm else norm, discriminator_width or width
         self.discriminator = self.make_discriminator(
-            channels, breadth, critics, spectral_norm, scales, antialias=antialias, init=xavier_init
+            channels, breadth, critics, spectral_norm, scales, antialias=antialias, init=begin
         )
         self.average_generator()
 

@@ -232,8 +232,9 @@ def test_cut_begins_as_its_authors():
             area = weight[0][0].numel()
             expected = 0.02 * (2 / (area * (weight.shape[0] + weight.shape[1]))) ** 0.5
             assert float(weight.detach().std()) == pytest.approx(expected, rel=0.1)
-    weight = next(CycleGAN(SIZE, 3, width=32, blocks=2).generator.parameters())
-    assert float(weight.detach().std()) == pytest.approx(0.02, rel=0.1)
+    for network in (CycleGAN(SIZE, 3, width=32, blocks=2).generator, CUT(SIZE, 3, 32, blocks=2, init="normal").heads):
+        weight = next(network.parameters())
+        assert float(weight.detach().std()) == pytest.approx(0.02, rel=0.1)
 
 
 def test_antialiasing_can_be_left_out():
@@ -376,6 +377,7 @@ def test_pictures_show_what_returns_or_an_example():
         (cyclegan, {"source_channels": 3}, "identity_weight is 0.5; expected 0 for sources of 3 channels and 1"),
         (cyclegan, {"feature_weight": 1}, "feature_weight is 1; expected 0, as CycleGAN has no target to be near"),
         (cut, {"features": "discriminator"}, "features is discriminator; expected the network that CUT is scored in"),
+        (cut, {"init": "zeros"}, "init is zeros; expected xavier or normal"),
         (cut, {"temperature": 0}, "temperature is 0; expected a number above 0"),
         (cut, {"patches": 1}, "patches is 1; expected at least 2"),
         (cut, {"patch_dim": 0}, "length is 0"),

@@ -171,21 +171,21 @@ def test_more_beta_means_shorter_codes_and_worse_images(trainer):
 def test_pixels_are_white_as_often_as_they_are_bright(trainer):
     """Draws are functions of (seed, batch, row): anew in each batch, the same again for the same batch."""
     model, seen = make(binarise="sample"), []
-    brightness = torch.linspace(-1, 1, 64).view(1, 1, 8, 8).expand(2000, 1, 8, 8)
+    brightness = torch.linspace(-1, 1, 64).view(1, 1, 8, 8).expand(400, 1, 8, 8)
     model.coded = lambda images, noise: (seen.append(images), VAE.coded(model, images, noise))[1]
     for verb in ("fit", "fit", "validate", "validate"):
-        getattr(trainer(-1, max_epochs=1), verb)(model, DataLoader(TensorDataset(brightness), batch_size=1000))
+        getattr(trainer(-1, max_epochs=1), verb)(model, DataLoader(TensorDataset(brightness), batch_size=200))
         model.batches_seen = model.images_seen = 0
     first, second, again, _, held, other, held_again, _ = seen
     assert first.unique().tolist() == [-1, 1]
     share = (torch.cat([first, second, held, other]) > 0).float().mean(0).flatten()
-    assert torch.allclose(share, torch.linspace(0, 1, 64), atol=0.04)
+    assert torch.allclose(share, torch.linspace(0, 1, 64), atol=0.09)
     assert share[[0, -1]].tolist() == [0, 1]
     assert torch.equal(first, again)
     assert torch.equal(held, held_again)
     assert not torch.equal(first, second)
     assert not torch.equal(first, held)
-    assert len({tuple(image.flatten().tolist()) for image in first}) == 1000
+    assert len({tuple(image.flatten().tolist()) for image in first}) == 200
     assert torch.equal(model.data(first), first)
     assert torch.equal(make().observed(brightness), brightness)
 
