@@ -122,7 +122,7 @@ class CaptionedDataModule(ImageFolderDataModule):
         **options: Any,
     ) -> None:
         super().__init__(root, **options)
-        self.captions = None if captions is None else Path(captions)
+        self.captions = None if captions is None else Path(captions).expanduser()
         self.templates = None if templates is None else checked(templates)
         if self.captions and self.templates:
             raise ValueError(f"captions is {captions} and templates {templates}; expected only one of them")

@@ -250,7 +250,7 @@ def existing_folder(root: str | Path, word: str = "root") -> Path:
         NotADirectoryError: It is a file.
         ValueError: It is a damaged or encrypted archive.
     """
-    path = Path(root)
+    path = Path(root).expanduser()
     if not is_folder(path):
         if not path.exists():
             raise FileNotFoundError(f"{word} must be a folder of images, but {path} does not exist.")

@@ -49,7 +49,7 @@ class MNISTDataModule(ImageDataModule):
     ) -> None:
         super().__init__(size, channels, batch_size, num_workers, seed, infinite)
         greyscale(channels)
-        self.root = Path(root)
+        self.root = Path(root).expanduser()
         self.val_size = integer("val_size", val_size, least=0)
         quiet_about_workers()
 

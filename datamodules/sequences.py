@@ -146,7 +146,7 @@ def clip_folder(root: str | Path) -> Path:
         FileNotFoundError: There is none.
         NotADirectoryError: It is a file.
     """
-    path = Path(root)
+    path = Path(root).expanduser()
     if not path.exists():
         raise FileNotFoundError(f"root must be a folder of clips, but {path} does not exist.")
     if not path.is_dir():

@@ -277,7 +277,7 @@ def read(path: str | Path) -> Tokenizer:
         FileNotFoundError: There is no such file.
         ValueError: It holds neither.
     """
-    path = Path(path)
+    path = Path(path).expanduser()
     if not path.is_file():
         raise FileNotFoundError(f"tokenizer is {path}; expected words, bpe or a file of a tokenizer (.json, or .txt)")
     try:

@@ -5,8 +5,10 @@ Nothing here imports torch or Lightning, so that listing recipes and refusing a 
 
 import difflib
 import importlib.util
+import os
 import re
 import sys
+from argparse import Namespace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -42,6 +44,23 @@ LINKED = ("size", "channels", "source_channels", "frames", "max_length")  # what
 HERE = "\0"  # stands before a key in the complaint of a parser that does not know below which key it was called
 
 
+def expanded(value: Any) -> Any:
+    """Return what a parser has read, with the home folder in place of the `~` that a path or a string begins with.
+
+    A shell does not expand `--flag=~/x`, and nothing expands what a YAML file holds.
+    """
+    if isinstance(value, str):
+        return os.path.expanduser(value)  # unlike Path.expanduser, it leaves ~name as it is where there is no such user
+    if isinstance(value, Path):
+        return Path(os.path.expanduser(value))
+    if isinstance(value, list):
+        return [expanded(part) for part in value]
+    if isinstance(value, dict | Namespace):
+        held = value if isinstance(value, dict) else vars(value)
+        held.update({name: expanded(part) for name, part in held.items()})
+    return value
+
+
 def recipes() -> dict[str, Path]:
     """Return the path of every recipe by its name."""
     folder = Path(str(files("gans") / "recipes"))
@@ -66,8 +85,8 @@ def find(name: str) -> Path:
     if name in known:
         return known[name]
     if name.endswith((".yaml", ".yml")):
-        if Path(name).is_file():
-            return Path(name)
+        if (path := Path(os.path.expanduser(name))).is_file():
+            return path
         raise ValueError(f"there is no file {name}")
     raise ValueError(f"there is no recipe {name}{nearest(name, list(known))}: `gans recipes` lists them")
 

@@ -7,7 +7,6 @@ of a model.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -39,6 +38,7 @@ from gans.metrics.sampling import (
     undisturbed,
 )
 from gans.metrics.suite import PROTOCOLS, scores
+from gans.runs import rehearsal, run_folder
 
 Trainer = L.Trainer
 Module = L.LightningModule
@@ -51,16 +51,6 @@ class DivergedError(RuntimeError):
 def log_interval(trainer: Trainer) -> int:
     """Return the trainer's `log_every_n_steps`, at least 1."""
     return max(1, int(getattr(trainer, "log_every_n_steps", 50)))
-
-
-def rehearsal(trainer: Trainer) -> bool:
-    """Return whether this is a `fast_dev_run`, which leaves nothing behind."""
-    return bool(getattr(trainer, "fast_dev_run", False))
-
-
-def run_folder(trainer: Trainer) -> Path:
-    """Return the folder of the run; unlike `trainer.log_dir`, one process may ask alone: nothing is broadcast."""
-    return Path(getattr(trainer.logger, "log_dir", None) or trainer.default_root_dir)
 
 
 def held_out(trainer: Trainer) -> Any:

@@ -15,25 +15,30 @@ import sys
 import tempfile
 import traceback
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
 import lightning as L
 import torch
+import yaml
+from jsonargparse import Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.accelerators import CPUAccelerator
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
-from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 from lightning.pytorch.trainer.states import TrainerFn
 
 import datamodules
 import gans.models
-from gans import atomic, callbacks, checkpoint, progress, stopping
-from gans.__main__ import HERE, LINKED, located, nearest, sentence
+from gans import atomic, callbacks, checkpoint, progress, runs, stopping
+from gans.__main__ import HERE, LINKED, expanded, located, nearest, recipes, sentence
 from gans.callbacks import Evaluate
 from gans.checks import imported
 from gans.explore.callback import Explore
+from gans.metrics.sampling import makes_images
 from gans.module import AdversarialModule
 
 # Asking for every model and datamodule makes their short names known to the parser.
@@ -53,6 +58,11 @@ class Parser(LightningArgumentParser):
         super().__init__(*args, **kwargs)
         self.allow_abbrev = False  # --trainer.max_epoch would be taken for max_epochs
 
+    def parse_args(self, *args: Any, **kwargs: Any) -> Namespace:  # type: ignore[override]
+        """Return what the flags and the YAML files say, where `~` is the home folder."""
+        found: Namespace = expanded(super().parse_args(*args, **kwargs))
+        return found
+
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Raise what is wrong as one sentence, without the usage of hundreds of flags."""
         verbs = self._subcommands_action.choices.values() if self._subcommands_action else ()
@@ -69,17 +79,13 @@ class Watch(L.Callback):
         self.config: dict[str, Any] = {}
         self.started = False
         self.interrupted: str | None = None
-        self.new: list[Path] = []
-
-    def claim(self, folder: Path) -> None:
-        """Remember `folder` and those above it that are not there yet."""
-        folder = folder.absolute()
-        self.new = [path for path in (folder, *folder.parents) if main_process() and not path.exists()]
+        self.folder: runs.RunFolder | None = None
 
     def forget(self) -> None:
-        """Remove these folders, unless a batch was through or somebody else's run is in them."""
-        for path in [] if self.started else self.new:
-            if path is self.new[0]:
+        """Remove the run's folders that were made, unless a batch was through or somebody else's run is in them."""
+        new = [] if self.started or self.folder is None else self.folder.new
+        for path in new:
+            if path is new[0]:
                 shutil.rmtree(path, ignore_errors=True)
             with contextlib.suppress(OSError):
                 path.rmdir()
@@ -109,6 +115,17 @@ class Watch(L.Callback):
             self.interrupted = f"stopped at step {trainer.global_step}; {kept}"
 
 
+class SaveConfig(SaveConfigCallback):
+    """Writes config.yaml to the folder of the run; Lightning's goes where the first logger writes."""
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Write it once."""
+        if trainer.is_global_zero and not self.already_saved:
+            text = self.parser.dump(self.config, skip_none=False)
+            atomic.write(runs.run_folder(trainer) / self.config_filename, text.encode())
+        self.already_saved = True
+
+
 class CLI(LightningCLI):
     """The trainer's verbs on a recipe."""
 
@@ -125,7 +142,7 @@ class CLI(LightningCLI):
             parser_kwargs={"prog": "gans"},
             auto_configure_optimizers=False,
             load_from_checkpoint_support=False,  # models have plain arguments: they are their own description
-            save_config_callback=SaveConfigCallback if verb == "fit" else None,
+            save_config_callback=SaveConfig if verb == "fit" else None,
             save_config_kwargs={"overwrite": True},
             trainer_defaults={
                 "default_root_dir": "runs",
@@ -149,9 +166,25 @@ class CLI(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse the given arguments; Lightning's version warns that sys.argv holds some too."""
-        self.config = parser.parse_args(args)
+        self.config = parser.parse_args(self.with_arguments_of_run(args))
         self.watch.config = dict(self.config[args[0]].items())
         check_unread(self.config[args[0]].model, args)
+
+    def with_arguments_of_run(self, args: list[str]) -> list[str]:
+        """Return the command line with the arguments of the run whose checkpoint is looked at, before the given flags.
+
+        A recipe alone does not say what `fit` was told besides. A file of the user's own does: it may have changed.
+        """
+        verb, *rest = args
+        if verb == "fit" or rest[:1] != ["--config"] or rest[1] != str(recipes().get(self.name)):
+            return args
+        parent = Path(expanded(given(rest, "trainer.default_root_dir") or "runs")) / self.name
+        path = given(rest, "ckpt_path")
+        places = [Path(expanded(kept))] if (kept := given(rest, "checkpoint.dirpath")) else checkpoints(parent)
+        found = runs.newest(places) if path in (None, "last") else Path(expanded(path))
+        home = runs.home(found, parent) if found is not None and found.is_file() else None
+        config = home / "config.yaml" if home else None
+        return [verb, *rest[:2], "--config", str(config), *rest[2:]] if config and config.is_file() else args
 
     def _parse_ckpt_path(self) -> None:
         """Leave the model as the recipe says: Lightning would let a checkpoint replace it in silence."""
@@ -175,27 +208,24 @@ class CLI(LightningCLI):
         """Make the trainer: run folder, bar, and checkpoints that a kill cannot spoil."""
         options = self.config_init[self.subcommand]
         resumes = options.get("ckpt_path") == "last" or self.subcommand != "fit"
-        options.ckpt_path = self.find_checkpoint(options.get("ckpt_path"))
+        options.ckpt_path = start = self.find_checkpoint(options.get("ckpt_path"))
         if resumes:
             self.config[self.subcommand].ckpt_path = None  # config.yaml says what the run is, not how often it stopped
         trainer = options.trainer
         check_trainer(trainer)
         check_writable(self.folder)
-        kwargs["default_root_dir"] = (
-            self.folder
-        )  # what goes there without a logger must not be shared with other recipes
+        # A run that goes on does so in its own folder.
+        home = runs.home(Path(start), self.folder) if start and resumes else None
+        self.watch.folder = folder = runs.RunFolder(self.folder, home, start)
+        kwargs["default_root_dir"] = self.folder
         kwargs["plugins"] = [*as_list(trainer.get("plugins")), checkpoint.AtomicCheckpoints()]
         if trainer.get("logger") in (None, True):
-            # A run that goes on does so in its own folder.
-            home = Path(options.ckpt_path or "").absolute().parent.parent
-            version = home.name if resumes and home.name.startswith("version_") else None
-            logger = TensorBoardLogger(self.folder.parent, self.name, version, default_hp_metric=False)
-            self.watch.claim(Path(logger.log_dir))
-            kwargs["logger"] = logger
+            kwargs["logger"] = runs.Events(folder)
+        trainer.callbacks = [*as_list(trainer.get("callbacks")), folder]
         if trainer.get("enable_progress_bar") is None and self.subcommand == "fit":
-            trainer.callbacks = [*as_list(trainer.get("callbacks")), progress.Progress()]
+            trainer.callbacks.append(progress.Progress())
         if self.subcommand == "predict":
-            trainer.callbacks = [*as_list(trainer.get("callbacks")), progress.SaveSamples()]
+            trainer.callbacks.append(progress.SaveSamples())
         try:
             made = super().instantiate_trainer(**kwargs)
         except (TypeError, *BAD_INPUT) as error:
@@ -220,10 +250,12 @@ class CLI(LightningCLI):
         saving = (checkpoint.Checkpoint, checkpoint.Best)
         trainer: Any = super()._instantiate_trainer(config, [c for c in callbacks if on or not isinstance(c, saving)])
         self.stop.replace_lightning(trainer)
-        # Scores after what may end the run in this batch (Lightning's timer), checkpoints after the scores, the last
-        # after the best, whose score it holds; a signal may end the run after these.
+        # The others ask for the folder of the run. Scores after what may end the run in this batch (Lightning's timer),
+        # checkpoints after the scores, the last after the best, whose score it holds; a signal may end the run after
+        # these.
         order: list[Any] = [Evaluate, checkpoint.Best, checkpoint.Checkpoint, stopping.StopOnSignal]
         trainer.callbacks.sort(key=lambda c: next((i for i, kind in enumerate(order) if isinstance(c, kind)), -1))
+        trainer.callbacks.sort(key=lambda c: not isinstance(c, runs.RunFolder))
         return trainer  # type: ignore[no-any-return]
 
     def find_checkpoint(self, given: str | None) -> str | None:
@@ -239,15 +271,18 @@ class CLI(LightningCLI):
             return given
         if given is None and self.subcommand == "fit":
             return None
-        places = [*self.folder.glob("version_*/checkpoints/*.ckpt"), *self.folder.glob("checkpoints/*.ckpt")]
-        places += Path(self.config[self.subcommand].checkpoint.dirpath or self.folder / "checkpoints").glob("*.ckpt")
-        found = sorted(places, key=lambda path: path.stat().st_mtime)
-        if found:
-            return str(found[-1])
+        options = self.config_init[self.subcommand]
+        kept = options.checkpoint.dirpath
+        places = [Path(kept)] if kept else checkpoints(self.folder)
+        savers = [saver for saver in as_list(options.trainer.get("callbacks")) if isinstance(saver, ModelCheckpoint)]
+        found = runs.newest([*places, *(Path(saver.dirpath) for saver in savers if saver.dirpath and saver.save_last)])
+        if found is not None:
+            return str(found)
+        where = kept or self.folder
         if self.subcommand == "fit":
-            print(f"no checkpoint of {self.name} under {self.folder}: starting anew", file=sys.stderr)
+            print(f"no checkpoint of {self.name} under {where}: starting anew", file=sys.stderr)
             return None
-        raise ValueError(f"there is no checkpoint of {self.name} under {self.folder}: fit it, or give --ckpt_path")
+        raise ValueError(f"there is no checkpoint of {self.name} under {where}: fit it, or give --ckpt_path")
 
     def after_instantiate_classes(self) -> None:
         """Look into the checkpoint before a run folder is made for it."""
@@ -282,8 +317,10 @@ class CLI(LightningCLI):
             raise ValueError(f"{path} cannot be restored: {told}") from error
 
     def before_fit(self) -> None:
-        """Say in a line what is going to run."""
+        """Make the run folder, and say in a line what is going to run."""
         if self.trainer.is_global_zero:
+            if self.watch.folder and not runs.rehearsal(self.trainer):
+                self.watch.folder.begin()
             millions = sum(p.numel() for p in self.model.parameters() if p.requires_grad) / 1e6
             where = f"{self.trainer.world_size} x {self.trainer.strategy.root_device.type}"
             start = self.config_init[self.subcommand].ckpt_path
@@ -298,15 +335,12 @@ class CLI(LightningCLI):
             self.watch.forget()
             print(f"nothing to do: step {self.trainer.global_step}, trainer.max_steps is {self.trainer.max_steps}")
         elif self.trainer.is_global_zero:
-            print(f"pictures     {callbacks.run_folder(self.trainer) / 'samples'}")
-            if isinstance(self.trainer.logger, TensorBoardLogger):
-                print(f"curves       tensorboard --logdir {self.trainer.logger.root_dir}")
-            print(f"checkpoint   {last_checkpoint(self.trainer)}")
+            print("\n".join(result(self.trainer)))
 
     def after_predict(self) -> None:
         """Say where the pictures are."""
         if self.trainer.is_global_zero:
-            print(f"pictures     {callbacks.run_folder(self.trainer) / 'predictions'}")
+            print(f"pictures     {runs.run_folder(self.trainer) / 'predictions'}")
 
 
 def as_list(value: Any) -> list[Any]:
@@ -321,8 +355,58 @@ def main_process() -> bool:
 
 def last_checkpoint(trainer: L.Trainer) -> Path | None:
     """Return the path of the run's last checkpoint, if it has written one."""
-    path = Path(getattr(trainer.checkpoint_callback, "dirpath", None) or "") / "last.ckpt"
-    return path if path.is_file() else None
+    savers = [saver for saver in trainer.checkpoint_callbacks if isinstance(saver, checkpoint.Checkpoint)]
+    found = [near(saver.last_model_path) for saver in savers if saver.last_model_path]
+    return found[0] if found and found[0].is_file() else None
+
+
+def near(path: str) -> Path:
+    """Return a path, relative if it is below the current folder."""
+    here = Path.cwd()
+    return Path(path).relative_to(here) if Path(path).is_relative_to(here) else Path(path)
+
+
+def result(trainer: L.Trainer) -> Iterator[str]:
+    """Yield a line for each thing that a run has left, with its place, and one with what to do next."""
+    if runs.rehearsal(trainer):
+        yield "rehearsal    passed: trainer.fast_dev_run keeps no pictures, curves and checkpoints"
+        return
+    pictures, last, chosen = runs.run_folder(trainer) / "samples", last_checkpoint(trainer), None
+    if pictures.is_dir():
+        yield f"pictures     {pictures}"
+    for logger in trainer.loggers:
+        if isinstance(logger, TensorBoardLogger):
+            yield f"curves       tensorboard --logdir {logger.root_dir}"
+        elif isinstance(logger, CSVLogger):
+            yield f"curves       {Path(logger.log_dir) / logger.experiment.NAME_METRICS_FILE}"
+    yield f"checkpoint   {last or 'none: trainer.enable_checkpointing is false'}"
+    for saver in trainer.checkpoint_callbacks:
+        if isinstance(saver, checkpoint.Best) and saver.best_model_score is not None:
+            chosen = near(saver.best_model_path)
+            yield f"best         {chosen} ({saver.monitor} {float(saver.best_model_score):.3f})"
+    if (chosen or last) and makes_images(trainer.lightning_module):
+        usage = getattr(trainer.lightning_module, "usage", "`gans sample CKPT`")
+        yield f"next         {usage.strip('`').replace('CKPT', str(chosen or last))}"
+
+
+def checkpoints(parent: Path) -> list[Path]:
+    """Return the folders of checkpoints of the runs below `parent`."""
+    return list(parent.glob("version_*/checkpoints"))
+
+
+def given(args: list[str], key: str) -> str | None:
+    """Return what a command line, and the YAML files that it names, say of a key before they are parsed."""
+    value = None
+    for flag, following in zip(args, [*args[1:], ""], strict=True):
+        name, equals, held = flag.partition("=")
+        if name == f"--{key}":
+            value = held if equals else following
+        elif name == "--config":
+            inner: Any = yaml.safe_load(Path(following).read_text(encoding="utf-8"))
+            for part in key.split("."):
+                inner = inner.get(part) if isinstance(inner, dict) else None
+            value = value if inner is None else str(inner)
+    return value
 
 
 def check_trainer(trainer: Any) -> None:

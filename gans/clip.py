@@ -65,7 +65,7 @@ def described(folder: str | Path) -> dict[str, Any]:
     Raises:
         ValueError: if there is none.
     """
-    library, path = package(), Path(folder)
+    library, path = package(), Path(folder).expanduser()
     if not (path / "config.json").is_file():
         raise ValueError(f"clip is {folder}; expected a folder with config.json and model.safetensors")
     try:

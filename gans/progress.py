@@ -7,7 +7,8 @@ from lightning.pytorch.callbacks import BasePredictionWriter, ProgressBar
 from tqdm import tqdm
 
 from gans import atomic, images
-from gans.callbacks import log_interval, run_folder
+from gans.callbacks import log_interval
+from gans.runs import run_folder
 
 Trainer = L.Trainer
 Module = L.LightningModule

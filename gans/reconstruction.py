@@ -212,7 +212,7 @@ class VGG(Features):
             pairs = zip(names, [3, *widths], widths, strict=False)
             self.layers = nn.ModuleDict({name: nn.Conv2d(a, b, 3, padding=1) for name, a, b in pairs})
         self.layers.to_empty(device="cpu")
-        self._draw(seed) if weights is None else self._read(Path(weights))
+        self._draw(seed) if weights is None else self._read(Path(weights).expanduser())
         self.register_buffer("mean", torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1))
         self.register_buffer("std", torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1))
         self.freeze()

@@ -55,6 +55,7 @@ LEVELS = [
             "progress",
             "resume",
             "stopping",
+            "runs",
         )
     },
     {"gans.networks"},

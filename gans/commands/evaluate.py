@@ -20,6 +20,7 @@ from datamodules.archive import is_folder
 from datamodules.decode import dimensions
 from datamodules.files import existing_folder, image_files
 from datamodules.folder import ImageFolderDataModule
+from gans.__main__ import expanded
 from gans.checkpoint import load_model
 from gans.checks import named_in
 from gans.cli import Parser, add_own_model, check_writable, own_model
@@ -124,7 +125,7 @@ def parsed(args: list[str]) -> Namespace:
 
 def with_data(flags: Parser, args: list[str], instead: Set[str] = frozenset({"--data"})) -> Namespace:
     """Return the options; the data are those of the checkpoint's run unless a flag of `instead` is given."""
-    args = [part for arg in args for part in (arg.split("=", 1) if arg.startswith("--") else [arg])]
+    args = expanded([part for arg in args for part in (arg.split("=", 1) if arg.startswith("--") else [arg])])
     named = None
     for i, flag in enumerate(args[:-1]):
         if flag == "--data" and is_folder(args[i + 1]):

@@ -14,7 +14,6 @@ from gans.checkpoint import load_generator
 from gans.cli import Parser, add_own_model, check_writable, own_model
 from gans.commands import labels
 from gans.commands.evaluate import chosen_device
-from gans.commands.sample import run_folder
 from gans.explore import codes
 from gans.explore.generators import Drawn, Space, images
 from gans.explore.inversion import invert
@@ -22,6 +21,7 @@ from gans.explore.perceptual import Eyes, eyes
 from gans.metrics.extractors import Extractor, extractor
 from gans.metrics.sampling import classes, latents
 from gans.models.autoencoder import Autoencoder
+from gans.runs import of_checkpoint
 
 MATCHED = 200  # steps to the latent of a code, which need no picture
 
@@ -180,7 +180,9 @@ def subject(options: Namespace, space: Space | None = None, turns: bool = False)
     if options.truncation is not None and model.prior != "normal":
         raise ValueError(f"truncation is {options.truncation}; expected none, for the latents are {model.prior}")
     space = space or ("codes" if isinstance(model, Autoencoder) else "latent")
-    return Subject(model, Drawn(model, label, space).eval(), space, run_folder(options.checkpoint), options.truncation)
+    return Subject(
+        model, Drawn(model, label, space).eval(), space, of_checkpoint(options.checkpoint), options.truncation
+    )
 
 
 def place(out: Path | None, checkpoint: Path, name: str) -> Path:
@@ -189,7 +191,7 @@ def place(out: Path | None, checkpoint: Path, name: str) -> Path:
     Raises:
         ValueError: if nothing can be written there.
     """
-    path = out or run_folder(checkpoint) / "explore" / name
+    path = out or of_checkpoint(checkpoint) / "explore" / name
     check_writable(path.parent)
     return path
 

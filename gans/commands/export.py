@@ -24,8 +24,8 @@ from gans import atomic, hub
 from gans.checkpoint import check_draws, load_model
 from gans.cli import Parser, add_own_model, check_writable, own_model
 from gans.commands.exported import Format, Run, Subject, drawing, translation
-from gans.commands.sample import run_folder
 from gans.metrics.sampling import translates
+from gans.runs import of_checkpoint
 
 SUFFIX = {"safetensors": ".safetensors", "torchscript": ".pt", "torch-export": ".pt2", "onnx": ".onnx"}
 NEEDS = {"onnx": ("onnx", "onnxscript", "onnxruntime")}
@@ -66,7 +66,7 @@ def main(args: list[str]) -> None:
             raise ValueError(f"back is for models of images from images, but {options.checkpoint} holds none")
         subject = drawing(model)
     wanted = compared(subject.reference, subject)
-    out: Path = options.out or run_folder(options.checkpoint) / f"generator{SUFFIX[options.format]}"
+    out: Path = options.out or of_checkpoint(options.checkpoint) / f"generator{SUFFIX[options.format]}"
     check_writable(out.parent)
     with atomic.replacing(out) as partial:
         run = written(options.format, model, subject, partial)

@@ -17,6 +17,7 @@ from gans.cli import Parser, add_own_model, check_writable, own_model
 from gans.commands import labels
 from gans.commands.evaluate import chosen_device
 from gans.metrics.sampling import class_names, has_names, latents
+from gans.runs import of_checkpoint
 
 # Pictures that the network makes at once, always as many: a layer may round otherwise in a batch of another size.
 ROWS = 25
@@ -79,7 +80,7 @@ def main(args: list[str]) -> None:
     kinds = labels.parsed(options.labels, model)
     check_latents(options, model)
     move = moved(options, model)
-    out = options.out or run_folder(options.checkpoint) / f"{options.checkpoint.stem}_seed{options.seed}.png"
+    out = options.out or of_checkpoint(options.checkpoint) / f"{options.checkpoint.stem}_seed{options.seed}.png"
     clips = len(model.image_shape or ()) == 4  # None: a model of the user's own need not say
     check_out(out, clips)
     drawn = pictures(model, options.num, options.seed, kinds, options.truncation, move)
@@ -111,12 +112,6 @@ def parsed(args: list[str]) -> Namespace:
     return options
 
 
-def run_folder(checkpoint: Path) -> Path:
-    """Return the folder of the run that a checkpoint is of: the one above `checkpoints`, else its own."""
-    folder = checkpoint.absolute().parent
-    return folder.parent if folder.name == "checkpoints" else checkpoint.parent
-
-
 def check_latents(options: Namespace, model: Any) -> None:
     """Check that the model has latents that can be changed as it is asked.
 
@@ -141,7 +136,7 @@ def moved(options: Namespace, model: Any) -> Move:
     if steps:
         from gans.explore import directions
 
-        path = options.directions or run_folder(options.checkpoint) / "directions.safetensors"
+        path = options.directions or of_checkpoint(options.checkpoint) / "directions.safetensors"
         found = directions.chosen(directions.load(path), [name for name, _ in steps])
         for name, far in steps:
             if len(found[name]) != model.latent_dim:

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset
 
+from gans.__main__ import expanded
 from gans.commands.train_features import Parser, least
 from gans.images import save_grid
 from gans.latent import key
@@ -219,7 +220,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--seeds", nargs="+", type=least(0), default=[0, 1, 2])
     parser.add_argument("--steps", type=least(1), default=2500)
     parser.add_argument("--out", type=Path, help="PNG file; by default named after the mixture")
-    options = parser.parse_args(argv)
+    options: argparse.Namespace = expanded(parser.parse_args(argv))
     options.out = options.out or Path(f"{options.mixture}.png")
     if options.out.suffix != ".png":
         raise ValueError(f"--out is {options.out}; expected a file such as {options.out.with_suffix('.png')}")

@@ -25,7 +25,7 @@ from torch.optim.lr_scheduler import OneCycleLR
 from tqdm import tqdm
 
 from gans import atomic
-from gans.__main__ import HERE
+from gans.__main__ import HERE, expanded
 from gans.commands.feature_data import ASKED, Labelled, captioned, folder, mnist, module, moving
 from gans.images import to_float
 from gans.metrics.extractors import pack
@@ -83,6 +83,7 @@ def parse(argv: Sequence[str] | None) -> Options:
     parser.add_argument("--seed", type=least(0), default=0)
     options, rest = parser.parse_known_args(argv)
     options.data_arguments = rest
+    expanded(options)
     if options.data.endswith(MODULE):
         for name in ("root", "label", "test", "size", "channels"):
             if getattr(options, name) is not None:

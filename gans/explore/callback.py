@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 from torchvision.transforms.functional import pil_to_tensor
 
-from gans.callbacks import over_white, rehearsal, run_folder
+from gans.callbacks import over_white
 from gans.checks import at_least
 from gans.explore.generators import AT_ONCE, Drawn, images
 from gans.explore.pca import pca
@@ -20,6 +20,7 @@ from gans.explore.walks import along
 from gans.images import in_channels, save_grid, to_uint8
 from gans.metrics.extractors import extractor
 from gans.metrics.sampling import class_names, classes, latents, translates, undisturbed
+from gans.runs import rehearsal, run_folder
 
 DIRECTIONS, STEPS = 8, 9  # rows and columns of the traversal
 

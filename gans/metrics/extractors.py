@@ -124,7 +124,7 @@ class Inception(Extractor):
 
     def __init__(self, weights: str | Path | None = None) -> None:
         cache = Path(torch.hub.get_dir()) / "checkpoints" / INCEPTION_FILE
-        path = cache if weights is None else Path(weights)
+        path = cache if weights is None else Path(weights).expanduser()
         if not path.is_file():
             raise FileNotFoundError(
                 f"{path.name} is not in {path.parent}: put Inception's weights there, {INCEPTION_URL}"
@@ -268,7 +268,7 @@ def extractor(given: str | Path | nn.Module, weights: str | Path | None = None) 
         from gans.metrics.perceptual import Pooled, feature_network  # which needs this file
 
         return Pooled(feature_network(str(given)))
-    path = Path(given)
+    path = Path(given).expanduser()
     if path.is_file():
         return Classifier(path)
     if path.suffix or len(path.parts) > 1:

@@ -66,7 +66,7 @@ def feature_network(name: str | Path, layers: Sequence[str] = LAYERS) -> Feature
         return VGG(None, layers, RANDOM_WIDTH)
     if name == "vgg19":
         return VGG(cached_vgg19(), layers)
-    path = Path(name)
+    path = Path(name).expanduser()
     if path.is_file() and holds_vgg(path):
         return VGG(path, layers)
     if name in ("inception", "moving", "stacked"):
