@@ -170,7 +170,7 @@ def test_best_is_not_last(tmp_path):
 def test_the_end_names_what_is_there(gans, tmp_path):
     code, out, _ = gans(f"{FIT} 2 --trainer.fast_dev_run true")
     said = "rehearsal    passed: trainer.fast_dev_run keeps no pictures, curves and checkpoints"
-    assert (code, out.splitlines()[1:], list(tmp_path.iterdir())) == (0, [said], [])
+    assert (code, out.splitlines()[-1], "pictures" in lines(out), list(tmp_path.iterdir())) == (0, said, False, [])
     code, out, _ = gans(f"{FIT} 2 --trainer.enable_checkpointing false")
     assert lines(out)["checkpoint"] == "none: trainer.enable_checkpointing is false"
     assert "next" not in lines(out)
