@@ -28,7 +28,7 @@ from torch import Tensor, nn
 
 from gans import augment as augmentations
 from gans import ema
-from gans.callbacks import log_interval
+from gans.callbacks import log_interval, rehearsal
 from gans.checkpoint import adapt, check_checkpoint, class_path
 from gans.checks import Extremes, at_least, checked_batch
 from gans.curves import Curves
@@ -37,7 +37,7 @@ from gans.draws import Draws, run_seed, seed_generators
 from gans.latent import Labels, Prior, draw, key, truncate
 from gans.layers import widened
 from gans.resume import Groups, apply_settings, continue_curves, settings, without
-from gans.schedules import linear
+from gans.schedules import Span, mix, progress, span
 
 
 class AdversarialModule(L.LightningModule):
@@ -54,9 +54,9 @@ class AdversarialModule(L.LightningModule):
         augment: changes of all images that the discriminator sees, for small sets of images.
         augment_options: arguments of `augment.DiffAugment` or `augment.ADA`.
         instance_noise: standard deviation of noise on all images that the discriminator sees, at the start.
-        instance_noise_images: images seen until that noise has fallen to 0; 0 keeps it.
-        lr_decay_images: images seen until the learning rates have fallen to 0; 0 keeps them.
-        lr_hold_images: images seen before they begin to fall.
+        instance_noise_images: images seen until that noise has fallen to 0; 0 keeps it, `run` is the whole run.
+        lr_decay_images: images seen until the learning rates have fallen to 0; 0 keeps them, `run` is the whole run.
+        lr_hold_images: images seen before they begin to fall, or a share of the run, such as `50%`.
     """
 
     players: tuple[str, ...] = ("generator", "discriminator")
@@ -77,24 +77,28 @@ class AdversarialModule(L.LightningModule):
         augment: Literal["diffaugment", "ada"] | None = None,
         augment_options: dict[str, Any] | None = None,
         instance_noise: float = 0.0,
-        instance_noise_images: float = 0,
-        lr_decay_images: float = 0,
-        lr_hold_images: float = 0,
+        instance_noise_images: float | str = 0,
+        lr_decay_images: float | str = 0,
+        lr_hold_images: float | str = 0,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
         at_least(1, latent_dim=latent_dim, critic_steps=critic_steps, accumulate=accumulate)
         at_least(0, gradient_clip=gradient_clip, ema_halflife=ema_halflife, instance_noise=instance_noise)
-        at_least(0, ema_rampup=ema_rampup, instance_noise_images=instance_noise_images)
-        at_least(0, lr_decay_images=lr_decay_images, lr_hold_images=lr_hold_images)
-        if lr_hold_images and lr_hold_images >= lr_decay_images:
-            raise ValueError(f"lr_hold_images is {lr_hold_images}; expected under lr_decay_images, {lr_decay_images}")
+        at_least(0, ema_rampup=ema_rampup)
+        self.spans: dict[str, Span] = {}  # how long schedules take, by their arguments
+        self.add_spans(instance_noise_images=instance_noise_images)
+        self.add_spans(lr_decay_images=lr_decay_images, lr_hold_images=lr_hold_images)
+        held, until = self.spans["lr_hold_images"], self.spans["lr_decay_images"]
+        if held.amount and (held.amount >= until.amount or held.of_run != until.of_run):
+            alike = "both in images, or both of the run, and " if until.amount else ""
+            told = f"{alike}under lr_decay_images, {lr_decay_images}"
+            raise ValueError(f"lr_hold_images is {lr_hold_images}; expected {told}")
         self.latent_dim = latent_dim
         self.prior: Prior = prior
         self.critic_steps, self.accumulate, self.gradient_clip = critic_steps, accumulate, gradient_clip
         self.ema_halflife, self.ema_rampup = ema_halflife, ema_rampup
-        self.instance_noise, self.instance_noise_images = instance_noise, instance_noise_images
-        self.lr_decay_images, self.lr_hold_images = lr_decay_images, lr_hold_images
+        self.instance_noise = instance_noise
         self.augment = augmentations.named(augment, **augment_options or {}) or augmentations.Augmentation()
         self.image_shape: tuple[int, ...] | None = None
         self.class_names: list[str] = []  # of a conditional model, in the order of the labels
@@ -105,6 +109,7 @@ class AdversarialModule(L.LightningModule):
         self._piece, self._pieces, self._share, self._ticked, self._hooked = 0, 1, 1.0, False, False
         self._given: Groups | None = None  # what this run gives its optimizers
         self._resumed: dict[str, Any] | None = None  # what a checkpoint says of the run that is continued
+        self._foreseen = False  # whether it has been looked if schedules fit the run
 
     def average_generator(self) -> None:
         """Start `generator_ema`, the averaged copy that pictures come from; call it once `generator` is built."""
@@ -148,8 +153,9 @@ class AdversarialModule(L.LightningModule):
         """Return images as a critic sees them in training: augmented, and noised."""
         if self.augment.draws:
             images = self.augment(images, self.uniform(len(images), self.augment.draws))
-        noise, until = self.instance_noise, self.instance_noise_images
-        noise = linear(self.images_seen, noise, 0.0, until) if noise and until else noise
+        noise = self.instance_noise
+        if noise and self.spans["instance_noise_images"].amount:
+            noise = mix(noise, 0.0, self.gone("instance_noise_images"))
         return images + noise * self.noise_like(images) if noise else images
 
     def pieces(self, *batch: Tensor) -> Iterator[Any]:
@@ -205,6 +211,49 @@ class AdversarialModule(L.LightningModule):
             strategy.optimizer_step(optimizer.optimizer, lambda: None)
         if not self._hooked:
             raise RuntimeError("an overridden `on_before_optimizer_step` must call super(): it clips")
+
+    def add_spans(self, factor: float = 1, **spans: float | str) -> None:
+        """Note how long schedules take, by the names of their arguments: images, `run`, or such as `50%` of the run.
+
+        Args:
+            factor: images seen for one that an argument counts.
+            spans: values of the arguments.
+
+        Raises:
+            ValueError: if one is something else.
+        """
+        for name, value in spans.items():
+            amount, of_run = span(name, value)
+            self.spans[name] = Span(amount if of_run else factor * amount, of_run)
+
+    def gone(self, until: str, begin: str | None = None) -> float:
+        """Return the share, from 0 to 1, of the way to the end of a schedule that the run has gone.
+
+        Args:
+            until: name of the argument that says when it ends.
+            begin: name of that which says when it begins; None is the start of the run.
+        """
+        amount, of_run = self.spans[until]
+        held = self.spans[begin].amount if begin else 0.0
+        return progress(self.run_share() if of_run else self.images_seen, held, amount - held)
+
+    def run_share(self) -> float:
+        """Return the share, from 0 to 1, of the whole run's batches up to this one.
+
+        Raises:
+            ValueError: if nothing says how long the run is.
+        """
+        trainer, turns, shares = self.trainer, self.critic_steps, []
+        if trainer.max_steps > 0:
+            turn = (self.batches_seen - 1) % turns + 1
+            shares.append((trainer.global_step * turns + turn) / (trainer.max_steps * turns))
+        if (whole := self._batches_of_epochs()) is not None:
+            shares.append(self._batches_done() / whole)
+        if not shares:
+            [name, *_] = [name for name, span in self.spans.items() if span.of_run]
+            given = self.hparams.get(name)
+            raise ValueError(f"{name} is {given}, but the run has no end: give trainer.max_steps or trainer.max_epochs")
+        return min(1.0, max(shares))
 
     def record(self, name: str, value: Tensor) -> None:
         """Note the mean of `value` for the curve `name`, without waiting for the device.
@@ -277,7 +326,7 @@ class AdversarialModule(L.LightningModule):
             raise ValueError(f"strategy is {type(strategy).__name__}; expected ddp or a single device")
         # Before a checkpoint is loaded, which Lightning does before it converts: 64-true would be rounded to 32 bits.
         self.trainer.precision_plugin.convert_module(self)
-        self._given = self._resumed = None
+        self._given, self._resumed, self._foreseen = None, None, False
         self.seed = run_seed(strategy) if self.seed is None else self.seed
         # False alarms: nobody resumes from weights of before a step, and the averaged generator stays in eval mode.
         for message in (r"no pre-optimization state was saved", r"module\(s\) in eval mode at the start of training"):
@@ -302,6 +351,9 @@ class AdversarialModule(L.LightningModule):
             unknown: Groups = [[{} for _ in groups] for groups in self._given]  # to earlier versions
             apply_settings(self.trainer, self._given, self._resumed.get("settings") or unknown)
             continue_curves(self.trainer)
+            self._tell_new_length(self._resumed.get("length"))
+        if any(span.of_run for span in self.spans.values()):
+            self.run_share()
         self._curves.start(self.device, self.images_seen)
         for logger in self.loggers:
             if isinstance(logger, L.pytorch.loggers.TensorBoardLogger) and self.trainer.global_step == 0:
@@ -315,16 +367,18 @@ class AdversarialModule(L.LightningModule):
         self.images_seen += len(real) * self.trainer.world_size
         self._draws.begin(self.seed or 0, "train", self.batches_seen)
         self._ticked = False
+        if not self._foreseen:
+            self._foresee(len(real) * self.trainer.world_size)
         seed_generators(key(self.seed or 0, "global", self.batches_seen, self.global_rank), self.device)
         self.schedule()
 
     def schedule(self) -> None:
         """Set what follows the clock: learning rates, and the probability of an augmentation that adapts."""
-        held, total = self.lr_hold_images, self.lr_decay_images - self.lr_hold_images
-        if total:
+        if self.spans["lr_decay_images"].amount:
+            gone = self.gone("lr_decay_images", "lr_hold_images")
             for optimizer, given in zip(self.trainer.optimizers, self._given or [], strict=True):
                 for group, start in zip(optimizer.param_groups, given, strict=True):
-                    group["lr"] = linear(self.images_seen, start["lr"], 0.0, total, held)
+                    group["lr"] = mix(start["lr"], 0.0, gone)
         observed = self.augment.statistics()
         if observed and self.batches_seen % self.augment.interval == 0:
             if self._distributed():
@@ -365,7 +419,8 @@ class AdversarialModule(L.LightningModule):
             "model": class_path(type(self)),
             "classes": list(self.class_names),
             # A rate that follows a schedule is restored as it was then: it follows this run's arguments.
-            "settings": without(self._given or [], *(["lr"] if self.lr_decay_images else [])),
+            "settings": without(self._given or [], *(["lr"] if self.spans["lr_decay_images"].amount else [])),
+            "length": [self.trainer.max_steps, self.trainer.max_epochs],
             **{name: getattr(self, name) for name in ("seed", "batches_seen", "images_seen", "images_averaged")},
             "pending": self._curves.pending(self._distributed()),
         }
@@ -395,6 +450,52 @@ class AdversarialModule(L.LightningModule):
         self._curves.restore(state["pending"])
 
     # -- private ------------------------------------------------------------------------------------------------------
+
+    def _batches_of_epochs(self) -> float | None:
+        """Return the batches of all epochs, if the run ends with an epoch and epochs have an end."""
+        epochs, batches = self.trainer.max_epochs or -1, self.trainer.num_training_batches
+        return epochs * batches if epochs > 0 and 0 < batches < float("inf") else None
+
+    def _batches_done(self) -> int:
+        """Return the batches of the trainer's run up to this one."""
+        total: Any = self.trainer.fit_loop.epoch_loop.batch_progress.total
+        return int(total.ready)
+
+    def _tell_new_length(self, before: list[int | None] | None) -> None:
+        """Say that schedules which follow the run follow another length now than in the checkpoint's run."""
+        now = [self.trainer.max_steps, self.trainer.max_epochs]
+        names = [name for name, span in self.spans.items() if span.of_run]
+        if names and before and before != now:
+            told = f"trainer.max_steps was {before[0]} and is {now[0]}"
+            if before[1] != now[1]:
+                told = f"trainer.max_epochs was {before[1]} and is {now[1]}"
+            rank_zero_warn(f"{told}: {' and '.join(names)} follow the new length from step {self.trainer.global_step}")
+
+    def _foresee(self, rows: int) -> None:
+        """Warn in a line if learning rates end well before the run, or the run well before a schedule does.
+
+        Args:
+            rows: images of a global batch.
+        """
+        self._foreseen, trainer, left = True, self.trainer, []
+        if trainer.max_steps > 0:
+            left.append(float((trainer.max_steps - trainer.global_step) * self.critic_steps))
+        if (whole := self._batches_of_epochs()) is not None:
+            left.append(whole - self._batches_done() + 1)
+        if not left or rehearsal(trainer):
+            return
+        end = self.images_seen + (min(left) - 1) * rows
+        for name, (amount, of_run) in self.spans.items():
+            if of_run or not amount or name == "lr_hold_images":
+                continue
+            given, share = self.hparams.get(name, amount), amount / end
+            if share > 1.1:
+                rank_zero_warn(
+                    f"{name} is {given}, but the run ends after {1 / share:.0%} of that: `run` is its length"
+                )
+            elif share < 0.9 and name == "lr_decay_images":
+                told = f"learning rates are 0 after {share:.0%} of the run, which sees {end:,.0f} images"
+                rank_zero_warn(f"{name} is {given}: {told}: `run` is its length")
 
     def _distributed(self) -> bool:
         return self._trainer is not None and self.trainer.world_size > 1

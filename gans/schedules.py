@@ -1,4 +1,4 @@
-"""Numbers that change with training, as pure functions of the images seen: no state to resume, no batch size in them.
+"""Numbers that change with training, as pure functions of images seen or of the share of the run: no state to resume.
 
 A learning rate, Adam's beta2, a penalty's weight, an augmentation's probability, the half-life of averaged weights:
 each is one call with its own `start` and `end`. R3GAN (Huang et al. 2024, arXiv 2501.05441) moves all five on one
@@ -10,7 +10,44 @@ cosine over its first 20 M images (200 M of ImageNet), counted for one player, a
     half-life of averaged weights 0 -> 5 M images, FFHQ 0.5 M, ImageNet 50 M.
 """
 
-from math import cos, pi
+from math import cos, inf, isfinite, pi
+from typing import NamedTuple
+
+
+class Span(NamedTuple):
+    """How long a schedule takes.
+
+    Attributes:
+        amount: images seen, or a share of the run.
+        of_run: whether it is a share.
+    """
+
+    amount: float
+    of_run: bool = False
+
+
+def span(name: str, value: float | str) -> Span:
+    """Return the length of a schedule: `value` is a number of images, `run` for the whole run, or such as `50%` of it.
+
+    Raises:
+        ValueError: if it is something else, or negative.
+    """
+    if value == "run":
+        return Span(1.0, True)
+    try:
+        share = float(value[:-1]) / 100 if isinstance(value, str) and value.endswith("%") else None
+        images = float(value) if share is None else 0.0
+    except ValueError as error:
+        expected = "a number of images, run, or a share of the run such as 50%"
+        raise ValueError(f"{name} is {value}; expected {expected}") from error
+    if share is None:
+        if not 0 <= images < inf:
+            finite = "" if isfinite(images) else "a finite number of "
+            raise ValueError(f"{name} is {value}; expected {finite}at least 0")
+        return Span(images)
+    if not 0 <= share <= 1:
+        raise ValueError(f"{name} is {value}; expected a share of the run from 0% to 100%")
+    return Span(share, True)
 
 
 def progress(images: float, begin: float, total: float) -> float:

@@ -219,7 +219,7 @@ def test_the_command_line_under_plain_ddp(tmp_path):
 
 @pytest.mark.parametrize("kind", [ImageTextEncoder, TextToImage])
 def test_encoders_drawn_for_the_datas_words_are_those_of_every_process(trainer, tmp_path, kind):
-    """They are built in `setup`, after Lightning has seeded some processes again: the start and every step are equal."""
+    """They are built in `setup`, after Lightning has seeded some processes again: every step is equal."""
     options = {} if kind is ImageTextEncoder else {"latent_dim": 4, "text_steps": 2, "encoder_width": 2}
     states = {}
     for world in (1, 2):

@@ -150,6 +150,59 @@ def test_what_a_resumed_run_is_given_holds(fit, kind, before, now, expected):
     assert {name: resumed["hyper_parameters"][name] for name in now} == now
 
 
+def lr(saved):
+    return rates(saved)[0][0]
+
+
+@pytest.mark.parametrize("options", [{}, {"critic_steps": 2}])
+def test_a_schedule_of_the_run_is_that_of_its_images(fit, options):
+    run = {"lr": 1e-3, "lr_hold_images": "50%", "lr_decay_images": "run", **options}
+    whole = 8 * 64 * options.get("critic_steps", 1)
+    images = {**run, "lr_hold_images": whole // 2, "lr_decay_images": whole}
+    _, one = fit(DCGAN, 8, "run", **run)
+    _, other = fit(DCGAN, 8, "images", **images)
+    assert_equal(one["state_dict"], other["state_dict"])
+    path, half = fit(DCGAN, 6, "half", **run)
+    assert lr(half) == 0  # at the end, 3 steps after it began to fall
+    with pytest.warns(UserWarning, match="max_steps was 6 and is 8: lr_decay_images and lr_hold_images follow the new"):
+        _, longer = fit(DCGAN, 8, "half", path, **run)
+    assert lr(longer) == 0
+
+
+def test_epochs_say_how_long_a_run_is_too(trainer):
+    seen = []
+
+    class Spy(GAN):
+        def schedule(self):
+            seen.append(self.run_share())
+
+    data = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(torch.rand(8, 1, 8, 8) * 2 - 1), batch_size=2)
+    trainer(-1, max_epochs=2).fit(Spy(size=8, latent_dim=4, width=2), data)
+    assert seen == [(1 + batch) / 8 for batch in range(8)]
+    with pytest.raises(ValueError, match=r"lr_decay_images is run, but the run has no end: give trainer\.max"):
+        trainer(-1, max_epochs=-1).fit(GAN(size=8, latent_dim=4, width=2, lr_decay_images="run"), data)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"lr_decay_images": 16}, "lr_decay_images is 16: learning rates are 0 after 25% of the run, which sees 64"),
+        ({"lr_decay_images": 640}, "lr_decay_images is 640, but the run ends after 10% of that: `run` is its length"),
+        ({"instance_noise": 1.0, "instance_noise_images": 128}, "instance_noise_images is 128, but the run ends after"),
+        ({"lr_decay_images": 60}, None),
+        ({"lr_decay_images": "run", "instance_noise": 1.0, "instance_noise_images": 8}, None),
+    ],
+)
+def test_a_run_that_does_not_fit_its_schedules_is_warned_of(trainer, options, says):
+    """Eight batches of 8: as of a recipe for one process whose batch size is multiplied by many."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        trainer(8).fit(GAN(size=8, latent_dim=4, width=2, **options), DigitsDataModule(size=8, batch_size=8))
+    told = [str(note.message) for note in caught if "_images is" in str(note.message)]
+    assert len(told) == (says is not None)
+    assert all(text.startswith(says) for text in told)
+
+
 def test_a_rate_that_a_model_has_moved_by_itself_goes_on(fit):
     """Only what is given anew is set: a resumed run does not undo what happened since its start."""
 

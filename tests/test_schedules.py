@@ -5,7 +5,7 @@ from itertools import pairwise
 import pytest
 import torch
 
-from gans.schedules import cosine, linear
+from gans.schedules import cosine, linear, span
 
 
 @pytest.mark.parametrize(
@@ -77,3 +77,17 @@ def test_cosine_is_the_learning_rate_of_torch(total):
 def test_bad_numbers_are_refused(schedule, arguments, message):
     with pytest.raises(ValueError, match=message):
         schedule(**{"images": 5, "start": 0, "end": 1, "total": 10} | arguments)
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [(0, (0, False)), (80_000, (80_000, False)), ("run", (1, True)), ("50%", (0.5, True)), ("1e5", (1e5, False))],
+)
+def test_a_span_is_images_or_a_share_of_the_run(value, expected):
+    assert span("lr_decay_images", value) == expected
+
+
+@pytest.mark.parametrize("value", [-1, "runs", "150%", "-5%", "%", float("inf"), float("nan")])
+def test_other_spans_are_refused(value):
+    with pytest.raises(ValueError, match=f"^lr_decay_images is {value}; expected "):
+        span("lr_decay_images", value)

@@ -6,12 +6,12 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from gans.checks import at_least, positive
+from gans.checks import at_least
 from gans.layers import Size
 from gans.models.gan import GAN
 from gans.networks import r3gan
 from gans.penalties import zero_centered
-from gans.schedules import cosine
+from gans.schedules import cosine, span
 
 PRESETS = {
     "small": r3gan.SMALL,
@@ -49,7 +49,7 @@ class R3GAN(GAN):
         augment_probability: of ADA, where `augment` is `ada`; it does not adapt here.
         halflives: of the averaged weights, in images of one player.
         ema_rampup: the half-life is at most this share of the images seen so far; 0 leaves it to the schedule.
-        schedule_images: images of one player until the end of all schedules.
+        schedule_images: images of one player until the end of all schedules; `run` is the whole run.
         options: as in `GAN`.
     """
 
@@ -83,12 +83,13 @@ class R3GAN(GAN):
         augment_probability: tuple[float, float] = (0.0, 0.55),
         halflives: tuple[float, float] = (0, 5_000_000),
         ema_rampup: float = 0.0,
-        schedule_images: float = 20_000_000,
+        schedule_images: float | str = 20_000_000,
         **options: Any,
     ) -> None:
         if preset not in PRESETS:
             raise ValueError(f"preset is {preset}; expected one of {', '.join(PRESETS)}")
-        positive(schedule_images=schedule_images)
+        if not span("schedule_images", schedule_images).amount:
+            raise ValueError(f"schedule_images is {schedule_images}; expected a number above 0")
         at_least(0, num_classes=num_classes)
         limits = {"lr": (lr, 1.0), "betas2": (betas2, 1.0), "augment_probability": (augment_probability, 1.0)}
         limits |= {"gamma": (gamma, math.inf), "halflives": (halflives, math.inf)}
@@ -115,6 +116,7 @@ class R3GAN(GAN):
             **options,
         )
         self.num_classes = num_classes
+        self.add_spans(2, schedule_images=schedule_images)  # of both players
 
     def plan(self, width: int) -> r3gan.Plan:
         """Return the numbers of the architecture."""
@@ -138,7 +140,7 @@ class R3GAN(GAN):
     def scheduled(self, name: str) -> float:
         """Return what a pair of numbers, start and end, amounts to now."""
         start, end = self.hparams[name]
-        return cosine(self.images_seen / 2, start, end, self.hparams["schedule_images"])
+        return cosine(self.gone("schedule_images"), start, end, 1.0)
 
     def schedule(self) -> None:
         """Let learning rates, beta2, the augmentation and the half-life follow their cosines."""

@@ -134,7 +134,7 @@ class SRGAN(Translator):
             if self.content:
                 start = given["content_lr"]
                 group["lr"] = linear(self.trainer.global_step, start, start * given["final_lr"], given["content_steps"])
-            elif not self.lr_decay_images:
+            elif not self.spans["lr_decay_images"].amount:
                 group["lr"] = self.rates[0]
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:

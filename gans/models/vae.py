@@ -19,7 +19,7 @@ from gans.metrics.sampling import undisturbed
 from gans.module import AdversarialModule
 from gans.networks.autoencoder import Decoder, Encoder, Network
 from gans.reconstruction import bernoulli, gaussian, gaussian_kl, optimal_variance
-from gans.schedules import linear
+from gans.schedules import mix
 
 Pictures = dict[str, tuple[Tensor, int]]
 
@@ -49,10 +49,10 @@ class VAE(AdversarialModule):
             Pictures and codes of images are of thresholded pixels.
         sigma: standard deviation of `gaussian`, on the scale [-1, 1].
         beta: weight of the KL divergence.
-        warmup_images: images seen until `beta` has risen from 0 to its value.
+        warmup_images: images seen until `beta` has risen from 0 to its value; `run` is the whole run.
         free_bits: nats in each dimension, on the batch's mean, that cost nothing.
         capacity: nats that the codes are held at, instead of making them few by `beta`; 0 does not.
-        capacity_images: images seen until the capacity has risen from 0 to its value.
+        capacity_images: images seen until the capacity has risen from 0 to its value; `run` is the whole run.
         capacity_weight: of the distance to the capacity.
         lr: learning rate of Adam, of both halves.
         betas: Adam's decay rates.
@@ -76,10 +76,10 @@ class VAE(AdversarialModule):
         binarise: Literal["threshold", "sample"] = "threshold",
         sigma: float = 0.2,
         beta: float = 1.0,
-        warmup_images: float = 0,
+        warmup_images: float | str = 0,
         free_bits: float = 0.0,
         capacity: float = 0.0,
-        capacity_images: float = 0,
+        capacity_images: float | str = 0,
         capacity_weight: float = 1000.0,
         lr: float = 1e-3,
         betas: tuple[float, float] = (0.9, 0.999),
@@ -99,6 +99,7 @@ class VAE(AdversarialModule):
         )
         self.save_hyperparameters()
         self.check_options()
+        self.add_spans(warmup_images=warmup_images, capacity_images=capacity_images)
         # Losses that are not linear in the batch: every process and piece needs to know what the whole of it gave.
         self.joint = likelihood == "optimal" or free_bits > 0 or capacity > 0
         self.image_shape = (image_channels(channels), *image_size(size))
@@ -113,7 +114,7 @@ class VAE(AdversarialModule):
             ValueError: if there is one.
         """
         given = self.hparams
-        names = ("beta", "warmup_images", "free_bits", "capacity", "capacity_images", "capacity_weight")
+        names = ("beta", "free_bits", "capacity", "capacity_weight")
         at_least(0, **{name: given[name] for name in names})
         if given["likelihood"] not in ("bernoulli", "gaussian", "optimal"):
             raise ValueError(f"likelihood is {given['likelihood']}; expected bernoulli, gaussian or optimal")
@@ -207,9 +208,9 @@ class VAE(AdversarialModule):
 
     def weights(self) -> tuple[float, float]:
         """Return beta and the capacity at this point of the training."""
-        given, seen = self.hparams, self.images_seen
+        given = self.hparams
         beta, capacity = (
-            linear(seen, 0.0, given[name], given[until]) if given[until] else given[name]
+            mix(0.0, given[name], self.gone(until)) if self.spans[until].amount else given[name]
             for name, until in (("beta", "warmup_images"), ("capacity", "capacity_images"))
         )
         return beta, capacity

@@ -160,8 +160,8 @@ class Moved(nn.Module):
         canvas = self.canvas(content)
         with torch.autocast(motion.device.type, enabled=False):  # positions need all their digits
             where = self.field(motion).view(count, frames * height, breadth, 2)  # all frames of a clip are one picture
-            # On a CPU, a position that is not a number crashes the interpreter in the backward pass. The last term is 0,
-            # or carries it on, so that a run that diverges is noticed as one.
+            # On a CPU, NaN as a position crashes the interpreter in the backward pass. The last term is 0 or NaN, so
+            # that a run that diverges is still noticed.
             seen = grid_sample(canvas.to(where), where.nan_to_num(), padding_mode="border", align_corners=False)
             seen = seen + (where * 0).sum(-1)[:, None]
         seen = seen.view(count, CANVAS, frames, height, breadth).transpose(1, 2).flatten(0, 1)
@@ -183,7 +183,7 @@ class Conv3d(nn.Conv3d):
         """Return maps of clips `(N, C, T, H, W)`."""
         if clips.shape[2] >= self.kernel_size[0] or not torch.is_autocast_enabled("cpu"):
             return super().forward(clips)
-        # oneDNN (in torch 2.14) reads memory that it never wrote for the weights' gradient, in bfloat16, where the kernel
+        # For the weights' gradient in bfloat16, oneDNN (torch 2.14) reads memory that it never wrote where the kernel
         # is longer than the unpadded clip: NaN, or a crash.
         before, *sides = (int(amount) for amount in self.padding)
         longer = pad(clips, (0, 0, 0, 0, before, before))
