@@ -29,6 +29,7 @@ Half: TypeAlias = Literal["left", "right"]
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 ALPHA_MODES = ("LA", "La", "PA", "RGBA", "RGBa")
 ORIENTATION, SIDEWAYS = 0x0112, (5, 6, 7, 8)  # a tag of EXIF, and its values that swap width and height
+WIDTH, HEIGHT = 256, 257  # tags of TIFF
 GREY_MODES = ("1", "L", "LA", "La", "I", "F", "I;16", "I;16L", "I;16B", "I;16N")
 SIXTEEN_BIT = ("PNG", "PPM")  # what Pillow opens with mode I, in some versions, although it has 16 bits
 RANGES = (1, 255, 65535)  # usual upper ends of 32-bit numbers
@@ -129,6 +130,8 @@ def dimensions(path: str | Path) -> tuple[int, int]:
     with picture(path) as file:
         looked = file.format != "PNG" or "exif" in file.info  # else Pillow decodes a PNG to search behind it
         turned = looked and file.getexif().get(ORIENTATION, 1) in SIDEWAYS
+        if turned and file.format == "TIFF":  # whose size newer versions of Pillow turn themselves
+            turned = file.size == (file.tag_v2[WIDTH], file.tag_v2[HEIGHT])
         return (file.height, file.width) if turned else (file.width, file.height)
 
 
