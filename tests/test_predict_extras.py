@@ -1,5 +1,7 @@
 """`gans predict CKPT --mask` and `--style`: what some models are given besides a picture, and what is wrong with it."""
 
+import os
+
 import numpy as np
 import pytest
 import torch
@@ -115,10 +117,15 @@ def test_what_is_wrong_is_one_sentence(refused, tmp_path, checkpoint):
     mask(tmp_path / "wrong" / "a.png", (20, 30))
     mask(tmp_path / "wrong" / "b.png")
     mask(tmp_path / "right.png")
+    for name in ("a.png", "a.bmp", "b.bmp", "b.gif"):
+        mask(tmp_path / "double" / name)
     (tmp_path / "text.png").write_text("x")
+    os.mkfifo(tmp_path / "pipe.png")
     cases = {
         "": "Inpainting, which model.ckpt holds, needs a mask: give --mask FILE or DIR",
         "--mask nowhere": "mask is nowhere, which does not exist",
+        "--mask pipe.png": "mask is pipe.png, which is neither a file nor a folder",
+        "--mask double": "double has more than one mask for b.png: b.bmp, b.gif",
         "--mask some": "some has no mask for 1 of the pictures: b.png",
         "--mask wrong": "1 of the pictures have another size than the mask: a.png (40x30, its mask 20x30)",
         "--mask text.png": "mask is text.png, which cannot be read: not an image",

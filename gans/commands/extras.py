@@ -11,6 +11,7 @@ from jsonargparse import Namespace
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from datamodules.archive import is_folder
 from datamodules.decode import UnreadableImageError, dimensions
 from datamodules.files import image_files, listed
 
@@ -59,16 +60,25 @@ def partners(extra: str, given: Path, folder: Path, names: list[str]) -> dict[st
     Raises:
         ValueError: if there is none, or one that is no picture or has another size where it may not.
     """
-    if given.is_file():
-        found = dict.fromkeys(names, given)
-    elif given.is_dir():
-        there = {stem(name): given / name for name in sorted(image_files(given))}
+    found: dict[str, Path] = {}
+    if is_folder(given):
+        there: dict[str, list[str]] = {}
+        for name in sorted(image_files(given)):
+            there.setdefault(stem(name), []).append(name)
         missing = [name for name in names if stem(name) not in there]
         if missing:
             raise ValueError(f"{given} has no {extra} for {len(missing)} of the pictures: {listed(missing)}")
-        found = {name: there[stem(name)] for name in names}
+        for name in names:
+            # The file of exactly the same name, or the only one of that name with another extension.
+            same = there[stem(name)]
+            if name not in same and len(same) > 1:
+                raise ValueError(f"{given} has more than one {extra} for {name}: {listed(same)}")
+            found[name] = given / (name if name in same else same[0])
+    elif given.is_file():
+        found = dict.fromkeys(names, given)
     else:
-        raise ValueError(f"{extra} is {given}, which does not exist")
+        told = "is neither a file nor a folder" if given.exists() else "does not exist"
+        raise ValueError(f"{extra} is {given}, which {told}")
     sizes, wrong = {}, []
     for path in dict.fromkeys(found.values()):
         try:
