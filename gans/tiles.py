@@ -225,7 +225,10 @@ class Whole:
 
         def finish(gathered: Gathered) -> None:
             self.tile = None
-            gathered.maps = type(part).inner(part, gathered.maps.to(maps)).float().cpu()
+            try:
+                gathered.maps = type(part).inner(part, gathered.maps.to(maps)).float().cpu()
+            except torch.OutOfMemoryError as error:  # of a GPU
+                raise TooLargeError from error
 
         known = self.asked(self.tile, maps, partial(Gathered, self.size), finish)
         assert isinstance(known, Gathered)
