@@ -122,7 +122,28 @@ def checked(verb: str, args: list[str]) -> tuple[str, list[str]]:
             parent = path.absolute().parent
             of_a_run = path.stem == "config" and parent.name.startswith("version_")
             name = name or (parent.parent.name if of_a_run else path.stem)
-    return name or "run", args
+    return name or "run", [*args, *whole_epochs(args)]
+
+
+def whole_epochs(args: list[str]) -> list[str]:
+    """Return the flag that lifts a recipe's `max_steps` for a user who gives `max_epochs` alone, and say so."""
+    import yaml
+
+    given: dict[str, Any] = {}  # beside the recipe, which is the first configuration
+    files = [args[i + 1] for i, flag in enumerate(args[:-1]) if flag in ("--config", "-c")]
+    for file in files[1:]:
+        given |= yaml.safe_load(Path(file).read_text(encoding="utf-8")).get("trainer") or {}
+    for i, flag in enumerate(args):
+        if found := re.match(r"--trainer\.(max_epochs|max_steps)(?:=(.*))?$", flag):
+            given[found[1]] = found[2] if found[2] is not None else "".join(args[i + 1 : i + 2])
+    recipe = yaml.safe_load(Path(files[0]).read_text(encoding="utf-8")).get("trainer") or {} if files else {}
+    steps, epochs = recipe.get("max_steps", -1), str(given.get("max_epochs", ""))
+    if "max_steps" in given or not epochs.isdigit() or steps in (None, -1):
+        return []
+    if os.environ.get("LOCAL_RANK", "0") == "0":
+        name = Path(files[0]).stem
+        print(f"gans: trainer.max_epochs is {epochs}: max_steps of {name}, {steps}, is lifted", file=sys.stderr)
+    return ["--trainer.max_steps=-1"]
 
 
 def check_file(path: Path) -> None:

@@ -109,7 +109,7 @@ class Watch(L.Callback):
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         """Note what a signal left."""
-        if isinstance(exception, stopping.Stopped) and trainer.state.fn == TrainerFn.FITTING:
+        if isinstance(exception, stopping.Stopped | KeyboardInterrupt) and trainer.state.fn == TrainerFn.FITTING:
             last = last_checkpoint(trainer)
             kept = f"the last checkpoint is {last}: --ckpt_path last goes on" if last else "there is no checkpoint yet"
             self.interrupted = f"stopped at step {trainer.global_step}; {kept}"
@@ -410,7 +410,10 @@ def given(args: list[str], key: str) -> str | None:
 
 
 def check_trainer(trainer: Any) -> None:
-    """Raise a ValueError for flags of the trainer that cannot be meant for two optimizers."""
+    """Raise a ValueError for flags of the trainer that do not go with two optimizers, or with a run folder."""
+    if trainer.barebones:
+        instead = "--trainer.logger false --trainer.enable_checkpointing false --trainer.enable_progress_bar false"
+        raise ValueError(f"trainer.barebones is true, but a run has curves and checkpoints: give {instead}")
     for name, (allowed, ours) in INSTEAD.items():
         if trainer[name] not in allowed:
             raise ValueError(f"trainer.{name} does not work with two optimizers: give --model.{ours} {trainer[name]}")
@@ -530,28 +533,43 @@ def attempt(verb: str, name: str, args: list[str], watch: Watch, stop: stopping.
     """Do what `run` does, on one process."""
     try:
         CLI(verb, name, args, watch, stop)
-    except stopping.Stopped as end:
+    except SystemExit as end:  # of a signal, or of --help and --print_config
+        stopped = isinstance(end, stopping.Stopped)
+        if not stopped and not watch.interrupted:
+            return int(end.code or 0)
         watch.forget()
         if main_process():
             print(f"gans: {watch.interrupted or 'stopped'}", file=sys.stderr)
         stop.part(seconds=10)
-        return int(end.code or 0)
-    except SystemExit as end:  # of --help and --print_config
-        return int(end.code or 0)
-    except (RuntimeError, *BAD_INPUT) as error:
+        return int(end.code or 0) if stopped else 130
+    except (RuntimeError, ModuleNotFoundError, *BAD_INPUT) as error:
         watch.forget()
         diverged = isinstance(error, callbacks.DivergedError)
         # When another process gives up, the connection to it breaks here: that one says why.
         left = not main_process() and re.search("gloo|NCCL", str(error)) is not None
         unwritten = isinstance(error, atomic.UnwrittenError) or atomic.full(error)
-        expected = diverged or unwritten or ((left or isinstance(error, BAD_INPUT)) and not watch.started)
+        absent = missing_metric(str(error))
+        # An import that failed has a name; without one, somebody looked for a package and says what it is for.
+        wrong = isinstance(error, BAD_INPUT) or (isinstance(error, ModuleNotFoundError) and not error.name)
+        expected = diverged or unwritten or absent or ((left or wrong) and not watch.started)
         if os.environ.get("GANS_TRACEBACK") or not expected:
             raise
         if main_process():
-            told = located(" ".join(str(error).replace(HERE, "").rstrip(".").split()), watch.config)
+            told = absent or located(" ".join(str(error).replace(HERE, "").rstrip(".").split()), watch.config)
             print(f"gans: error: {told}", file=sys.stderr)
-        return 1 if diverged or watch.started or atomic.full(error) else 2
+        return 1 if diverged or (watch.started and not absent) or atomic.full(error) else 2
     return 0
+
+
+def missing_metric(message: str) -> str | None:
+    """Return what is wrong with a callback that monitors what nothing logs, from Lightning's words; None for others."""
+    found = re.search(r"(?:conditioned on metric `|\(monitor=')([^`']+).*?(?:following|metrics): (.*)", message)
+    if found is None:
+        return None
+    names = [name for name in re.findall(r"[`']([^`', ]+)[`']", found[2].split(" HINT")[0]) if "/" in name]
+    like = [name for name in names if name.startswith(found[1].replace("_", "/"))]  # val/loss/... for val_loss
+    near = f" (did you mean {like[0]}?)" if like else nearest(found[1], names)
+    return f"monitor is {found[1]}{near}; expected a metric that this run logs: {', '.join(names)}"
 
 
 def command(verb: str, args: list[str]) -> int:

@@ -117,6 +117,49 @@ def test_validation_stops_at_once(gans, monkeypatch):
     assert (code, err.splitlines()[-1]) == (143, "gans: stopped")
 
 
+@pytest.mark.parametrize("where", ["--trainer.max_epochs 1", "--trainer.max_epochs=1", "--config epochs.yaml"])
+def test_epochs_that_are_asked_for_are_trained(gans, tmp_path, where):
+    """Whoever asks for 50 epochs does not mean the recipe's number of steps."""
+    (tmp_path / "epochs.yaml").write_text("trainer: {max_epochs: 1}")
+    (tmp_path / "short.yaml").write_text((ROOT / "gans/recipes/dcgan-digits.yaml").read_text())
+    text = (tmp_path / "short.yaml").read_text()
+    (tmp_path / "short.yaml").write_text(re.sub("max_steps: .*", "max_steps: 3", text))
+    code, _, err = gans(f"fit short.yaml {TINY} --data.batch_size 256 {where}")
+    assert (code, err.splitlines()[0]) == (0, "gans: trainer.max_epochs is 1: max_steps of short, 3, is lifted")
+    path = tmp_path / "runs" / "short" / "version_0" / "checkpoints" / "last.ckpt"
+    assert torch.load(path, weights_only=True)["global_step"] > 3
+
+
+def test_both_limits_hold_where_both_are_given(gans, tmp_path):
+    for line in ("--trainer.max_epochs 1 --trainer.max_steps 3", "--trainer.max_epochs -1 --trainer.max_steps 3"):
+        code, _, err = gans(f"fit dcgan-digits {TINY} {line}")
+        assert (code, "lifted" in err) == (0, False)
+    assert last()["global_step"] == 3
+
+
+@pytest.mark.parametrize(
+    "callback",
+    ["EarlyStopping --trainer.callbacks.monitor val_loss", "ModelCheckpoint --trainer.callbacks.monitor val_loss"],
+)
+def test_a_metric_that_nothing_logs_is_bad_input(gans, callback):
+    flags = f"{TINY} --data.batch_size 256 --trainer.max_epochs 2 --trainer.callbacks {callback}"
+    code, _, err = gans(f"fit dcgan-digits {flags}")
+    says = "gans: error: monitor is val_loss (did you mean val/loss"
+    [line] = [line for line in err.splitlines() if line.startswith("gans: error")]
+    assert (code, line[: len(says)]) == (2, says), err
+    assert "; expected a metric that this run logs: " in line
+    assert "Traceback" not in err
+
+
+def test_the_trainers_own_words_are_not_repeated(refused, monkeypatch):
+    flags = "--trainer.logger false --trainer.enable_checkpointing false --trainer.enable_progress_bar false"
+    says = refused(f"fit dcgan-digits {TINY} --trainer.barebones true")
+    assert says == f"trainer.barebones is true, but a run has curves and checkpoints: give {flags}"
+    monkeypatch.setattr("lightning.pytorch.callbacks.device_stats_monitor._PSUTIL_AVAILABLE", False)
+    says = refused(f"fit dcgan-digits {TINY} --trainer.callbacks DeviceStatsMonitor")
+    assert "`psutil` is not installed" in says
+
+
 # -- Slurm -------------------------------------------------------------------------------------------------------------
 
 
