@@ -10,9 +10,11 @@ from PIL import Image
 from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 
+from datamodules import DigitsDataModule
 from gans.checkpoint import load_model
 from gans.commands.evaluate import check_scores
-from gans.metrics.extractors import Wrapped
+from gans.metrics.extractors import Wrapped, extractor
+from gans.metrics.sampling import items
 from gans.models import GAN
 
 FEW = "--samples 60 --reference 200"
@@ -265,6 +267,105 @@ def test_only_the_scores_that_were_asked_for(run, gans):
     code, shown, err = gans(f"evaluate {run}/checkpoints/last.ckpt {FEW} --scores fid recall")
     assert code == 0, err
     assert [line.split()[0] for line in shown.splitlines()[2:]] == ["fid", "recall"]
+
+
+def test_few_pictures_have_the_scores_that_they_can_have(gans, tmp_path):
+    line = f"evaluate --images {write(tmp_path / 'theirs', 5)} {DIGITS} --reference 200"
+    code, shown, err = gans(f"{line} --scores fid")
+    assert code == 0, err
+    assert [line.split()[0] for line in shown.splitlines()[2:]] == ["fid"]
+    code, shown, err = gans(line)
+    assert code == 0, err
+    assert {"fid", "kid", "precision"} <= {line.split()[0] for line in shown.splitlines()[2:]}
+    assert "density" not in shown
+    code, shown, err = gans(f"{line} --scores density")
+    assert (code, err) == (
+        2,
+        "gans: error: density needs at least 6 images of both; there are 5 generated and 200 real\n",
+    )
+
+
+@pytest.mark.parametrize(
+    ("scores", "told"),
+    [
+        ("fid class_fid", "class_fid needs generated images of the classes of the data: 10 there, none here"),
+        ("class_accuracy", "class_accuracy needs generated images of the classes of the data: 10 there, none here"),
+        ("fid_infinity", "fid_infinity is of the final protocol; the protocol is quick"),
+        ("motion", "motion is of clips; the data are images"),
+        ("frame_fid", "frame_fid is of clips and needs --frames"),
+    ],
+)
+def test_what_cannot_be_scored_is_refused_before_anything_is_generated(
+    saved, tmp_path, refused, monkeypatch, scores, told
+):
+    path = saved(GAN(size=8, channels=1, latent_dim=4, width=2), tmp_path / "gan")
+    monkeypatch.setattr(GAN, "sample", lambda *given, **options: pytest.fail("generated"))
+    assert told in refused(f"evaluate {path} {DIGITS} {FEW} --scores {scores}")
+
+
+def test_pictures_in_class_folders_are_scored_by_their_classes(gans, tmp_path):
+    digits = DigitsDataModule(size=8)
+    images, labels = items(digits.splits()[0], range(300))
+    for swap in (0, 1):
+        for i, (image, label) in enumerate(zip(images, labels.tolist(), strict=True)):
+            folder = tmp_path / f"swapped {swap}" / str((label + swap) % 10)
+            folder.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image[0].numpy()).save(folder / f"{i}.png")
+    found = []
+    for swap in (0, 1):
+        out = tmp_path / "report.json"
+        line = f"{DIGITS} --reference 300 --scores class_accuracy class_fid --out {out}"
+        code, _, err = gans(f"evaluate {line} --images", str(tmp_path / f"swapped {swap}"))
+        assert code == 0, err
+        found.append(json.loads(out.read_text())["metrics"])
+    told = extractor("mnist")(images)[1].argmax(1)
+    for swap in (0, 1):
+        right = (told == (labels + swap) % 10).double().mean()
+        assert found[swap]["class_accuracy"]["value"] == pytest.approx(float(right))
+    assert found[1]["class_fid"]["value"] > 2 * found[0]["class_fid"]["value"]
+
+
+def test_classes_that_the_data_have_not_are_no_labels(gans, refused, tmp_path):
+    for name in ("cats", "dogs"):
+        (tmp_path / "pets").mkdir(exist_ok=True)
+        write(tmp_path / "pets" / name, 10)
+    line = f"evaluate --images pets {DIGITS} --reference 100"
+    assert "class_fid needs generated images of the classes of the data: 10 there, none here" in refused(
+        f"{line} --scores class_fid"
+    )
+    code, shown, err = gans(line)
+    assert code == 0, err
+    assert "class_fid" not in shown
+
+
+def test_pictures_of_several_sizes_are_fitted_if_asked_to(gans, refused, tmp_path):
+    folder = write(write(tmp_path / "theirs", 20), 10, (12, 9), start=50)
+    line = f"evaluate --images {folder} {DIGITS} --reference 100 --scores fid"
+    assert "--resize fits them to those of the data 8x8" in refused(line)
+    out = tmp_path / "report.json"
+    code, _, err = gans(f"{line} --resize --out {out}")
+    assert code == 0, err
+    assert json.loads(out.read_text())["generator"] == {"images": str(folder), "count": 30, "resized": "to 8x8, crop"}
+    assert "resize is of the pictures of --images" in refused(f"evaluate a.ckpt {DIGITS} --resize")
+
+
+def test_grey_pictures_beside_colour_data_are_colour(gans, tmp_path):
+    grey = write(tmp_path / "grey", 20)
+    for folder, kind in (("colour", "RGB"), ("real", "RGB")):
+        (tmp_path / folder).mkdir()
+        for path in grey.iterdir():
+            picture = Image.open(path).convert(kind)
+            if folder == "real" and path.stem == "0":
+                picture.putpixel((0, 0), (255, 0, 0))  # one of them is coloured
+            picture.save(tmp_path / folder / path.name)
+    found = []
+    for folder in ("grey", "colour"):
+        out = tmp_path / "report.json"
+        data = "--data real --data.size 8 --data.channels 3 --data.val_fraction 0"
+        code, _, err = gans(f"evaluate --images {folder} {data} --features random --scores fid --out {out}")
+        assert code == 0, err
+        found.append(json.loads(out.read_text())["metrics"]["fid"]["value"])
+    assert found[0] == found[1]
 
 
 def test_a_damaged_cache_is_refused(run, gans, refused, tmp_path):

@@ -120,6 +120,7 @@ def costs(options: Namespace) -> dict[str, Any]:
         for name in PASSED_ON:
             if options.get(name) is not None:
                 flags += [f"--{name}", str(options[name])]
+        flags += ["--scores", "fid", "recall", "coverage"]
         if options.seeds:
             flags += ["--seeds", *map(str, options.seeds)]
         given = evaluate.parsed([str(path), *flags])

@@ -14,10 +14,11 @@ import lightning as L
 import torch
 import yaml
 from jsonargparse import Namespace
+from torch import Tensor
 from tqdm import tqdm
 
 from datamodules.archive import is_folder
-from datamodules.decode import dimensions
+from datamodules.decode import Fit, dimensions
 from datamodules.files import existing_folder, image_files
 from datamodules.folder import ImageFolderDataModule
 from gans.__main__ import expanded
@@ -30,8 +31,8 @@ from gans.metrics.extractors import Extractor, extractor
 from gans.metrics.features import Features, extract, of_samples
 from gans.metrics.framed import Framed
 from gans.metrics.reference import FORMAT, Reference, cache_folder, read, reference, write
-from gans.metrics.sampling import BLOCK, Labelled, Targets, chosen, items, stored, translates
-from gans.metrics.suite import PROTOCOLS, Protocol, Score, over_seeds, scores
+from gans.metrics.sampling import BLOCK, Labelled, Targets, chosen, conditions, items, stored, translates
+from gans.metrics.suite import LEAST, PROTOCOLS, Protocol, Score, over_seeds, scores
 from gans.models.autoencoder import Autoencoder
 
 Split = Literal["train", "val", "test"]
@@ -43,7 +44,11 @@ def parser() -> Parser:
     flags = Parser(prog="gans evaluate", description=__doc__)
     flags.add_argument("checkpoint", nargs="?", type=Path, help="file that training wrote")
     add_own_model(flags)
-    flags.add_argument("--images", type=Path, help="folder of pictures of one size, instead of a checkpoint")
+    flags.add_argument(
+        "--images",
+        type=Path,
+        help="folder of pictures, with a folder for each class if there are some, instead of a checkpoint",
+    )
     flags.add_argument("--runs", type=Path, nargs="+", help="run folders: summarise their curves over seeds")
     flags.add_argument("--compare", type=Path, nargs="+", help="checkpoints: one table of costs and scores")
     flags.add_argument(
@@ -61,6 +66,7 @@ def parser() -> Parser:
     flags.add_argument("--samples", type=int, help="generated images, instead of the protocol's")
     flags.add_argument("--reference", type=int, help="real images, instead of the protocol's")
     flags.add_argument("--split", type=Split, default="train", help="the real images to compare with")
+    flags.add_argument("--resize", action="store_true", help="fit --images of any size to that of the data")
     flags.add_argument("--scores", type=str, nargs="+", help="only these; by default all that can be computed")
     flags.add_argument("--truncation", type=float, help="of the latents; by default none")
     flags.add_argument("--batch_size", type=int, default=BLOCK, help="images that the extractor sees at once")
@@ -77,11 +83,13 @@ class Subject:
     Args:
         describe: what the report says of it.
         features: of `count` images for a seed.
+        classes: number of classes of the data that the images are of; 0 if they have no labels.
         model: that made them, if it is there.
     """
 
     describe: dict[str, Any]
     features: Callable[[int, int], Features]
+    classes: int = 0
     model: L.LightningModule | None = None
 
 
@@ -116,6 +124,8 @@ def parsed(args: list[str]) -> Namespace:
         raise ValueError(f"seeds is {options.seeds}; expected each once")
     if options.truncation is not None and not options.checkpoint and not options.compare:
         raise ValueError(f"truncation is {options.truncation}; expected none, for pictures have no latents")
+    if options.resize and not options.images:
+        raise ValueError("resize is of the pictures of --images, which is not given")
     if options.scores and options.compare:
         raise ValueError("scores cannot be chosen for compare, whose columns are fixed")
     if options.out:
@@ -186,12 +196,15 @@ def evaluate(options: Namespace, args: list[str]) -> dict[str, Any]:
         subject = images_of(options, data, network, device)
     else:
         subject = samples_of(model, options, shape, network, device, given)
+    there = 0 if given is not None else labels_of(real_set, data)
+    check_possible(options.scores, network, protocol, count or len(real_set), (there, subject.classes))
     keep = None if protocol.thorough else protocol.neighbours
     real = reference(real_set, network, count, keep, device, watch=bar("real images", count or len(real_set)))
     default = (0, 1, 2) if options.protocol == "final" and model is not None and given is None else (0,)
     seeds = tuple(options.seeds or default)
-    runs = [scores(real, subject.features(protocol.samples, seed), protocol) for seed in seeds]
-    found, baseline = over_seeds(runs), real_baseline(real, held_set, network, protocol, device)
+    names: list[str] | None = options.scores
+    runs = [scores(real, subject.features(protocol.samples, seed), protocol, names) for seed in seeds]
+    found, baseline = over_seeds(runs), real_baseline(real, held_set, network, protocol, device, names)
     for name in options.scores or ():
         if name not in found:
             raise ValueError(f"{name} cannot be computed by the {protocol.name} protocol for these images")
@@ -202,7 +215,7 @@ def evaluate(options: Namespace, args: list[str]) -> dict[str, Any]:
     print(report.table(found, baseline))
     beside: dict[str, dict[str, Score]] = {}
     if isinstance(subject.model, Autoencoder):
-        judge = partial(scores, real, protocol=protocol)
+        judge = partial(scores, real, protocol=protocol, names=names)
         beside = controls.controls(subject.model, real_set, held_set, protocol.samples, seeds[0], network, judge)
         print(controls.table(type(subject.model).__name__, found, beside))
     return {
@@ -259,6 +272,50 @@ def check_scores(names: Iterable[str], network: Extractor) -> None:
             raise ValueError(f"there is no score {name}; expected {', '.join(report.MEANING)}")
         if name in ("inception_score", "modes", "mode_kl", "class_accuracy") and network.num_classes is None:
             raise ValueError(f"{name} needs an extractor with logits; {network.name} has none")
+
+
+def labels_of(dataset: Any, data: Any) -> int:
+    """Return the number of classes of a set of real images; 0 if they have no labels."""
+    _, labels, *_ = (*items(dataset, [0]), None)
+    whole = labels is not None and labels.ndim == 1 and not labels.is_floating_point()
+    count = int(getattr(data, "num_classes", 1))
+    return count if whole and count > 1 else 0
+
+
+def check_possible(
+    names: list[str] | None, network: Extractor, protocol: Protocol, reals: int, classes: tuple[int, int]
+) -> None:
+    """Refuse scores that cannot be computed, before an image is generated.
+
+    Args:
+        names: of the scores; None are all that can be computed.
+        network: the extractor.
+        protocol: with the number of generated images.
+        reals: number of real images.
+        classes: number of the classes of the data, and of those of the generated images that are of the data's.
+
+    Raises:
+        ValueError: if one cannot.
+    """
+    few = min(protocol.samples, reals)
+    for name in names or ["fid"]:
+        least = LEAST[name]
+        if few < least:
+            told = f"{protocol.samples:,} generated and {reals:,} real"
+            raise ValueError(f"{name} needs at least {least} images of both; there are {told}")
+        if name == "fid_infinity" and not protocol.thorough:
+            raise ValueError(f"{name} is of the final protocol; the protocol is {protocol.name}")
+        if name in ("class_fid", "class_accuracy") and (not all(classes) or classes[0] != classes[1]):
+            real, made = (str(count or "none") for count in classes)
+            raise ValueError(f"{name} needs generated images of the classes of the data: {real} there, {made} here")
+        if name == "class_accuracy" and network.num_classes != classes[0]:
+            raise ValueError(
+                f"{name} needs an extractor of {classes[0]} classes; {network.name} has {network.num_classes}"
+            )
+        if name == "motion" and not network.clips:
+            raise ValueError("motion is of clips; the data are images")
+        if name == "frame_fid" and not isinstance(network, Framed):
+            raise ValueError("frame_fid is of clips and needs --frames")
 
 
 def plain(run: dict[str, Score]) -> dict[str, float]:
@@ -369,7 +426,7 @@ def samples_of(
         "truncation": options.truncation,
         "latents": f"blocks of {BLOCK}, each from a key of (seed, block)" if given is None else "none: translated",
     }
-    return Subject(describe, features, model)
+    return Subject(describe, features, 0 if given is not None else conditions(model), model)
 
 
 def images_of(options: Namespace, data: Any, network: Extractor, device: torch.device) -> Subject:
@@ -382,39 +439,64 @@ def images_of(options: Namespace, data: Any, network: Extractor, device: torch.d
     sizes: dict[tuple[int, int], str] = {}
     for name in image_files(folder):
         sizes.setdefault(dimensions(folder / name), name)
-    if len(sizes) > 1:
+    there = f"the data {data.size[1]}x{data.size[0]}"
+    if len(sizes) > 1 and not options.resize:
         told = " and ".join(f"{name} is {width}x{height}" for (width, height), name in list(sizes.items())[:2])
-        raise ValueError(f"the pictures in {folder} differ in size: {told}")
-    [(width, height)] = sizes
-    if (height, width) != tuple(data.size):
-        raise ValueError(
-            f"the pictures in {folder} are {width}x{height}, the data {data.size[1]}x{data.size[0]}: give --data.size"
-        )
-    channels = data.channels
-    pictures = ImageFolderDataModule(folder, (height, width), channels, val_fraction=0, num_workers=0, on_error="raise")
-    dataset = pictures.everything()
+        raise ValueError(f"the pictures in {folder} differ in size: {told}; --resize fits them to those of {there}")
+    for width, height in sizes if not options.resize else ():
+        if (height, width) != tuple(data.size):
+            told = f"the pictures in {folder} are {width}x{height}, {there}"
+            raise ValueError(f"{told}: give --data.size, or --resize to fit the pictures")
+    fit: Fit = getattr(data, "fit", "crop")
+    pictures = ImageFolderDataModule(
+        folder, data.size, data.channels, fit=fit, val_fraction=0, num_workers=0, on_error="raise"
+    )
+    dataset, numbers = pictures.everything(), numbers_of(pictures, data)
     chosen(len(dataset), options.samples)  # complains of too few before anything is computed
 
     def features(count: int, seed: int) -> Features:
         rows = chosen(len(dataset), count, seed)
-        unlabelled = ((block, None) for block, _ in stored(dataset, rows))
-        return extract(bar("pictures", count)(unlabelled), network, device, options.batch_size)
+        blocks = (
+            (block, None if numbers is None or labels is None else numbers[labels])
+            for block, labels in stored(dataset, rows)
+        )
+        return extract(bar("pictures", count)(blocks), network, device, options.batch_size)
 
-    return Subject({"images": str(folder), "count": len(dataset)}, features)
+    resized = {"resized": f"to {data.size[1]}x{data.size[0]}, {fit}"} if options.resize else {}
+    kinds = 0 if numbers is None else len(numbers)
+    return Subject({"images": str(folder), "count": len(dataset), **resized}, features, kinds)
+
+
+def numbers_of(pictures: ImageFolderDataModule, data: Any) -> Tensor | None:
+    """Return the labels `(K,)` that the data have for the classes of pictures, which are told by their folders' names.
+
+    None if the pictures have no classes, or such as the data have not.
+    """
+    names, known = pictures.classes, list(getattr(data, "classes", ()))
+    if not names or not set(names) <= set(known):
+        return None
+    return torch.tensor([known.index(name) for name in names])
 
 
 def real_baseline(
-    real: Reference, held: Any, network: Extractor, protocol: Protocol, device: torch.device
+    real: Reference,
+    held: Any,
+    network: Extractor,
+    protocol: Protocol,
+    device: torch.device,
+    names: list[str] | None = None,
 ) -> dict[str, Score]:
-    """Return the scores of as many held-out real images, as far as there are so many; kept on the disk."""
+    """Return the scores of as many held-out real images, those of `names`, as far as possible; kept on the disk."""
     if held is None or len(held) < 10:
         return {}
     count = min(protocol.samples, len(held))
+    if names is not None:
+        names = sorted(name for name in names if count >= LEAST[name])
     other = reference(held, network, count, None, device, watch=bar("held-out images", count))
-    facts = (FORMAT, real.key, other.key, asdict(protocol))
+    facts = (FORMAT, real.key, other.key, asdict(protocol), names)
     path = cache_folder() / f"baseline-{hashlib.sha256(json.dumps(facts).encode()).hexdigest()}.pt"
     if not path.is_file():
-        found = scores(real, other.features, protocol)
+        found = scores(real, other.features, protocol, names)
         write(path, {name: score.plain() for name, score in found.items()})
     return {name: Score(**values) for name, values in read(path).items()}
 

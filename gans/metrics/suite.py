@@ -1,6 +1,7 @@
 """All scores of a set of generated images from one pass, each with the counts that it depends on."""
 
-from collections.abc import Iterable
+import math
+from collections.abc import Collection, Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -21,7 +22,23 @@ from gans.metrics.moments import Gaussian, frechet
 from gans.metrics.neighbours import neighbour_scores
 from gans.metrics.reference import Reference
 
-K_MANIFOLD, K_DENSITY = 3, 5  # nearest neighbours of precision and recall; of density and coverage
+# Nearest neighbours that scores look for.
+NEIGHBOURS = {"precision": 3, "recall": 3, "density": 5, "coverage": 5, "authenticity": 1, "one_nn_accuracy": 1}
+# All scores, with the least number of real and of generated images.
+LEAST = {
+    "fid": 2,
+    "fid_infinity": 20,  # points enough for a line
+    "frame_fid": 1,
+    "motion": 1,
+    "class_fid": 4,
+    "class_accuracy": 1,
+    "kid": 2,
+    "inception_score": 1,
+    **{name: k + 1 for name, k in NEIGHBOURS.items()},
+    "vendi": 1,
+    "modes": 1,
+    "mode_kl": 1,
+}
 
 
 @dataclass(frozen=True)
@@ -72,65 +89,92 @@ class Score:
         return {name: value for name, value in asdict(self).items() if value is not None}
 
 
-def scores(real: Reference, fake: Features, protocol: Protocol) -> dict[str, Score]:
-    """Return every score that can be computed, by its name.
+def scores(
+    real: Reference, fake: Features, protocol: Protocol, names: Collection[str] | None = None
+) -> dict[str, Score]:
+    """Return scores by their names.
+
+    Args:
+        real: statistics of the real images.
+        fake: features of the generated ones.
+        protocol: how much is looked at.
+        names: compute these only; what cannot be computed is left out. None computes all that can be, and leaves out
+            what needs more images.
 
     Raises:
-        ValueError: if there are too few images, or a feature is not finite.
+        ValueError: if there are too few images for one of `names`, or a feature is not finite.
     """
     n_real, n_fake = real.gaussian.n, len(fake)
-    found = {"fid": Score(float(frechet(real.gaussian, Gaussian.of(fake.features))), n_real, n_fake)}
     few = min(protocol.neighbours, len(real.features), n_fake)
+    due = set(names) if names is not None else {name for name, least in LEAST.items() if few >= least}
     near_real, near_fake = real.features.first(few), fake.first(few)
-    found["kid"] = Score(float(kid(near_real.features, near_fake.features)), few, few)
-    found |= of_neighbours(near_real, near_fake)
-    if protocol.thorough:
+    found = {}
+    if "fid" in due:
+        found["fid"] = Score(float(frechet(real.gaussian, Gaussian.of(fake.features))), n_real, n_fake)
+    if "kid" in due:
+        found["kid"] = Score(float(kid(near_real.features, near_fake.features)), few, few)
+    found |= of_neighbours(near_real, near_fake, due - {"authenticity"} if protocol.thorough else due)
+    if protocol.thorough and "authenticity" in due:
         everything = real.features.features
         found["authenticity"] = Score(float(authenticity(everything, near_fake.features)), len(everything), few, k=1)
-        if n_fake >= 20:  # points enough for a line
-            found["fid_infinity"] = Score(float(fid_infinity(real.gaussian, fake.features)), n_real, n_fake)
-    if bool(near_fake.features.any(1).all()):  # a row of zeros has no direction
+    if protocol.thorough and "fid_infinity" in due:
+        found["fid_infinity"] = Score(float(fid_infinity(real.gaussian, fake.features)), n_real, n_fake)
+    if "vendi" in due and bool(near_fake.features.any(1).all()):  # a row of zeros has no direction
         found["vendi"] = Score(float(vendi(near_fake.features)), 0, few)
-    return found | of_classes(real, fake) | of_clips(real.features, fake)
+    found |= of_classes(real, fake, due) | of_clips(real.features, fake, due)
+    return found
 
 
-def of_neighbours(real: Features, fake: Features) -> dict[str, Score]:
-    """Return the scores that compare with nearest neighbours."""
-    ks = {"precision": K_MANIFOLD, "recall": K_MANIFOLD, "density": K_DENSITY, "coverage": K_DENSITY}
-    values = neighbour_scores(real.features, fake.features, K_MANIFOLD, K_DENSITY)
-    return {name: Score(value, len(real), len(fake), k=ks.get(name, 1)) for name, value in values.items()}
+def of_neighbours(real: Features, fake: Features, due: Collection[str]) -> dict[str, Score]:
+    """Return the scores that compare with nearest neighbours, those of them that are due."""
+    named = [name for name in NEIGHBOURS if name in due]
+    if not named:
+        return {}
+    # As few neighbours as are needed, which as few images have.
+    values = neighbour_scores(
+        real.features,
+        fake.features,
+        max([1, *(NEIGHBOURS[name] for name in named if name in ("precision", "recall"))]),
+        max([1, *(NEIGHBOURS[name] for name in named if name in ("density", "coverage"))]),
+    )
+    return {name: Score(values[name], len(real), len(fake), k=NEIGHBOURS[name]) for name in named}
 
 
-def of_classes(real: Reference, fake: Features) -> dict[str, Score]:
+def of_classes(real: Reference, fake: Features, due: Collection[str]) -> dict[str, Score]:
     """Return the scores that need a classifier's logits, or the classes that images were asked to be of."""
     found = {}
     if fake.logits is not None and real.features.logits is not None:
-        mean, deviation = inception_score(fake.logits, min(10, len(fake)))
-        found["inception_score"] = Score(float(mean), 0, len(fake), float(deviation))
-        classes = fake.logits.shape[1]
-        modes, kl = mode_counts(fake.logits, classes, frequencies(real.features.logits.argmax(1), classes))
-        found["modes"] = Score(float(modes), len(real.features), len(fake))
-        if torch.isfinite(kl):  # infinite where the real images are all of one class, and fakes of another
-            found["mode_kl"] = Score(float(kl), len(real.features), len(fake))
+        if "inception_score" in due:
+            mean, deviation = inception_score(fake.logits, min(10, len(fake)))
+            found["inception_score"] = Score(float(mean), 0, len(fake), float(deviation))
+        if "modes" in due or "mode_kl" in due:
+            classes = fake.logits.shape[1]
+            modes, kl = mode_counts(fake.logits, classes, frequencies(real.features.logits.argmax(1), classes))
+            counted = {"modes": float(modes), "mode_kl": float(kl)}
+            for name, value in counted.items():
+                # The divergence is infinite where the real images are all of one class, and fakes of another.
+                if name in due and math.isfinite(value):
+                    found[name] = Score(value, len(real.features), len(fake))
     labels = real.features.labels
     if fake.labels is None or labels is None or set_of(labels) != set_of(fake.labels):
         return found
-    if enough(labels) and enough(fake.labels):
+    if "class_fid" in due and enough(labels) and enough(fake.labels):
         mean_fid = class_fid(real.features.features, labels, fake.features, fake.labels)[0]
         found["class_fid"] = Score(float(mean_fid), len(labels), len(fake))
-    if fake.logits is not None and len(set_of(labels)) == fake.logits.shape[1]:  # the extractor knows these classes
+    knows = fake.logits is not None and len(set_of(labels)) == fake.logits.shape[1]  # the extractor knows these classes
+    if "class_accuracy" in due and knows and fake.logits is not None:
         found["class_accuracy"] = Score(float((fake.logits.argmax(1) == fake.labels).double().mean()), 0, len(fake))
     return found
 
 
-def of_clips(real: Features, fake: Features) -> dict[str, Score]:
+def of_clips(real: Features, fake: Features, due: Collection[str]) -> dict[str, Score]:
     """Return the scores that image sequences have besides: those of single frames, and of how much they move."""
     found = {}
     counts = len(real), len(fake)
-    if "stills" in fake.extras:  # `(N, frames, D)`
+    if "frame_fid" in due and "stills" in fake.extras:  # `(N, frames, D)`
         frames = [part.extras["stills"].flatten(0, 1) for part in (real, fake)]
         found["frame_fid"] = Score(float(fid(*frames)), *counts)
-    if "motion" in fake.extras and float(real.extras["motion"].mean()) > 0:
+    if "motion" in due and "motion" in fake.extras and float(real.extras["motion"].mean()) > 0:
         found["motion"] = Score(float(fake.extras["motion"].mean() / real.extras["motion"].mean()), *counts)
     return found
 

@@ -12,6 +12,7 @@ from datamodules import DigitsDataModule
 from gans.callbacks import Evaluate
 from gans.checkpoint import Best, Checkpoint
 from gans.metrics import reference as references
+from gans.metrics import suite
 from gans.metrics.extractors import Wrapped
 from gans.metrics.features import Features, extract, gathered, of_samples
 from gans.metrics.reference import reference
@@ -387,6 +388,21 @@ def test_a_broken_generator_is_an_error():
     next(gan.generator_ema.parameters()).data.fill_(float("nan"))
     with pytest.raises(ValueError, match="sample gave NaN or infinity"):
         list(generated(gan, 10, 0))
+
+
+def test_only_what_is_asked_for_is_computed(monkeypatch):
+    real, fake = Known(clouds(60, 0)), clouds(60, 1)
+    everything = scores(real, fake, SMALL)
+    monkeypatch.setattr(suite, "neighbour_scores", lambda *given: pytest.fail("neighbours were sought"))
+    monkeypatch.setattr(suite, "vendi", lambda *given: pytest.fail("vendi was computed"))
+    found = scores(real, fake, SMALL, ["fid", "kid"])
+    assert found == {name: everything[name] for name in ("fid", "kid")}
+
+
+def test_each_score_is_the_same_alone(monkeypatch):
+    real, fake = Known(clouds(60, 0)), clouds(60, 1)
+    for name, score in scores(real, fake, SMALL).items():
+        assert scores(real, fake, SMALL, [name]) == {name: score}
 
 
 def test_samples_of_another_range_are_an_error_and_overshoot_is_clipped():
