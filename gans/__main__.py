@@ -35,6 +35,7 @@ usage: gans recipes [NAME]                      list the recipes, or print one
        gans fit --help                                   the flags of trainer, pictures, health and checkpoints
        gans fit --model.help DCGAN                       those of a model; --data.help MNISTDataModule of a data set
 
+CKPT is a file that training wrote, the folder of a run, or a recipe: the newest last.ckpt of its runs.
 A wrong input is one sentence and exit code 2; GANS_TRACEBACK=1 shows where it came from.
 """
 

@@ -61,6 +61,10 @@ class Parser(LightningArgumentParser):
     def parse_args(self, *args: Any, **kwargs: Any) -> Namespace:  # type: ignore[override]
         """Return what the flags and the YAML files say, where `~` is the home folder."""
         found: Namespace = expanded(super().parse_args(*args, **kwargs))
+        if isinstance(named := found.get("checkpoint"), Path):
+            found.checkpoint = trained(named)
+        if found.get("compare"):
+            found.compare = [trained(named) for named in found.compare]
         return found
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
@@ -387,6 +391,26 @@ def result(trainer: L.Trainer) -> Iterator[str]:
     if (chosen or last) and makes_images(trainer.lightning_module):
         usage = getattr(trainer.lightning_module, "usage", "`gans sample CKPT`")
         yield f"next         {usage.strip('`').replace('CKPT', str(chosen or last))}"
+
+
+def trained(named: Path) -> Path:
+    """Return the checkpoint that a user has named, and say which it is where that is not its own name.
+
+    Raises:
+        ValueError: for a folder without one, and a recipe that has not been trained.
+    """
+    found, known = runs.trained(named), recipes()
+    if found is not None:
+        if found != named:
+            print(f"checkpoint   {found}", file=sys.stderr)
+        return found
+    if str(named) in known:
+        raise ValueError(f"there is no checkpoint of {named} under {Path('runs') / named}: fit it, or give a file")
+    if named.is_dir():
+        raise ValueError(f"{named} holds no last.ckpt; expected a checkpoint, the folder of a run, or a recipe")
+    if not named.suffix and (close := nearest(str(named), list(known))):
+        raise ValueError(f"there is no checkpoint {named}{close}")
+    return named  # what reads it says what is wrong
 
 
 def checkpoints(parent: Path) -> list[Path]:

@@ -110,6 +110,17 @@ def newest(folders: Iterable[Path]) -> Path | None:
     return max(found, key=lambda path: (path.stat().st_mtime_ns, number(path)), default=None)
 
 
+def trained(named: Path) -> Path | None:
+    """Return the checkpoint that is named by its file, by a folder of runs or of one run, or by a recipe; else None.
+
+    Of a folder it is the newest `last.ckpt`; the runs of a recipe are looked for below `runs`.
+    """
+    if named.is_file():
+        return named
+    folder = named if named.is_dir() else Path("runs") / named
+    return newest([folder, folder / "checkpoints", *folder.glob("version_*/checkpoints")])
+
+
 def number(path: Path) -> int:
     """Return the number of the run that a checkpoint is of, -1 for one that is elsewhere."""
     found = VERSION.fullmatch(path.absolute().parent.parent.name)

@@ -197,3 +197,47 @@ def test_a_recipe_is_looked_at_with_the_arguments_of_its_run(gans, tmp_path):
     assert gans(f"test dcgan-digits --ckpt_path {first} --trainer.limit_test_batches 1")[0] == 0
     code, _, err = gans("test dcgan-digits --model.width 4 --trainer.limit_test_batches 1")
     assert (code, "the model's is" in err) == (2, True)
+
+
+# -- commands that are given a recipe, or a folder ---------------------------------------------------------------------
+
+
+def test_a_recipe_or_a_folder_is_named_instead_of_a_checkpoint(gans, refused, tmp_path):
+    assert "there is no checkpoint of dcgan-digits under runs/dcgan-digits: fit it" in refused("sample dcgan-digits")
+    assert "there is no checkpoint dcgan-digit (did you mean dcgan-digits?)" in refused(
+        "export dcgan-digit --format onnx"
+    )
+    for width in (4, 6):
+        assert gans(f"{FIT} 1 --data.size 16 --model.width {width}")[0] == 0
+    newest = "runs/dcgan-digits/version_1/checkpoints/last.ckpt"
+    for named, path in [
+        ("dcgan-digits", newest),
+        ("runs/dcgan-digits", newest),
+        ("runs/dcgan-digits/version_0", newest.replace("version_1", "version_0")),
+    ]:
+        code, out, err = gans(f"sample {named} --num 4")
+        assert (code, err) == (0, f"checkpoint   {path}\n")
+        assert lines(out)["pictures"] == f"{tmp_path}/{Path(path).parents[1]}/last_seed0_num4.png"
+    for line in (
+        "export dcgan-digits --format safetensors --out g.safetensors",
+        "explore interpolate dcgan-digits",
+        "evaluate dcgan-digits --samples 20 --reference 50 --features random --scores fid",  # the data are the run's
+    ):
+        code, out, err = gans(line)
+        assert (code, f"checkpoint   {newest}" in err) == (0, True), err
+    assert "holds a DCGAN" in gans("predict dcgan-digits --input a --output b")[2]
+    assert f"{tmp_path} holds no last.ckpt" in gans(f"sample {tmp_path}")[2]
+
+
+def test_other_pictures_have_other_names(gans, tmp_path):
+    assert gans(f"{FIT} 1")[0] == 0
+    options = ["", "--num 4", "--seed 1", "--truncation 0.5", "--num 4 --truncation 1"]
+    for option in options:
+        assert gans(f"sample dcgan-digits {option}")[0] == 0
+    assert sorted(path.name for path in (tmp_path / "runs" / "dcgan-digits" / "version_0").glob("*.png")) == [
+        "last_seed0.png",
+        "last_seed0_num4.png",
+        "last_seed0_num4_truncation1.0.png",
+        "last_seed0_truncation0.5.png",
+        "last_seed1.png",
+    ]

@@ -80,9 +80,9 @@ def test_a_grid_beside_the_run_by_default(checkpoint, gans, tmp_path):
     path = checkpoint()
     code, out, _ = gans(f"sample {path} --num 9")
     assert code == 0
-    assert f"pictures     {tmp_path}/run/last_seed0.png" in out
+    assert f"pictures     {tmp_path}/run/last_seed0_num9.png" in out
     assert "images/s on " in out
-    assert pixels(tmp_path / "run" / "last_seed0.png").shape[:2] == (32, 32)  # three of 8 pixels, four borders of 2
+    assert pixels(tmp_path / "run" / "last_seed0_num9.png").shape[:2] == (32, 32)  # three of 8 pixels, four borders of 2
 
 
 def test_the_run_is_the_same_from_everywhere(checkpoint, gans, tmp_path, monkeypatch):
@@ -91,13 +91,13 @@ def test_the_run_is_the_same_from_everywhere(checkpoint, gans, tmp_path, monkeyp
         monkeypatch.chdir(there)
         code, out, err = gans(f"sample {name} --num 1")
         assert code == 0, err
-        assert f"pictures     {tmp_path}/run/last_seed0.png" in out
+        assert f"pictures     {tmp_path}/run/last_seed0_num1.png" in out
         assert sorted(file.name for file in (tmp_path / "run").rglob("*")) == [
             "checkpoints",
             "last.ckpt",
-            "last_seed0.png",
+            "last_seed0_num1.png",
         ]
-        (tmp_path / "run" / "last_seed0.png").unlink()
+        (tmp_path / "run" / "last_seed0_num1.png").unlink()
 
 
 def test_files_of_others_stay(checkpoint, gans, tmp_path):

@@ -53,7 +53,7 @@ def test_a_sheet_with_words(checkpoint, gans, tmp_path):
     assert code == 0
     assert "unknown      for, five, green, nine in 'a red seven for five green nine'" in out
     assert "cut          1 of the sentences after 4 tokens" in out
-    assert (tmp_path / "run" / "last_seed0.png").exists()
+    assert (tmp_path / "run" / "last_seed0_num1_a-red-seven-for-five-green-nine.png").exists()
 
 
 def test_bad_input(checkpoint, refused, saved, tmp_path):

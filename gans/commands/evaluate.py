@@ -34,6 +34,7 @@ from gans.metrics.reference import FORMAT, Reference, cache_folder, read, refere
 from gans.metrics.sampling import BLOCK, Labelled, Targets, chosen, conditions, items, stored, translates
 from gans.metrics.suite import LEAST, PROTOCOLS, Protocol, Score, over_seeds, scores
 from gans.models.autoencoder import Autoencoder
+from gans.runs import of_checkpoint, trained
 
 Split = Literal["train", "val", "test"]
 Watch = Callable[[Iterator[Labelled]], Iterable[Labelled]]
@@ -42,7 +43,12 @@ Watch = Callable[[Iterator[Labelled]], Iterable[Labelled]]
 def parser() -> Parser:
     """Return the parser of the flags."""
     flags = Parser(prog="gans evaluate", description=__doc__)
-    flags.add_argument("checkpoint", nargs="?", type=Path, help="file that training wrote")
+    flags.add_argument(
+        "checkpoint",
+        nargs="?",
+        type=Path,
+        help="checkpoint, folder of a run, or recipe",
+    )
     add_own_model(flags)
     flags.add_argument(
         "--images",
@@ -143,8 +149,9 @@ def with_data(flags: Parser, args: list[str], instead: Set[str] = frozenset({"--
         elif flag == "--data":
             named = args[i + 1]
     for before, arg in zip(["", *args], args, strict=False):
-        config = Path(arg).absolute().parent.parent / "config.yaml"
-        if not arg.endswith(".ckpt") or before.startswith("--") or not config.is_file():
+        path = None if before.startswith("--") or arg.startswith("--") else trained(Path(arg))
+        config = of_checkpoint(path) / "config.yaml" if path and path.suffix == ".ckpt" else None
+        if config is None or not config.is_file():
             continue
         if not instead & set(args):
             data = data_of_run(config)

@@ -135,7 +135,7 @@ class Subject:
 def flags(verb: str, description: str | None) -> Parser:
     """Return the parser of what all verbs take."""
     parser = Parser(prog=f"gans explore {verb}", description=description)
-    parser.add_argument("checkpoint", type=Path, help="file that training wrote")
+    parser.add_argument("checkpoint", type=Path, help="checkpoint, folder of a run, or recipe")
     add_own_model(parser)
     parser.add_argument(
         "--label",

@@ -35,7 +35,11 @@ from gans.tiles import starts, tiled
 def parser() -> Parser:
     """Return the parser of the flags."""
     flags = Parser(prog="gans predict", description=__doc__)
-    flags.add_argument("checkpoint", type=Path, help="file that training wrote, of a model that translates images")
+    flags.add_argument(
+        "checkpoint",
+        type=Path,
+        help="checkpoint, folder of a run, or recipe, whose model translates images",
+    )
     add_own_model(flags)
     flags.add_argument("--input", type=Path, required=True, help="a picture, or a folder of pictures")
     flags.add_argument("--output", type=Path, required=True, help="folder that gets pictures of the same names")

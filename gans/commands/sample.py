@@ -1,5 +1,6 @@
 """`gans sample`: pictures of a checkpoint, one, a grid or a file each, that depend on a seed and on nothing else."""
 
+import hashlib
 import re
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -22,6 +23,7 @@ from gans.runs import of_checkpoint
 # Pictures that the network makes at once, always as many: a layer may round otherwise in a batch of another size.
 ROWS = 25
 NUM = 64
+LONG = 100  # characters of a file's name beside the seed
 SUFFIXES = (".png", ".gif")
 SHOWN = 20  # classes in a line
 
@@ -31,7 +33,7 @@ Move = Callable[[Tensor], Tensor]
 def parser() -> Parser:
     """Return the parser of the flags."""
     flags = Parser(prog="gans sample", description=__doc__)
-    flags.add_argument("checkpoint", type=Path, help="file that training wrote")
+    flags.add_argument("checkpoint", type=Path, help="checkpoint, folder of a run, or recipe")
     add_own_model(flags)
     flags.add_argument(
         "--num", type=int, help="pictures, 64 if it is not given, of sentences 8 each; picture i is the same for all"
@@ -74,16 +76,16 @@ def main(args: list[str]) -> None:
 
         sample_text.main(options)
         return
-    options.num = options.num or NUM
     device = chosen_device(options.device)
     model: Any = load_generator(options.checkpoint, device, model=own_model(options.model))
     kinds = labels.parsed(options.labels, model)
     check_latents(options, model)
     move = moved(options, model)
-    out = options.out or of_checkpoint(options.checkpoint) / f"{options.checkpoint.stem}_seed{options.seed}.png"
+    count = options.num or NUM
+    out = options.out or of_checkpoint(options.checkpoint) / file_name(options)
     clips = len(model.image_shape or ()) == 4  # None: a model of the user's own need not say
     check_out(out, clips)
-    drawn = pictures(model, options.num, options.seed, kinds, options.truncation, move)
+    drawn = pictures(model, count, options.seed, kinds, options.truncation, move)
     started = time.perf_counter()
     if out.suffix in SUFFIXES and not out.is_dir():
         drawn = iter([torch.cat(list(drawn))])  # before a file is opened
@@ -93,8 +95,7 @@ def main(args: list[str]) -> None:
         written += write(batch, out, written, columns(model, kinds), headings(model, kinds))
         started = time.perf_counter()
     print(
-        f"speed        {options.num / seconds:,.0f} {'clips' if clips else 'images'}/s on {device.type}, "
-        f"in batches of {ROWS}"
+        f"speed        {count / seconds:,.0f} {'clips' if clips else 'images'}/s on {device.type}, in batches of {ROWS}"
     )
     if has_names(model):
         several = ", ".join(labels.shown(model, kind) for kind in kinds[:SHOWN])
@@ -110,6 +111,18 @@ def parsed(args: list[str]) -> Namespace:
     if options.truncation is not None and not options.truncation > 0:
         raise ValueError(f"truncation is {options.truncation}; expected a number above 0, in standard deviations")
     return options
+
+
+def file_name(options: Namespace) -> str:
+    """Return the name of the file that says what it shows: the checkpoint, the seed, and what else was asked for."""
+    texts = [*(options.text or ()), *([options.text_file.stem] if options.text_file else ())]
+    parts = [f"{word}{options[word]}" for word in ("num", "labels", "truncation") if options[word] is not None]
+    parts += [f"codes{','.join(f'{code:g}' for code in options.codes)}"] if options.codes else []
+    parts += [*(options.direction or ()), *([options.directions.stem] if options.directions else ()), *texts]
+    told = re.sub(r"[^\w.,=+-]+", "-", "_".join(["", *parts]))
+    if len(told) > LONG:
+        told = f"{told[:LONG]}-{hashlib.sha256(repr(parts).encode()).hexdigest()[:8]}"
+    return f"{options.checkpoint.stem}_seed{options.seed}{told}.png"
 
 
 def check_latents(options: Namespace, model: Any) -> None:

@@ -15,7 +15,7 @@ from gans.captions import contact_sheet
 from gans.checkpoint import load_model
 from gans.cli import own_model
 from gans.commands.evaluate import chosen_device
-from gans.commands.sample import ROWS, check_out, write
+from gans.commands.sample import ROWS, check_out, file_name, write
 from gans.metrics.sampling import latents
 from gans.models.texttoimage import TextToImage
 from gans.runs import of_checkpoint
@@ -39,7 +39,7 @@ def main(options: Namespace) -> None:
         raise ValueError(f"{options.checkpoint} holds a {type(model).__name__}, which makes no pictures of sentences")
     texts = sentences(options.text, options.text_file)
     tokens, lengths = numbers(texts, tokenizer(model.hparams["vocabulary"]), model.hparams["max_length"])
-    out = options.out or of_checkpoint(options.checkpoint) / f"{options.checkpoint.stem}_seed{options.seed}.png"
+    out = options.out or of_checkpoint(options.checkpoint) / file_name(options)
     check_out(out, clips=False)
     each, started = options.num or EACH, time.perf_counter()
     drawn = [
