@@ -1,6 +1,7 @@
 """Any folder of clips: folders of frame images or video files, flat or with one folder per class, of any length."""
 
 import os
+import warnings
 from collections import Counter
 from collections.abc import Sequence
 from itertools import chain
@@ -14,6 +15,7 @@ from datamodules.base import Batch, BatchDataset, Size, integer, one_of
 from datamodules.clips import ClipDataModule
 from datamodules.decode import Fit, Target
 from datamodules.files import OnError, listing
+from datamodules.layout import set_folders, top
 from datamodules.order import Key, mix, shuffled
 from datamodules.sequences import ClipFiles, clip_folder, find_clips
 from datamodules.video import VIDEOS
@@ -76,9 +78,10 @@ class FrameFolderDataModule(ClipDataModule):
 
     A clip is a folder of images, in the natural order of their names (2 before 10), or a video file: GIF, or with the
     extra `video` mp4, avi, mov, mkv and webm, which are decoded from their beginning and so should be short. A root
-    with a clip directly in it is flat. Training takes another window of a clip each time, validation and tests the
-    middle one. Each frame is fitted by itself as images are, so a clip's frames may differ in size; a flip is the same
-    for all of them. Clips that are too short are left out; where a frame is unreadable, the next clip takes its place.
+    with a clip directly in it is flat. Folders `train` beside `val` or `test` are the three sets. Training takes
+    another window of a clip each time, validation and tests the middle one. Each frame is fitted by itself as images
+    are, so a clip's frames may differ in size; a flip is the same for all of them. Clips that are too short are left
+    out; where a frame is unreadable, the next clip takes its place.
 
     Args:
         root: Folder of the clips.
@@ -123,13 +126,24 @@ class FrameFolderDataModule(ClipDataModule):
         self.val_size = None if val_size is None else integer("val_size", val_size, least=0)
         self.test_size = integer("test_size", test_size, least=0)
         self.root = clip_folder(root)
-        self._clips = find_clips(self.root)
+        found = find_clips(self.root)
+        sets = set_folders({top(clip.path) for clip in found if "/" in clip.path})
+        self._set_folders = sets if len(sets) > 1 else {}  # by train, val and test; empty if no folders say so
+        self._clips = [clip for clip in found if not self._set_folders or top(clip.path) in self._set_folders.values()]
+        if len(self._clips) < len(found):
+            say = f"{len(found) - len(self._clips)} clips beside the folders {', '.join(self._set_folders.values())}"
+            warnings.warn(f"{say} in {self.root} are left out", stacklevel=2)
 
     @property
     def classes(self) -> list[str]:
         """Names of the class folders in the order of their labels; empty for a flat folder."""
-        names = {clip.path.partition("/")[0] for clip in self._clips}
-        return [] if any("/" not in clip.path for clip in self._clips) else sorted(names)
+        names = {self._kind(clip.path) for clip in self._clips}
+        return [] if "" in names else sorted(names)
+
+    def _kind(self, path: str) -> str:
+        """Return the name of the class folder of a clip, or nothing."""
+        inner = path.partition("/")[2] if self._set_folders else path
+        return top(inner) if "/" in inner else ""
 
     @property
     def left_out(self) -> Counter[str]:
@@ -158,15 +172,29 @@ class FrameFolderDataModule(ClipDataModule):
         usable = files.long_enough(span, needed)
         files.check_channels()
         label = {name: i for i, name in enumerate(self.classes)}
-        labels = torch.tensor([label.get(path.partition("/")[0], 0) for path in files.paths])
+        labels = torch.tensor([label.get(self._kind(path), 0) for path in files.paths])
         train, val, test = (
             Windows(files, labels, usable, usable[rows], self.frames, self.every, flip)
-            for rows, flip in zip(self._rows(len(usable)), (self.flip, False, False), strict=True)
+            for rows, flip in zip(self._rows(files.paths, usable), (self.flip, False, False), strict=True)
         )
         train[0]  # headers may be all that is left of broken files
         return train, val, test
 
-    def _rows(self, count: int) -> tuple[Tensor, Tensor, Tensor]:
+    def _rows(self, paths: list[str], usable: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return which of the usable clips are for training, validation and tests."""
+        if self._set_folders:
+            tops = [top(paths[clip]) for clip in usable.tolist()]
+            rows = {
+                name: torch.tensor([i for i, found in enumerate(tops) if found == folder], dtype=torch.long)
+                for name, folder in self._set_folders.items()
+            }
+            if not len(rows["train"]):
+                raise ValueError(f"no clip in {self.root / self._set_folders['train']} is long enough to train on")
+            held = rows["val"] if "val" in rows else rows["test"]
+            return rows["train"], held, rows.get("test", held)
+        return self._drawn_rows(len(usable))
+
+    def _drawn_rows(self, count: int) -> tuple[Tensor, Tensor, Tensor]:
         val_size = min(count - 1, max(1, round(count / 20))) if self.val_size is None else self.val_size
         if val_size + self.test_size >= count:
             raise ValueError(

@@ -428,3 +428,23 @@ def test_a_wrong_folder_is_refused_by_the_constructor(tmp_path):
 
 def test_workers_default_to_the_processors(root):
     assert FrameFolderDataModule(root).num_workers == min(8, os.cpu_count())
+
+
+def test_train_val_and_test_are_sets_and_no_classes(tmp_path):
+    for number, name in enumerate(("train", "val", "test")):
+        for kind in ("walk", "run"):
+            fill(tmp_path / name / kind / "1", 3, 10 * number)
+            fill(tmp_path / name / kind / "2", 3, 10 * number)
+    fill(tmp_path / "extra" / "1", 3)
+    with pytest.warns(UserWarning, match=rf"1 clips beside the folders train, val, test in {tmp_path} are left out"):
+        data = made(tmp_path)
+    assert data.classes == ["run", "walk"]
+    seen = [[(int(part[i][0][1, 0, 0, 0]), int(part[i][1])) for i in range(len(part))] for part in data._sets]
+    assert seen == [[(10 * number, label) for label in (0, 0, 1, 1)] for number in range(3)]
+    assert data.describe()["data"] == "4 clips to train on, 4 for validation, 4 for tests"
+
+
+def test_an_archive_of_clips_is_refused_with_what_to_do(tmp_path):
+    (tmp_path / "a.zip").write_bytes(b"x")
+    with pytest.raises(NotADirectoryError, match=r"a.zip is a file, an archive: unpack it and give the folder"):
+        folder(tmp_path / "a.zip")
