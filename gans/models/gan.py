@@ -113,6 +113,8 @@ class GAN(AdversarialModule):
             if isinstance(given[name], str) and given[name] != "heuristic":
                 raise ValueError(f"{name} is {given[name]}; expected a number or heuristic")
             at_least(0, **{name: 0 if isinstance(given[name], str) else given[name]})
+        if given["lazy"] > 1 and not (given["r1"] or given["r2"] or "lazy" in self.unread):
+            raise ValueError(f"lazy is {given['lazy']}; expected 1 without r1 and r2, the penalties that it spaces out")
         defaults = {**signature(AdversarialModule.__init__).parameters, **signature(GAN.__init__).parameters}
         for name in self.unread:
             if given.get(name, defaults[name].default) != defaults[name].default:
