@@ -118,7 +118,7 @@ class ImageGrid(L.Callback):
 
         Nothing is shown while another player's steps count: the generator has learnt nothing yet.
         """
-        if not makes_images(module) or getattr(module, "clock", 0):
+        if not makes_images(module) or getattr(module, "clock", 0) != 0:
             return
         if not translates(module):
             drawn, named = samples(module, self.samples, self.seed).cpu(), headings(module)

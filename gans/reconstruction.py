@@ -7,11 +7,13 @@ would weigh the KL divergence D times as much, in silence. The target comes last
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, max_pool2d, relu
+
+Padding = Literal["zeros", "reflect"]
 
 VGG19_FILE = "vgg19-dcbb9e9d.pth"
 VGG19_URL = f"https://download.pytorch.org/models/{VGG19_FILE}"
@@ -185,6 +187,8 @@ class VGG(Features):
         layers: what is returned, `conv3_4` before its ReLU or `relu3_4` behind it, in their order.
         width: channels of the first stage; 64 for weights of a file.
         seed: of random weights.
+        padding: what stands around maps: `zeros`, as the weights were trained, or `reflect`, for images that are made
+            of maps, at whose rims zeros would show.
 
     Raises:
         FileNotFoundError: if the file is not there.
@@ -200,6 +204,7 @@ class VGG(Features):
         layers: Sequence[str] = ("conv1_2", "conv2_2", "conv3_4", "conv4_4", "conv5_4"),
         width: int = 64,
         seed: int = 0,
+        padding: Padding = "zeros",
     ) -> None:
         super().__init__("random" if weights is None else "vgg19")
         self.wanted = tuple(layers)
@@ -210,7 +215,9 @@ class VGG(Features):
             raise ValueError(f"layers is {layers}; expected names such as conv3_4 or relu3_4, up to 5_4")
         with torch.device("meta"):  # draws no numbers
             pairs = zip(names, [3, *widths], widths, strict=False)
-            self.layers = nn.ModuleDict({name: nn.Conv2d(a, b, 3, padding=1) for name, a, b in pairs})
+            self.layers = nn.ModuleDict(
+                {name: nn.Conv2d(a, b, 3, padding=1, padding_mode=padding) for name, a, b in pairs}
+            )
         self.layers.to_empty(device="cpu")
         self._draw(seed) if weights is None else self._read(Path(weights).expanduser())
         self.register_buffer("mean", torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1))

@@ -13,7 +13,7 @@ from torch.nn.functional import interpolate, max_pool2d
 
 from gans.images import in_channels, to_float
 from gans.metrics.extractors import Classifier, Extractor, digest, extractor
-from gans.reconstruction import VGG, Features, cached_vgg19
+from gans.reconstruction import VGG, Features, Padding, cached_vgg19
 
 SMALLEST = 32  # pixels of a side that four poolings leave something of
 LAYERS = ("conv1_2", "conv2_2", "conv3_4", "conv4_4", "conv5_4")  # of VGG19
@@ -50,25 +50,26 @@ class ClassifierMaps(Features):
         return [*found, maps]
 
 
-def feature_network(name: str | Path, layers: Sequence[str] = LAYERS) -> Features:
+def feature_network(name: str | Path, layers: Sequence[str] = LAYERS, padding: Padding = "zeros") -> Features:
     """Return the network of a name, or of a file.
 
     Args:
         name: `vgg19`, with the weights in torch's cache; `random`, of the same shape with random ones; `mnist`; a file
             of torchvision's weights of VGG19, or one that `train_features` wrote.
         layers: which maps of VGG19 it gives; classifiers have theirs.
+        padding: of VGG19, as in `reconstruction.VGG`.
 
     Raises:
         ValueError: for another name or file, or an extractor without maps.
         FileNotFoundError: if the file is not there.
     """
     if name == "random":
-        return VGG(None, layers, RANDOM_WIDTH)
+        return VGG(None, layers, RANDOM_WIDTH, padding=padding)
     if name == "vgg19":
-        return VGG(cached_vgg19(), layers)
+        return VGG(cached_vgg19(), layers, padding=padding)
     path = Path(name).expanduser()
     if path.is_file() and holds_vgg(path):
-        return VGG(path, layers)
+        return VGG(path, layers, padding=padding)
     if name in ("inception", "moving", "stacked"):
         raise ValueError(f"features is {name}, which has no maps to compare; expected vgg19, random, mnist or a file")
     found = extractor(name)

@@ -24,6 +24,9 @@ class CycleGAN(Translator):
     the global batch, so that any number of processes, and a resumed run, show the critics the same images. Each
     process keeps a copy, and checkpoints hold it.
 
+    Differences from the authors' code: pictures come from averaged weights (`ema_halflife` 0 takes the last ones), the
+    critics move before the generators, and pictures that are not square are cropped, not squashed.
+
     Args:
         size: side of the images in training, or (height, width); translated are images of any size.
         channels: of the targets: 1, 3 or 4.

@@ -21,6 +21,9 @@ class SequenceGAN(GAN):
     The paper's critic of clips guesses a category; here both critics are told the class and judge whether clip or
     frame is one of it, so that a class of contents is one in every frame.
 
+    Further differences from the paper: hinge loss and spectral norm instead of BatchNorm, no weight decay, a critic of
+    clips that halves time, and successive frames, of which the authors' runs leave some out (`every` of the data).
+
     Args:
         size: side of a frame, or (height, width).
         channels: 1, 3 or 4.

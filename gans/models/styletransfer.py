@@ -35,6 +35,10 @@ class StyleTransfer(Translator):
     Batches are `(content, style)`, as `UnpairedFoldersDataModule` gives them. The encoder is never trained nor in the
     checkpoint, which needs it again, and its weights unchanged.
 
+    Maps, statistics, decoder and reflected borders are the paper's. Differences: distances are relative, by which one
+    set of weights holds for every encoder; an identity term and a critic are added (weights of 0 take them away); and
+    `vgg19` has torchvision's weights, not those that were normalised for the paper.
+
     Args:
         size: side of the images in training, or (height, width); restyled are images of any size, by those of any.
         channels: of the images: 1, 3 or 4, the last of which, alpha, is the content's.
@@ -87,7 +91,7 @@ class StyleTransfer(Translator):
             raise ValueError("features is discriminator, which changes; expected vgg19, random, mnist or a file")
         self.depth, self.style_distance = depth, DISTANCES[statistics]
         # In a tuple, so that it is neither a part of the model nor in its checkpoints.
-        self._encoder = (feature_network(features, LAYERS[:depth]),)
+        self._encoder = (feature_network(features, LAYERS[:depth], "reflect"),)
         self._weights = digest(self._encoder[0])
         self.multiple = 2 ** (depth - 1)
         if min(self.image_shape[1:]) < 2 * self.multiple:  # type: ignore[index]
@@ -231,4 +235,4 @@ class StyleTransfer(Translator):
         """
         super().on_load_checkpoint(checkpoint)
         if checkpoint.get("encoder") != self._weights:
-            raise ValueError(f"features is {self.features}, whose weights are not those that the model was trained on")
+            raise ValueError(f"features is {self.features}, but not the network that the model was trained on")

@@ -9,7 +9,9 @@ from torch.utils.data import DataLoader, TensorDataset
 from gans.callbacks import ImageGrid
 from gans.checkpoint import load_model
 from gans.images import to_float, to_uint8
+from gans.metrics.perceptual import feature_network
 from gans.models import StyleTransfer
+from gans.models.styletransfer import LAYERS
 from gans.reconstruction import content_distance, gram_distance, moments_distance
 
 SIZE = 16
@@ -35,6 +37,15 @@ def test_styles_come_nearer_and_contents_stay(trainer):
     [found] = trainer(1).test(model, DataLoader(data, batch_size=8), verbose=False)
     assert found["test/style_distance/random"] < 0.5 * found["test/style_distance/random/unstyled"], found
     assert found["test/content_distance/random"] < found["test/content_distance/random/style"], found
+
+
+def test_the_encoder_sees_no_rim_around_an_image():
+    """Maps of one colour are one value up to their edge; zeros around them, as VGG19 has them, would be seen."""
+    model, plain = make(), torch.full((1, 3, SIZE, SIZE), 0.5)
+    assert all(float(maps.std((2, 3)).max()) < 1e-5 for maps in model.encode(plain))
+    zeros = feature_network("random", LAYERS)(plain)
+    assert float(zeros[-1].std((2, 3)).max()) > 0.01
+    assert model.encoder().name == "random"
 
 
 @pytest.mark.parametrize("statistics", ["moments", "gram"])
@@ -73,7 +84,7 @@ def test_the_encoder_is_neither_trained_nor_saved(trainer, tmp_path):
     assert torch.equal(again.translate(content, style), model.eval().translate(content, style))
     checkpoint = torch.load(tmp_path / "a.ckpt", weights_only=True)
     torch.save(checkpoint | {"encoder": "another"}, tmp_path / "b.ckpt")
-    with pytest.raises(ValueError, match="features is random, whose weights are not those that the model was trained"):
+    with pytest.raises(ValueError, match="features is random, but not the network that the model was trained on"):
         load_model(tmp_path / "b.ckpt")
 
 
