@@ -96,6 +96,9 @@ class ImageDataModule(L.LightningDataModule):
         self.channels = channels
         self.batch_size = integer("batch_size", batch_size, least=1)
         self.num_workers = integer("num_workers", num_workers, least=0)
+        cores = os.cpu_count() or 1
+        if num_workers > max(16, 4 * cores):  # each is a process with torch in it, some 0.5 GiB
+            raise ValueError(f"num_workers is {num_workers}; expected at most {max(16, 4 * cores)} on {cores} cores")
         self.seed = integer("seed", seed)
         self.infinite = infinite
         self._sets: tuple[BatchDataset, BatchDataset, BatchDataset] | None = None

@@ -42,6 +42,7 @@ A wrong input is one sentence and exit code 2; GANS_TRACEBACK=1 shows where it c
 VERBS = ("fit", "validate", "test", "predict")
 COMMANDS = ("evaluate", "sample", "explore", "export")  # on what was trained, each a file of gans.commands
 LINKED = ("size", "channels", "source_channels", "frames", "max_length")  # what the data decide for the model
+NODES = 10_000  # keys and values in a YAML file
 HERE = "\0"  # stands before a key in the complaint of a parser that does not know below which key it was called
 
 
@@ -86,7 +87,12 @@ def find(name: str) -> Path:
     if name in known:
         return known[name]
     if name.endswith((".yaml", ".yml")):
-        if (path := Path(os.path.expanduser(name))).is_file():
+        path = Path(os.path.expanduser(name))
+        try:
+            there = path.is_file()
+        except OSError as error:  # a name longer than any file's
+            raise ValueError(f"there is no file {name[:40]}...: {error.strerror}") from error
+        if there:
             return path
         raise ValueError(f"there is no file {name}")
     raise ValueError(f"there is no recipe {name}{nearest(name, list(known))}: `gans recipes` lists them")
@@ -152,7 +158,11 @@ def check_file(path: Path) -> None:
     import yaml
 
     try:
-        config = yaml.safe_load(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        check_nodes(path, yaml.compose(text, Loader=yaml.SafeLoader))
+        config = yaml.safe_load(text)
+    except RecursionError as error:
+        raise ValueError(f"{path} is nested too deep; expected at most a few levels of keys") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None) or error
         raise ValueError(f"{path}{f', line {mark.line + 1},' if mark else ''} is not YAML: {problem}") from error
@@ -161,10 +171,33 @@ def check_file(path: Path) -> None:
     for part in ("trainer", "grid", "health", "checkpoint", "evaluate", "explore"):
         if not isinstance(config.get(part, {}), dict):
             raise ValueError(f"{part} is {config[part]} in {path}; expected keys and values below it")
+    for part in ("model", "data"):
+        value = config.get(part)
+        if isinstance(value, dict) and not isinstance(value.get("init_args") or {}, dict):
+            raise ValueError(f"{part}.init_args is {value['init_args']} in {path}; expected keys and values below it")
     model = config["model"] if isinstance(config.get("model"), dict) else {}
+    given = model.get("init_args") or {}
     for name in LINKED:
-        if name in model or name in (model.get("init_args") or {}):
+        if name in model or name in given:
             raise ValueError(f"model.{name} follows data.{name}: set that one in {path}")
+
+
+def check_nodes(path: Path, root: Any) -> None:
+    """Raise a ValueError for YAML that aliases (`*name`) make endless, or larger than any recipe."""
+    sizes: dict[int, int] = {}  # of what a node becomes where every alias is written out; 0 while it is looked at
+
+    def size(node: Any) -> int:
+        if id(node) not in sizes:
+            sizes[id(node)] = 0
+            parts = node.value if isinstance(node.value, list) else ()
+            within = (part for entry in parts for part in (entry if isinstance(entry, tuple) else (entry,)))
+            sizes[id(node)] = 1 + sum(map(size, within))
+        elif not sizes[id(node)]:
+            raise ValueError(f"{path} holds an alias of what it stands in, line {node.start_mark.line + 1}")
+        return sizes[id(node)]
+
+    if root is not None and (count := size(root)) > NODES:
+        raise ValueError(f"{path} holds {count:,} keys and values, aliases written out; expected at most {NODES:,}")
 
 
 def sentence(message: str, flags: set[str], classes: dict[str, list[str]]) -> str:

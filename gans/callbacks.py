@@ -5,6 +5,7 @@ batches whose first element is such images; or one that translates, see `gans.me
 of a model.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -20,6 +21,7 @@ from torch import Tensor
 from gans import atomic, captions, images
 from gans.checkpoint import ends, not_finite
 from gans.checks import at_least
+from gans.memory import check_fits
 from gans.metrics.extractors import Extractor, extractor
 from gans.metrics.features import of_samples
 from gans.metrics.reference import Reference, reference
@@ -90,7 +92,13 @@ class ImageGrid(L.Callback):
         self.batch: Any = None  # of which a module that translates shows what it makes
 
     def on_train_start(self, trainer: Trainer, pl_module: Module) -> None:
-        """Begin anew; a run that goes on shows the next grid when it is due."""
+        """Begin anew; a run that goes on shows the next grid when it is due.
+
+        Raises:
+            ValueError: if a grid could not fit in memory.
+        """
+        if shape := getattr(pl_module, "image_shape", None):
+            check_fits(4 * self.samples * math.prod(shape), f"a grid of samples {self.samples}")
         self.last, self.batch = trainer.global_step or -1, None
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: Module, outputs: Any, batch: Any, batch_idx: int) -> None:

@@ -15,9 +15,11 @@ def at_least(least: float, **values: float) -> None:
     """Check numbers by their names.
 
     Raises:
-        ValueError: if one is under `least`, infinite or no number.
+        ValueError: if one is under `least`, infinite, no number, or a whole number that no tensor can count to.
     """
     for name, value in values.items():
+        if isinstance(value, int) and value >= 2**63:
+            raise ValueError(f"{name} is {value}; expected a number below 2^63")
         if not least <= value < inf:
             finite = "" if isfinite(value) else "a finite number of "
             raise ValueError(f"{name} is {value}; expected {finite}at least {least}")

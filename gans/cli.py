@@ -16,6 +16,7 @@ import tempfile
 import traceback
 import warnings
 from collections.abc import Iterator
+from math import prod
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -38,6 +39,7 @@ from gans.__main__ import HERE, LINKED, expanded, located, nearest, recipes, sen
 from gans.callbacks import Evaluate
 from gans.checks import imported
 from gans.explore.callback import Explore
+from gans.memory import Budget, check_fits
 from gans.metrics.sampling import makes_images
 from gans.module import AdversarialModule
 
@@ -196,7 +198,8 @@ class CLI(LightningCLI):
     def instantiate_classes(self) -> None:
         """Make model, data and trainer, and let what a constructor raises through as it is."""
         try:
-            super().instantiate_classes()
+            with Budget("the model, as large as model.width, model.latent_dim and data.size make it,"):
+                super().instantiate_classes()
         except ValueError as error:
             inner: BaseException = error
             while str(inner).startswith("Does not validate") and inner.__cause__:
@@ -289,7 +292,11 @@ class CLI(LightningCLI):
         raise ValueError(f"there is no checkpoint of {self.name} under {where}: fit it, or give --ckpt_path")
 
     def after_instantiate_classes(self) -> None:
-        """Look into the checkpoint before a run folder is made for it."""
+        """Look into the checkpoint, and at the size of a batch, before a run folder is made."""
+        shape, rows = getattr(self.datamodule, "image_shape", None), getattr(self.datamodule, "batch_size", None)
+        if shape and rows:
+            what = f"a batch of data.batch_size {rows} images of shape {tuple(shape)}"
+            check_fits(rows * prod(shape) * torch.get_default_dtype().itemsize, what)
         path = self.config_init[self.subcommand].ckpt_path
         if not path:
             return
@@ -441,6 +448,9 @@ def check_trainer(trainer: Any) -> None:
     for name, (allowed, ours) in INSTEAD.items():
         if trainer[name] not in allowed:
             raise ValueError(f"trainer.{name} does not work with two optimizers: give --model.{ours} {trainer[name]}")
+    for name in ("log_every_n_steps", "check_val_every_n_epoch"):
+        if trainer[name] is not None and trainer[name] < 1:
+            raise ValueError(f"trainer.{name} is {trainer[name]}; expected at least 1")
     strategy = trainer.strategy if isinstance(trainer.strategy, str) else "auto"
     if not re.match(r"(auto|ddp|single_device)(?!.*(spawn|fork|notebook))", strategy):
         raise ValueError(f"trainer.strategy is {trainer.strategy}; expected ddp, or auto for one device")

@@ -28,6 +28,7 @@ PURE = {
     "ema",
     "images",
     "layers",
+    "memory",
     "distributed",
     "pool",
     "schedules",

@@ -272,7 +272,7 @@ def test_checkpoints_of_something_else(gans, refused, tmp_path):
     for name, says in [
         ("cut", "cut.ckpt is not a readable checkpoint"),
         ("empty", "empty.ckpt is not a readable checkpoint"),
-        ("list", "list.ckpt is not a readable checkpoint"),
+        ("list", "list.ckpt: the checkpoint holds no model of this framework"),
         ("plain", "plain.ckpt: the checkpoint holds no model of this framework"),
         ("foreign", "foreign.ckpt: the checkpoint holds no model of this framework"),
     ]:

@@ -9,7 +9,10 @@ import torch
 from gans.checkpoint import check_checkpoint, check_resumable
 from gans.models import DCGAN
 
-TINY = "--trainer.enable_progress_bar false --model.width 4 --data.size 8 --data.batch_size 8 --grid.samples 4 --trainer.max_steps 3 --trainer.accelerator cpu"
+TINY = (
+    "--trainer.enable_progress_bar false --trainer.max_steps 3 --trainer.accelerator cpu --grid.samples 4 "
+    "--model.width 4 --data.size 8 --data.batch_size 8"
+)
 
 
 def model():
