@@ -165,7 +165,9 @@ def check_file(path: Path) -> None:
         raise ValueError(f"{path} is nested too deep; expected at most a few levels of keys") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None) or error
-        raise ValueError(f"{path}{f', line {mark.line + 1},' if mark else ''} is not YAML: {problem}") from error
+        raise ValueError(
+            f"{path}{f', line {mark.line + 1},' if mark else ''} is not YAML: {' '.join(str(problem).split())}"
+        ) from error
     if not isinstance(config, dict):
         raise ValueError(f"{path} holds no keys; expected model, data, trainer and what is below them")
     for part in ("trainer", "grid", "health", "checkpoint", "evaluate", "explore"):

@@ -97,6 +97,49 @@ def test_a_wrong_flag(refused, flag, says):
     assert refused("fit dcgan-digits", f"--{flag}").startswith(says)
 
 
+MEMORY = [
+    ("model.width=100000000", "GiB of memory; this machine has"),
+    ("model.latent_dim=1000000000000", "GiB of memory; this machine has"),
+    (
+        "model.critic_steps=1000000000000000000000",
+        "model.critic_steps is 1000000000000000000000; expected a number below",
+    ),
+    ("data.size=100000", "a batch of data.batch_size 64 images of shape (1, 100000, 100000) needs"),
+    ("data.num_workers=100000", "data.num_workers is 100000; expected at most"),
+    ("grid.samples=1000000000000", "a grid of samples 1000000000000 needs"),
+    ("trainer.log_every_n_steps=-1", "trainer.log_every_n_steps is -1; expected at least 1"),
+    ("trainer.check_val_every_n_epoch=0", "trainer.check_val_every_n_epoch is 0; expected at least 1"),
+]
+
+
+@pytest.mark.parametrize(("flag", "says"), MEMORY)
+def test_what_no_machine_can_hold(refused, flag, says):
+    assert says in refused("fit dcgan-digits --model.width 4 --trainer.enable_progress_bar false", f"--{flag}")
+
+
+BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n"
+BOMB += "".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]\n" for i in range(1, 12))
+YAML = [
+    (BOMB, "bad.yaml holds 1,234,567,9"),
+    ("model: &a {class_path: DCGAN, init_args: *a}", "bad.yaml holds an alias of what it stands in, line 1"),
+    (f"model: {'{a: ' * 2000}1{'}' * 2000}", "bad.yaml is nested too deep; expected at most a few levels of keys"),
+    ("model: {class_path: DCGAN, init_args: 7}", "model.init_args is 7 in bad.yaml; expected keys and values below it"),
+    ("data: {class_path: DigitsDataModule, init_args: [1]}", "data.init_args is [1] in bad.yaml; expected keys and"),
+    ("model: !!python/object/apply:os.getcwd []", "bad.yaml, line 1, is not YAML: could not determine a constructor"),
+    ("\x01", "bad.yaml is not YAML: "),
+]
+
+
+@pytest.mark.parametrize(("text", "says"), YAML, ids=range(len(YAML)))
+def test_yaml_that_no_recipe_is(refused, tmp_path, text, says):
+    (tmp_path / "bad.yaml").write_text(text)
+    assert refused("fit bad.yaml").startswith(says)
+
+
+def test_a_name_longer_than_any_file(refused):
+    assert refused(f"fit {'a' * 300}.yaml") == f"there is no file {'a' * 40}...: File name too long"
+
+
 MODULES = {
     "their_needs": "import no_such_package\nclass MyGAN: ...",
     "their_syntax": "class MyGAN(: ...",
@@ -217,10 +260,9 @@ def test_a_file_that_is_no_text(refused, tmp_path):
 
 
 def test_folders_without_what_was_asked(refused, tmp_path):
-    for name in ("empty", "text", "grey", "colour"):
+    for name in ("empty", "text", "colour"):
         (tmp_path / name).mkdir()
     (tmp_path / "text" / "a.txt").write_text("no image")
-    Image.new("L", (8, 8), 3).save(tmp_path / "grey" / "a.png")
     Image.new("RGB", (8, 8), (1, 2, 3)).save(tmp_path / "colour" / "a.png")
     for root, channels, says in [
         ("none", 3, "data.root must be a folder of images, but none does not exist"),
