@@ -19,6 +19,7 @@ PROGRESS = {"seed": int | NoneType, "batches_seen": int, "images_seen": int, "im
 RESUMABLE = {"epoch": int, "global_step": int, "loops": dict, "optimizer_states": list, "lr_schedulers": list}
 RESUMABLE |= {"callbacks": dict, "pytorch-lightning_version": str}
 MAKER = "lightning.pytorch.cli.instantiate_module"  # what Lightning may note in a checkpoint, and calls
+SHOWN = 4  # weights that were not taken, in the line of a run
 
 Trainer = L.Trainer
 Module = L.LightningModule
@@ -278,6 +279,85 @@ def check_begun(model: Module, checkpoint: dict[str, Any], name: str) -> None:
     fits = model._trainer is not None and model.trainer.state.fn == "fit"
     if fits and before != model.hparams[name]:
         raise ValueError(f"{name} is {model.hparams[name]}; expected {before}, with which the checkpoint's run began")
+
+
+class InitFrom(L.Callback):
+    """Starts a new run, of any module, from the weights of a checkpoint, and says in a line what was not taken.
+
+    Args:
+        path: of the checkpoint, see `init_from`.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        weights(path)
+
+    def on_fit_start(self, trainer: Trainer, pl_module: Module) -> None:
+        """Take the weights, once the model has all of its parts."""
+        left = init_from(pl_module, self.path)
+        if trainer.is_global_zero:
+            more = f" and {len(left) - SHOWN} more" if len(left) > SHOWN else ""
+            told = f"; not taken: {', '.join(left[:SHOWN])}{more}" if left else ""
+            print(f"weights      {self.path}{told}", flush=True)
+
+
+def init_from(model: Module, path: str | Path) -> list[str]:
+    """Copy the weights of a checkpoint to a model, by their names, and return what was not taken, a phrase for each.
+
+    Networks and their averages are copied; a network without an average in the file gets one equal to itself. Clock,
+    moments, schedules and the state of regularisers are not, so that a new run begins. What has another shape here,
+    as the layers that know of classes where their number differs, stays as it is, and so do encoders of sentences with
+    another vocabulary.
+
+    Args:
+        model: of any class; for `TextToImage`, one that has a vocabulary.
+        path: of a checkpoint of any Lightning module.
+
+    Raises:
+        ValueError: if the file is no checkpoint, nothing in it fits, or a weight is not finite.
+    """
+    held = weights(path)
+    found, words = held["state_dict"], held.get("hyper_parameters", {}).get("vocabulary")
+    if name := not_finite(found):
+        raise ValueError(f"{path}: {name} is not finite: its run diverged")
+    own, left, taken = model.state_dict(), [], set()
+    foreign = "matcher." if words is not None and words != model.hparams.get("vocabulary") else "\0"
+    for name, tensor in own.items():
+        there = getattr(found.get(name), "shape", None)
+        if regulariser(name, model):
+            continue
+        if there == tensor.shape and not name.startswith(foreign):
+            tensor.copy_(found[name])
+            taken.add(name)
+        elif there != tensor.shape:
+            shape = "missing there" if there is None else f"{tuple(there)}, here {tuple(tensor.shape)}"
+            left.append(f"{name} ({shape})")
+        else:
+            left.append(f"{name} (of other words)")
+    averaged = {name.partition(".")[0] for name in own} & {"generator_ema"}
+    if averaged and not any(name.startswith("generator_ema.") for name in found):
+        model.generator_ema.load_state_dict(model.generator.state_dict())  # type: ignore[operator,union-attr]
+        left = [text for text in left if not text.startswith("generator_ema.")]
+    if not taken:
+        raise ValueError(f"{path} holds no weight of a {type(model).__name__}, by name and shape")
+    return left + [f"{name} (not in this model)" for name in found if name not in own and not regulariser(name, model)]
+
+
+def weights(path: str | Path) -> dict[str, Any]:
+    """Return what a checkpoint of any Lightning module holds, nothing of which is executed.
+
+    Raises:
+        ValueError: if the file is none.
+    """
+    try:
+        held: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        if not isinstance(held["state_dict"], dict):
+            raise TypeError
+    except OSError as error:
+        raise ValueError(f"init_from is {path}, which cannot be read: {error.strerror or error}") from error
+    except Exception as error:  # unpickling what is no checkpoint raises almost anything
+        raise ValueError(f"init_from is {path}; expected a checkpoint with a state_dict") from error
+    return held
 
 
 def model_name(checkpoint: Any) -> str | None:

@@ -167,6 +167,12 @@ class CLI(LightningCLI):
         parser.add_lightning_class_args(checkpoint.Checkpoint, "checkpoint")
         parser.add_lightning_class_args(callbacks.Evaluate, "evaluate")
         parser.add_lightning_class_args(Explore, "explore")
+        parser.add_argument(
+            "--init_from",
+            type=str | None,
+            default=None,
+            help="Checkpoint whose weights, and nothing else, a new run starts from; those that fit by name and shape.",
+        )
         for name in LINKED:
             parser.link_arguments(f"data.init_args.{name}", f"model.init_args.{name}")
 
@@ -233,6 +239,12 @@ class CLI(LightningCLI):
             trainer.callbacks.append(progress.Progress())
         if self.subcommand == "predict":
             trainer.callbacks.append(progress.SaveSamples())
+        if options.init_from and self.subcommand == "fit":
+            if start and not resumes:
+                told = f"init_from is {options.init_from}, ckpt_path {start}"
+                raise ValueError(f"{told}; expected one of them: a run goes on, or begins with weights")
+            if not start:  # what was queued again goes on
+                trainer.callbacks.append(checkpoint.InitFrom(options.init_from))
         try:
             made = super().instantiate_trainer(**kwargs)
         except (TypeError, *BAD_INPUT) as error:

@@ -28,7 +28,7 @@ from torch import Tensor, nn
 
 from gans import augment as augmentations
 from gans import ema
-from gans.callbacks import log_interval, rehearsal
+from gans.callbacks import log_interval
 from gans.checkpoint import adapt, check_checkpoint, class_path
 from gans.checks import Extremes, at_least, checked_batch
 from gans.curves import Curves
@@ -37,6 +37,7 @@ from gans.draws import Draws, run_seed, seed_generators
 from gans.latent import Labels, Prior, draw, key, truncate
 from gans.layers import widened
 from gans.resume import Groups, apply_settings, continue_curves, settings, without
+from gans.runs import rehearsal
 from gans.schedules import Span, mix, progress, span
 
 
