@@ -29,6 +29,7 @@ usage: gans recipes [NAME]                      list the recipes, or print one
 
        gans fit dcgan-digits                             no download, three minutes on two cores
        gans fit dcgan-digits --ckpt_path last            go on where it stopped
+       gans fit dcgan-folder --data.root photos --init_from CKPT       start from its weights
        gans fit dcgan-folder --data.root photos --data.size 64 --trainer.max_steps 20000
        gans fit dcgan-mnist --trainer.devices 8 --trainer.precision bf16-mixed
        gans fit dcgan-mnist --print_config > my.yaml     write it all out, edit, gans fit my.yaml

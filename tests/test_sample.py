@@ -82,7 +82,10 @@ def test_a_grid_beside_the_run_by_default(checkpoint, gans, tmp_path):
     assert code == 0
     assert f"pictures     {tmp_path}/run/last_seed0_num9.png" in out
     assert "images/s on " in out
-    assert pixels(tmp_path / "run" / "last_seed0_num9.png").shape[:2] == (32, 32)  # three of 8 pixels, four borders of 2
+    assert pixels(tmp_path / "run" / "last_seed0_num9.png").shape[:2] == (
+        32,
+        32,
+    )  # three of 8 pixels, four borders of 2
 
 
 def test_the_run_is_the_same_from_everywhere(checkpoint, gans, tmp_path, monkeypatch):
