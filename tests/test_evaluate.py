@@ -368,6 +368,18 @@ def test_grey_pictures_beside_colour_data_are_colour(gans, tmp_path):
     assert found[0] == found[1]
 
 
+def test_a_picture_that_cannot_be_read_is_named(refused, tmp_path):
+    folder = write(tmp_path / "theirs", 20)
+    Image.new("1", (30_000, 7_000)).save(folder / "huge.png")
+    said = refused(f"evaluate --images {folder} {DIGITS} --scores fid --resize")
+    assert said.startswith(f"{folder}/huge.png cannot be read: more than 178,956,970 pixels")
+
+
+def test_a_folder_is_no_report_and_refused_before_anything_is_read(refused, tmp_path):
+    (tmp_path / "reports").mkdir()
+    assert refused(f"evaluate a.ckpt {DIGITS} --out reports") == "cannot write reports: it is a folder"
+
+
 def test_a_damaged_cache_is_refused(run, gans, refused, tmp_path):
     line = f"evaluate {run}/checkpoints/last.ckpt {FEW}"
     assert gans(line)[0] == 0

@@ -18,7 +18,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from datamodules.archive import is_folder
-from datamodules.decode import Fit, dimensions
+from datamodules.decode import Fit, dimensions, reason
 from datamodules.files import existing_folder, image_files
 from datamodules.folder import ImageFolderDataModule
 from gans.__main__ import expanded
@@ -136,6 +136,8 @@ def parsed(args: list[str]) -> Namespace:
         raise ValueError("scores cannot be chosen for compare, whose columns are fixed")
     if options.out:
         check_writable(options.out.parent)
+        if options.out.is_dir():
+            raise ValueError(f"cannot write {options.out}: it is a folder")
     return options
 
 
@@ -445,7 +447,10 @@ def images_of(options: Namespace, data: Any, network: Extractor, device: torch.d
     folder: Path = options.images
     sizes: dict[tuple[int, int], str] = {}
     for name in image_files(folder):
-        sizes.setdefault(dimensions(folder / name), name)
+        try:
+            sizes.setdefault(dimensions(folder / name), name)
+        except OSError as error:
+            raise ValueError(f"{folder / name} cannot be read: {reason(folder / name, error)}") from error
     there = f"the data {data.size[1]}x{data.size[0]}"
     if len(sizes) > 1 and not options.resize:
         told = " and ".join(f"{name} is {width}x{height}" for (width, height), name in list(sizes.items())[:2])
