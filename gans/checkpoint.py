@@ -336,7 +336,7 @@ def init_from(model: Module, path: str | Path) -> list[str]:
             left.append(f"{name} (of other words)")
     averaged = {name.partition(".")[0] for name in own} & {"generator_ema"}
     if averaged and not any(name.startswith("generator_ema.") for name in found):
-        model.generator_ema.load_state_dict(model.generator.state_dict())  # type: ignore[operator,union-attr]
+        model.generator_ema.load_state_dict(model.generator.state_dict())  # type: ignore[union-attr]
         left = [text for text in left if not text.startswith("generator_ema.")]
     if not taken:
         raise ValueError(f"{path} holds no weight of a {type(model).__name__}, by name and shape")

@@ -68,7 +68,8 @@ RUN = "fit dcgan-digits --data.size 8 --model.width 2 --model.latent_dim 4 --tra
 def test_a_new_run_from_weights_on_the_command_line(gans, tmp_path):
     assert gans(f"{RUN} --trainer.max_steps 3")[0] == 0
     first = tmp_path / "runs" / "dcgan-digits" / "version_0" / "checkpoints" / "last.ckpt"
-    line = f"{RUN} --init_from {first} --model.lr 1e-30 --model.discriminator_lr 1e-30 --ckpt_path last --trainer.default_root_dir new"
+    still = "--model.lr 1e-30 --model.discriminator_lr 1e-30"
+    line = f"{RUN} --init_from {first} {still} --ckpt_path last --trainer.default_root_dir new"
     code, out, err = gans(f"{line} --trainer.max_steps 1")
     assert code == 0, err
     assert f"weights      {first}\n" in out
