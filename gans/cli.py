@@ -13,6 +13,7 @@ import re
 import shutil
 import sys
 import tempfile
+import threading
 import traceback
 import warnings
 from collections.abc import Iterator
@@ -547,6 +548,15 @@ def arguments() -> set[str]:
     return found
 
 
+HOOK = threading.excepthook
+
+
+def unless_full(args: threading.ExceptHookArgs) -> None:
+    """Report what ended a thread, but not a full disk: TensorBoard's writer raises that again where it is reported."""
+    if args.exc_value is None or not atomic.full(args.exc_value):
+        HOOK(args)
+
+
 def quiet() -> None:
     """Silence other people's notes that a user of this command can do nothing about; let the others be one line."""
     warnings.formatwarning = lambda message, *args, **kwargs: f"gans: warning: {message}\n"
@@ -558,6 +568,7 @@ def quiet() -> None:
         r".*Total length of `list` across ranks is zero.*",  # no images were asked to be held out
     ):
         warnings.filterwarnings("ignore", message=message)
+    threading.excepthook = unless_full
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)  # tips, seeds, devices that are not there
 
@@ -593,7 +604,8 @@ def attempt(verb: str, name: str, args: list[str], watch: Watch, stop: stopping.
         diverged = isinstance(error, callbacks.DivergedError)
         # When another process gives up, the connection to it breaks here: that one says why.
         left = not main_process() and re.search("gloo|NCCL", str(error)) is not None
-        unwritten = isinstance(error, atomic.UnwrittenError) or atomic.full(error)
+        full = atomic.full(error)
+        unwritten = isinstance(error, atomic.UnwrittenError) or full
         absent = missing_metric(str(error))
         # An import that failed has a name; without one, somebody looked for a package and says what it is for.
         wrong = isinstance(error, BAD_INPUT) or (isinstance(error, ModuleNotFoundError) and not error.name)
@@ -601,9 +613,11 @@ def attempt(verb: str, name: str, args: list[str], watch: Watch, stop: stopping.
         if os.environ.get("GANS_TRACEBACK") or not expected:
             raise
         if main_process():
+            if full and not isinstance(error, atomic.UnwrittenError):  # of the curves
+                error = OSError(f"the disk of {watch.folder.path if watch.folder else Path.cwd()} is full: {error}")
             told = absent or located(" ".join(str(error).replace(HERE, "").rstrip(".").split()), watch.config)
             print(f"gans: error: {told}", file=sys.stderr)
-        return 1 if diverged or (watch.started and not absent) or atomic.full(error) else 2
+        return 1 if diverged or (watch.started and not absent) or full else 2
     return 0
 
 

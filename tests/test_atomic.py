@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from gans import atomic, hub
+from gans import atomic, hub, runs
 from gans.checkpoint import AtomicCheckpoints
 from gans.explore import codes, directions, film, plot
 from gans.images import save_grid
@@ -190,6 +190,16 @@ def test_a_run_on_a_full_disk_keeps_its_checkpoint(gans, tmp_path, monkeypatch):
     assert says.endswith("; the last.ckpt that was there is unchanged")
     assert names(path.parent) == ["last.ckpt"]
     assert torch.load(path, weights_only=True)["global_step"] == 2
+
+
+def test_curves_on_a_full_disk(gans, monkeypatch):
+    def fill(self, *args):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(runs.Events, "log_metrics", fill)
+    code, _, err = gans(f"fit dcgan-digits {TINY} --model.width 4 --trainer.max_steps 8 --trainer.log_every_n_steps 1")
+    says = "gans: error: the disk of runs/dcgan-digits/version_0 is full: [Errno 28] No space left on device"
+    assert (code, err.splitlines()[-1], "Traceback" in err) == (1, says, False), err
 
 
 def test_a_command_on_a_full_disk(gans, saved, tmp_path, request):
