@@ -23,6 +23,7 @@ def checkpoint(trainer, tmp_path):
         model = Pix2Pix(**{"size": 16, "channels": 3, "width": 4, "norm": "none", **options})
         run = trainer(1)
         run.strategy.connect(model)
+        model.trainer = run
         run.save_checkpoint(tmp_path / "model.ckpt", weights_only=True)
         return model.eval()
 
@@ -134,6 +135,7 @@ def test_tiles_show_what_the_whole_picture_shows(gans, tmp_path, trainer, option
     model.generator_ema.load_state_dict(model.generator.state_dict())
     run = trainer(1)
     run.strategy.connect(model)
+    model.trainer = run
     run.save_checkpoint(tmp_path / "model.ckpt", weights_only=True)
     slope = np.linspace(0, 1, 150)[None, :, None]
     noise = np.random.default_rng(0).integers(0, 256, (131, 150, 3))
@@ -281,7 +283,9 @@ def test_what_is_wrong_is_one_sentence(refused, tmp_path, checkpoint, trainer):
     (tmp_path / "bare").mkdir()
     (tmp_path / "broken.png").write_text("x")
     run = trainer(1)
-    run.strategy.connect(DCGAN(16, 1, width=2))
+    other = DCGAN(16, 1, width=2)
+    run.strategy.connect(other)
+    other.trainer = run
     run.save_checkpoint(tmp_path / "dcgan.ckpt", weights_only=True)
     cases = {
         "none.ckpt --input in --output out": "there is no checkpoint none.ckpt",

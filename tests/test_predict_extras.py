@@ -19,7 +19,9 @@ def checkpoint(trainer, tmp_path):
     def make(kind, **options):
         torch.manual_seed(0)
         run = trainer(1)
-        run.strategy.connect(kind(**{"size": 16, "channels": 3, "width": 4, **options}))
+        model = kind(**{"size": 16, "channels": 3, "width": 4, **options})
+        run.strategy.connect(model)
+        model.trainer = run
         run.save_checkpoint(tmp_path / "model.ckpt", weights_only=True)
 
     return make
