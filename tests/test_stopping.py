@@ -208,14 +208,19 @@ def test_a_new_run_takes_up_nothing_of_an_old_one(gans, tmp_path, slurm):
 
 
 class Sends(L.Callback):
-    """Sends a signal to one of the processes."""
+    """Sends a signal to one of the processes; until then nothing but gradients may be sent."""
 
     def __init__(self, rank, step):
-        self.rank, self.step = rank, step
+        self.rank, self.step, self.sent = rank, step, []
 
     def on_train_batch_start(self, trainer, *args):
-        if trainer.global_rank == self.rank and trainer.global_step == self.step:
-            send(signal.SIGTERM)
+        if trainer.global_step == 1:
+            broadcast = torch.distributed.broadcast
+            torch.distributed.broadcast = lambda *args, **options: self.sent.append(1) or broadcast(*args, **options)
+        if trainer.global_step == self.step:
+            assert not self.sent, "a step waits for a flag of Lightning's"
+            if trainer.global_rank == self.rank:
+                send(signal.SIGTERM)
 
 
 @pytest.mark.parametrize("rank", [0, 1])
