@@ -193,6 +193,9 @@ def check_nodes(path: Path, root: Any) -> None:
         if id(node) not in sizes:
             sizes[id(node)] = 0
             parts = node.value if isinstance(node.value, list) else ()
+            keys = [entry[0].value for entry in parts if isinstance(entry, tuple)]
+            if twice := [key for key in keys if isinstance(key, str) and keys.count(key) > 1]:
+                raise ValueError(f"{path} holds {twice[0]} twice, below line {node.start_mark.line + 1}")
             within = (part for entry in parts for part in (entry if isinstance(entry, tuple) else (entry,)))
             sizes[id(node)] = 1 + sum(map(size, within))
         elif not sizes[id(node)]:

@@ -40,7 +40,7 @@ from gans.__main__ import HERE, LINKED, expanded, located, nearest, recipes, sen
 from gans.callbacks import Evaluate
 from gans.checks import imported
 from gans.explore.callback import Explore
-from gans.memory import Budget, check_fits
+from gans.memory import Budget, check_fits, ran_out
 from gans.metrics.sampling import makes_images
 from gans.module import AdversarialModule
 
@@ -49,6 +49,8 @@ KINDS = {
     part: [getattr(module, name) for name in module.__all__]
     for part, module in (("model", gans.models), ("data", datamodules))
 }
+# Trainer's flags that Lightning takes as they are, with the smallest number that has a meaning.
+LEAST = {"log_every_n_steps": 1, "check_val_every_n_epoch": 1, "num_sanity_val_steps": -1}
 BAD_INPUT = (ValueError, OSError, MisconfigurationException)
 # Trainer's flags that Lightning refuses under manual optimization: what they may be, and the model's flag instead.
 INSTEAD = {"gradient_clip_val": ((None, 0), "gradient_clip"), "accumulate_grad_batches": ((1,), "accumulate")}
@@ -207,10 +209,13 @@ class CLI(LightningCLI):
         try:
             with Budget("the model, as large as model.width, model.latent_dim and data.size make it,"):
                 super().instantiate_classes()
-        except ValueError as error:
+        except (TypeError, ValueError) as error:
             inner: BaseException = error
             while str(inner).startswith("Does not validate") and inner.__cause__:
                 inner = inner.__cause__  # jsonargparse reports on the types that it tried
+            # Of dict_kwargs, which nothing checks before.
+            if unknown := re.search(r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'", str(inner)):
+                raise ValueError(f"{unknown[1]} has no argument {unknown[2]}: dict_kwargs cannot give it") from error
             raise inner from inner.__cause__
 
     @property
@@ -228,6 +233,8 @@ class CLI(LightningCLI):
         trainer = options.trainer
         check_trainer(trainer)
         check_writable(self.folder)
+        if options.checkpoint.dirpath:
+            check_writable(Path(options.checkpoint.dirpath))
         # A run that goes on does so in its own folder.
         home = runs.home(Path(start), self.folder) if start and resumes else None
         self.watch.folder = folder = runs.RunFolder(self.folder, home, start)
@@ -461,9 +468,11 @@ def check_trainer(trainer: Any) -> None:
     for name, (allowed, ours) in INSTEAD.items():
         if trainer[name] not in allowed:
             raise ValueError(f"trainer.{name} does not work with two optimizers: give --model.{ours} {trainer[name]}")
-    for name in ("log_every_n_steps", "check_val_every_n_epoch"):
-        if trainer[name] is not None and trainer[name] < 1:
-            raise ValueError(f"trainer.{name} is {trainer[name]}; expected at least 1")
+    for name, least in LEAST.items():
+        if trainer[name] is not None and trainer[name] < least:
+            raise ValueError(f"trainer.{name} is {trainer[name]}; expected at least {least}")
+    if trainer.val_check_interval is not None and not trainer.val_check_interval > 0:
+        raise ValueError(f"trainer.val_check_interval is {trainer.val_check_interval}; expected a number above 0")
     strategy = trainer.strategy if isinstance(trainer.strategy, str) else "auto"
     if not re.match(r"(auto|ddp|single_device)(?!.*(spawn|fork|notebook))", strategy):
         raise ValueError(f"trainer.strategy is {trainer.strategy}; expected ddp, or auto for one device")
@@ -599,7 +608,7 @@ def attempt(verb: str, name: str, args: list[str], watch: Watch, stop: stopping.
             print(f"gans: {watch.interrupted or 'stopped'}", file=sys.stderr)
         stop.part(seconds=10)
         return int(end.code or 0) if stopped else 130
-    except (RuntimeError, ModuleNotFoundError, *BAD_INPUT) as error:
+    except (RuntimeError, MemoryError, ModuleNotFoundError, *BAD_INPUT) as error:
         watch.forget()
         diverged = isinstance(error, callbacks.DivergedError)
         # When another process gives up, the connection to it breaks here: that one says why.
@@ -607,15 +616,18 @@ def attempt(verb: str, name: str, args: list[str], watch: Watch, stop: stopping.
         full = atomic.full(error)
         unwritten = isinstance(error, atomic.UnwrittenError) or full
         absent = missing_metric(str(error))
+        memory = ran_out(error)
         # An import that failed has a name; without one, somebody looked for a package and says what it is for.
         wrong = isinstance(error, BAD_INPUT) or (isinstance(error, ModuleNotFoundError) and not error.name)
-        expected = diverged or unwritten or absent or ((left or wrong) and not watch.started)
+        expected = diverged or unwritten or absent or memory or ((left or wrong) and not watch.started)
         if os.environ.get("GANS_TRACEBACK") or not expected:
             raise
         if main_process():
             if full and not isinstance(error, atomic.UnwrittenError):  # of the curves
                 error = OSError(f"the disk of {watch.folder.path if watch.folder else Path.cwd()} is full: {error}")
-            told = absent or located(" ".join(str(error).replace(HERE, "").rstrip(".").split()), watch.config)
+            if memory and watch.started:
+                memory += ": lower data.batch_size, or cut each batch with --model.accumulate 2"
+            told = absent or memory or located(" ".join(str(error).replace(HERE, "").rstrip(".").split()), watch.config)
             print(f"gans: error: {told}", file=sys.stderr)
         return 1 if diverged or (watch.started and not absent) or full else 2
     return 0
@@ -639,8 +651,10 @@ def command(verb: str, args: list[str]) -> int:
         return int(importlib.import_module(f"gans.commands.{verb}").main(args) or 0)
     except SystemExit as end:  # of --help
         return int(end.code or 0)
-    except BAD_INPUT as error:
-        if os.environ.get("GANS_TRACEBACK"):
+    except (RuntimeError, MemoryError, *BAD_INPUT) as error:
+        memory = ran_out(error)
+        if os.environ.get("GANS_TRACEBACK") or not (memory or isinstance(error, BAD_INPUT)):
             raise
-        print(f"gans: error: {' '.join(str(error).replace(HERE, '').rstrip('.').split())}", file=sys.stderr)
-        return 1 if atomic.full(error) else 2
+        told = memory or " ".join(str(error).replace(HERE, "").rstrip(".").split())
+        print(f"gans: error: {told}", file=sys.stderr)
+        return 1 if memory or atomic.full(error) else 2

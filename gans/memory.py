@@ -1,6 +1,8 @@
 """The memory of this machine, and what is refused because it cannot fit: before it is asked for, not by the kernel."""
 
 import os
+import re
+import shutil
 from collections.abc import Callable
 from contextlib import suppress
 from math import prod
@@ -31,6 +33,29 @@ def check_fits(needed: int, what: str) -> None:
     """
     if needed > total():
         raise ValueError(f"{what} needs {needed / GIB:,.0f} GiB of memory; this machine has {total() / GIB:,.0f} GiB")
+
+
+def check_disk(needed: int, folder: Path, what: str) -> None:
+    """Check that `needed` bytes, for `what`, can be written under `folder`, which need not exist yet.
+
+    Raises:
+        ValueError: if the disk has less left.
+    """
+    there = next(path for path in [folder, *folder.absolute().parents] if path.exists())
+    free = shutil.disk_usage(there).free
+    if needed > free:
+        raise ValueError(f"{what} need at least {needed / GIB:,.0f} GiB; the disk of {there} has {free / GIB:,.0f} GiB")
+
+
+def ran_out(error: BaseException) -> str | None:
+    """Return what to say of an error of memory that ran out, on this machine or on a GPU; None of another error."""
+    message = " ".join(str(error).split())
+    if isinstance(error, torch.OutOfMemoryError):
+        return f"the GPU is out of memory: {message.split('. ')[0].removeprefix('CUDA out of memory').strip('. ')}"
+    if isinstance(error, MemoryError) or re.search(r"can't allocate memory|not enough memory", message):
+        asked = re.search(r"tried to allocate (\d+)", message)
+        return f"this machine is out of memory{f': {int(asked[1]) / GIB:,.1f} GiB were asked for' if asked else ''}"
+    return None
 
 
 class Budget(TorchDispatchMode):

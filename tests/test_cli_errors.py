@@ -11,6 +11,8 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader, TensorDataset
 
+from gans.models import DCGAN
+
 ROOT = Path(__file__).parents[1]
 TINY = "--model.width 4 --data.size 8 --grid.samples 4 --trainer.log_every_n_steps 2 --trainer.accelerator cpu"
 GOOD = (ROOT / "gans" / "recipes" / "dcgan-digits.yaml").read_text()
@@ -108,6 +110,10 @@ MEMORY = [
     ("data.num_workers=100000", "data.num_workers is 100000; expected at most"),
     ("grid.samples=1000000000000", "a grid of samples 1000000000000 needs"),
     ("trainer.log_every_n_steps=-1", "trainer.log_every_n_steps is -1; expected at least 1"),
+    ("trainer.val_check_interval=0", "trainer.val_check_interval is 0; expected a number above 0"),
+    ("trainer.num_sanity_val_steps=-7", "trainer.num_sanity_val_steps is -7; expected at least -1"),
+    ("checkpoint.dirpath=/proc/x", "cannot write under /proc/x: "),
+    ("model.dict_kwargs.foo=1", "AdversarialModule has no argument foo: dict_kwargs cannot give it"),
     ("trainer.check_val_every_n_epoch=0", "trainer.check_val_every_n_epoch is 0; expected at least 1"),
 ]
 
@@ -330,3 +336,38 @@ def test_checkpoints_of_something_else(gans, refused, tmp_path):
 def test_there_is_nothing_to_look_at(refused, verb):
     says = "there is no checkpoint of dcgan-digits under runs/dcgan-digits: fit it, or give --ckpt_path"
     assert refused(f"{verb} dcgan-digits") == says
+
+
+HOSTILE = [
+    ("sample {} --num 1000000000000 --out s.png", "a grid of num 1000000000000 pictures needs"),
+    ("sample {} --num 1000000000000 --out s", "num 1000000000000 files need at least"),
+    ("explore interpolate {} --points 0 1 --steps 1000000000000", "steps 1000000000000 between two points needs"),
+    ("explore traverse {} --steps 1000000000000", "a row of steps 1000000000000 needs"),
+    ("explore directions {} --method pca --samples 1000000000000", "1000000000000 latents needs"),
+    ("explore directions {} --method sefa --out x.pt", "out is x.pt; expected a name that ends with .safetensors"),
+    ("explore directions {} --method sefa --name a/b", "name is a/b; expected letters, digits, dots, dashes and un"),
+    (
+        "evaluate {} --data DigitsDataModule --data.size 8 --samples 1000000000000",
+        "the features of samples 1000000000000 needs",
+    ),
+]
+
+
+@pytest.mark.parametrize(("line", "says"), HOSTILE, ids=range(len(HOSTILE)))
+def test_more_pictures_than_fit(refused, saved, tmp_path, line, says):
+    path = saved(DCGAN(size=8, channels=1, width=4), tmp_path)
+    assert refused(line.format(path)).startswith(says)
+
+
+def test_memory_that_runs_out_is_a_sentence(refused, monkeypatch):
+    def allocate(self, stage=None):
+        torch.empty(2**58)
+
+    monkeypatch.setattr("datamodules.digits.DigitsDataModule.setup", allocate)
+    says = refused("fit dcgan-digits --model.width 4 --trainer.enable_progress_bar false")
+    assert says == "this machine is out of memory: 1,073,741,824.0 GiB were asked for"
+
+
+def test_a_key_that_stands_twice(refused, tmp_path):
+    (tmp_path / "twice.yaml").write_text("model: DCGAN\ndata: DigitsDataModule\nmodel: GAN\n")
+    assert refused("fit twice.yaml") == "twice.yaml holds model twice, below line 1"

@@ -26,6 +26,7 @@ from gans.checkpoint import load_model
 from gans.checks import named_in
 from gans.cli import Parser, add_own_model, check_writable, own_model
 from gans.commands import controls
+from gans.memory import check_fits
 from gans.metrics import report
 from gans.metrics.extractors import Extractor, extractor
 from gans.metrics.features import Features, extract, of_samples
@@ -306,6 +307,7 @@ def check_possible(
     Raises:
         ValueError: if one cannot.
     """
+    check_fits(4 * protocol.samples * network.num_features, f"the features of samples {protocol.samples}")
     few = min(protocol.samples, reals)
     for name in names or ["fid"]:
         least = LEAST[name]

@@ -1,5 +1,6 @@
 """`gans explore directions`: finds directions, shows what they do, and keeps them for `traverse` and `gans sample`."""
 
+import re
 from pathlib import Path
 from typing import Literal
 
@@ -78,8 +79,10 @@ def check(options: Namespace) -> None:
     at_least(1, count=options.count)
     at_least(100, samples=options.samples)
     at_least(0, steps=options.steps)
-    if options.out and options.out.is_dir():
-        raise ValueError(f"out is {options.out}, which is a folder; expected a file")
+    if options.out and options.out.suffix != ".safetensors":
+        raise ValueError(f"out is {options.out}; expected a name that ends with .safetensors")
+    if options.name and not re.fullmatch(r"[\w.-]+", options.name):
+        raise ValueError(f"name is {options.name}; expected letters, digits, dots, dashes and underscores")
     if options.method != "classifier":
         for name in ("classes", "images", "features"):
             if options[name] is not None:

@@ -3,6 +3,7 @@
 import re
 import sys
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,6 +19,7 @@ from gans.explore import codes
 from gans.explore.generators import Drawn, Space, images
 from gans.explore.inversion import invert
 from gans.explore.perceptual import Eyes, eyes
+from gans.memory import check_fits
 from gans.metrics.extractors import Extractor, extractor
 from gans.metrics.sampling import classes, latents
 from gans.models.autoencoder import Autoencoder
@@ -68,7 +70,12 @@ class Subject:
         return shape[0], shape[-2], shape[-1]
 
     def draws(self, rows: range, seed: int) -> Tensor:
-        """Return the latents `(len(rows), D)` of these pictures of a seed, those of `gans sample`."""
+        """Return the latents `(len(rows), D)` of these pictures of a seed, those of `gans sample`.
+
+        Raises:
+            ValueError: if they could not fit in memory.
+        """
+        check_fits(4 * len(rows) * self.dim, f"{len(rows)} latents")
         z = latents(self.model, rows, seed, self.truncation).to(self.model.device)
         with torch.no_grad():
             return self.model.generator_ema.latent(z) if self.space == "codes" else z
@@ -128,7 +135,12 @@ class Subject:
         raise ValueError(f"{text} is no point; expected SEED, SEED:NUMBER or FILE.safetensors:ROW")
 
     def pictures(self, z: Tensor) -> Tensor:
-        """Return the images `(N, C, H, W)` of latents, clipped to [-1, 1], on the CPU."""
+        """Return the images `(N, C, H, W)` of latents, clipped to [-1, 1], on the CPU.
+
+        Raises:
+            ValueError: if they could not fit in memory.
+        """
+        check_fits(4 * len(z) * prod(self.shape), f"{len(z)} pictures")
         return images(self.network, z).clamp(-1, 1).cpu()
 
 

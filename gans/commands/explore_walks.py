@@ -14,6 +14,7 @@ from gans.commands.explore_subject import Subject, flags, place, subject
 from gans.explore import directions, walks
 from gans.explore.film import check_suffix, save_film
 from gans.images import save_grid
+from gans.memory import check_fits
 
 ROWS = 8  # of a traversal whose axes are not given
 
@@ -42,6 +43,7 @@ def interpolate(args: list[str]) -> None:
     points = torch.cat([model.point(text).z for text in options.points])
     still = path.suffix == ".png"
     steps = options.steps if options.steps is not None else 10 if still else 24
+    check_fits(4 * steps * len(points) * model.dim, f"steps {steps} between two points")
     way = options.path or ("lerp" if model.uniform else "slerp")
     if still and options.loop:
         points = torch.cat([points, points[:1]])
@@ -88,6 +90,7 @@ def traverse(args: list[str]) -> None:
 def moves(options: Namespace, model: Subject, z: Tensor) -> tuple[Tensor, list[str]]:
     """Return latents `(R steps, D)`, a row of `steps` for each move that the options ask for, and the moves' names."""
     far = options.range if options.range is not None else 1.0 if model.uniform else 3.0
+    check_fits(4 * options.steps * model.dim, f"a row of steps {options.steps}")
     values = torch.linspace(-far, far, options.steps)
     if options.direction:
         file = options.directions or model.folder / "directions.safetensors"

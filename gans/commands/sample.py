@@ -4,6 +4,7 @@ import hashlib
 import re
 import time
 from collections.abc import Callable, Iterator, Sequence
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from gans.checks import at_least
 from gans.cli import Parser, add_own_model, check_writable, own_model
 from gans.commands import labels
 from gans.commands.evaluate import chosen_device
+from gans.memory import check_disk, check_fits
 from gans.metrics.sampling import class_names, has_names, latents
 from gans.runs import of_checkpoint
 
@@ -85,6 +87,7 @@ def main(args: list[str]) -> None:
     out = options.out or of_checkpoint(options.checkpoint) / file_name(options)
     clips = len(model.image_shape or ()) == 4  # None: a model of the user's own need not say
     check_out(out, clips)
+    check_count(count, model, out)
     drawn = pictures(model, count, options.seed, kinds, options.truncation, move)
     started = time.perf_counter()
     if out.suffix in SUFFIXES and not out.is_dir():
@@ -193,6 +196,19 @@ def check_out(out: Path, clips: bool) -> None:
         expected = ".png or .gif" if clips else ".png"
         raise ValueError(f"out is {out}; expected a name that ends with {expected}, or a folder")
     check_writable(out.parent)
+
+
+def check_count(count: int, model: Any, out: Path) -> None:
+    """Check that so many pictures fit in memory, in a grid, or on the disk, a file each.
+
+    Raises:
+        ValueError: if they do not.
+    """
+    numbers = prod(model.image_shape or (1,))
+    if out.suffix in SUFFIXES and not out.is_dir():
+        check_fits(4 * count * numbers, f"a grid of num {count} pictures")
+    else:  # hardly a file is smaller
+        check_disk(count * (100 + numbers // 20), out, f"num {count} files")
 
 
 @torch.no_grad()
