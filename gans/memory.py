@@ -58,7 +58,7 @@ def ran_out(error: BaseException) -> str | None:
     return None
 
 
-class Budget(TorchDispatchMode):
+class Budget(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Inside `with Budget(what):` tensors are made until they need more memory than there is.
 
     Args:
@@ -66,7 +66,7 @@ class Budget(TorchDispatchMode):
     """
 
     def __init__(self, what: str) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.what = what
         self.made = 0
 
