@@ -36,16 +36,20 @@ class Draws:
     def draw(self, n: int, shape: tuple[int, ...], prior: Prior, rank: int, world: int, like: Tensor) -> Tensor:
         """Draw for the whole global batch, `n` rows a process, and return those of process `rank`, as `like` is.
 
+        Inside `pieces`, a multiple of the piece's rows is that many draws, one behind the other.
+
         Raises:
-            ValueError: if a piece asks for another number of rows than it has.
+            ValueError: if a piece asks for another number of rows.
         """
-        if self.rows and n != self.piece:
-            raise ValueError(f"{n} rows were asked for in a piece of {self.piece}: inside `pieces`, draw one a row")
-        rows = self.rows or n
-        start = rank * rows + self.offset
-        seed = key(*self.words, self.count)
-        self.count += 1
-        return draw((world * rows, *shape), seed, prior, like.device, like.dtype)[start : start + n]
+        if self.rows and n % self.piece:
+            raise ValueError(f"{n} rows were asked for in a piece of {self.piece}; expected a multiple inside `pieces`")
+        rows, piece = (self.rows, self.piece) if self.rows else (n, n)
+        start, drawn = rank * rows + self.offset, []
+        for _ in range(n // piece if piece else 1):
+            seed = key(*self.words, self.count)
+            self.count += 1
+            drawn.append(draw((world * rows, *shape), seed, prior, like.device, like.dtype)[start : start + piece])
+        return drawn[0] if len(drawn) == 1 else torch.cat(drawn)
 
 
 def run_seed(strategy: Any) -> int:

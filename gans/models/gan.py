@@ -167,7 +167,7 @@ class GAN(AdversarialModule):
 
     def generator_rows(self, n: int, *labels: Tensor) -> tuple[Tensor, ...]:
         """Return latents, and classes `(n,)` repeated, for `generator_batch` times `n` rows of the generator's step."""
-        z = torch.cat([self.latent(n) for _ in range(self.generator_batch)])
+        z = self.latent(self.generator_batch * n)
         return z, *(part.repeat(self.generator_batch) for part in labels)
 
     def parts(self, batch: tuple[Tensor, ...]) -> Iterator[tuple[Tensor, ...]]:
@@ -188,13 +188,14 @@ class GAN(AdversarialModule):
         self.augment.observe(real_logits.detach(), self.loss.boundary, self.trainer.world_size)
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        """Refuse a batch that the groups of a minibatch standard deviation do not divide, piece by piece.
+        """Refuse a first batch that the groups of a minibatch standard deviation do not divide, piece by piece.
 
         Raises:
             ValueError: if there is one.
         """
+        first = not self._foreseen  # of this run: the last batch of an epoch may be smaller
         super().on_train_batch_start(batch, batch_idx)
-        rows, group = len(batch[0]), self.hparams.get("minibatch_std", 0)
+        rows, group = len(batch[0]), self.hparams.get("minibatch_std", 0) if first else 0
         if group and any(len(piece) % group for piece in torch.arange(rows).tensor_split(min(self.accumulate, rows))):
             pieces = f" in {self.accumulate} pieces" if self.accumulate > 1 else ""
             raise ValueError(f"minibatch_std is {group}; expected a divisor of the batch, {rows} images{pieces}")
@@ -228,8 +229,9 @@ class GAN(AdversarialModule):
         now = torch.stack([real_logits.mean(), fake_logits.mean()]).detach().to(self.logit_averages)
         if self.trainer.world_size > 1:
             average([now])
-        tracks = update < start or self.batches_seen == 1
-        self.logit_averages = now if tracks else torch.lerp(self.logit_averages, now, 0.01)
+        moved = now if update < start else torch.lerp(self.logit_averages, now, 0.01)
+        # They are 0 before their first batch: of a run without a start, or of one that takes LeCam up when it resumes.
+        self.logit_averages = torch.where(self.logit_averages.any(), moved, now)
         if update <= start:
             return 0.0
         value = lecam(real_logits, fake_logits, *self.logit_averages)

@@ -130,8 +130,7 @@ class InfoGAN(GAN):
         if self.generator_turn():
             with self.toggled_optimizer(optimizer_g):
                 for real in self.pieces(batch[0]):
-                    drawn = [self.latent_and_category(len(real)) for _ in range(self.generator_batch)]
-                    z, category = (torch.cat(parts) for parts in zip(*drawn, strict=True))
+                    z, category = self.latent_and_category(self.generator_batch * len(real))
                     fake = self.generator(z, category)
                     fake_logits, guesses = self.critic(fake)
                     loss = self.loss.generator(self.compared(real), fake_logits)
@@ -150,8 +149,7 @@ class InfoGAN(GAN):
 
     def likeness(self, fake: Tensor, z: Tensor, category: Tensor) -> Tensor:
         """Return how alike images, of latents `(N, latent_dim)`, are to others of the same categories."""
-        rows = len(z) // self.generator_batch
-        other = torch.cat([self.latent_and_category(rows)[0] for _ in range(self.generator_batch)])
+        other, _ = self.latent_and_category(len(z))
         value = mode_seeking(fake, self.generator(other, category), z, other)
         self.record("loss/mode_seeking", value)
         return value

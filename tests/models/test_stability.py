@@ -132,6 +132,24 @@ def test_lecam_begins_as_the_authors_do():
             torch.testing.assert_close(model.logit_averages, average)
 
 
+def test_lecam_that_begins_in_a_resumed_run_begins_with_its_first_batch(trainer, tmp_path):
+    saver = Checkpoint(2, str(tmp_path))
+    trainer(2, callbacks=[saver], enable_checkpointing=True).fit(make(), loader())
+    seen = []
+
+    class Spy(GAN):
+        def lecam_penalty(self, real_logits, fake_logits):
+            value = super().lecam_penalty(real_logits, fake_logits)
+            seen.append((torch.stack([real_logits.mean(), fake_logits.mean()]).detach(), self.logit_averages.clone()))
+            return value
+
+    Spy.__qualname__ = Spy.__name__ = "GAN"
+    trainer(4).fit(make(Spy, lecam=1.0, lecam_start=0), loader(), ckpt_path=tmp_path / "last.ckpt")
+    (first, averages), (second, moved) = seen
+    assert torch.equal(averages, first)
+    torch.testing.assert_close(moved, 0.99 * first + 0.01 * second)
+
+
 @pytest.mark.parametrize("precision", ["64-true", "bf16-mixed"])
 def test_lecam_runs_in_every_precision(trainer, precision):
     model = make(lecam=1.0, lecam_start=0)
@@ -155,7 +173,8 @@ def test_the_generator_takes_a_multiple_of_the_batch(trainer, kind):
             return super().critic(images, *labels)
 
     labels = next(iter(loader()))[1]
-    trainer(1).fit(make(Spy, critic_steps=1, generator_batch=3), loader())
+    changed = {"augment": "diffaugment", "instance_noise": 0.1}  # drawn for each of the rows
+    trainer(1).fit(make(Spy, critic_steps=1, generator_batch=3, **changed), loader())
     sizes = [rows for rows, *_ in seen]
     assert sizes[:2] == [8, 8]
     assert sizes[-1] == 24
@@ -164,10 +183,11 @@ def test_the_generator_takes_a_multiple_of_the_batch(trainer, kind):
         assert seen[-1][1] == labels.tolist() * 3
 
 
-def test_a_multiple_of_the_batch_is_the_same_on_two_processes(trainer, tmp_path):
+def test_a_multiple_of_the_batch_is_the_same_on_two_processes_and_in_pieces(trainer, tmp_path):
     states = []
     for world in (1, 2):
-        model = make(ConditionalGAN, batch_norm=False, generator_batch=2)
+        options = {"generator_batch": 2, "instance_noise": 0.1, "accumulate": world}
+        model = make(ConditionalGAN, batch_norm=False, **options)
         for part in model.generator.modules():
             if isinstance(part, torch.nn.modules.batchnorm._BatchNorm):
                 part.momentum, part.train = 0.0, lambda mode=True, part=part: part
@@ -343,6 +363,11 @@ def test_a_penalty_beside_minibatch_std_is_stylegan2s(trainer):
 def test_batches_that_do_not_fit_are_refused(trainer, options, says):
     with pytest.raises(ValueError, match=says):
         trainer(1).fit(make(**{"critic_steps": 1, **options} if options.get("kind") is SNGAN else options), loader())
+
+
+def test_the_last_batch_of_an_epoch_may_be_smaller_than_its_groups(trainer):
+    data = DataLoader(TensorDataset(torch.rand(13, 1, 8, 8) * 2 - 1, torch.arange(13) % 10), batch_size=8)
+    trainer(2).fit(make(SNGAN, minibatch_std=4, critic_steps=1), data)
 
 
 @pytest.mark.parametrize(
