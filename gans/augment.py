@@ -366,7 +366,8 @@ class ADA(Augmentation):
     def limit(self, name: str) -> Tensor:
         """Return the probability of one operation."""
         group = next((group for group in GROUPS if name in {operation[0] for operation in GROUPS[group]}), name)
-        probability = self.probability * self.multipliers.get(name, self.multipliers.get(group, 1.0))
+        factor = self.multipliers.get(name, self.multipliers.get(group, 1.0))
+        probability = self.probability if factor == 1 else self.probability * factor
         # Of two rotations each is so rare that there is one at all with the common probability.
         return 1 - (1 - probability).sqrt() if name == "rotate" else probability
 

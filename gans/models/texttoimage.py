@@ -37,9 +37,9 @@ class TextToImage(JudgedByCaptions):
     The first `text_steps` steps train the encoders of sentences and images, the rest the game. `translate(tokens,
     lengths)` makes an image of each sentence, `sample(n, captions=(tokens, lengths))` `n` images of them in turn.
 
-    With `dfgan`, networks, losses, penalty and rates are the paper's. Its sentences come from DAMSM's encoder, which an
-    Inception network and image regions trained; they are not whitened, so the gradient penalty weighs them otherwise.
-    Its images are 256x256, cut at random out of 304 pixels, which are themselves cut around each bird.
+    With `dfgan`, networks, losses, penalty and rates are the paper's. The paper's sentences come from DAMSM's encoder,
+    which was trained against regions of an Inception network; they are not whitened, so the gradient penalty weighs
+    them otherwise. The paper's images are random 256x256 crops of 304 pixels, which were cropped around each bird.
 
     Args:
         size: image side, or (height, width).
