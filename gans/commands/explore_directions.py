@@ -79,6 +79,8 @@ def check(options: Namespace) -> None:
     at_least(1, count=options.count)
     at_least(100, samples=options.samples)
     at_least(0, steps=options.steps)
+    if options.out and options.out.is_dir():
+        raise ValueError(f"out is {options.out}, which is a folder; expected a file")
     if options.out and options.out.suffix != ".safetensors":
         raise ValueError(f"out is {options.out}; expected a name that ends with .safetensors")
     if options.name and not re.fullmatch(r"[\w.-]+", options.name):

@@ -76,8 +76,6 @@ class SequenceGAN(GAN):
         at_least(1, latent_dim=latent_dim, motion_dim=motion_dim, stills=stills)
         at_least(0, num_classes=num_classes, motion_grid=motion_grid)
         at_least(2, frames=frames)
-        if stills > frames:
-            raise ValueError(f"stills is {stills}; expected at most {frames}, the frames of a clip")
         length = latent_dim + (frames + 1) * motion_dim
         super().__init__(size, channels, length, width, objective, betas=betas, **options)
         self.frames, self.num_classes = frames, num_classes

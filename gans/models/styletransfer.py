@@ -172,9 +172,9 @@ class StyleTransfer(Translator):
             raise ValueError(f"depth is {self.depth}; expected at most {len(maps)}, the maps of {self.features}")
         return maps
 
-    def adain(self, content: Tensor, style: Tensor, strength: float = 1.0) -> Tensor:
+    def adain(self, content: Tensor, style: Tensor, strength: float = 1.0, averaged: bool = False) -> Tensor:
         """Return maps `(N, C, h, w)` of a content with the statistics of those of a style."""
-        norm: nn.Module = self.generator_ema.norm  # type: ignore[assignment]
+        norm: nn.Module = (self.generator_ema if averaged else self.generator).norm  # type: ignore[assignment]
         return adain(content, style, strength, norm)
 
     def decode(self, maps: Tensor, content: Tensor, averaged: bool = False) -> Tensor:
@@ -190,7 +190,7 @@ class StyleTransfer(Translator):
 
     def restyled(self, contents: Tensor, styles: Tensor, strength: float = 1.0) -> Tensor:
         """Return contents between as they are decoded, for a strength of 0, and in the whole style, for 1."""
-        maps = self.adain(self.encode(contents)[-1], self.encode(styles)[-1], strength)
+        maps = self.adain(self.encode(contents)[-1], self.encode(styles)[-1], strength, averaged=True)
         return self.decode(maps, contents, averaged=True)
 
     # -- a batch ------------------------------------------------------------------------------------------------------

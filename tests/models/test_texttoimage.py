@@ -196,7 +196,8 @@ def test_encoders_learn_to_find_pairs(trainer):
     assert 0 <= found["val/r_precision"] <= 1
 
 
-def test_the_players_are_given_whitened_sentences(trainer):
+def test_the_players_are_given_whitened_sentences(trainer, monkeypatch):
+    monkeypatch.setenv("PL_GLOBAL_SEED", "1")
     torch.manual_seed(1)
     model = TextToImage(**{**SMALL, "features": 16, "text_width": 16}, text_steps=60, text_lr=3e-3)
     data = digits(infinite=True, batch_size=64)
