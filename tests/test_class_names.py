@@ -61,6 +61,8 @@ def test_a_run_names_its_data_and_the_checkpoint_its_classes(gans, tmp_path):
     assert "labels is dgo (did you mean dog?); expected cat, dog, fish, or classes from 0 to 4" in err
     code, _, err = gans(f"explore traverse {checkpoint} --label cat,dog")
     assert (code, "label is cat,dog; expected one class" in err) == (2, True)
+    code, _, err = gans(f"{LINE.replace('fit', 'validate', 1)} --model.num_classes 5 --ckpt_path {checkpoint}")
+    assert (code, "never trained" in err) == (0, False), err
     (tmp_path / "d" / "cat").rename(tmp_path / "d" / "zebra")
     code, out, err = gans(f"{LINE} --model.num_classes 5 --ckpt_path {checkpoint} --trainer.max_steps 2")
     assert code == 0, err

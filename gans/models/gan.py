@@ -308,7 +308,7 @@ class GAN(AdversarialModule):
         if there == 1:
             why = getattr(data, "unclassed", "") or "they need a folder for each class"
             raise ValueError(f"{type(self).__name__} is conditional, but the data have no classes: {why}")
-        if there < self.num_classes:
+        if stage == "fit" and there < self.num_classes:
             more = f"{self.num_classes - there} classes are never trained: give --model.num_classes {there}"
             say = f"num_classes is {self.num_classes}, but the data have {there} classes; {more}"
             rank_zero_warn(say, category=UserWarning)
