@@ -1,6 +1,6 @@
 """MoCoGAN, Tulyakov, Liu, Yang and Kautz 2018 (arXiv 1707.04993): clips whose content stays while it moves."""
 
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from gans.checks import at_least
 from gans.latent import Labels, draw, key, truncate
 from gans.layers import Size, widened
+from gans.losses import Objective
 from gans.models.gan import GAN
 from gans.networks import recurrent
 
@@ -69,7 +70,7 @@ class SequenceGAN(GAN):
         num_classes: int = 0,
         stills: int = 8,
         spectral_norm: bool = True,
-        objective: Literal["nonsaturating", "hinge"] = "hinge",
+        objective: Objective = "hinge",
         betas: tuple[float, float] = (0.5, 0.999),
         **options: Any,
     ) -> None:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from gans.callbacks import log_interval
-from gans.checks import at_least
+from gans.checks import at_least, positive
 from gans.curves import log_means
 from gans.distributed import average, gather_rows
 from gans.layers import Size, image_channels, image_size, widened
@@ -122,9 +122,7 @@ class VAE(AdversarialModule):
             raise ValueError(f"binarise is {given['binarise']}; expected threshold or sample")
         if given["binarise"] == "sample" and given["likelihood"] != "bernoulli":
             raise ValueError(f"binarise is sample and likelihood {given['likelihood']}; expected bernoulli")
-        for name in ("sigma", "lr"):
-            if not given[name] > 0:
-                raise ValueError(f"{name} is {given[name]}; expected a number above 0")
+        positive(sigma=given["sigma"], lr=given["lr"])
         if len(given["betas"]) != 2 or not all(0 <= beta < 1 for beta in given["betas"]):
             raise ValueError(f"betas is {given['betas']}; expected two numbers from 0 to below 1")
         others = {name: given[name] for name, idle in (("free_bits", 0), ("beta", 1)) if given[name] != idle}

@@ -366,6 +366,7 @@ WRONG = [
     ("vae", "network=convs", "model.network is convs (did you mean conv?); expected one of 'mlp', 'conv'"),
     ("vae", "sigma=0", "model.sigma is 0.0; expected a number above 0"),
     ("vae", "lr=-1", "model.lr is -1.0; expected a number above 0"),
+    ("vae", "lr=.inf", "model.lr is inf; expected a finite number above 0"),
     ("vae", "betas=[0.5,1]", "model.betas is (0.5, 1.0); expected two numbers from 0 to below 1"),
     ("vae", "free_bits=-1", "model.free_bits is -1.0; expected at least 0"),
     ("vae", "warmup_images=-1", "model.warmup_images is -1.0; expected at least 0"),
