@@ -203,7 +203,8 @@ def _walk(root: str | Path, under: str, above: tuple[str, ...]) -> Iterator[str]
             if folder_too:
                 yield f"{under}{entry.name}/"
                 yield from _walk(root, f"{under}{entry.name}/", (*above, real))
-            elif entry.is_file() or entry.is_symlink():  # no pipe, which would be waited for
+            # No pipe, which would be waited for; a link that leads nowhere is a file that cannot be read.
+            elif entry.is_file() or (entry.is_symlink() and not os.path.exists(entry.path)):
                 yield under + entry.name
 
 

@@ -18,9 +18,14 @@ from datamodules.decode import COMMON, EXTENSIONS, Target, UnreadableImageError,
 OnError: TypeAlias = Literal["skip", "raise"]
 
 LOOKED_AT = 32  # images all over a folder whose headers are looked at first
+GREY = 1024  # images all over a folder that are looked at before it is called grey
 DECODED = 12  # images all over a folder that are decoded first
 NAMED = 5  # files in a message
 UNKNOWN, CACHED, BROKEN = 0, 1, 2
+
+
+class BrokenDataError(OSError):
+    """Files of a data set cannot be read, which may first be seen in the middle of a run, in a worker process."""
 
 
 class ImageFiles:
@@ -64,7 +69,7 @@ class ImageFiles:
             image = self.read(index)
             if image is not None:
                 return index, image
-        raise OSError(f"None of the {len(self)} image files in {self.root} can be read.")
+        raise BrokenDataError(f"None of the {len(self)} image files in {self.root} can be read.")
 
     def cached(self, indices: Tensor) -> Tensor | None:
         """Return a batch of images `(N, C, H, W)` in one gather if all of them are in memory, else None."""
@@ -110,9 +115,10 @@ class ImageFiles:
         self._pixels = in_shared_memory(pixels) if self.shared else pixels
 
     def check_channels(self) -> None:
-        """Check that the channels asked for are in the images: in all of them, but only until one has them.
+        """Check that the channels asked for are in the images: look at their headers until one has them.
 
-        Grey images may become colour ones, which is warned of.
+        Alpha is looked for in all images. Grey images may become colour ones, which is only warned of, so colour is
+        looked for in no more than about a thousand of them, all over the folder.
 
         Raises:
             ValueError: Alpha is asked for, but none has it.
@@ -121,7 +127,9 @@ class ImageFiles:
         if self.target.channels == 1:
             return
         colour = alpha = False
-        for has in self._looks():
+        looked_at = 0
+        for has in self._looks(len(self) if self.target.channels == 4 else GREY):
+            looked_at += 1
             colour, alpha = colour or has[0], alpha or has[1]
             if alpha if self.target.channels == 4 else colour:
                 return
@@ -130,10 +138,11 @@ class ImageFiles:
                 f"channels=4 needs images with an alpha channel, but those in {self.root} have none: "
                 f"set channels to {3 if colour else 1}."
             )
-        if (self._state != BROKEN).any():
+        if looked_at:
+            many = len(self) > looked_at + self.broken
+            which = f"{looked_at:,} images looked at" if many else f"{len(self)} images"
             warnings.warn(
-                f"all {len(self)} images in {self.root} are grey: with channels=3 they have three equal channels",
-                stacklevel=2,
+                f"all {which} in {self.root} are grey: with channels=3 they have three equal channels", stacklevel=2
             )
 
     def check_readable(self) -> None:
@@ -160,13 +169,11 @@ class ImageFiles:
         """Return their paths, relative to the root."""
         return [os.fsdecode(self._paths[i]) for i in (self._state == BROKEN).nonzero().flatten().tolist()]
 
-    def _looks(self) -> Iterator[tuple[bool, bool]]:
-        """Yield colour and alpha of the images, from the headers: first of some all over the folder, then of the rest.
-
-        A large folder of grey images is looked through to its end.
-        """
-        step = max(1, len(self) // LOOKED_AT)
-        order = [*range(0, len(self), step), *(i for i in range(len(self)) if i % step)]
+    def _looks(self, most: int) -> Iterator[tuple[bool, bool]]:
+        """Yield colour and alpha of about `most` images all over the folder, from their headers, at first of a few."""
+        every = max(1, len(self) // most)
+        step = every * max(1, len(self) // (every * LOOKED_AT))
+        order = [*range(0, len(self), step), *(i for i in range(0, len(self), every) if i % step)]
         at_once = LOOKED_AT
         while order:
             indices, order = [i for i in order[:at_once] if self._state[i] != BROKEN], order[at_once:]
@@ -185,14 +192,14 @@ class ImageFiles:
         """
         path = self.path(index)
         if self.on_error == "raise":
-            raise OSError(f"Cannot read image {path} ({error}); on_error=skip would leave it out.") from error
+            raise BrokenDataError(f"Cannot read image {path} ({error}); on_error=skip would leave it out.") from error
         with locked(self.root):
             if self._state[index] == BROKEN:
                 return
             self._state[index] = BROKEN
             count = self.broken
         if 2 * count > len(self):
-            raise OSError(
+            raise BrokenDataError(
                 f"At least {count} of the {len(self)} image files in {self.root} cannot be read, expected at most half "
                 f"of them; one is {path} ({error})."
             ) from error

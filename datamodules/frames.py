@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 from datamodules.base import Batch, BatchDataset, Size, integer, one_of
 from datamodules.clips import ClipDataModule
 from datamodules.decode import Fit, Target
-from datamodules.files import OnError, listing
+from datamodules.files import BrokenDataError, OnError, listing
 from datamodules.layout import set_folders, top
 from datamodules.order import Key, mix, shuffled
 from datamodules.sequences import ClipFiles, clip_folder, find_clips
@@ -59,7 +59,7 @@ class Windows(Dataset[Batch]):
             if window is not None:
                 mirrored = self.flip and word is not None and mix(word) & 1
                 return window.flip(-1) if mirrored else window, self.labels[clip]
-        raise OSError(f"None of the {len(self.usable)} clips in {self.files.root} can be read.")
+        raise BrokenDataError(f"None of the {len(self.usable)} clips in {self.files.root} can be read.")
 
     def __getitems__(self, keys: Sequence[Key]) -> Batch:
         """Return the clips `(N, C, T, H, W)` and labels `(N,)` of the keys."""

@@ -21,7 +21,7 @@ from torch.utils.data import Dataset
 
 from datamodules.base import Batch, ImageDataModule, Size, integer, one_of, quiet_about_workers
 from datamodules.decode import Fit, Half, Target, UnreadableImageError, dimensions
-from datamodules.files import ImageFiles, OnError, existing_folder, image_files, listed
+from datamodules.files import BrokenDataError, ImageFiles, OnError, existing_folder, image_files, listed
 from datamodules.layout import both_sides, unused
 from datamodules.order import Key, mix
 
@@ -254,7 +254,7 @@ class Pairs(Dataset[Batch]):
             target = None if source is None else self.targets.read(index)
             if source is not None and target is not None:
                 return self.views(source, word), self.views(target, word)
-        raise OSError(f"None of the {len(self)} pairs in {self.sources.root} can be read.")
+        raise BrokenDataError(f"None of the {len(self)} pairs in {self.sources.root} can be read.")
 
     def __getitems__(self, keys: Sequence[Key]) -> Batch:
         """Return the sources and targets `(N, C, H, W)` of the keys."""

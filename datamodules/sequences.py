@@ -11,7 +11,7 @@ from torch import Tensor
 
 from datamodules.archive import PACKED, skipped
 from datamodules.decode import COMMON, EXTENSIONS, Target, UnreadableImageError
-from datamodules.files import ImageFiles, OnError, in_shared_memory, locked
+from datamodules.files import BrokenDataError, ImageFiles, OnError, in_shared_memory, locked
 from datamodules.video import VIDEOS, count_frames, read_frames
 
 IMAGES = tuple(name for name in EXTENSIONS if name not in VIDEOS)
@@ -128,9 +128,9 @@ class ClipFiles:
             self._warned[clip] = 1
         warnings.warn(f"skipping the unreadable part of video {path} ({error})", stacklevel=2)
 
-    def _error(self, clip: int, error: UnreadableImageError) -> OSError:
+    def _error(self, clip: int, error: UnreadableImageError) -> BrokenDataError:
         path = self.root / self.paths[clip]
-        return OSError(f"Cannot read video {path} ({error}); on_error=skip would leave it out.")
+        return BrokenDataError(f"Cannot read video {path} ({error}); on_error=skip would leave it out.")
 
 
 def skipping(count: int, total: int, what: str, named: list[str]) -> None:

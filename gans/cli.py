@@ -35,6 +35,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 
 import datamodules
 import gans.models
+from datamodules.files import BrokenDataError
 from gans import atomic, callbacks, checkpoint, progress, runs, stopping
 from gans.__main__ import HERE, LINKED, expanded, located, nearest, recipes, sentence
 from gans.callbacks import Evaluate
@@ -619,15 +620,17 @@ def attempt(verb: str, name: str, args: list[str], watch: Watch, stop: stopping.
         memory = ran_out(error)
         # An import that failed has a name; without one, somebody looked for a package and says what it is for.
         wrong = isinstance(error, BAD_INPUT) or (isinstance(error, ModuleNotFoundError) and not error.name)
-        expected = diverged or unwritten or absent or memory or ((left or wrong) and not watch.started)
+        broken = isinstance(error, BrokenDataError)
+        expected = diverged or unwritten or absent or memory or broken or ((left or wrong) and not watch.started)
         if os.environ.get("GANS_TRACEBACK") or not expected:
             raise
-        if main_process():
+        if main_process() or (broken and watch.started):  # each process reads other files
             if full and not isinstance(error, atomic.UnwrittenError):  # of the curves
                 error = OSError(f"the disk of {watch.folder.path if watch.folder else Path.cwd()} is full: {error}")
             if memory and watch.started:
                 memory += ": lower data.batch_size, or cut each batch with --model.accumulate 2"
-            told = absent or memory or located(" ".join(str(error).replace(HERE, "").rstrip(".").split()), watch.config)
+            text = str(error).rpartition("BrokenDataError: ")[2]  # behind the traceback of a worker process
+            told = absent or memory or located(" ".join(text.replace(HERE, "").split()).rstrip("."), watch.config)
             print(f"gans: error: {told}", file=sys.stderr)
         return 1 if diverged or (watch.started and not absent) or full else 2
     return 0

@@ -37,7 +37,7 @@ def run(gans, tmp_path):
 
 
 def write(folder, count, size=(8, 8), start=0):
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     random = np.random.default_rng(start)
     for i in range(start, start + count):
         Image.fromarray(random.integers(0, 256, size[::-1], dtype=np.uint8)).save(folder / f"{i}.png")
@@ -336,6 +336,15 @@ def test_classes_that_the_data_have_not_are_no_labels(gans, refused, tmp_path):
     code, shown, err = gans(line)
     assert code == 0, err
     assert "class_fid" not in shown
+
+
+def test_pictures_that_belong_to_no_set_are_not_counted(gans, tmp_path):
+    for name, count in (("train", 12), ("test", 8)):
+        write(tmp_path / "theirs" / name, count)
+    write(tmp_path / "theirs", 3)
+    code, shown, err = gans(f"evaluate --images {tmp_path / 'theirs'} {DIGITS} --reference 100 --scores fid")
+    assert code == 0, err
+    assert "20 samples against 100 train images" in shown
 
 
 def test_pictures_of_several_sizes_are_fitted_if_asked_to(gans, refused, tmp_path):

@@ -204,6 +204,7 @@ def evaluate(options: Namespace, args: list[str]) -> dict[str, Any]:
     count = protocol.reference if options.reference else min(protocol.reference or len(real_set), len(real_set))
     if model is None:
         subject = images_of(options, data, network, device)
+        protocol = replace(protocol, samples=options.samples or subject.describe["count"])
     else:
         subject = samples_of(model, options, shape, network, device, given)
     there = 0 if given is not None else labels_of(real_set, data)
@@ -335,13 +336,12 @@ def plain(run: dict[str, Score]) -> dict[str, float]:
 
 
 def asked_protocol(options: Namespace) -> Protocol:
-    """Return the protocol with the counts that were given."""
+    """Return the protocol with the counts that were given; all pictures of `--images` are looked at besides."""
     protocol = PROTOCOLS[options.protocol]
     if options.reference:
         protocol = replace(protocol, reference=options.reference)
-    if options.samples or options.images:
-        number = options.samples or len(list(image_files(existing_folder(options.images))))
-        protocol = replace(protocol, samples=number)
+    if options.samples:
+        protocol = replace(protocol, samples=options.samples)
     return protocol
 
 
@@ -446,7 +446,7 @@ def images_of(options: Namespace, data: Any, network: Extractor, device: torch.d
     Raises:
         ValueError: if they are not of one size, that of the data, or there are too few.
     """
-    folder: Path = options.images
+    folder = existing_folder(options.images, "images")
     sizes: dict[tuple[int, int], str] = {}
     for name in image_files(folder):
         try:

@@ -8,7 +8,8 @@ import torch
 from jsonargparse import Namespace
 from torch import Tensor
 
-from datamodules.folder import ImageFolderDataModule
+from datamodules.files import existing_folder
+from datamodules.layout import layout
 from gans.checks import at_least
 from gans.commands.explore_pictures import codes_of, read_pictures
 from gans.commands.explore_subject import Subject, add_features, flags, network_of, place, subject
@@ -139,16 +140,17 @@ def by_classes(options: Namespace, model: Subject) -> Found:
 
 def by_folders(options: Namespace, model: Subject) -> Found:
     """Return a direction for each class folder of pictures, from their latents."""
-    channels, *size = model.shape
-    folder = ImageFolderDataModule(options.images, (size[0], size[1]), channels, val_fraction=0, num_workers=0)
-    if len(folder.classes) < 2:
+    there = layout(existing_folder(options.images))
+    if len(there.classes) < 2:
         raise ValueError(f"images is {options.images}, which has no two folders of pictures; expected one a class")
+    label = {there.root / path: label for path, label in zip(there.paths, there.labels.tolist(), strict=True)}
     files, pictures, _ = read_pictures(options.images, model.shape)
-    z, _ = codes_of(options, model, pictures)
-    owners = [file.relative_to(options.images).parts[0] for file in files]
+    used = [i for i, file in enumerate(files) if file in label]
+    z, _ = codes_of(options, model, pictures[used])
+    labels = torch.tensor([label[files[i]] for i in used], device=z.device)
     found: Found = {}
-    for name in folder.classes if len(folder.classes) > 2 else folder.classes[1:]:
-        positive = torch.tensor([owner == name for owner in owners], device=z.device)
+    for number, name in list(enumerate(there.classes))[0 if len(there.classes) > 2 else 1 :]:
+        positive = labels == number
         # A sum takes what begins with a digit for a point.
         first = options.name or ("class" if name[0].isdigit() else None)
         key = f"{first}-{name}" if first else name

@@ -103,6 +103,8 @@ def test_links_are_followed_but_not_in_circles(tmp_path):
     root.mkdir()
     (root / "a").symlink_to(tmp_path / "elsewhere")
     (root / "loop").symlink_to(root)
+    os.mkfifo(tmp_path / "pipe")
+    (root / "pipe.png").symlink_to(tmp_path / "pipe")  # would be waited for
     assert sorted(datamodules.files.image_files(root)) == ["a/000.png", "a/001.png", "a/002.png"]
 
 
@@ -222,6 +224,21 @@ def test_labels_and_replacements_stay_within_the_split(tmp_path):
     first = [int(value) for value in image[:2, 0, 0]]
     assert first == [rows[0] // 6, rows[0] % 6]
     assert label == rows[0] // 6
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_run_that_meets_a_broken_file_ends_with_one_sentence(gans, tmp_path, workers):
+    fill(tmp_path / "photos", 40)
+    BROKEN["truncated.png"](tmp_path / "photos" / "005.png")
+    code, _, err = gans(
+        "fit dcgan-folder --data.root photos --data.size 8 --data.batch_size 4 --data.on_error raise --data.val_size 0 "
+        f"--data.num_workers {workers} --model.width 4 --trainer.max_steps 20 --trainer.accelerator cpu"
+    )
+    assert code == 1
+    *_, last = err.strip().splitlines()
+    assert last.startswith("gans: error: Cannot read image photos/005.png (")
+    assert last.endswith("); on_error=skip would leave it out")
+    assert "Traceback" not in err
 
 
 @pytest.mark.parametrize("workers", [0, 1])
@@ -345,6 +362,19 @@ def test_one_image_among_many_has_the_channels(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         folder(tmp_path).setup()
+
+
+def test_a_large_grey_folder_is_not_looked_through(tmp_path, monkeypatch):
+    fill(tmp_path, 100, mode="L")
+    Image.new("LA", (8, 8)).save(tmp_path / "077.png")
+    looked, look_all = [], datamodules.files.look_all
+    monkeypatch.setattr(datamodules.files, "GREY", 10)
+    monkeypatch.setattr(datamodules.files, "LOOKED_AT", 4)
+    monkeypatch.setattr(datamodules.files, "look_all", lambda paths: looked.extend(paths) or look_all(paths))
+    with pytest.warns(UserWarning, match=f"all 10 images looked at in {tmp_path} are grey"):
+        folder(tmp_path).setup()
+    assert sorted(path.name for path in looked) == [f"{i:03}.png" for i in range(0, 100, 10)]
+    folder(tmp_path, channels=4).setup()  # alpha is looked for to the end
 
 
 def test_grey_images_in_colour_have_three_equal_channels(tmp_path):

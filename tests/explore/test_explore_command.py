@@ -147,7 +147,10 @@ def test_directions_are_found_kept_and_used(gans, checkpoint, judge, method):
     assert "sheet        there/directions_sefa.png" in shown
 
 
-@pytest.mark.parametrize(("names", "direction"), [(("dark", "light"), "light"), (("0", "1"), "class-1")])
+@pytest.mark.parametrize(
+    ("names", "direction"),
+    [(("dark", "light"), "light"), (("0", "1"), "class-1"), (("all/dark", "all/light"), "light")],
+)
 def test_folders_of_pictures_are_classes(gans, checkpoint, tmp_path, names, direction):
     path = checkpoint("vae")
     random = np.random.default_rng(0)
