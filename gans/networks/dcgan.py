@@ -4,8 +4,8 @@ The paper's 64x64 pixels are four doublings of 4x4; other sizes take as many dou
 more, start from the rounded-up quotient and cut the surplus off: 28 is 7x7 doubled twice, 48x80 is 6x10 doubled three
 times, 418 is 7x7 doubled six times, less 15 pixels at each edge.
 
-Weights, and with them the maps inside, lie in memory pixel by pixel (`channels_last`), which makes a step on a CPU a
-tenth faster than channel by channel; images come out in the usual layout.
+Weights, and with them the maps inside, use the `channels_last` memory format, which makes a step on a CPU a tenth
+faster; images come out in the usual layout.
 """
 
 from itertools import pairwise
