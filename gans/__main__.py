@@ -13,7 +13,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from gans.parent import end_with_launcher, launched_by
+from gans.parent import end_with_launcher, launched_by, main_process
 
 USAGE = """\
 usage: gans recipes [NAME]                      list the recipes, or print one
@@ -126,7 +126,7 @@ def checked(verb: str, args: list[str]) -> tuple[str, list[str]]:
         if args[i] in ("--config", "-c") and i + 1 < len(args):
             path = find(args[i + 1])
             check_file(path)
-            args[i + 1] = str(path)
+            args[i : i + 2] = ["--config", str(path)]
             parent = path.absolute().parent
             of_a_run = path.stem == "config" and parent.name.startswith("version_")
             name = name or (parent.parent.name if of_a_run else path.stem)
@@ -138,7 +138,7 @@ def whole_epochs(args: list[str]) -> list[str]:
     import yaml
 
     given: dict[str, Any] = {}  # beside the recipe, which is the first configuration
-    files = [args[i + 1] for i, flag in enumerate(args[:-1]) if flag in ("--config", "-c")]
+    files = [args[i + 1] for i, flag in enumerate(args[:-1]) if flag == "--config"]
     for file in files[1:]:
         given |= yaml.safe_load(Path(file).read_text(encoding="utf-8")).get("trainer") or {}
     for i, flag in enumerate(args):
@@ -148,7 +148,7 @@ def whole_epochs(args: list[str]) -> list[str]:
     steps, epochs = recipe.get("max_steps", -1), str(given.get("max_epochs", ""))
     if "max_steps" in given or not epochs.isdigit() or steps in (None, -1):
         return []
-    if os.environ.get("LOCAL_RANK", "0") == "0":
+    if main_process():
         name = Path(files[0]).stem
         print(f"gans: trainer.max_epochs is {epochs}: max_steps of {name}, {steps}, is lifted", file=sys.stderr)
     return ["--trainer.max_steps=-1"]

@@ -44,6 +44,7 @@ from gans.explore.callback import Explore
 from gans.memory import Budget, check_fits, ran_out
 from gans.metrics.sampling import makes_images
 from gans.module import AdversarialModule
+from gans.parent import main_process
 
 # Asking for every model and datamodule makes their short names known to the parser.
 KINDS = {
@@ -83,11 +84,14 @@ class Parser(LightningArgumentParser):
 
 
 class Watch(L.Callback):
-    """Knows how far a run came: whether a batch is through (what fails later is no bad input), what it has written."""
+    """Knows how far a run came.
+
+    Whether it has begun to train, whether a batch is through (what fails later is no bad input), what it has written.
+    """
 
     def __init__(self) -> None:
         self.config: dict[str, Any] = {}
-        self.started = False
+        self.started = self.training = False
         self.interrupted: str | None = None
         self.folder: runs.RunFolder | None = None
 
@@ -106,6 +110,10 @@ class Watch(L.Callback):
         if trainer.is_global_zero and callable(describe):
             for key, words in describe().items():
                 print(f"{key:13}{words}", flush=True)
+
+    def on_train_start(self, *args: Any, **kwargs: Any) -> None:
+        """Note that what follows trains."""
+        self.training = True
 
     def on_train_batch_end(self, *args: Any, **kwargs: Any) -> None:
         """Note that a batch is through."""
@@ -196,7 +204,7 @@ class CLI(LightningCLI):
             return args
         parent = Path(expanded(given(rest, "trainer.default_root_dir") or "runs")) / self.name
         path = given(rest, "ckpt_path")
-        places = [Path(expanded(kept))] if (kept := given(rest, "checkpoint.dirpath")) else checkpoints(parent)
+        places = checkpoints(parent, expanded(given(rest, "checkpoint.dirpath")))
         found = runs.newest(places) if path in (None, "last") else Path(expanded(path))
         home = runs.home(found, parent) if found is not None and found.is_file() else None
         config = home / "config.yaml" if home else None
@@ -253,7 +261,7 @@ class CLI(LightningCLI):
                 told = f"init_from is {options.init_from}, ckpt_path {start}"
                 raise ValueError(f"{told}; expected one of them: a run goes on, or begins with weights")
             if not start:  # what was queued again goes on
-                trainer.callbacks.append(checkpoint.InitFrom(options.init_from))
+                trainer.callbacks.append(checkpoint.InitFrom(str(trained(Path(options.init_from)))))
         try:
             made = super().instantiate_trainer(**kwargs)
         except (TypeError, *BAD_INPUT) as error:
@@ -301,14 +309,15 @@ class CLI(LightningCLI):
             return None
         options = self.config_init[self.subcommand]
         kept = options.checkpoint.dirpath
-        places = [Path(kept)] if kept else checkpoints(self.folder)
+        places = checkpoints(self.folder, kept)
         savers = [saver for saver in as_list(options.trainer.get("callbacks")) if isinstance(saver, ModelCheckpoint)]
         found = runs.newest([*places, *(Path(saver.dirpath) for saver in savers if saver.dirpath and saver.save_last)])
         if found is not None:
             return str(found)
         where = kept or self.folder
         if self.subcommand == "fit":
-            print(f"no checkpoint of {self.name} under {where}: starting anew", file=sys.stderr)
+            if main_process():
+                print(f"no checkpoint of {self.name} under {where}: starting anew", file=sys.stderr)
             return None
         raise ValueError(f"there is no checkpoint of {self.name} under {where}: fit it, or give --ckpt_path")
 
@@ -380,11 +389,6 @@ def as_list(value: Any) -> list[Any]:
     return [] if value is None else value if isinstance(value, list) else [value]
 
 
-def main_process() -> bool:
-    """Return whether this is the process of its machine that speaks and cleans up."""
-    return os.environ.get("LOCAL_RANK", os.environ.get("SLURM_LOCALID", "0")) == "0"
-
-
 def last_checkpoint(trainer: L.Trainer) -> Path | None:
     """Return the path of the run's last checkpoint, if it has written one."""
     savers = [saver for saver in trainer.checkpoint_callbacks if isinstance(saver, checkpoint.Checkpoint)]
@@ -429,7 +433,7 @@ def trained(named: Path) -> Path:
     """
     found, known = runs.trained(named), recipes()
     if found is not None:
-        if found != named:
+        if found != named and main_process():
             print(f"checkpoint   {found}", file=sys.stderr)
         return found
     if str(named) in known:
@@ -441,9 +445,9 @@ def trained(named: Path) -> Path:
     return named  # what reads it says what is wrong
 
 
-def checkpoints(parent: Path) -> list[Path]:
-    """Return the folders of checkpoints of the runs below `parent`."""
-    return list(parent.glob("version_*/checkpoints"))
+def checkpoints(parent: Path, kept: str | None) -> list[Path]:
+    """Return the folders of checkpoints of the runs below `parent`; `kept`, their `checkpoint.dirpath`, if given."""
+    return [Path(kept)] if kept else list(parent.glob("version_*/checkpoints"))
 
 
 def given(args: list[str], key: str) -> str | None:
@@ -492,7 +496,7 @@ def check_processes(trainer: L.Trainer) -> None:
 
 def check_writable(folder: Path) -> None:
     """Raise a ValueError unless `folder` could be made, without making it."""
-    there = next(parent for parent in [folder, *folder.absolute().parents] if parent.exists())
+    there = atomic.existing(folder)
     try:
         with tempfile.TemporaryDirectory(dir=there):
             pass
@@ -592,7 +596,8 @@ def run(verb: str, name: str, args: list[str]) -> int:
     watch = Watch()
     with stopping.StopOnSignal(watch.forget) as stop:
         code = attempt(verb, name, args, watch, stop)
-        stop.part()
+        # After a failure of this process alone, the others wait for it until a collective times out.
+        stop.part(seconds=None if code == 0 else 10)
     return code
 
 
@@ -607,33 +612,47 @@ def attempt(verb: str, name: str, args: list[str], watch: Watch, stop: stopping.
         watch.forget()
         if main_process():
             print(f"gans: {watch.interrupted or 'stopped'}", file=sys.stderr)
-        stop.part(seconds=10)
         return int(end.code or 0) if stopped else 130
     except (RuntimeError, MemoryError, ModuleNotFoundError, *BAD_INPUT) as error:
         watch.forget()
-        diverged = isinstance(error, callbacks.DivergedError)
-        # When another process gives up, the connection to it breaks here: that one says why.
-        left = not main_process() and re.search("gloo|NCCL", str(error)) is not None
-        full = atomic.full(error)
-        unwritten = isinstance(error, atomic.UnwrittenError) or full
-        absent = missing_metric(str(error))
-        memory = ran_out(error)
-        # An import that failed has a name; without one, somebody looked for a package and says what it is for.
-        wrong = isinstance(error, BAD_INPUT) or (isinstance(error, ModuleNotFoundError) and not error.name)
-        broken = isinstance(error, BrokenDataError)
-        expected = diverged or unwritten or absent or memory or broken or ((left or wrong) and not watch.started)
-        if os.environ.get("GANS_TRACEBACK") or not expected:
+        told = complaint(error, watch)
+        if os.environ.get("GANS_TRACEBACK") or told is None:
             raise
-        if main_process() or (broken and watch.started):  # each process reads other files
-            if full and not isinstance(error, atomic.UnwrittenError):  # of the curves
-                error = OSError(f"the disk of {watch.folder.path if watch.folder else Path.cwd()} is full: {error}")
-            if memory and watch.started:
-                memory += ": lower data.batch_size, or cut each batch with --model.accumulate 2"
-            text = str(error).rpartition("BrokenDataError: ")[2]  # behind the traceback of a worker process
-            told = absent or memory or located(" ".join(text.replace(HERE, "").split()).rstrip("."), watch.config)
+        if told:
             print(f"gans: error: {told}", file=sys.stderr)
-        return 1 if diverged or (watch.started and not absent) or full else 2
+        failed = watch.started and missing_metric(str(error)) is None
+        return 1 if failed or isinstance(error, callbacks.DivergedError) or atomic.full(error) else 2
     return 0
+
+
+def complaint(error: BaseException, watch: Watch) -> str | None:
+    """Return the sentence about an error of a run: nothing if another process says it, None if it is a bug."""
+    text = " ".join(str(error).replace(HERE, "").split()).rstrip(".")
+    lost = isinstance(error, torch.distributed.DistError) or re.search("gloo|NCCL", text) is not None
+    alone = False  # whether the first process may have met nothing
+    if memory := ran_out(error):
+        cuts = ", or cut each batch with --model.accumulate 2" if "model.init_args.accumulate" in watch.config else ""
+        told = f"{memory}: lower data.batch_size{cuts}" if watch.training else memory
+        alone = True  # of a GPU
+    elif absent := missing_metric(text):
+        told = absent
+    elif isinstance(error, BrokenDataError):
+        told = text.rpartition("BrokenDataError: ")[2]  # behind the traceback of a worker process
+        alone = watch.started  # each process reads other files
+    elif isinstance(error, atomic.UnwrittenError | callbacks.DivergedError):
+        told = text
+    elif atomic.full(error):  # of the curves
+        told = f"the disk of {watch.folder.path if watch.folder else Path.cwd()} is full: {text}"
+    elif watch.started:
+        return None
+    elif lost and not main_process():
+        return ""  # when another process gives up, the connection to it breaks here: that one says why
+    # An import that failed has a name; without one, somebody looked for a package and says what it is for.
+    elif isinstance(error, BAD_INPUT) or (isinstance(error, ModuleNotFoundError) and not error.name):
+        told = located(text, watch.config)
+    else:
+        return None
+    return told if alone or main_process() else ""
 
 
 def missing_metric(message: str) -> str | None:

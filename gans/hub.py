@@ -180,10 +180,11 @@ def push_to_hub(model: L.LightningModule, name: str, *, private: bool | None = N
         TypeError: if an argument of the model is no plain value.
     """
     api, config = hub().HfApi(token=token), config_of(model)
-    with tempfile.TemporaryDirectory() as folder, asked(f"the Hub does not take {name}"):
+    with tempfile.TemporaryDirectory() as folder:
         save_pretrained(model, folder)
-        name = api.create_repo(name, private=private, exist_ok=True).repo_id
-        if not api.file_exists(name, "README.md"):  # one that somebody wrote stays
-            text = CARD.format(model=type(model).__name__, images=config["images_seen"], name=name)
-            (Path(folder) / "README.md").write_text(text, encoding="utf-8")
-        return str(api.upload_folder(repo_id=name, folder_path=folder, commit_message=f"{type(model).__name__}"))
+        with asked(f"the Hub does not take {name}"):
+            name = api.create_repo(name, private=private, exist_ok=True).repo_id
+            if not api.file_exists(name, "README.md"):  # one that somebody wrote stays
+                text = CARD.format(model=type(model).__name__, images=config["images_seen"], name=name)
+                (Path(folder) / "README.md").write_text(text, encoding="utf-8")
+            return str(api.upload_folder(repo_id=name, folder_path=folder, commit_message=type(model).__name__))

@@ -51,7 +51,9 @@ def ran_out(error: BaseException) -> str | None:
     """Return what to say of an error of memory that ran out, on this machine or on a GPU; None of another error."""
     message = " ".join(str(error).split())
     if isinstance(error, torch.OutOfMemoryError):
-        return f"the GPU is out of memory: {message.split('. ')[0].removeprefix('CUDA out of memory').strip('. ')}"
+        # "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of ..."
+        told = message.removeprefix("CUDA out of memory. ").split(" Process ")[0].split(" Including ")[0]
+        return f"the GPU is out of memory: {told.rstrip('. ')}"
     if isinstance(error, MemoryError) or re.search(r"can't allocate memory|not enough memory", message):
         asked = re.search(r"tried to allocate (\d+)", message)
         return f"this machine is out of memory{f': {int(asked[1]) / GIB:,.1f} GiB were asked for' if asked else ''}"

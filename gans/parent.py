@@ -14,6 +14,11 @@ LAUNCHER = "GANS_LAUNCHER"  # in the environment of launched processes: the proc
 PR_SET_PDEATHSIG = 1  # of linux/prctl.h
 
 
+def main_process() -> bool:
+    """Return whether this is the process of its machine that speaks, cleans up and launches the others."""
+    return os.environ.get("LOCAL_RANK", os.environ.get("SLURM_LOCALID", "0")) == "0"
+
+
 def launched_by() -> int | None:
     """Return the process that launched this one as one rank of its run; None for one that a user or scheduler began."""
     given = os.environ.get(LAUNCHER)
@@ -24,7 +29,8 @@ def end_with_launcher() -> None:
     """Let this process end when its launcher ends, however that happens; a launcher tells its processes to do so."""
     parent = launched_by()
     if parent is None:
-        os.environ[LAUNCHER] = str(os.getpid())
+        if main_process():  # others are torchrun's or Slurm's: nobody here launched them, and they launch nobody
+            os.environ[LAUNCHER] = str(os.getpid())
         return
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the launcher too, which decides
     signal.signal(signal.SIGTERM, lambda number, frame: os.kill(parent, number))

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader, TensorDataset
 
-from gans.models import DCGAN
+from gans.models import DCGAN, ImageTextEncoder
 
 ROOT = Path(__file__).parents[1]
 TINY = "--model.width 4 --data.size 8 --grid.samples 4 --trainer.log_every_n_steps 2 --trainer.accelerator cpu"
@@ -366,6 +366,25 @@ def test_memory_that_runs_out_is_a_sentence(refused, monkeypatch):
     monkeypatch.setattr("datamodules.digits.DigitsDataModule.setup", allocate)
     says = refused("fit dcgan-digits --model.width 4 --trainer.enable_progress_bar false")
     assert says == "this machine is out of memory: 1,073,741,824.0 GiB were asked for"
+
+
+GPU = "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 1 has a total capacity of 9.50 GiB of which 1 GiB is free."
+
+
+@pytest.mark.parametrize(("recipe", "cuts"), [("dcgan-digits", True), ("imagetextencoder-digits", False)])
+def test_a_batch_that_is_too_large_for_a_gpu(refused, monkeypatch, recipe, cuts):
+    """Also in the first batch, and on the GPU of a process that otherwise leaves words to the first one."""
+
+    def allocate(self, batch, batch_idx):
+        raise torch.OutOfMemoryError(f"{GPU} Including non-PyTorch memory, this process has 8.25 GiB memory in use.")
+
+    for kind in (DCGAN, ImageTextEncoder):
+        monkeypatch.setattr(kind, "training_step", allocate)
+    monkeypatch.setattr("gans.cli.main_process", lambda: False)
+    flags = "--data.size 16 --model.width 4 --trainer.accelerator cpu --trainer.enable_progress_bar false"
+    says = f"the GPU is out of memory: {GPU.split('. ', 1)[1].rstrip('.')}: lower data.batch_size"
+    cut = ", or cut each batch with --model.accumulate 2"
+    assert refused(f"fit {recipe} {flags}") == says + cut * cuts
 
 
 def test_a_key_that_stands_twice(refused, tmp_path):

@@ -79,6 +79,7 @@ def test_a_new_run_from_weights_on_the_command_line(gans, tmp_path):
     for name, value in new["state_dict"].items():
         if "weight" in name and "generator_ema" not in name:
             assert torch.allclose(value, old["state_dict"][name], atol=1e-12), name
+    assert gans(f"{RUN} --init_from dcgan-digits --trainer.max_steps 1 --trainer.default_root_dir other")[0] == 0
     assert f"init_from: {first}" in (path.parents[1] / "config.yaml").read_text()
     assert {float(state["step"]) for part in new["optimizer_states"] for state in part["state"].values()} == {1}
     # Queued again, the run goes on, and does not start from there once more.

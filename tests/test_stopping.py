@@ -1,5 +1,6 @@
 """Signals: a run that is stopped saves, says so, ends all of its processes, and goes on as if nothing had been."""
 
+import contextlib
 import os
 import re
 import signal
@@ -314,6 +315,19 @@ def test_a_launched_process_ends_with_its_launcher(tmp_path, start):
         assert gone(child)
 
 
+@pytest.mark.parametrize("rank", ["LOCAL_RANK", "SLURM_LOCALID"])
+def test_a_process_of_torchrun_or_slurm_is_launched_by_nobody_here(monkeypatch, rank):
+    """It ends at SIGTERM like a run of one process: no launcher of ours would pass the signal on."""
+    for name in ("LOCAL_RANK", "SLURM_LOCALID", parent.LAUNCHER):
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    monkeypatch.setenv(rank, "1")
+    parent.end_with_launcher()
+    assert parent.launched_by() is None
+    with StopOnSignal(), pytest.raises(SystemExit, match="143"):
+        send(signal.SIGTERM)
+
+
 def test_a_signal_to_all_processes_leaves_loaders_their_workers():
     """Slurm and systemd send SIGTERM to every process of a run, which may need another batch before it has saved."""
     data = DigitsDataModule(size=8, batch_size=8, num_workers=1)
@@ -349,6 +363,14 @@ def descendants(pid):
     return found + [below for child in found for below in descendants(child)]
 
 
+# The command, in this process, which the kernel kills when the test is killed. Its launched process goes with it.
+DIES_WITH_TEST = f"""
+import ctypes, os, signal, sys
+ctypes.CDLL(None).prctl({parent.PR_SET_PDEATHSIG}, signal.SIGKILL)
+os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
+"""
+
+
 @pytest.fixture
 def real(tmp_path):
     """Start the command, send a signal when its time has come; return exit code, stderr and processes."""
@@ -360,28 +382,34 @@ def real(tmp_path):
             environment.pop(name, None)
         line = f"-m gans fit dcgan-digits {TINY} --trainer.max_steps 100000 --trainer.enable_progress_bar false {flags}"
         with open(tmp_path / "stderr", "w+") as stderr:
-            run = subprocess.Popen(
-                [sys.executable, *line.split()], cwd=tmp_path, env=environment, stderr=stderr, start_new_session=True
-            )
+            command = [sys.executable, "-c", DIES_WITH_TEST, *line.split()]
+            run = subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=stderr, start_new_session=True)
             started.append(run)
-            until = time.monotonic() + 120
+            until = time.monotonic() + 240
             while not when(run.pid):
-                assert run.poll() is None
+                assert run.poll() is None, (tmp_path / "stderr").read_text()
                 assert time.monotonic() < until
                 time.sleep(0.05)
             everyone = [run.pid, *descendants(run.pid)]
             for pid in to(everyone):
                 os.kill(pid, number)
-            code = run.wait(60)
+            code = run.wait(120)
             stderr.seek(0)
             return code, stderr.read(), everyone
 
     yield run
     for run in started:
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(run.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            continue
+        run.wait()
+
+
+def is_rank(pid):
+    """Whether a process is one that a launcher started as a rank of its run."""
+    try:
+        return b"LOCAL_RANK=1" in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    except OSError:
+        return False
 
 
 def is_training(tmp_path):
@@ -423,7 +451,7 @@ def test_signals_to_the_launcher_or_to_all(real, tmp_path, number, to):
 @pytest.mark.parametrize("later", [0.5, 5])
 def test_no_process_outlives_a_launcher_that_dies_while_it_starts(real, tmp_path, number, later):
     def launched(pid):
-        found = descendants(pid)
+        found = [child for child in descendants(pid) if is_rank(child)]  # and no helper of an import
         time.sleep(later if found else 0)
         return found
 
@@ -432,3 +460,26 @@ def test_no_process_outlives_a_launcher_that_dies_while_it_starts(real, tmp_path
     assert "Traceback" not in err
     assert len(everyone) == 2
     assert all(map(gone, everyone))
+
+
+@needs_proc
+@pytest.mark.slow
+def test_a_failure_of_the_first_process_alone_ends_all(tmp_path):
+    """Of two, only the first writes checkpoints. The other would wait in a barrier for half an hour."""
+    flags = f"{TINY} --trainer.devices 2 --checkpoint.every_n_steps 3 --trainer.max_steps 9 --ckpt_path last"
+    line = f"ulimit -f 40; exec {sys.executable} -m gans fit dcgan-digits {flags} --trainer.enable_progress_bar false"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    for name in ("LOCAL_RANK", parent.LAUNCHER):
+        environment.pop(name, None)
+    run = subprocess.Popen(
+        ["bash", "-c", line], cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    try:
+        err = run.communicate(timeout=120)[1]
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(run.pid, signal.SIGKILL)
+    assert run.returncode == 1, err
+    anew, says = err.splitlines()
+    assert anew == "no checkpoint of dcgan-digits under runs/dcgan-digits: starting anew"
+    assert says.startswith(f"gans: error: cannot write {LAST}: File too large")
