@@ -15,6 +15,7 @@ from datamodules.files import ImageFiles, Listing, listed, listing
 
 # The sets, and the names that a folder of each may have, in lower case.
 SETS = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test", "testing")}
+MOST = 1_000_000  # classes: each gets a name
 LABELS = "dataset.json"  # of StyleGAN's data sets: {"labels": [[path, label], ...]}
 
 
@@ -149,9 +150,9 @@ def stylegan_labels(root: Path, paths: list[str]) -> Tensor | None:
     if all(isinstance(label, list) for label in labels):
         warnings.warn(f"labels of {file} are vectors, which are not supported: they are ignored", stacklevel=2)
         return torch.zeros(len(paths), dtype=torch.long)
-    wrong = [label for label in labels if not isinstance(label, int) or isinstance(label, bool) or label < 0]
+    wrong = [label for label in labels if type(label) is not int or not 0 <= label < MOST]
     if wrong:
-        raise ValueError(f"{file} has the label {wrong[0]!r}; expected whole numbers from 0")
+        raise ValueError(f"{file} has the label {wrong[0]!r}; expected whole numbers from 0 to {MOST - 1:,}")
     if len(given) > len(paths):
         absent = sorted(given.keys() - set(paths))
         warnings.warn(f"{file} has labels of {len(absent):,} images that are not there: {listed(absent)}", stacklevel=2)

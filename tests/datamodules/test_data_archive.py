@@ -124,8 +124,9 @@ def test_stylegans_labels_are_the_classes(tmp_path, packed):
         assert data_of([[0.1, 2.0]] * 6).num_classes == 1
     with pytest.raises(ValueError, match=r"dataset.json has no label for 1 of 6 images: 00001/img00000005.png"):
         data_of([0, 1, 0, 1, 0])
-    with pytest.raises(ValueError, match=r"has the label 1\.5; expected whole numbers from 0"):
-        data_of([0, 1, 0, 1, 0, 1.5])
+    for wrong in (1.5, -1, True, 10**12):
+        with pytest.raises(ValueError, match=rf"has the label {wrong!s}; expected whole numbers from 0 to 999,999"):
+            data_of([0, 1, 0, 1, 0, wrong])
 
 
 def test_pairs_and_captions_come_from_archives_too(tmp_path):
