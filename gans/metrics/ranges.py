@@ -1,5 +1,7 @@
 """Which numbers pixels are: whether images can be of the range that was told, and floats of a range as bytes."""
 
+from math import isfinite
+
 import torch
 from torch import Tensor
 
@@ -8,13 +10,14 @@ from gans.images import to_uint8
 Range = tuple[float, float]
 BYTES: Range = (0.0, 255.0)
 SIGNED: Range = (-1.0, 1.0)
+OUTLIERS = 0.01  # share of the numbers that a network without a last `tanh` may have anywhere
 
 
 def check_range(images: Tensor, told: Range, by: str) -> str | None:
     """Return what is odd about the pixels of images that shall be of a range, None if nothing is.
 
-    Networks overshoot, which is clipped; half the width of the range beyond its ends is another range. A batch may be
-    all bright or all dark, so that is only odd.
+    Networks overshoot, which is clipped. Images are of another range if more than a few numbers lie beyond its ends by
+    half its width. A batch may be all dark, or have no pixel in the lower half of [-1, 1], so that is only odd.
 
     Args:
         images: of any shape, not empty.
@@ -30,8 +33,11 @@ def check_range(images: Tensor, told: Range, by: str) -> str | None:
     expected = f"{by} expects [{low:g}, {high:g}]"
     margin = (high - low) / 2
     if not (low - margin <= least and most <= high + margin):
-        raise ValueError(f"{there}; {expected}")
-    if low < 0 <= least:
+        finite = isfinite(least) and isfinite(most)
+        beyond = (images.detach() < low - margin) | (images.detach() > high + margin)
+        if not finite or float(beyond.float().mean()) > OUTLIERS:
+            raise ValueError(f"{there}; {expected}")
+    if low < 0 <= least < (high - low) / 20:  # images in [0, 1] have black pixels, bright ones in [-1, 1] need not
         return f"{there}, without a negative value; {expected}"
     if most <= 1 < high:
         return f"{there}, all black; {expected}"

@@ -15,6 +15,7 @@ from gans.images import to_float
 from gans.metrics.extractors import MNIST
 from gans.metrics.extractors import extractor as named
 from gans.metrics.functional import fid, inception_score, kid, kid_subsets
+from gans.metrics.ranges import quantised
 from gans.metrics.torchmetric import FID, KID, InceptionScore
 
 pytestmark = pytest.mark.filterwarnings("ignore:Metric .* will save all extracted features")
@@ -207,6 +208,29 @@ def test_images_of_another_range_are_refused(extractor, mine):
                 with pytest.raises(ValueError, match=told):
                     feed(metric, given, real)
                 assert not mine or extractor.seen == [] or extractor.seen[-1].max() == 0  # the width's black image
+
+
+def overshot(pixels):
+    pixels[3, 1, 0, 1] = 2.5
+    return pixels
+
+
+@pytest.mark.parametrize(
+    ("options", "given"),
+    [
+        ({"normalize": True}, overshot(images(40) / 255)),
+        ({"normalize": True}, torch.full((9, 3, 2, 2), 0.01)),
+        ({"value_range": (-1, 1)}, torch.full((9, 3, 2, 2), 1.0)),
+        ({"value_range": (-1, 1)}, torch.full((9, 3, 2, 2), -1.0)),
+        ({"value_range": (-1, 1)}, images(40) / 510 + 0.5),
+    ],
+)
+def test_bright_dark_and_constant_images_and_outliers_are_of_the_range(extractor, options, given):
+    for metric in metrics(extractor, **options):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            feed(metric, given, True)
+        assert torch.equal(extractor.seen[-1], quantised(given, metric.value_range))
 
 
 def test_images_of_every_range_give_the_same_scores(extractor):
