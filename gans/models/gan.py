@@ -108,7 +108,8 @@ class GAN(AdversarialModule):
         at_least(1, lazy=given["lazy"], generator_batch=given["generator_batch"])
         at_least(0, label_smoothing=given["label_smoothing"], lecam=given["lecam"], lecam_start=given["lecam_start"])
         if given["generator_batch"] > 1 and given.get("objective") == "relativistic":
-            raise ValueError(f"generator_batch is {given['generator_batch']}; expected 1 with relativistic, of pairs")
+            told = f"generator_batch is {given['generator_batch']}"
+            raise ValueError(f"{told}; expected 1 with relativistic, which compares pairs")
         for name in ("r1", "r2"):
             if isinstance(given[name], str) and given[name] != "heuristic":
                 raise ValueError(f"{name} is {given[name]}; expected a number or heuristic")

@@ -13,8 +13,8 @@ off, as in `gans.networks.dcgan`. SNGAN's networks for 3 channels and latents of
 With `attention=(32,)`, spectral norms in both networks and classes they are SAGAN's (Zhang et al. 2019, arXiv
 1805.08318); with `pool="mean"` and without spectral norms, the critic of WGAN-GP.
 
-Weights, and with them the maps inside, use the `channels_last` memory format, which makes a step on a CPU a fifth to a quarter
-faster; images come out in the usual layout.
+Weights, and with them the maps inside, use the `channels_last` memory format, which makes a step on a CPU a fifth to a
+quarter faster; images come out in the usual layout.
 """
 
 from itertools import pairwise
