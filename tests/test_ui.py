@@ -245,6 +245,16 @@ def test_the_page_has_a_slider_for_everything_and_reads_it(explorer, written, na
     assert page.invert(None, 1, None)[0] is None
 
 
+@pytest.mark.usefixtures("gradio")
+def test_names_in_a_checkpoint_are_no_html(explorer, written):
+    shown = explorer("conditional")
+    shown.subject.model.class_names = ["<img src=x onerror=alert(1)>"] * 3
+    changed = ui_page.Page(shown).invert(str(written()), 1, lambda *told, **more: None)
+    [beside] = [part for part in changed if isinstance(part, str)]
+    assert "onerror" in beside
+    assert beside.count("<img") == 2
+
+
 def test_a_file_that_is_no_picture_is_one_sentence_on_the_page(explorer, gradio, tmp_path):
     (tmp_path / "text.png").write_text("no picture")
     with pytest.raises(gradio.Error, match="cannot be read"):

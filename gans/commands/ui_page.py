@@ -112,8 +112,11 @@ class Page:
             names = [labels.shown(explorer.subject.model, kind) for kind in range(explorer.classes)]
             kinds = [("all in turn", -1), *((name, kind) for kind, name in enumerate(names))]
             self.inputs["label"] = gr.Dropdown(kinds, value=label, label="class", elem_id="class")
-        way = "the encoder, then by descent" if explorer.subject.encodes() else "descent from a random picture like it"
-        self.title("&hellip; or a picture of yours", f"Its latent is sought by {way}. Remove it, and the seed is back.")
+        way = "the encoder and gradient descent" if explorer.subject.encodes() else "gradient descent"
+        self.title(
+            "&hellip; or your own picture",
+            f"The latent is found by {way}. Remove the picture to return to random samples.",
+        )
         self.drop = gr.Image(
             type="filepath",
             image_mode=None,
@@ -235,6 +238,8 @@ class Page:
             f"<figure><img src='{png(to_uint8(pixels[0]))}' alt='{name}'><figcaption>{name}</figcaption></figure>"
             for pixels, name in ((found.target, "yours"), (found.rebuilt, "reconstruction"))
         )
-        kind = "" if found.label is None else f", class {labels.shown(self.explorer.subject.model, found.label)}"
+        kind = ""
+        if found.label is not None:  # its name comes from the checkpoint
+            kind = f", class {html.escape(labels.shown(self.explorer.subject.model, found.label))}"
         told = f"{found.decibels:.1f} dB after {steps} steps{kind}. The sliders now move from here."
         return f"<div class='pair'>{figures}</div><p class='told'>{told}</p>"
