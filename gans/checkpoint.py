@@ -351,7 +351,7 @@ def weights(path: str | Path) -> dict[str, Any]:
     """
     try:
         held: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        if not isinstance(held["state_dict"], dict):
+        if not all(isinstance(part, dict) for part in (held["state_dict"], held.get("hyper_parameters", {}))):
             raise TypeError
     except OSError as error:
         raise ValueError(f"init_from is {path}, which cannot be read: {error.strerror or error}") from error

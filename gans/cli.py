@@ -476,7 +476,8 @@ def check_trainer(trainer: Any) -> None:
     for name, least in LEAST.items():
         if trainer[name] is not None and trainer[name] < least:
             raise ValueError(f"trainer.{name} is {trainer[name]}; expected at least {least}")
-    if trainer.val_check_interval is not None and not trainer.val_check_interval > 0:
+    interval = trainer.val_check_interval  # a time such as 00:10:00:00 is Lightning's to check
+    if isinstance(interval, int | float) and not interval > 0:
         raise ValueError(f"trainer.val_check_interval is {trainer.val_check_interval}; expected a number above 0")
     strategy = trainer.strategy if isinstance(trainer.strategy, str) else "auto"
     if not re.match(r"(auto|ddp|single_device)(?!.*(spawn|fork|notebook))", strategy):

@@ -199,6 +199,11 @@ def test_a_rehearsal_and_no_checkpoints_leave_none(gans, tmp_path):
     assert not list(tmp_path.rglob("*.ckpt"))
 
 
+def test_validation_by_the_clock(gans):
+    code, out, err = gans(f"fit dcgan-digits {TINY} --trainer.max_steps 2 --trainer.val_check_interval 00:00:00:01")
+    assert (code, "checkpoint   runs/" in out) == (0, True), err
+
+
 def test_a_run_from_its_own_description(gans, tmp_path):
     code, out, _ = gans(f"fit dcgan-digits {TINY} --trainer.max_steps 2 --print_config")
     assert code == 0

@@ -94,6 +94,8 @@ def test_what_cannot_be_started_from_is_refused(gans, refused, tmp_path):
     (tmp_path / "text").write_text("hello")
     assert refused(f"{RUN} --init_from none.ckpt").startswith("init_from is none.ckpt, which cannot be read: No such")
     assert refused(f"{RUN} --init_from text") == "init_from is text; expected a checkpoint with a state_dict"
+    torch.save({"state_dict": {}, "hyper_parameters": [1]}, tmp_path / "odd")
+    assert refused(f"{RUN} --init_from odd") == "init_from is odd; expected a checkpoint with a state_dict"
     both = refused(f"{RUN} --init_from {last} --ckpt_path {last}")
     assert both == f"init_from is {last}, ckpt_path {last}; expected one of them: a run goes on, or begins with weights"
     foreign = refused(f"fit vae-mnist --data.class_path DigitsDataModule --data.size 8 --init_from {last}")
