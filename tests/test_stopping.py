@@ -270,7 +270,7 @@ def test_processes_that_would_train_without_the_command_line_are_refused(refused
 
 
 CHILD = """
-import ctypes, os, subprocess, sys, time
+import ctypes, os, subprocess, sys, threading, time
 from gans.parent import end_with_launcher
 START
 end_with_launcher()
@@ -300,9 +300,9 @@ needs_proc = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="ne
 
 
 @needs_proc
-@pytest.mark.parametrize("start", ["", "time.sleep(1)", "del ctypes.CDLL"])
+@pytest.mark.parametrize("start", ["", "time.sleep(1)", "del ctypes.CDLL", "threading.Thread.start = print"])
 def test_a_launched_process_ends_with_its_launcher(tmp_path, start):
-    """Also one that was still starting when the launcher died, and where the kernel sends no signal."""
+    """Also one that was still starting when the launcher died, where the kernel sends no signal, or no thread runs."""
     script = tmp_path / "launched.py"
     script.write_text(CHILD.replace("START", start))
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
