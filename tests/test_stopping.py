@@ -300,7 +300,9 @@ needs_proc = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="ne
 
 
 @needs_proc
-@pytest.mark.parametrize("start", ["", "time.sleep(1)", "del ctypes.CDLL", "threading.Thread.start = id"])
+@pytest.mark.parametrize(
+    "start", ["", "time.sleep(1)", "del ctypes.CDLL", "threading.Thread.start = lambda thread: None"]
+)
 def test_a_launched_process_ends_with_its_launcher(tmp_path, start):
     """Also one that was still starting when the launcher died, where the kernel sends no signal, or no thread runs."""
     script = tmp_path / "launched.py"
