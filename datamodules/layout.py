@@ -102,11 +102,8 @@ def in_sets(root: Path, found: Listing, sets: dict[str, str]) -> Layout:
 def entered(root: Path, found: Listing) -> tuple[Path, Listing]:
     """Return the folder that holds everything, and what is in it: an archive often has one folder in the way."""
     while True:
-        tops = {top(path) for path in found.paths}
-        [only, *more] = tops or {""}
-        if more or not only or any(path.count("/") < 2 for path in found.paths):
-            return root, found
-        if is_file(root / LABELS) or is_file(root / only):
+        only, *more = {top(path) for path in found.paths}
+        if more or any(path.count("/") < 2 for path in found.paths) or is_file(root / LABELS):
             return root, found
         inside = f"{only}/"
         root, found = (

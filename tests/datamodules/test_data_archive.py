@@ -129,6 +129,15 @@ def test_stylegans_labels_are_the_classes(tmp_path, packed):
             data_of([0, 1, 0, 1, 0, wrong])
 
 
+def test_stylegans_labels_may_be_above_a_folder_of_folders(tmp_path):
+    stylegan(tmp_path / "images", [1, 0, 1, 0, 1, 0])
+    held = json.loads((tmp_path / "images" / "dataset.json").read_text())
+    (tmp_path / "images" / "dataset.json").unlink()
+    moved = {"labels": [[f"images/{name}", label] for name, label in held["labels"]]}
+    (tmp_path / "dataset.json").write_text(json.dumps(moved))
+    assert whole(images(tmp_path)._sets[0])[1] == [1, 0, 1, 0, 1, 0]
+
+
 def test_pairs_and_captions_come_from_archives_too(tmp_path):
     root = classes(tmp_path / "x", ["train/A", "train/B", "val/A", "val/B"])
     pairs = PairedFolderDataModule(zipped(root, tmp_path / "x.zip"), size=8, num_workers=0)
