@@ -129,7 +129,7 @@ class Watch(L.Callback):
         """Note what a signal left."""
         if isinstance(exception, stopping.Stopped | KeyboardInterrupt) and trainer.state.fn == TrainerFn.FITTING:
             last = last_checkpoint(trainer)
-            kept = f"the last checkpoint is {last}: --ckpt_path last goes on" if last else "there is no checkpoint yet"
+            kept = f"the last checkpoint is {last}: --ckpt_path last resumes" if last else "there is no checkpoint yet"
             self.interrupted = f"stopped at step {trainer.global_step}; {kept}"
 
 

@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[1]
 TINY = "--model.width 4 --data.size 8 --grid.samples 4 --trainer.log_every_n_steps 2 --trainer.accelerator cpu"
 RUN = Path("runs/dcgan-digits/version_0")
 LAST = RUN / "checkpoints" / "last.ckpt"
-SAVED = f"the last checkpoint is {LAST}: --ckpt_path last goes on"
+SAVED = f"the last checkpoint is {LAST}: --ckpt_path last resumes"
 
 
 def send(number):
