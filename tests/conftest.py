@@ -1,6 +1,9 @@
 """Small runs for the tests of the engine, and the command line in a folder of its own."""
 
+import os
 import warnings
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch, and for the processes that tests start
 
 import lightning as L
 import pytest

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from gans.hub import from_pretrained, push_to_hub, save_generator, save_pretrained
-from gans.models import SAGAN, VAE, ConditionalGAN, InfoGAN, ManifoldGAN, SequenceGAN
+from gans.models import SAGAN, VAE, WGAN, ConditionalGAN, InfoGAN, ManifoldGAN, SequenceGAN
 
 SMALL = {"size": 8, "channels": 1, "latent_dim": 4, "width": 2}
 KINDS = [
@@ -19,6 +19,7 @@ KINDS = [
     (ManifoldGAN, {"scaling": "standard"}),
     (InfoGAN, {}),
     (SequenceGAN, {"frames": 2}),
+    (WGAN, {}),
 ]
 
 

@@ -118,7 +118,8 @@ class GAN(AdversarialModule):
             raise ValueError(f"lazy is {given['lazy']}; expected 1 without r1 and r2, the penalties that it spaces out")
         defaults = {**signature(AdversarialModule.__init__).parameters, **signature(GAN.__init__).parameters}
         for name in self.unread:
-            if given.get(name, defaults[name].default) != defaults[name].default:
+            value = given.get(name, defaults[name].default)
+            if (tuple(value) if isinstance(value, list) else value) != defaults[name].default:  # JSON has no tuples
                 raise ValueError(f"{name} is {given[name]}, which {type(self).__name__} does not read")
 
     def make_generator(self, size: Size, channels: int, width: int) -> nn.Module:
