@@ -215,15 +215,21 @@ def check_resumable(checkpoint: dict[str, Any]) -> None:
         check_fields("the checkpoint's adversarial", checkpoint["adversarial"], {"seed": int})
 
 
+def seed_of(checkpoint: dict[str, Any]) -> int | None:
+    """Return the seed that a checkpoint's run was given; None if there is none, or it was drawn."""
+    began = checkpoint.get("adversarial", {}).get("seed")
+    # Larger ones were drawn, not given: a command line takes 32 bits.
+    return began if isinstance(began, int) and began < 2**32 else None
+
+
 def check_seed(checkpoint: dict[str, Any], asked: bool | int) -> None:
     """Check that a run is not given another seed than its checkpoint's run began with, which it keeps.
 
     Raises:
         ValueError: if it is.
     """
-    began = checkpoint.get("adversarial", {}).get("seed")
-    # Larger ones were drawn, not given: a command line takes 32 bits.
-    if type(asked) is int and began is not None and asked != began < 2**32:
+    began = seed_of(checkpoint)
+    if type(asked) is int and began is not None and asked != began:
         raise ValueError(f"seed_everything is {asked}; expected {began}, with which the checkpoint's run began")
 
 

@@ -16,7 +16,7 @@ import tempfile
 import threading
 import traceback
 import warnings
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from math import prod
 from pathlib import Path
 from typing import Any, NoReturn
@@ -149,7 +149,7 @@ class CLI(LightningCLI):
 
     def __init__(self, verb: str, name: str, args: list[str], watch: Watch, stop: stopping.StopOnSignal) -> None:
         self.name = name
-        self.watch, self.stop = watch, stop
+        self.watch, self.stop, self.args = watch, stop, args
         super().__init__(
             L.LightningModule,
             L.LightningDataModule,
@@ -339,9 +339,20 @@ class CLI(LightningCLI):
                 checkpoint.check_checkpoint(self.model, held)
             if self.subcommand == "fit":
                 checkpoint.check_resumable(held)
-                checkpoint.check_seed(held, self.config.fit.seed_everything)
+                self.keep_seed(held)
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from error
+
+    def keep_seed(self, held: dict[str, Any]) -> None:
+        """Keep the seed of the run that is resumed, also in config.yaml. The seed in a shipped recipe is a default.
+
+        Raises:
+            ValueError: if the command line, or a file of the user's own, gives another.
+        """
+        if given(self.args, "seed_everything", skip={str(path) for path in recipes().values()}) is not None:
+            checkpoint.check_seed(held, self.config.fit.seed_everything)
+        elif (began := checkpoint.seed_of(held)) is not None:
+            self.config.fit.seed_everything = began
 
     def _run_subcommand(self, subcommand: str) -> None:
         """Run the trainer's verb; what Lightning raises while it restores a checkpoint is about that checkpoint."""
@@ -450,14 +461,14 @@ def checkpoints(parent: Path, kept: str | None) -> list[Path]:
     return [Path(kept)] if kept else list(parent.glob("version_*/checkpoints"))
 
 
-def given(args: list[str], key: str) -> str | None:
-    """Return what a command line, and the YAML files that it names, say of a key before they are parsed."""
+def given(args: list[str], key: str, skip: Collection[str] = ()) -> str | None:
+    """Return what a command line, and the YAML files that it names but for `skip`, say of a key before parsing."""
     value = None
     for flag, following in zip(args, [*args[1:], ""], strict=True):
         name, equals, held = flag.partition("=")
         if name == f"--{key}":
             value = held if equals else following
-        elif name == "--config":
+        elif name == "--config" and following not in skip:
             inner: Any = yaml.safe_load(Path(following).read_text(encoding="utf-8"))
             for part in key.split("."):
                 inner = inner.get(part) if isinstance(inner, dict) else None

@@ -12,6 +12,7 @@ import lightning as L
 import numpy as np
 import pytest
 import torch
+import yaml
 from lightning.pytorch.loggers import TensorBoardLogger
 from models_of_users import Penalised
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -409,6 +410,9 @@ def test_another_seed_or_another_start_is_refused(gans, refused, fit, tmp_path):
     told = refused(f"{SMALL} --trainer.max_steps 2 --seed_everything 4 --ckpt_path last")
     assert told == f"{LAST}: seed_everything is 4; expected 3, with which the checkpoint's run began"
     assert gans(f"{SMALL} --trainer.max_steps 2 --seed_everything 3 --ckpt_path last")[0] == 0
+    assert gans(f"{SMALL} --trainer.max_steps 3 --ckpt_path last")[0] == 0  # the recipe's seed, 0, is a default
+    config = yaml.safe_load((tmp_path / LAST).parents[1].joinpath("config.yaml").read_text())
+    assert config["seed_everything"] == torch.load(LAST, weights_only=True)["adversarial"]["seed"] == 3
     codes, _ = fit(Autoencoder, 1, "codes")
     path, _ = fit(ManifoldGAN, 1, "manifold", autoencoder=str(codes), latent_width=4)
     fit(ManifoldGAN, 2, "manifold", path, autoencoder=str(codes), latent_width=4)

@@ -21,7 +21,7 @@ from datamodules.archive import is_folder
 from datamodules.decode import Fit, dimensions, reason
 from datamodules.files import existing_folder, image_files
 from datamodules.folder import ImageFolderDataModule
-from gans.__main__ import expanded
+from gans.__main__ import check_nodes, expanded
 from gans.checkpoint import load_model
 from gans.checks import named_in
 from gans.cli import Parser, add_own_model, check_writable, own_model
@@ -172,7 +172,9 @@ def data_of_run(config: Path) -> dict[str, Any]:
         ValueError: if it is no YAML, or names no data.
     """
     try:
-        held = yaml.safe_load(config.read_text(encoding="utf-8"))
+        text = config.read_text(encoding="utf-8")
+        check_nodes(config, yaml.compose(text, Loader=yaml.SafeLoader))
+        held = yaml.safe_load(text)
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f"{config} is not YAML, so the data are not known: give --data") from error
     data = held.get("data") if isinstance(held, dict) else None

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from gans import atomic, captions, images
 from gans.checkpoint import load_generator
-from gans.checks import at_least
+from gans.checks import at_least, positive
 from gans.cli import Parser, add_own_model, check_writable, own_model
 from gans.commands import labels
 from gans.commands.evaluate import chosen_device
@@ -111,8 +111,7 @@ def parsed(args: list[str]) -> Namespace:
     options = parser().parse_args(args)
     if options.num is not None:
         at_least(1, num=options.num)
-    if options.truncation is not None and not options.truncation > 0:
-        raise ValueError(f"truncation is {options.truncation}; expected a number above 0, in standard deviations")
+    positive(truncation=options.truncation)
     return options
 
 
