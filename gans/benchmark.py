@@ -13,6 +13,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from math import prod
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -24,6 +25,9 @@ from torch import Tensor
 
 from gans.callbacks import Health
 from gans.checkpoint import AtomicCheckpoints, Checkpoint
+from gans.checks import at_least
+from gans.layers import image_channels, image_size
+from gans.memory import check_fits
 from gans.metrics.sampling import pretended, translates
 from gans.models import (
     CUT,
@@ -337,6 +341,14 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--rounds", type=int, default=60)
     parser.add_argument("--steps", type=int, default=0, help="steps of a round; 0: enough")
     options = parser.parse_args(argv)
+    try:
+        at_least(2, rounds=options.rounds)
+        at_least(1, size=options.size, batch_size=options.batch_size)
+        at_least(0, steps=options.steps)
+        shape = (image_channels(options.channels), *image_size(options.size))
+        check_fits(4 * options.batch_size * prod(shape), f"a batch of {options.batch_size} images of shape {shape}")
+    except ValueError as error:
+        parser.error(str(error))
     quiet()
     name = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
     given = options.steps

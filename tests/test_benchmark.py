@@ -37,3 +37,20 @@ def test_the_bare_loops_layout_is_the_one_asked_for(layout: str) -> None:
     bare = benchmark.build_bare(options("sngan", layout))
     weight = bare.discriminator.blocks[1].conv1.weight
     assert weight.is_contiguous() == (layout == "contiguous")
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        ("--rounds 0", "rounds is 0; expected at least 2"),
+        ("--size 0", "size is 0; expected at least 1"),
+        ("--batch_size -1", "batch_size is -1; expected at least 1"),
+        ("--channels 7", "channels is 7; expected 1 (grey), 3 (RGB) or 4 (RGBA)"),
+        ("--size 100000000", "a batch of 64 images of shape (3, 100000000, 100000000) needs"),
+    ],
+)
+def test_bad_input_is_one_sentence(capsys: pytest.CaptureFixture[str], flags: str, says: str) -> None:
+    with pytest.raises(SystemExit) as end:
+        benchmark.main(["step", *flags.split()])
+    assert end.value.code == 2
+    assert f"error: {says}" in capsys.readouterr().err.splitlines()[-1]

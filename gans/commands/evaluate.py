@@ -310,7 +310,7 @@ def check_possible(
     Raises:
         ValueError: if one cannot.
     """
-    check_fits(4 * protocol.samples * network.num_features, f"the features of samples {protocol.samples}")
+    check_fits(4 * protocol.samples * network.num_features, f"keeping the features of {protocol.samples} samples")
     few = min(protocol.samples, reals)
     for name in names or ["fid"]:
         least = LEAST[name]

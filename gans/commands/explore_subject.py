@@ -75,7 +75,7 @@ class Subject:
         Raises:
             ValueError: if they could not fit in memory.
         """
-        check_fits(4 * len(rows) * self.dim, f"{len(rows)} latents")
+        check_fits(4 * len(rows) * self.dim, f"drawing {len(rows)} latents")
         z = latents(self.model, rows, seed, self.truncation).to(self.model.device)
         with torch.no_grad():
             return self.model.generator_ema.latent(z) if self.space == "codes" else z
@@ -140,7 +140,7 @@ class Subject:
         Raises:
             ValueError: if they could not fit in memory.
         """
-        check_fits(4 * len(z) * prod(self.shape), f"{len(z)} pictures")
+        check_fits(4 * len(z) * prod(self.shape), f"making {len(z)} pictures at once")
         return images(self.network, z).clamp(-1, 1).cpu()
 
 

@@ -28,6 +28,7 @@ from gans import atomic
 from gans.__main__ import HERE, expanded
 from gans.commands.feature_data import ASKED, Labelled, captioned, folder, mnist, module, moving
 from gans.images import to_float
+from gans.memory import Budget, check_fits, ran_out
 from gans.metrics.extractors import pack
 from gans.metrics.sanity import ALONE, SAMPLES, WORSE, Table, passes, sanity, sees
 from gans.metrics.sequences import ORDERS, disordered
@@ -230,13 +231,15 @@ def show(accuracy: dict[str, float], table: Table) -> None:
 def run(options: Options) -> int:
     """Train, judge, write; return 0, or 1 if the features do not know the data."""
     check_writable(options.out)
+    channels = options.channels or 3
+    check_fits(500 * channels * options.size**2, f"reading 500 images of size {options.size} at once")
     start = time.perf_counter()
     data = OWN.get(options.data, module if options.data.endswith(MODULE) else folder)(options)
     clips, size = data.train.images.dim() == 5, list(data.train.images.shape[-2:])
     architecture = {"channels": data.train.images.shape[1], "width": options.width}
     architecture |= {"num_features": options.features, "num_classes": data.num_classes}
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), Budget(f"the classifier of width {options.width}"):
         torch.manual_seed(options.seed)
         network: Network = (ClipClassifier if clips else Classifier)(**architecture).to(device)
         order = nn.Linear(options.features, len(ORDERS)).to(device) if clips else None
@@ -267,8 +270,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("train_features: stopped; nothing was written", file=sys.stderr)
         return 130
-    except (ValueError, OSError) as error:
-        if os.environ.get("GANS_TRACEBACK"):
+    except (ValueError, OSError, RuntimeError, MemoryError) as error:
+        memory = ran_out(error)
+        if os.environ.get("GANS_TRACEBACK") or not (memory or isinstance(error, ValueError | OSError)):
             raise
-        print(f"train_features: error: {' '.join(str(error).replace(HERE, '').rstrip('.').split())}", file=sys.stderr)
+        told = memory or " ".join(str(error).replace(HERE, "").rstrip(".").split())
+        print(f"train_features: error: {told}", file=sys.stderr)
         return 2
