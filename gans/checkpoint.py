@@ -16,6 +16,7 @@ from gans.checks import at_least, named_in
 from gans.metrics.sampling import makes_images, translates
 
 PROGRESS = {"seed": int | NoneType, "batches_seen": int, "images_seen": int, "images_averaged": int, "pending": dict}
+LATER = {"classes": list, "settings": list, "length": list}  # which older checkpoints lack
 RESUMABLE = {"epoch": int, "global_step": int, "loops": dict, "optimizer_states": list, "lr_schedulers": list}
 RESUMABLE |= {"callbacks": dict, "pytorch-lightning_version": str}
 MAKER = "lightning.pytorch.cli.instantiate_module"  # what Lightning may note in a checkpoint, and calls
@@ -182,7 +183,11 @@ def check_checkpoint(model: Module, checkpoint: Any) -> None:
         raise ValueError(f"the checkpoint holds {held}; expected {class_path(type(model))}")
     state = checkpoint["adversarial"]
     check_fields("the checkpoint", checkpoint, {"state_dict": dict})
-    check_fields("the checkpoint's adversarial", state, PROGRESS)
+    later = {name: kind for name, kind in LATER.items() if state.get(name) is not None}
+    check_fields("the checkpoint's adversarial", state, {**PROGRESS, **later})
+    rows = [row for group in state.get("settings") or () for row in (group if isinstance(group, list) else (group,))]
+    if not all(isinstance(row, dict) for row in rows):
+        raise ValueError("the checkpoint's adversarial is damaged: settings holds no settings of optimizers")
     saved = checkpoint["state_dict"]
     for name, value in model.state_dict().items():
         if regulariser(name, model):

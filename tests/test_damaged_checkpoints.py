@@ -56,6 +56,14 @@ def test_the_clock_is_of_whole_numbers(whole, name, value):
         check_checkpoint(model(), {**whole, "adversarial": state})
 
 
+@pytest.mark.parametrize("name", ["classes", "settings", "length"])
+def test_what_older_checkpoints_lack_is_a_list(whole, name):
+    for value in (7.5, "x", {"a": 1}, *([[1]] if name == "settings" else [])):
+        state = {**whole["adversarial"], name: value}
+        with pytest.raises(ValueError, match=rf"the checkpoint's adversarial is damaged: {name} "):
+            check_checkpoint(model(), {**whole, "adversarial": state})
+
+
 @pytest.mark.parametrize("held", [7, [1], torch.zeros(2), {"a": 1}, {"adversarial": 3}, {"adversarial": {"model": 7}}])
 def test_what_is_no_checkpoint_of_this_framework(held):
     with pytest.raises(ValueError, match="the checkpoint holds no model of this framework; expected"):
