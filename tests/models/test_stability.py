@@ -143,7 +143,6 @@ def test_lecam_that_begins_in_a_resumed_run_begins_with_its_first_batch(trainer,
             seen.append((torch.stack([real_logits.mean(), fake_logits.mean()]).detach(), self.logit_averages.clone()))
             return value
 
-    Spy.__qualname__ = Spy.__name__ = "GAN"
     trainer(4).fit(make(Spy, lecam=1.0, lecam_start=0), loader(), ckpt_path=tmp_path / "last.ckpt")
     (first, averages), (second, moved) = seen
     assert torch.equal(averages, first)
