@@ -231,8 +231,10 @@ def show(accuracy: dict[str, float], table: Table) -> None:
 def run(options: Options) -> int:
     """Train, judge, write; return 0, or 1 if the features do not know the data."""
     check_writable(options.out)
-    channels = options.channels or 3
-    check_fits(500 * channels * options.size**2, f"reading 500 images of size {options.size} at once")
+    if options.size:  # a LightningDataModule has its own
+        check_fits(
+            500 * (options.channels or 3) * options.size**2, f"reading 500 images of size {options.size} at once"
+        )
     start = time.perf_counter()
     data = OWN.get(options.data, module if options.data.endswith(MODULE) else folder)(options)
     clips, size = data.train.images.dim() == 5, list(data.train.images.shape[-2:])
