@@ -1,4 +1,4 @@
-"""Complaints about input, in one sentence that names it."""
+"""Errors about input, in one sentence that names it. Nothing here imports torch or Lightning."""
 
 import difflib
 import importlib
@@ -6,9 +6,6 @@ import sys
 from math import inf, isfinite
 from pathlib import Path
 from typing import Any
-
-import torch
-from torch import Tensor
 
 
 def at_least(least: float, **values: float) -> None:
@@ -35,53 +32,6 @@ def positive(**values: float | None) -> None:
         if value is not None and not 0 < value < inf:
             finite = "" if isfinite(value) else "finite "
             raise ValueError(f"{name} is {value}; expected a {finite}number above 0")
-
-
-def checked_batch(batch: Any, shape: tuple[int, ...] | None) -> Tensor:
-    """Return the images `(N, C, H, W)`, or clips `(N, C, T, H, W)`, of a batch that a model for `shape` can train on.
-
-    Raises:
-        ValueError: if it is no tuple with such images, as floats, in front.
-    """
-    if not isinstance(batch, tuple | list):
-        raise ValueError(f"a batch is a {type(batch).__name__}; expected a tuple whose first element holds the images")
-    real: Tensor = batch[0]
-    if shape is not None and tuple(real.shape[1:]) != shape:
-        clips = len(shape) == 4
-        what, sides = ("clips", "channels, frames, height, width") if clips else ("images", "channels, height, width")
-        raise ValueError(
-            f"the data gives {what} of shape {tuple(real.shape[1:])} ({sides}), but the model was built for {shape}: "
-            f"set the same size{', channels and frames' if clips else ' and channels'} for both"
-        )
-    if not real.is_floating_point():
-        raise ValueError(f"the data gives images of {real.dtype}; expected floats in [-1, 1]")
-    return real
-
-
-class Extremes:
-    """The smallest and largest pixel of the images that a run has begun with, kept on the device until it is asked."""
-
-    def __init__(self) -> None:
-        self.seen: list[Tensor] | None = []
-
-    def see(self, images: Tensor) -> None:
-        """Take note of `(N, ...)`, unless the range has been judged already."""
-        if self.seen is not None:
-            self.seen += images.detach().float().aminmax()
-
-    def judged(self) -> str | None:
-        """Return, the first time, what is wrong with a range that is not that of models, [-1, 1]; else None."""
-        seen, self.seen = self.seen, None
-        if not seen:
-            return None
-        values = torch.stack(seen).tolist()
-        least, most = min(values), max(values)
-        says = f"the images of this run are in [{least:.3g}, {most:.3g}]; expected [-1, 1]"
-        if 0 <= least < most <= 1:
-            return f"{says}: normalize them with mean 0.5 and standard deviation 0.5"
-        if least >= 0 and most > 2:
-            return f"{says}: divide them by 127.5 and subtract 1"
-        return says if least < -1.1 or most > 1.1 else None
 
 
 def imported(name: str) -> Any:
@@ -138,3 +88,11 @@ def named_in(path: str | Path, name: str, home: str, base: type, flag: str) -> A
     if not (isinstance(found, type) and issubclass(found, base)):
         raise ValueError(f"{path} names {name}, which is no {base.__name__}")
     return found
+
+
+def nearest(word: str, words: list[str]) -> str:
+    """Return ' (did you mean X?)' for the word most like `word`, or nothing."""
+    # lr is model.lr, grid.every is grid.every_n_steps
+    close = [other for other in words if other.endswith(f".{word}") or other.startswith(f"{word}_")]
+    close = close or difflib.get_close_matches(word, words, n=1, cutoff=0.5)
+    return f" (did you mean {close[0]}?)" if close else ""

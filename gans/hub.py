@@ -21,8 +21,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from gans import __version__, atomic
-from gans.checkpoint import class_path, model_class
+from gans import __version__
+from gans.engine.checkpoint import class_path, model_class
+from gans.runs import atomic
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 NOTE = "gans"  # the key of the configuration in the metadata of a generator's file

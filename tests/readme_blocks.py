@@ -19,7 +19,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from gans import hub
-from gans.callbacks import ImageGrid
+from gans.callbacks.grid import ImageGrid
 from gans.models import DCGAN, InfoGAN
 
 README = Path(__file__).parent.parent / "README.md"

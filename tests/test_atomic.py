@@ -11,12 +11,15 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from gans import atomic, hub, runs
-from gans.checkpoint import AtomicCheckpoints
-from gans.explore import codes, directions, film, plot
-from gans.images import save_grid
+from gans import hub
+from gans.engine.checkpoint import AtomicCheckpoints
+from gans.explore import codes, directions
 from gans.metrics import reference, report
 from gans.models import DCGAN
+from gans.pictures import film, plot
+from gans.pictures.images import save_grid
+from gans.runs import atomic
+from gans.runs import folder as runs
 
 ROOT = Path(__file__).parents[1]
 LIMIT = 20_000  # bytes of a file, in the tests of full disks

@@ -5,7 +5,7 @@ import argparse
 import pytest
 import torch
 
-from gans import benchmark
+from gans.commands import benchmark
 
 
 def options(model: str, layout: str = "same") -> argparse.Namespace:

@@ -16,10 +16,11 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from datamodules import DigitsDataModule
-from gans.callbacks import DivergedError, Health, ImageGrid
-from gans.checkpoint import AtomicCheckpoints, Checkpoint
+from gans.callbacks.grid import ImageGrid
+from gans.callbacks.health import DivergedError, Health
+from gans.callbacks.progress import Progress, SaveSamples
+from gans.engine.checkpoint import AtomicCheckpoints, Checkpoint
 from gans.models import GAN, ConditionalGAN
-from gans.progress import Progress, SaveSamples
 
 
 class Foreign(L.LightningModule):

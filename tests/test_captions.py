@@ -4,7 +4,7 @@ import json
 
 import torch
 
-from gans.captions import LINE, SMALLEST, contact_sheet, spelled
+from gans.pictures.captions import LINE, SMALLEST, contact_sheet, spelled
 
 
 def test_numbers_are_spelled():

@@ -7,7 +7,7 @@ import pytest
 import torch
 import yaml
 
-from gans.checkpoint import load_model
+from gans.engine.checkpoint import load_model
 from gans.models import GAN
 
 SMALL = {"size": 8, "channels": 1, "latent_dim": 4, "width": 2}

@@ -5,10 +5,10 @@ import pytest
 import torch
 from PIL import Image
 
-from gans.captions import headed
 from gans.commands import labels
 from gans.hub import from_pretrained, save_pretrained
 from gans.models import DCGAN, ConditionalGAN
+from gans.pictures.captions import headed
 
 MODEL = {"size": 8, "latent_dim": 8, "width": 4}
 LINE = (

@@ -10,9 +10,10 @@ import pytest
 import torch
 import yaml
 
-from gans import progress
-from gans.__main__ import checked, nearest, recipes
+from gans.callbacks import progress
+from gans.checks import nearest
 from gans.models import GAN
+from gans.recipes.catalogue import checked, recipes
 
 ROOT = Path(__file__).parents[1]
 TINY = "--model.width 4 --data.size 8 --grid.samples 4 --trainer.log_every_n_steps 2 --trainer.accelerator cpu"

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from gans.colour import colourfulness, lab_to_rgb, rgb_to_lab
+from gans.pictures.colour import colourfulness, lab_to_rgb, rgb_to_lab
 
 
 def image(*colours):

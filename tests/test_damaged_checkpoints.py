@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 
-from gans.checkpoint import check_checkpoint, check_resumable
+from gans.engine.checkpoint import check_checkpoint, check_resumable
 from gans.models import DCGAN
 
 TINY = (

@@ -13,7 +13,7 @@ from models_of_users import Penalised
 from torch import distributed
 
 from datamodules import CaptionedDigitsDataModule, DigitsDataModule
-from gans.checkpoint import Checkpoint
+from gans.engine.checkpoint import Checkpoint
 from gans.models import DCGAN, GAN, ImageTextEncoder, TextToImage
 
 GLOBAL_BATCH = 24

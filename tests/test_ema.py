@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from gans import ema
+from gans.engine import ema
 
 torch.set_num_threads(1)
 

@@ -11,8 +11,8 @@ from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 
 from datamodules import DigitsDataModule
-from gans.checkpoint import load_model
 from gans.commands.evaluate import check_scores
+from gans.engine.checkpoint import load_model
 from gans.metrics.extractors import Wrapped, extractor
 from gans.metrics.sampling import items
 from gans.models import GAN

@@ -16,7 +16,7 @@ from torch.nn.utils import parametrize
 import gans.models
 from gans.commands import export
 from gans.commands.export import SUFFIX, baked
-from gans.metrics.sampling import makes_images, translates
+from gans.engine.interface import makes_images, translates
 from gans.models import Pix2Pix
 from gans.networks import dcgan
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from gans.images import grid, save_grid, to_float, to_uint8
+from gans.pictures.images import grid, save_grid, to_float, to_uint8
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16, torch.bfloat16])

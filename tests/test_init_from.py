@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from gans.checkpoint import init_from
+from gans.engine.checkpoint import init_from
 from gans.models import DCGAN, ImageTextEncoder, ProjectionGAN
 
 SMALL = {"size": 16, "channels": 1, "width": 4}

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from gans.layers import doublings, image_channels, image_size, normal_init
+from gans.networks.layers import doublings, image_channels, image_size, normal_init
 
 
 @pytest.mark.parametrize(

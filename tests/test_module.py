@@ -345,7 +345,7 @@ def test_two_fits_of_one_model_go_on(trainer):
 
 def test_the_average_counts_the_images_since_its_last_step(trainer, monkeypatch):
     seen = []
-    monkeypatch.setattr("gans.ema.decay", lambda images, *rest: seen.append(images) or 0.5)
+    monkeypatch.setattr("gans.engine.ema.decay", lambda images, *rest: seen.append(images) or 0.5)
     model = tiny(critic_steps=2)
     trainer(2).fit(model, loader())
     trainer(2).fit(model, loader(batch_size=16))

@@ -10,8 +10,8 @@ from PIL import Image
 from datamodules import ImageFolderDataModule
 from gans.commands import evaluate, predict
 from gans.commands.explore_pictures import read_pictures
-from gans.images import to_float, to_uint8
 from gans.metrics.extractors import extractor
+from gans.pictures.images import to_float, to_uint8
 
 ORIENTATION = 0x0112
 

@@ -10,8 +10,8 @@ import torch
 from PIL import Image
 
 from gans.__main__ import main
-from gans.images import to_float, to_uint8
 from gans.models import DCGAN, SRGAN, CycleGAN, Pix2Pix
+from gans.pictures.images import to_float, to_uint8
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ from torch.utils.data import DataLoader, TensorDataset
 from torchvision.datasets import FakeData
 from torchvision.transforms import v2
 
-from gans.__main__ import recipes
 from gans.models import DCGAN
+from gans.recipes.catalogue import recipes
 
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
 

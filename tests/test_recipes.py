@@ -12,11 +12,12 @@ import yaml
 from PIL import Image
 
 from datamodules import ImageFolderDataModule
-from gans.__main__ import main, recipes
-from gans.callbacks import columns, headings
-from gans.captions import headed
-from gans.checkpoint import load_model
-from gans.metrics.sampling import makes_images, translates
+from gans.__main__ import main
+from gans.callbacks.grid import columns, headings
+from gans.engine.checkpoint import load_model
+from gans.engine.interface import makes_images, translates
+from gans.pictures.captions import headed
+from gans.recipes.catalogue import recipes
 
 STEPS = 2
 

@@ -19,9 +19,11 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from datamodules import DegradedDigitsDataModule, DigitsDataModule
 from gans.__main__ import main
-from gans.callbacks import Evaluate, Health, ImageGrid
-from gans.checkpoint import AtomicCheckpoints, Checkpoint
-from gans.explore.callback import Explore
+from gans.callbacks.evaluate import Evaluate
+from gans.callbacks.explore import Explore
+from gans.callbacks.grid import ImageGrid
+from gans.callbacks.health import Health
+from gans.engine.checkpoint import AtomicCheckpoints, Checkpoint
 from gans.models import CUT, DCGAN, GAN, R3GAN, WGAN, Autoencoder, CycleGAN, ManifoldGAN, Pix2Pix
 
 EPOCH = 25  # batches of 64 digits

@@ -10,7 +10,7 @@ import torch
 import yaml
 from lightning.pytorch.loggers import Logger
 
-from gans import runs
+from gans.runs import folder as runs
 
 TINY = "--data.size 8 --model.width 4 --grid.samples 4 --trainer.accelerator cpu --trainer.log_every_n_steps 1"
 FIT = f"fit dcgan-digits {TINY} --trainer.max_steps"

@@ -6,8 +6,8 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from gans.checkpoint import load_model
 from gans.commands.sample import ROWS
+from gans.engine.checkpoint import load_model
 from gans.explore import directions
 from gans.metrics.sampling import BLOCK, generated, latents
 from gans.models import DCGAN, GAN, VAE, ConditionalGAN, InfoGAN, ManifoldGAN, SequenceGAN

@@ -5,7 +5,7 @@ from itertools import pairwise
 import pytest
 import torch
 
-from gans.schedules import cosine, linear, span
+from gans.engine.schedules import cosine, linear, span
 
 
 @pytest.mark.parametrize(

@@ -15,11 +15,12 @@ import torch
 from test_resume import PARTS, assert_equal
 
 from datamodules import DigitsDataModule
-from gans import parent, progress
-from gans.callbacks import Evaluate
-from gans.checkpoint import Checkpoint
+from gans.callbacks import progress
+from gans.callbacks.evaluate import Evaluate
+from gans.callbacks.stopping import StopOnSignal
+from gans.engine.checkpoint import Checkpoint
 from gans.models import DCGAN
-from gans.stopping import StopOnSignal
+from gans.runs import parent
 
 ROOT = Path(__file__).parents[1]
 TINY = "--model.width 4 --data.size 8 --grid.samples 4 --trainer.log_every_n_steps 2 --trainer.accelerator cpu"
@@ -271,7 +272,7 @@ def test_processes_that_would_train_without_the_command_line_are_refused(refused
 
 CHILD = """
 import ctypes, os, subprocess, sys, threading, time
-from gans.parent import end_with_launcher
+from gans.runs.parent import end_with_launcher
 START
 end_with_launcher()
 if os.environ.get("LOCAL_RANK", "0") == "0":

@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn.functional import conv2d, interpolate
 
 from gans.networks import translation, unet
-from gans.tiles import pieces, starts, tiled
+from gans.pictures.tiles import pieces, starts, tiled
 
 
 @pytest.mark.parametrize("side", [1, 7, 16, 17, 30, 100, 1000])
@@ -136,7 +136,7 @@ def test_inner_layers_work_in_tiles_where_their_maps_are_too_large(monkeypatch, 
     network = scattered(kind(32, 3, 2, width=4, blocks=1))
     picture, seen = uneven(1, 3, 160, 160), []
     if kind is not Small:
-        monkeypatch.setattr("gans.tiles.INNER_BYTES", 0)
+        monkeypatch.setattr("gans.pictures.tiles.INNER_BYTES", 0)
 
     def function(part):
         seen.append(part.shape)

@@ -24,8 +24,8 @@ from PIL import Image
 from gans.commands import ui, ui_page, ui_server
 from gans.commands.ui import View
 from gans.explore import directions
-from gans.images import to_float
 from gans.models import DCGAN, VAE, ConditionalGAN, InfoGAN, ManifoldGAN, Pix2Pix, SequenceGAN
+from gans.pictures.images import to_float
 
 SMALL = {"size": 16, "channels": 1, "latent_dim": 6, "width": 4}
 

@@ -14,11 +14,12 @@ from jsonargparse import Namespace
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.utils.flop_counter import FlopCounterMode
 
-from gans.benchmark import Repeat, peak_memory, quiet, wait
-from gans.checkpoint import fits, held_model, load_model
-from gans.cli import own_model
+from gans.commands.benchmark import Repeat, peak_memory, quiet, wait
+from gans.commands.parser import own_model
+from gans.engine.checkpoint import fits, held_model, load_model
+from gans.engine.interface import made, pretended
 from gans.metrics import report
-from gans.metrics.sampling import BLOCK, made, pretended
+from gans.metrics.sampling import BLOCK
 
 DIVERGED = 3  # a run has diverged whose FID is over this many times its best in the last fifth of its scores
 PASSED_ON = ("features", "weights", "protocol", "samples", "reference", "split", "truncation", "batch_size", "device")

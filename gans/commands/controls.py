@@ -12,13 +12,14 @@ import torch
 from sklearn.mixture import GaussianMixture
 from torch import Tensor, nn
 
-from gans.images import to_float, to_uint8
+from gans.engine.interface import samples
 from gans.latent import key
 from gans.metrics.extractors import Extractor
 from gans.metrics.features import Features, extract, of_samples
-from gans.metrics.sampling import BLOCK, Labelled, chosen, samples, stored
+from gans.metrics.sampling import BLOCK, Labelled, chosen, stored
 from gans.metrics.suite import Score
 from gans.models.autoencoder import Autoencoder, cycle_error
+from gans.pictures.images import to_float, to_uint8
 
 CODES = 10_000  # training images that the mixtures are fitted to
 COMPONENTS = 20  # of the mixture; a tenth as many images for each are enough for it

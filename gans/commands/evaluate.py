@@ -21,21 +21,23 @@ from datamodules.archive import is_folder
 from datamodules.decode import Fit, dimensions, reason
 from datamodules.files import existing_folder, image_files
 from datamodules.folder import ImageFolderDataModule
-from gans.__main__ import check_nodes, expanded
-from gans.checkpoint import load_model
 from gans.checks import named_in
-from gans.cli import Parser, add_own_model, check_writable, own_model
 from gans.commands import controls
-from gans.memory import check_fits
+from gans.commands.parser import Parser, add_own_model, check_writable, own_model
+from gans.commands.words import expanded
+from gans.engine.checkpoint import load_model
+from gans.engine.interface import conditions, translates
 from gans.metrics import report
 from gans.metrics.extractors import Extractor, extractor
 from gans.metrics.features import Features, extract, of_samples
 from gans.metrics.framed import Framed
 from gans.metrics.reference import FORMAT, Reference, cache_folder, read, reference, write
-from gans.metrics.sampling import BLOCK, Labelled, Targets, chosen, conditions, items, stored, translates
+from gans.metrics.sampling import BLOCK, Labelled, Targets, chosen, items, stored
 from gans.metrics.suite import LEAST, PROTOCOLS, Protocol, Score, over_seeds, scores
 from gans.models.autoencoder import Autoencoder
-from gans.runs import of_checkpoint, trained
+from gans.recipes.catalogue import check_nodes
+from gans.runs.folder import of_checkpoint, trained
+from gans.runs.memory import check_fits
 
 Split = Literal["train", "val", "test"]
 Watch = Callable[[Iterator[Labelled]], Iterable[Labelled]]

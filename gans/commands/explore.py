@@ -2,7 +2,7 @@
 
 from importlib import import_module
 
-from gans.__main__ import nearest
+from gans.checks import nearest
 
 USAGE = """\
 usage: gans explore interpolate CKPT [flags]    a walk through pictures: a strip, a GIF or an MP4

@@ -12,7 +12,7 @@ from gans.commands.explore_subject import Subject, add_features, flags, network_
 from gans.explore import codes, directions
 from gans.explore.arithmetic import terms, total
 from gans.explore.generators import images
-from gans.images import save_grid, to_uint8
+from gans.pictures.images import save_grid, to_uint8
 
 
 def arithmetic(args: list[str]) -> None:

@@ -10,17 +10,18 @@ from jsonargparse import Namespace
 from torch import Tensor
 
 from gans.checks import at_least
-from gans.cli import Parser
 from gans.commands.evaluate import Split, bar, data_of, sets, with_data
 from gans.commands.explore_subject import Subject, add_features, eyes_of, flags, network_of, place, subject
+from gans.commands.parser import Parser
+from gans.engine.interface import classes
 from gans.explore import path_length as length
 from gans.explore.generators import still
 from gans.explore.neighbours import Nearest, nearest
-from gans.explore.plot import save_plot, save_table
 from gans.explore.spectrum import power_spectrum
-from gans.images import save_grid, to_float, to_uint8
 from gans.metrics.extractors import Extractor
-from gans.metrics.sampling import BLOCK, chosen, classes, stored
+from gans.metrics.sampling import BLOCK, chosen, stored
+from gans.pictures.images import save_grid, to_float, to_uint8
+from gans.pictures.plot import save_plot, save_table
 
 
 def add_data(parser: Parser) -> None:

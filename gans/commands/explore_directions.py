@@ -18,8 +18,8 @@ from gans.explore.boundary import Boundary, of_classes
 from gans.explore.generators import images
 from gans.explore.pca import pca
 from gans.explore.sefa import sefa
-from gans.images import save_grid, to_uint8
 from gans.metrics.report import sha256
+from gans.pictures.images import save_grid, to_uint8
 
 LEAST = 10  # latents of a class, for a boundary
 STEPS = 9  # pictures of a row of the contact sheet

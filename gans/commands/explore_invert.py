@@ -11,8 +11,8 @@ from gans.commands.explore_pictures import codes_of, read_pictures
 from gans.commands.explore_subject import add_features, flags, place, subject
 from gans.explore import codes
 from gans.explore.inversion import decibels, squares
-from gans.explore.plot import save_plot, save_table
-from gans.images import save_grid
+from gans.pictures.images import save_grid
+from gans.pictures.plot import save_plot, save_table
 
 COLUMNS = 8  # of the picture of reconstructions
 

@@ -14,7 +14,7 @@ from datamodules.decode import Target, UnreadableImageError, dimensions, read_im
 from datamodules.files import existing_folder, image_files
 from gans.commands.explore_subject import Subject, eyes_of
 from gans.explore.inversion import Inversion, invert, nearest_start
-from gans.images import to_float
+from gans.pictures.images import to_float
 
 STARTS = 1000  # random pictures, of which an inversion begins with the nearest
 

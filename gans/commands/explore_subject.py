@@ -11,19 +11,20 @@ import torch
 from jsonargparse import Namespace
 from torch import Tensor, nn
 
-from gans.checkpoint import load_generator
-from gans.cli import Parser, add_own_model, check_writable, own_model
 from gans.commands import labels
 from gans.commands.evaluate import chosen_device
+from gans.commands.parser import Parser, add_own_model, check_writable, own_model
+from gans.engine.checkpoint import load_generator
+from gans.engine.interface import classes
 from gans.explore import codes
 from gans.explore.generators import Drawn, Space, images
 from gans.explore.inversion import invert
 from gans.explore.perceptual import Eyes, eyes
-from gans.memory import check_fits
 from gans.metrics.extractors import Extractor, extractor
-from gans.metrics.sampling import classes, latents
+from gans.metrics.sampling import latents
 from gans.models.autoencoder import Autoencoder
-from gans.runs import of_checkpoint
+from gans.runs.folder import of_checkpoint
+from gans.runs.memory import check_fits
 
 MATCHED = 200  # steps to the latent of a code, which need no picture
 

@@ -9,12 +9,12 @@ from jsonargparse import Namespace
 from torch import Tensor
 
 from gans.checks import at_least
-from gans.cli import Parser
 from gans.commands.explore_subject import Subject, flags, place, subject
+from gans.commands.parser import Parser
 from gans.explore import directions, walks
-from gans.explore.film import check_suffix, save_film
-from gans.images import save_grid
-from gans.memory import check_fits
+from gans.pictures.film import check_suffix, save_film
+from gans.pictures.images import save_grid
+from gans.runs.memory import check_fits
 
 ROWS = 8  # of a traversal whose axes are not given
 

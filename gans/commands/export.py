@@ -20,12 +20,13 @@ from torch import Tensor, fx, nn
 from torch.fx.experimental import _config as symbols
 from torch.nn.utils import parametrize
 
-from gans import atomic, hub
-from gans.checkpoint import check_draws, load_model
-from gans.cli import Parser, add_own_model, check_writable, own_model
+from gans import hub
 from gans.commands.exported import Format, Run, Subject, drawing, translation
-from gans.metrics.sampling import translates
-from gans.runs import of_checkpoint
+from gans.commands.parser import Parser, add_own_model, check_writable, own_model
+from gans.engine.checkpoint import check_draws, load_model
+from gans.engine.interface import translates
+from gans.runs import atomic
+from gans.runs.folder import of_checkpoint
 
 SUFFIX = {"safetensors": ".safetensors", "torchscript": ".pt", "torch-export": ".pt2", "onnx": ".onnx"}
 NEEDS = {"onnx": ("onnx", "onnxscript", "onnxruntime")}

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from gans.commands.extras import EXTRAS
-from gans.metrics.sampling import classes, latents
+from gans.engine.interface import classes
+from gans.metrics.sampling import latents
 
 Format = Literal["safetensors", "torchscript", "torch-export", "onnx"]
 Run = Callable[..., Tensor]

@@ -4,7 +4,7 @@ import difflib
 import re
 from typing import Any
 
-from gans.metrics.sampling import class_names
+from gans.engine.interface import class_names
 
 
 def shown(model: Any, label: int) -> str:

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, interpolate
 
-from gans import atomic, images
-from gans.images import to_float, to_uint8
 from gans.networks.superresolution import enlarged
+from gans.pictures import images
+from gans.pictures.images import to_float, to_uint8
+from gans.runs import atomic
 
 Format = Literal["same", "png", "jpg"]
 Alpha = Literal["keep", "drop"]

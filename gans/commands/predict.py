@@ -21,15 +21,15 @@ from tqdm import tqdm
 from datamodules.archive import is_folder, walk
 from datamodules.decode import UnreadableImageError, look, read_whole
 from datamodules.files import is_image
-from gans.checkpoint import load_model
 from gans.checks import at_least
-from gans.cli import Parser, add_own_model, check_writable, own_model
 from gans.commands.evaluate import chosen_device
 from gans.commands.extras import EXTRAS, holes, needed, partners, shrunk
 from gans.commands.outputs import Alpha, Format, from_alpha, targets, write
-from gans.images import to_float
-from gans.metrics.sampling import translates
-from gans.tiles import starts, tiled
+from gans.commands.parser import Parser, add_own_model, check_writable, own_model
+from gans.engine.checkpoint import load_model
+from gans.engine.interface import translates
+from gans.pictures.images import to_float
+from gans.pictures.tiles import starts, tiled
 
 
 def parser() -> Parser:

@@ -12,15 +12,17 @@ import torch
 from jsonargparse import Namespace
 from torch import Tensor
 
-from gans import atomic, captions, images
-from gans.checkpoint import load_generator
 from gans.checks import at_least, positive
-from gans.cli import Parser, add_own_model, check_writable, own_model
 from gans.commands import labels
 from gans.commands.evaluate import chosen_device
-from gans.memory import check_disk, check_fits
-from gans.metrics.sampling import class_names, has_names, latents
-from gans.runs import of_checkpoint
+from gans.commands.parser import Parser, add_own_model, check_writable, own_model
+from gans.engine.checkpoint import load_generator
+from gans.engine.interface import class_names, has_names
+from gans.metrics.sampling import latents
+from gans.pictures import captions, images
+from gans.runs import atomic
+from gans.runs.folder import of_checkpoint
+from gans.runs.memory import check_disk, check_fits
 
 # Pictures that the network makes at once, always as many: a layer may round otherwise in a batch of another size.
 ROWS = 25

@@ -10,15 +10,16 @@ from jsonargparse import Namespace
 from torch import Tensor
 
 from datamodules.text import Tokenizer, tokenizer
-from gans import atomic, images
-from gans.captions import contact_sheet
-from gans.checkpoint import load_model
-from gans.cli import own_model
 from gans.commands.evaluate import chosen_device
+from gans.commands.parser import own_model
 from gans.commands.sample import ROWS, check_out, file_name, write
+from gans.engine.checkpoint import load_model
 from gans.metrics.sampling import latents
 from gans.models.texttoimage import TextToImage
-from gans.runs import of_checkpoint
+from gans.pictures import images
+from gans.pictures.captions import contact_sheet
+from gans.runs import atomic
+from gans.runs.folder import of_checkpoint
 
 EACH = 8  # pictures of a sentence
 UNREAD = ("labels", "codes", "direction", "directions")

@@ -20,15 +20,15 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset
 
-from gans.__main__ import expanded
 from gans.commands.train_features import Parser, least
-from gans.images import save_grid
+from gans.commands.words import expanded
+from gans.engine.module import AdversarialModule
+from gans.engine.schedules import cosine
 from gans.latent import key
 from gans.losses import Objective
 from gans.losses import objective as loss_named
-from gans.module import AdversarialModule
 from gans.penalties import one_centered, zero_centered
-from gans.schedules import cosine
+from gans.pictures.images import save_grid
 
 BATCH, WIDTH = 256, 128
 LR, BETAS = 1e-3, (0.0, 0.99)  # Adam's; with momentum players run in circles

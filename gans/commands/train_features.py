@@ -24,15 +24,15 @@ from torch.nn.functional import cross_entropy
 from torch.optim.lr_scheduler import OneCycleLR
 from tqdm import tqdm
 
-from gans import atomic
-from gans.__main__ import HERE, expanded
 from gans.commands.feature_data import ASKED, Labelled, captioned, folder, mnist, module, moving
-from gans.images import to_float
-from gans.memory import Budget, check_fits, ran_out
+from gans.commands.words import HERE, expanded
 from gans.metrics.extractors import pack
 from gans.metrics.sanity import ALONE, SAMPLES, WORSE, Table, passes, sanity, sees
 from gans.metrics.sequences import ORDERS, disordered
 from gans.networks.classifier import SMALLEST, Classifier, ClipClassifier
+from gans.pictures.images import to_float
+from gans.runs import atomic
+from gans.runs.memory import Budget, check_fits, ran_out
 
 BATCH = 128
 LR = 4e-3

@@ -17,16 +17,16 @@ from jsonargparse import Namespace
 from torch import Tensor
 from torchvision.transforms.functional import to_pil_image
 
-from gans import images
 from gans.checks import at_least
 from gans.commands import sample
 from gans.commands.explore_pictures import STARTS, read_pictures
 from gans.commands.explore_subject import Subject, add_features, eyes_of, flags, subject
+from gans.engine.interface import class_names, classes
 from gans.explore import directions, walks
 from gans.explore.generators import Drawn
 from gans.explore.generators import images as drawn
 from gans.explore.inversion import decibels, invert, nearest_start, squares
-from gans.metrics.sampling import class_names, classes
+from gans.pictures import images
 
 PORTS = range(7860, 7960)  # where a free one is sought
 AXES = 8  # of the latent, where no directions have been found

@@ -11,7 +11,7 @@ import torch
 
 from gans.commands import labels
 from gans.commands.ui import Explorer, Found, View, png, reach
-from gans.images import to_uint8
+from gans.pictures.images import to_uint8
 
 LIMIT = 3.0  # of truncation, where it is none
 MOST = 64  # pictures

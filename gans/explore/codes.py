@@ -8,7 +8,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialised
 from torch import Tensor
 
-from gans import atomic
+from gans.runs import atomic
 
 NOTES = "gans.codes"  # the key of what is noted, JSON
 

@@ -13,9 +13,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialised
 from torch import Tensor
 
-from gans import atomic
 from gans.explore.generators import Generator
 from gans.latent import draw, key
+from gans.runs import atomic
 
 NOTES = "gans.directions"  # the key of what is noted, JSON in the order of the directions
 

@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from gans.images import in_channels
 from gans.metrics.extractors import Classifier, Extractor
+from gans.pictures.images import in_channels
 
 Eyes = Callable[[Tensor], Tensor]
 

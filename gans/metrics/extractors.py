@@ -17,9 +17,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, pad
 
-from gans.images import to_float
 from gans.metrics.sequences import motion
 from gans.networks import classifier
+from gans.pictures.images import to_float
 
 WEIGHTS = Path(__file__).with_name("weights")
 MNIST, MOVING = WEIGHTS / "mnist.pt", WEIGHTS / "moving.pt"

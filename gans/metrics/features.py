@@ -7,9 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gans.distributed import gather_rows
+from gans.engine.distributed import gather_rows
+from gans.engine.interface import conditions
 from gans.metrics.extractors import Extractor
-from gans.metrics.sampling import BLOCK, Labelled, blocks, conditions, generated
+from gans.metrics.sampling import BLOCK, Labelled, blocks, generated
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, max_pool2d
 
-from gans.images import in_channels, to_float
 from gans.metrics.extractors import Classifier, Extractor, digest, extractor
+from gans.pictures.images import in_channels, to_float
 from gans.reconstruction import VGG, Features, Padding, cached_vgg19
 
 SMALLEST = 32  # pixels of a side that four poolings leave something of

@@ -5,7 +5,7 @@ from math import isfinite
 import torch
 from torch import Tensor
 
-from gans.images import to_uint8
+from gans.pictures.images import to_uint8
 
 Range = tuple[float, float]
 BYTES: Range = (0.0, 255.0)

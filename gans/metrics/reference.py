@@ -11,11 +11,11 @@ from typing import Any
 
 import torch
 
-from gans import atomic
 from gans.metrics.extractors import Extractor
 from gans.metrics.features import Features, extract
 from gans.metrics.moments import Gaussian
 from gans.metrics.sampling import BLOCK, Labelled, chosen, stored
+from gans.runs import atomic
 
 FORMAT = 4  # of the files; a change of what they hold is another key
 

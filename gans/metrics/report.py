@@ -9,9 +9,9 @@ from typing import Any
 
 import torch
 
-from gans import atomic
 from gans.metrics.extractors import Extractor
 from gans.metrics.suite import Score
+from gans.runs import atomic
 
 # In the order of the table: what is better, and what the number is.
 MEANING = {

@@ -6,10 +6,10 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from gans.checks import at_least
-from gans.layers import Size
 from gans.losses import Objective
 from gans.models.gan import GAN, labelled
 from gans.networks import concatenated, resnet
+from gans.networks.layers import Size
 
 
 class ACGAN(GAN):

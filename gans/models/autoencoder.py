@@ -13,12 +13,12 @@ from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
 from gans.checks import at_least, positive
-from gans.curves import log_means
+from gans.engine.curves import log_means
+from gans.engine.module import AdversarialModule
 from gans.latent import slerp
-from gans.layers import Size, image_channels, image_size, widened
 from gans.models.vae import reconstructions
-from gans.module import AdversarialModule
 from gans.networks import dcgan, manifold
+from gans.networks.layers import Size, image_channels, image_size, widened
 
 
 class Autoencoder(AdversarialModule):

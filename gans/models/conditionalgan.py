@@ -5,9 +5,9 @@ from typing import Any
 from torch import nn
 
 from gans.checks import at_least
-from gans.layers import Size
 from gans.models.gan import GAN
 from gans.networks import concatenated
+from gans.networks.layers import Size
 
 
 class ConditionalGAN(GAN):

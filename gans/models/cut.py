@@ -7,11 +7,11 @@ from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
 
 from gans.checks import at_least
-from gans.layers import Norm, Size, normal_init, xavier_init
 from gans.losses import Objective, Relativistic
 from gans.models import unpaired
 from gans.models.translation import COLUMNS, SHOWN, Translator, triptychs
 from gans.networks.contrast import Heads, patch_nce
+from gans.networks.layers import Norm, Size, normal_init, xavier_init
 from gans.networks.translation import HALVINGS, Generator
 
 INITS = {"xavier": xavier_init, "normal": normal_init}

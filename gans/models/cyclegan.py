@@ -7,13 +7,13 @@ from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor
 
 from gans.checks import at_least
-from gans.distributed import gather_rows
-from gans.layers import Norm, Size, widened
+from gans.engine.distributed import gather_rows
+from gans.engine.pool import ImagePool
 from gans.losses import Objective, Relativistic
 from gans.models import unpaired
 from gans.models.translation import COLUMNS, PIXELS, SHOWN, Translator, fidelity, triptychs
+from gans.networks.layers import Norm, Size, widened
 from gans.networks.translation import Generator, TwoWay
-from gans.pool import ImagePool
 
 
 class CycleGAN(Translator):

@@ -4,9 +4,9 @@ from typing import Any, Literal
 
 from torch import nn
 
-from gans.layers import Size
 from gans.models.gan import GAN
 from gans.networks import dcgan
+from gans.networks.layers import Size
 
 
 class DCGAN(GAN):

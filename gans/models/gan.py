@@ -10,14 +10,14 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from gans.checks import at_least, positive
-from gans.curves import log_means
-from gans.distributed import average
+from gans.engine.curves import log_means
+from gans.engine.distributed import average
+from gans.engine.module import AdversarialModule
 from gans.latent import Labels, key
-from gans.layers import Size, image_channels, image_size
 from gans.losses import Objective, Relativistic
 from gans.losses import objective as loss_named
-from gans.module import AdversarialModule
 from gans.networks import dcgan, mlp
+from gans.networks.layers import Size, image_channels, image_size
 from gans.penalties import gamma_heuristic, lecam, zero_centered
 
 

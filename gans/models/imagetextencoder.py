@@ -10,17 +10,17 @@ import lightning as L
 import torch
 from torch import Tensor
 
-from gans import clip as clip_sentences
-from gans.checkpoint import class_path
 from gans.checks import at_least, positive
-from gans.distributed import gather_rows, gathered
-from gans.draws import drawn_from, run_seed
+from gans.engine.checkpoint import class_path
+from gans.engine.distributed import gather_rows, gathered
+from gans.engine.draws import drawn_from, run_seed
+from gans.engine.resume import Groups, apply_settings, continue_curves, settings
 from gans.latent import key
-from gans.layers import Size, image_channels, image_size
 from gans.losses import info_nce
 from gans.metrics.text import r_precision, statements
+from gans.networks import clip as clip_sentences
+from gans.networks.layers import Size, image_channels, image_size
 from gans.networks.text import Matcher, Vocabulary, entries
-from gans.resume import Groups, apply_settings, continue_curves, settings
 
 
 class ImageTextEncoder(L.LightningModule):

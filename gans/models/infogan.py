@@ -8,11 +8,11 @@ from torch.nn.functional import cross_entropy
 
 from gans.augment import ADA
 from gans.checks import at_least
-from gans.distributed import gathered
+from gans.engine.distributed import gathered
 from gans.latent import Labels, draw, key
-from gans.layers import Size, widened
 from gans.models.gan import GAN, classes_of
 from gans.networks import concatenated, dcgan
+from gans.networks.layers import Size, widened
 from gans.penalties import mode_seeking
 
 

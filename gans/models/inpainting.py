@@ -7,12 +7,12 @@ from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor
 
 from gans.checks import at_least
-from gans.layers import Size
 from gans.losses import Objective, Relativistic
 from gans.metrics.holes import hole_fidelity, mean_fill, nearest_fill
 from gans.models.translation import Translator
 from gans.networks import gated
 from gans.networks.gated import composed
+from gans.networks.layers import Size
 
 WHITE = 1.0  # what holes are shown as
 

@@ -5,13 +5,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gans.distributed import gather_rows
-from gans.images import to_uint8
+from gans.engine.distributed import gather_rows
+from gans.engine.module import AdversarialModule
 from gans.metrics.extractors import Extractor, judge
 from gans.metrics.text import held_out_shares
 from gans.models.imagetextencoder import captioned
-from gans.module import AdversarialModule
 from gans.networks.text import Matcher
+from gans.pictures.images import to_uint8
 
 
 class JudgedByCaptions(AdversarialModule):

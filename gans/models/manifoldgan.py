@@ -11,14 +11,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gans.checkpoint import check_begun, load_model
 from gans.checks import at_least
-from gans.layers import Size, widened
+from gans.engine.checkpoint import check_begun, load_model
+from gans.engine.schedules import linear
 from gans.losses import NonSaturating
 from gans.models.autoencoder import Autoencoder
 from gans.networks import dcgan, manifold
+from gans.networks.layers import Size, widened
 from gans.penalties import zero_centered
-from gans.schedules import linear
 
 STAGES = ("autoencoder", "latent", "image")
 

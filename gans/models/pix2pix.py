@@ -7,11 +7,11 @@ from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor
 
 from gans.checks import at_least
-from gans.colour import lab_to_rgb, rgb_to_lab
-from gans.layers import Norm, Size, widened
 from gans.losses import Relativistic
 from gans.models.translation import Translator
 from gans.networks import translation, unet
+from gans.networks.layers import Norm, Size, widened
+from gans.pictures.colour import lab_to_rgb, rgb_to_lab
 
 AB = 110.0  # Lab's a and b are divided by it, L by 50, less 1
 

@@ -5,10 +5,10 @@ from typing import Any
 from torch import nn
 
 from gans.checks import at_least
-from gans.layers import Size
 from gans.losses import Objective
 from gans.models.gan import GAN
 from gans.networks import resnet
+from gans.networks.layers import Size
 
 
 class ProjectionGAN(GAN):

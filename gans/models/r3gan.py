@@ -7,11 +7,11 @@ import torch
 from torch import Tensor, nn
 
 from gans.checks import at_least
-from gans.layers import Size
+from gans.engine.schedules import cosine, span
 from gans.models.gan import GAN
 from gans.networks import r3gan
+from gans.networks.layers import Size
 from gans.penalties import zero_centered
-from gans.schedules import cosine, span
 
 PRESETS = {
     "small": r3gan.SMALL,
@@ -28,7 +28,7 @@ class R3GAN(GAN):
 
     Learning rate, beta2, the penalties' weight, the augmentation's probability and the half-life of the averaged
     weights follow a cosine over the first `schedule_images` images, from the first number of each pair to the second;
-    the defaults are those of CIFAR-10, and `gans.schedules` lists the paper's others.
+    the defaults are those of CIFAR-10, and `gans.engine.schedules` lists the paper's others.
 
     Each player has half of a batch to itself, so the paper's batch of 512 is one of 1,024 here. `schedule_images` and
     `halflives` count the images of one player, as the paper does; `images_seen` counts those of both.

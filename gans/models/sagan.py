@@ -5,11 +5,11 @@ from typing import Any
 from torch import nn
 
 from gans.checks import at_least
-from gans.layers import Size
 from gans.losses import Objective
 from gans.models.gan import GAN
 from gans.networks import resnet
 from gans.networks.attention import resolution
+from gans.networks.layers import Size
 
 
 class SAGAN(GAN):

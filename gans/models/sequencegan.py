@@ -7,10 +7,10 @@ from torch import Tensor, nn
 
 from gans.checks import at_least
 from gans.latent import Labels, draw, key, truncate
-from gans.layers import Size, widened
 from gans.losses import Objective
 from gans.models.gan import GAN
 from gans.networks import recurrent
+from gans.networks.layers import Size, widened
 
 FRAMES_AT_ONCE = 4096  # of samples, to bound memory
 

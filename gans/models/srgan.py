@@ -12,12 +12,12 @@ import torch
 from torch import Tensor
 
 from gans.checks import at_least
-from gans.layers import Size, image_size
+from gans.engine.schedules import linear
 from gans.losses import Objective, Relativistic
 from gans.models.translation import Translator
+from gans.networks.layers import Size, image_size
 from gans.networks.superresolution import Generator, Kernel, enlarged
 from gans.reconstruction import absolute_distance
-from gans.schedules import linear
 
 LEAST = 16  # pixels of a side, of which four poolings leave conv5_4 one
 

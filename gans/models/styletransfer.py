@@ -11,12 +11,12 @@ from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
 
 from gans.checks import at_least
-from gans.layers import Size, padded
 from gans.losses import Objective, Relativistic
 from gans.metrics.extractors import digest
 from gans.metrics.perceptual import feature_network
 from gans.models.translation import Translator, pair
 from gans.networks.adain import Decoder, adain
+from gans.networks.layers import Size, padded
 from gans.reconstruction import (
     Features,
     content_distance,

@@ -12,20 +12,20 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from gans.captions import contact_sheet, spelled
-from gans.checkpoint import check_begun
 from gans.checks import at_least, positive
-from gans.distributed import next_rows
-from gans.draws import drawn_from
+from gans.engine.checkpoint import check_begun
+from gans.engine.distributed import next_rows
+from gans.engine.draws import drawn_from
 from gans.latent import Labels, draw, key, truncate
-from gans.layers import Size, image_channels, image_size
 from gans.losses import Objective, Relativistic
 from gans.losses import objective as loss_named
 from gans.models.imagetextencoder import both_ways, built, captioned, check_same, held_encoders, shared_vocabulary
 from gans.models.judged import JudgedByCaptions
 from gans.networks import dfgan, told
+from gans.networks.layers import Size, image_channels, image_size
 from gans.networks.text import Matcher, Vocabulary, entries
 from gans.penalties import matching_aware, mode_seeking
+from gans.pictures.captions import contact_sheet, spelled
 
 ROWS = 256  # that go through the generator at once
 SHOWN, DRAWN = 8, 4  # sentences of a picture, and images of each

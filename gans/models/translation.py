@@ -14,18 +14,18 @@ from torch.nn.functional import interpolate
 from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
 
 from gans.checks import at_least, positive
-from gans.colour import colourfulness
-from gans.distributed import gather_rows
-from gans.images import to_float, to_uint8
+from gans.engine.distributed import gather_rows
+from gans.engine.module import AdversarialModule
 from gans.latent import Labels
-from gans.layers import Norm, Size, image_channels, image_size, widened
 from gans.losses import Loss, Objective
 from gans.losses import objective as loss_named
 from gans.metrics.extractors import Extractor, extractor
 from gans.metrics.functional import fid
 from gans.metrics.perceptual import ClassifierMaps, Pooled, feature_network
-from gans.module import AdversarialModule
 from gans.networks import patch
+from gans.networks.layers import Norm, Size, image_channels, image_size, widened
+from gans.pictures.colour import colourfulness
+from gans.pictures.images import to_float, to_uint8
 from gans.reconstruction import Features, feature_distance
 
 PIXELS = 2**20  # of the images that go through a network at once

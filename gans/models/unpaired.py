@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gans.images import to_uint8
 from gans.metrics.extractors import Extractor
 from gans.models.translation import Translator
+from gans.pictures.images import to_uint8
 
 Sets = dict[str, tuple[Tensor, Tensor]]
 

@@ -10,16 +10,15 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from gans.callbacks import log_interval
 from gans.checks import at_least, positive
-from gans.curves import log_means
-from gans.distributed import average, gather_rows
-from gans.layers import Size, image_channels, image_size, widened
-from gans.metrics.sampling import undisturbed
-from gans.module import AdversarialModule
+from gans.engine.curves import log_interval, log_means
+from gans.engine.distributed import average, gather_rows
+from gans.engine.interface import undisturbed
+from gans.engine.module import AdversarialModule
+from gans.engine.schedules import mix
 from gans.networks.autoencoder import Decoder, Encoder, Network
+from gans.networks.layers import Size, image_channels, image_size, widened
 from gans.reconstruction import bernoulli, gaussian, gaussian_kl, optimal_variance
-from gans.schedules import mix
 
 Pictures = dict[str, tuple[Tensor, int]]
 

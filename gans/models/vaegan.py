@@ -6,12 +6,12 @@ import torch
 from torch import Tensor, nn
 
 from gans.checks import at_least, positive
-from gans.curves import log_means
-from gans.layers import Size, widened
+from gans.engine.curves import log_means
 from gans.models.gan import GAN
 from gans.models.vae import Pictures, reconstructions, traversal
 from gans.networks import dcgan
 from gans.networks.autoencoder import Encoder, FeatureDiscriminator
+from gans.networks.layers import Size, widened
 from gans.reconstruction import gaussian_kl
 
 

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from gans.checks import positive
-from gans.layers import Size
 from gans.models.gan import GAN
 from gans.networks import dcgan
+from gans.networks.layers import Size
 from gans.penalties import clip_weights
 
 

@@ -5,9 +5,9 @@ from typing import Any, Literal
 from torch import Tensor, nn
 
 from gans.checks import at_least
-from gans.layers import Size
 from gans.models.gan import GAN
 from gans.networks import dcgan, resnet
+from gans.networks.layers import Size
 from gans.penalties import one_centered
 
 

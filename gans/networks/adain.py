@@ -16,7 +16,8 @@ def adain(
     """Return maps `(N, C, h, w)` of a content with the means and deviations of those of a style, of any size.
 
     `s(style) (f - m(content)) / s(content) + m(style)`, mixed with f itself for a strength below 1. `norm` gives
-    `(f - m) / s` of the content: a layer of the caller's, to which `gans.tiles` gives the whole picture's statistics.
+    `(f - m) / s` of the content: a layer of the caller's. `gans.pictures.tiles` gives it the statistics of the whole
+    picture.
     """
     mean, std = moments(style)
     return torch.lerp(content, std * norm(content) + mean, strength)

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import max_pool2d, scaled_dot_product_attention
 
-from gans.layers import Size, image_size
+from gans.networks.layers import Size, image_size
 from gans.networks.spectral import xavier
 
 

@@ -6,8 +6,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from gans.layers import Size, image_channels, image_size
 from gans.networks import dcgan
+from gans.networks.layers import Size, image_channels, image_size
 from gans.networks.mlp import perceptron
 
 Network = Literal["mlp", "conv"]

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d, adaptive_max_pool3d, relu
 
-from gans.layers import image_channels
+from gans.networks.layers import image_channels
 
 SMALLEST = 8  # two poolings leave the 2x2 that the average needs
 SHORTEST = 4  # frames: what is shuffled has to differ

@@ -4,9 +4,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import leaky_relu, one_hot
 
-from gans.layers import Size, normal_init
 from gans.networks import dcgan
 from gans.networks.conditional import check_labels
+from gans.networks.layers import Size, normal_init
 
 EMBEDDING = 50  # length of a class's vector
 HIDDEN = 256

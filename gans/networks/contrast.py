@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, normalize
 
 from gans.checks import at_least
-from gans.layers import Init, normal_init
+from gans.networks.layers import Init, normal_init
 
 
 class Heads(nn.Module):

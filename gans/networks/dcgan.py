@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.transforms.functional import center_crop
 
-from gans.layers import Size, doublings, image_channels, image_size, normal_init
+from gans.networks.layers import Size, doublings, image_channels, image_size, normal_init
 
 
 def widths(size: tuple[int, int], width: int) -> list[int]:

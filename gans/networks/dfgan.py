@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, interpolate, leaky_relu
 from torchvision.transforms.functional import center_crop
 
-from gans.layers import Size, image_channels, image_size
 from gans.networks.dcgan import widths
+from gans.networks.layers import Size, image_channels, image_size
 
 
 class Affine(nn.Module):

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.functional import elu, interpolate, leaky_relu, pad
 
 from gans.checks import at_least
-from gans.layers import Size, image_size, padded
+from gans.networks.layers import Size, image_size, padded
 from gans.networks.spectral import xavier
 
 HALVINGS = 2
@@ -96,7 +96,7 @@ class Stage(nn.Module):
         return made.tanh()
 
     def inner(self, maps: Tensor) -> Tensor:
-        """Return what the middle layers make of maps `(N, 2 width, h, w)`; these see far, see `gans.tiles`."""
+        """Return what the middle layers make of maps `(N, 2 width, h, w)`; these see far, see `gans.pictures.tiles`."""
         made: Tensor = self.middle(maps)
         return made
 

@@ -9,7 +9,7 @@ from math import prod
 import torch
 from torch import Tensor, nn
 
-from gans.layers import Size, image_channels, image_size
+from gans.networks.layers import Size, image_channels, image_size
 
 
 def perceptron(widths: list[int]) -> nn.Sequential:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, interpolate
 
 from gans.checks import at_least
-from gans.layers import Init, Norm, Size, image_size, norm_layer, normal_init
+from gans.networks.layers import Init, Norm, Size, image_size, norm_layer, normal_init
 from gans.networks.resample import Halving
 from gans.networks.spectral import normalise
 

@@ -4,7 +4,7 @@ Both players are stacks of one residual block, without any normalisation: 1x1 co
 initialisation (Zhang et al. 2019, arXiv 1901.09321) takes the place of normalisation: every branch starts at zero, so
 that a network of any depth starts as its resampling and 1x1 convolutions alone. To be trained with
 `losses.Relativistic` and `penalties.zero_centered` on both real and fake images; see the paper's schedules in
-`gans.schedules`.
+`gans.engine.schedules`.
 
 The generator's image is a linear output as in the paper, not a tanh: nothing saturates, and what leaves [-1, 1] is
 clipped for pictures only. The discriminator sees it as it is.
@@ -20,8 +20,8 @@ import torch
 from torch import Tensor, nn
 from torchvision.transforms.functional import center_crop
 
-from gans.layers import Size, doublings, image_channels, image_size
 from gans.networks.conditional import check_labels
+from gans.networks.layers import Size, doublings, image_channels, image_size
 from gans.networks.resample import downsample, upsample
 
 

@@ -17,9 +17,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import affine_grid, conv3d, grid_sample, interpolate, leaky_relu, one_hot, pad
 
-from gans.layers import Size, image_channels, image_size
 from gans.networks import dcgan
 from gans.networks.conditional import check_labels, make_head
+from gans.networks.layers import Size, image_channels, image_size
 from gans.networks.spectral import normalise
 
 CANVAS = 4  # channels of what is moved

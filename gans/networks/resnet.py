@@ -26,9 +26,9 @@ from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, interpolate, relu
 from torchvision.transforms.functional import center_crop
 
-from gans.layers import Size, doublings, image_channels, image_size
 from gans.networks.attention import SelfAttention, attended
 from gans.networks.conditional import ConditionalBatchNorm2d, Head, check_labels, make_head
+from gans.networks.layers import Size, doublings, image_channels, image_size
 from gans.networks.minibatch import MinibatchStd
 from gans.networks.spectral import xavier
 

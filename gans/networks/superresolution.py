@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate, leaky_relu
 
 from gans.checks import at_least
-from gans.layers import widened
+from gans.networks.layers import widened
 
 Kernel = Literal["bicubic", "bilinear"]
 SHUFFLES = {1: (), 2: (2,), 3: (3,), 4: (2, 2), 8: (2, 2, 2)}  # factors of each scale

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from gans.layers import Size, image_channels, image_size, widened
 from gans.networks.dcgan import widths
+from gans.networks.layers import Size, image_channels, image_size, widened
 from gans.networks.manifold import Moments
 
 Vocabulary = Sequence[str] | str

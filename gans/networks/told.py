@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import leaky_relu
 
-from gans.layers import Size, normal_init
 from gans.networks import dcgan
+from gans.networks.layers import Size, normal_init
 
 HIDDEN = 256  # of an image that the critic compares with a sentence
 

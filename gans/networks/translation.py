@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator
 from torch import Tensor, nn
 
 from gans.checks import at_least
-from gans.layers import Init, Norm, Size, image_size, norm_layer, normal_init, padded
+from gans.networks.layers import Init, Norm, Size, image_size, norm_layer, normal_init, padded
 from gans.networks.resample import Doubling, Halving
 
 HALVINGS = 2
@@ -48,7 +48,9 @@ class Generator(nn.Module):
         init: how the weights begin.
     """
 
-    multiple = step = 2**HALVINGS  # of the sides, and pixels between places of the inner maps, see `gans.tiles`
+    multiple = step = (
+        2**HALVINGS
+    )  # of the sides, and pixels between places of the inner maps, see `gans.pictures.tiles`
 
     def __init__(
         self,

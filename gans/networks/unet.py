@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import leaky_relu, relu
 
-from gans.layers import Norm, Size, doublings, image_size, norm_layer, normal_init, padded
+from gans.networks.layers import Norm, Size, doublings, image_size, norm_layer, normal_init, padded
 
 DEEPEST = 8  # halvings of the paper's 256 pixels
 OUTER = 3  # halvings and doublings next to the image, whose maps are large
@@ -57,7 +57,7 @@ class Generator(nn.Module):
         if not 0 <= dropout < 1:
             raise ValueError(f"dropout is {dropout}; expected a number from 0 to below 1")
         self.depth = depth_of(size)
-        self.outer = min(OUTER, self.depth - 1)  # levels; those below see the whole image, see `gans.tiles`
+        self.outer = min(OUTER, self.depth - 1)  # levels; those below see the whole image, see `gans.pictures.tiles`
         self.multiple, self.step = 2**self.depth, 2**self.outer
         widths = [width * min(2**level, 8) for level in range(self.depth)]
         self.halvings, self.doublings = nn.ModuleList(), nn.ModuleList()

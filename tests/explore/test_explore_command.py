@@ -8,15 +8,15 @@ import torch
 from jsonargparse import Namespace
 from PIL import Image
 
-from gans.checkpoint import load_model
 from gans.commands.explore_pictures import read_pictures
 from gans.commands.explore_subject import subject
+from gans.engine.checkpoint import load_model
 from gans.explore import codes, directions
-from gans.images import to_float, to_uint8
 from gans.metrics.extractors import pack
 from gans.metrics.sampling import latents
 from gans.models import DCGAN, VAE, ConditionalGAN, InfoGAN, ManifoldGAN, SequenceGAN
 from gans.networks import classifier
+from gans.pictures.images import to_float, to_uint8
 
 SMALL = {"size": 16, "channels": 1, "latent_dim": 6, "width": 4}
 MODELS = {

@@ -7,7 +7,8 @@ import pytest
 import torch
 from PIL import Image, ImageSequence
 
-from gans.explore import codes, directions, film, plot
+from gans.explore import codes, directions
+from gans.pictures import film, plot
 
 FRAMES = torch.linspace(-1, 1, 5)[:, None, None, None].expand(5, 1, 8, 10)
 

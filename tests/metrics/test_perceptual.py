@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from gans.images import to_float
 from gans.metrics.extractors import MNIST, extractor
 from gans.metrics.perceptual import feature_network
+from gans.pictures.images import to_float
 from gans.reconstruction import VGG, feature_distance
 
 

@@ -12,7 +12,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from datamodules.moving import MovingDigitsDataModule
-from gans.callbacks import Evaluate
+from gans.callbacks.evaluate import Evaluate
 from gans.metrics import features as features_of
 from gans.metrics.extractors import MOVING, MOVING_SHA256, Wrapped, extractor
 from gans.metrics.features import Features, extract, gathered

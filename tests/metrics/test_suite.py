@@ -9,14 +9,15 @@ from torch import nn
 from torch.utils.data import TensorDataset
 
 from datamodules import DigitsDataModule
-from gans.callbacks import Evaluate
-from gans.checkpoint import Best, Checkpoint
+from gans.callbacks.evaluate import Evaluate
+from gans.engine.checkpoint import Best, Checkpoint
+from gans.engine.interface import samples
 from gans.metrics import reference as references
 from gans.metrics import suite
 from gans.metrics.extractors import Wrapped
 from gans.metrics.features import Features, extract, gathered, of_samples
 from gans.metrics.reference import reference
-from gans.metrics.sampling import BLOCK, chosen, generated, samples, stored
+from gans.metrics.sampling import BLOCK, chosen, generated, stored
 from gans.metrics.suite import PROTOCOLS, Protocol, Score, over_seeds, scores
 from gans.models import GAN
 

@@ -9,10 +9,10 @@ from torch.utils.data import DataLoader, TensorDataset
 import datamodules
 import gans.models
 from datamodules import DigitsDataModule
-from gans.checkpoint import Checkpoint, load_model
-from gans.metrics.sampling import made, translates
+from gans.engine.checkpoint import Checkpoint, load_model
+from gans.engine.interface import made, translates
+from gans.engine.module import AdversarialModule
 from gans.models import Autoencoder, InfoGAN, Pix2Pix
-from gans.module import AdversarialModule
 from gans.networks.text import Matcher
 
 MODELS = [name for name in gans.models.__all__ if issubclass(getattr(gans.models, name), AdversarialModule)]

@@ -7,14 +7,15 @@ from PIL import Image
 from torch.utils.data import DataLoader, TensorDataset
 
 from datamodules import DegradedDigitsDataModule
-from gans.callbacks import Evaluate, ImageGrid
-from gans.images import to_float, to_uint8
+from gans.callbacks.evaluate import Evaluate
+from gans.callbacks.grid import ImageGrid
 from gans.metrics.functional import fid
 from gans.metrics.holes import hole_fidelity, mean_fill, nearest_fill
 from gans.metrics.sampling import generated
 from gans.models import Inpainting
 from gans.models.translation import fidelity
 from gans.networks import gated, patch
+from gans.pictures.images import to_float, to_uint8
 
 SIZE = 16
 

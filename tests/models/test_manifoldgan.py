@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from datamodules import DigitsDataModule
-from gans.checkpoint import AtomicCheckpoints, Checkpoint, load_model
 from gans.commands.controls import Mixture
+from gans.engine.checkpoint import AtomicCheckpoints, Checkpoint, load_model
 from gans.models import GAN, Autoencoder, ManifoldGAN
 from gans.models.manifoldgan import STAGES, stage_at
 

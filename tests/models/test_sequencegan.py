@@ -5,7 +5,7 @@ import torch
 from torch.utils.data import DataLoader, TensorDataset
 
 from datamodules import MovingDigitsDataModule
-from gans.checkpoint import Checkpoint
+from gans.engine.checkpoint import Checkpoint
 from gans.models import SequenceGAN
 from gans.penalties import zero_centered
 

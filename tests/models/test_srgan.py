@@ -8,14 +8,14 @@ from torch.nn.functional import interpolate
 from torch.utils.data import DataLoader, TensorDataset
 
 from datamodules import DegradedDigitsDataModule, DegradedFolderDataModule
-from gans.callbacks import ImageGrid
-from gans.checkpoint import Checkpoint
-from gans.colour import colourfulness
-from gans.images import to_float, to_uint8
+from gans.callbacks.grid import ImageGrid
+from gans.engine.checkpoint import Checkpoint
 from gans.metrics.functional import fid
 from gans.models import SRGAN, Pix2Pix
 from gans.models.translation import fidelity
 from gans.networks.superresolution import enlarged
+from gans.pictures.colour import colourfulness
+from gans.pictures.images import to_float, to_uint8
 from gans.reconstruction import VGG, feature_distance
 
 SIZE = 16

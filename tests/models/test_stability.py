@@ -8,7 +8,7 @@ import torch
 from torch.utils.data import DataLoader, TensorDataset
 
 from datamodules import DigitsDataModule
-from gans.checkpoint import Checkpoint
+from gans.engine.checkpoint import Checkpoint
 from gans.models import (
     ACGAN,
     DCGAN,

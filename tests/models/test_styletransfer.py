@@ -6,12 +6,12 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from PIL import Image
 from torch.utils.data import DataLoader, TensorDataset
 
-from gans.callbacks import ImageGrid
-from gans.checkpoint import load_model
-from gans.images import to_float, to_uint8
+from gans.callbacks.grid import ImageGrid
+from gans.engine.checkpoint import load_model
 from gans.metrics.perceptual import feature_network
 from gans.models import StyleTransfer
 from gans.models.styletransfer import LAYERS
+from gans.pictures.images import to_float, to_uint8
 from gans.reconstruction import content_distance, gram_distance, moments_distance
 
 SIZE = 16

@@ -7,9 +7,9 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from torch.utils.data import DataLoader, TensorDataset
 
 from datamodules import CaptionedDigitsDataModule
-from gans.callbacks import ImageGrid
-from gans.checkpoint import Checkpoint, load_model
-from gans.distributed import next_rows
+from gans.callbacks.grid import ImageGrid
+from gans.engine.checkpoint import Checkpoint, load_model
+from gans.engine.distributed import next_rows
 from gans.metrics.extractors import judge
 from gans.models import ImageTextEncoder, TextToImage
 from gans.models.imagetextencoder import both_ways

@@ -8,15 +8,18 @@ from PIL import Image
 from torch.utils.data import DataLoader, TensorDataset
 
 from datamodules import DegradedDigitsDataModule
-from gans.callbacks import Evaluate, Health, ImageGrid
-from gans.checkpoint import check_checkpoint
-from gans.colour import rgb_to_lab
+from gans.callbacks.evaluate import Evaluate
+from gans.callbacks.grid import ImageGrid
+from gans.callbacks.health import Health
 from gans.commands.evaluate import shape_of
-from gans.images import to_float, to_uint8
+from gans.engine.checkpoint import check_checkpoint
+from gans.engine.interface import made
 from gans.metrics.functional import fid
-from gans.metrics.sampling import Targets, chosen, generated, items, made, stored
+from gans.metrics.sampling import Targets, chosen, generated, items, stored
 from gans.models import DCGAN, Pix2Pix
 from gans.models.translation import fidelity, triptychs
+from gans.pictures.colour import rgb_to_lab
+from gans.pictures.images import to_float, to_uint8
 from gans.reconstruction import feature_distance
 
 SIZE = 16

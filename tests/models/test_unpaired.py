@@ -5,14 +5,14 @@ import torch
 from torch.utils.data import DataLoader, TensorDataset
 
 from datamodules import DigitsDataModule, UnpairedDigitsDataModule
-from gans.checkpoint import Checkpoint
-from gans.images import to_uint8
+from gans.engine.checkpoint import Checkpoint
+from gans.engine.pool import ImagePool
 from gans.metrics.extractors import extractor
 from gans.metrics.functional import fid
 from gans.models import CUT, CycleGAN
 from gans.models.cut import mirrored
 from gans.networks.contrast import Heads, patch_nce
-from gans.pool import ImagePool
+from gans.pictures.images import to_uint8
 
 SIZE = 16
 SMALL = {"size": SIZE, "channels": 1, "width": 4, "blocks": 1}

@@ -11,7 +11,7 @@ from torch.nn.functional import softplus
 from torch.utils.data import DataLoader, TensorDataset
 
 from datamodules import DigitsDataModule
-from gans.checkpoint import Checkpoint
+from gans.engine.checkpoint import Checkpoint
 from gans.models import VAE, VAEGAN
 from gans.models.vae import active_units, reconstructions, traversal
 

@@ -9,7 +9,7 @@ from torch import nn
 from torch.autograd import gradcheck, gradgradcheck
 from torch.nn.functional import avg_pool2d, interpolate
 
-from gans import ema
+from gans.engine import ema
 from gans.networks import resnet
 from gans.networks.minibatch import MinibatchStd
 from gans.networks.spectral import xavier

@@ -5,8 +5,8 @@ import torch
 from PIL import Image
 from torchvision.transforms.functional import pil_to_tensor, to_pil_image
 
-from gans.images import to_float, to_uint8
 from gans.networks.superresolution import RRDB, Dense, Generator, Residual, enlarged
+from gans.pictures.images import to_float, to_uint8
 
 KINDS = [None, 2]  # growth: residual blocks, or dense ones
 

@@ -23,12 +23,11 @@ import torch
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
 
-from gans.callbacks import Health
-from gans.checkpoint import AtomicCheckpoints, Checkpoint
+from gans.callbacks.health import Health
+from gans.callbacks.progress import Progress
 from gans.checks import at_least
-from gans.layers import image_channels, image_size
-from gans.memory import check_fits
-from gans.metrics.sampling import pretended, translates
+from gans.engine.checkpoint import AtomicCheckpoints, Checkpoint
+from gans.engine.interface import pretended, translates
 from gans.models import (
     CUT,
     DCGAN,
@@ -43,8 +42,9 @@ from gans.models import (
     StyleTransfer,
     TextToImage,
 )
+from gans.networks.layers import image_channels, image_size
 from gans.penalties import one_centered
-from gans.progress import Progress
+from gans.runs.memory import check_fits
 
 Step = Callable[[int], None]
 Options = argparse.Namespace

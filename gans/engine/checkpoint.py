@@ -11,9 +11,9 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
-from gans import atomic
 from gans.checks import at_least, named_in
-from gans.metrics.sampling import makes_images, translates
+from gans.engine.interface import makes_images, translates
+from gans.runs import atomic
 
 PROGRESS = {"seed": int | NoneType, "batches_seen": int, "images_seen": int, "images_averaged": int, "pending": dict}
 LATER = {"classes": list, "settings": list, "length": list}  # which older checkpoints lack

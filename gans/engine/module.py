@@ -27,18 +27,18 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 
 from gans import augment as augmentations
-from gans import ema
-from gans.callbacks import log_interval
-from gans.checkpoint import adapt, check_checkpoint, class_path
-from gans.checks import Extremes, at_least, checked_batch
-from gans.curves import Curves
-from gans.distributed import average, average_gradients
-from gans.draws import Draws, run_seed, seed_generators
+from gans.checks import at_least
+from gans.engine import ema
+from gans.engine.batch import Extremes, checked_batch
+from gans.engine.checkpoint import adapt, check_checkpoint, class_path
+from gans.engine.curves import Curves, log_interval
+from gans.engine.distributed import average, average_gradients
+from gans.engine.draws import Draws, run_seed, seed_generators
+from gans.engine.resume import Groups, apply_settings, continue_curves, settings, without
+from gans.engine.schedules import Span, mix, progress, span
 from gans.latent import Labels, Prior, draw, key, truncate
-from gans.layers import widened
-from gans.resume import Groups, apply_settings, continue_curves, settings, without
-from gans.runs import rehearsal
-from gans.schedules import Span, mix, progress, span
+from gans.networks.layers import widened
+from gans.runs.folder import rehearsal
 
 
 class AdversarialModule(L.LightningModule):

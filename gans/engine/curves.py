@@ -4,10 +4,11 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+import lightning as L
 import torch
 from torch import Tensor
 
-from gans.distributed import average
+from gans.engine.distributed import average
 
 
 class Curves:
@@ -58,3 +59,8 @@ def log_means(module: Any, values: Mapping[str, Tensor | float], rows: int) -> N
     """Log the means `values` over `rows` held-out images of this process: at the end, means over all of an epoch."""
     # Lightning averages the numbers of rows over processes and cuts off the fraction; such multiples have none.
     module.log_dict(dict(values), sync_dist=True, batch_size=rows * module.trainer.world_size)
+
+
+def log_interval(trainer: L.Trainer) -> int:
+    """Return the trainer's `log_every_n_steps`, at least 1."""
+    return max(1, int(getattr(trainer, "log_every_n_steps", 50)))

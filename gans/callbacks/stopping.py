@@ -25,9 +25,9 @@ import torch
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from torch.distributed.distributed_c10d import _get_default_store
 
-from gans.checkpoint import Checkpoint, complete
-from gans.distributed import several
-from gans.parent import launched_by
+from gans.engine.checkpoint import Checkpoint, complete
+from gans.engine.distributed import several
+from gans.runs.parent import launched_by
 
 Trainer = L.Trainer
 Module = L.LightningModule

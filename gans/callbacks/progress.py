@@ -6,9 +6,10 @@ import lightning as L
 from lightning.pytorch.callbacks import BasePredictionWriter, ProgressBar
 from tqdm import tqdm
 
-from gans import atomic, images
-from gans.callbacks import log_interval
-from gans.runs import run_folder
+from gans.engine.curves import log_interval
+from gans.pictures import images
+from gans.runs import atomic
+from gans.runs.folder import run_folder
 
 Trainer = L.Trainer
 Module = L.LightningModule

@@ -9,7 +9,7 @@ from torch import Tensor
 from torchvision.transforms.functional import to_pil_image
 from torchvision.utils import make_grid
 
-from gans import atomic
+from gans.runs import atomic
 
 
 def to_float(images: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:

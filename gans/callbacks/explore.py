@@ -11,16 +11,17 @@ from torch import Tensor
 from torch.nn.functional import pad
 from torchvision.transforms.functional import pil_to_tensor
 
-from gans.callbacks import over_white
+from gans.callbacks.grid import over_white
 from gans.checks import at_least
+from gans.engine.interface import class_names, classes, translates, undisturbed
 from gans.explore.generators import AT_ONCE, Drawn, images
 from gans.explore.pca import pca
-from gans.explore.plot import save_plot
 from gans.explore.walks import along
-from gans.images import in_channels, save_grid, to_uint8
 from gans.metrics.extractors import extractor
-from gans.metrics.sampling import class_names, classes, latents, translates, undisturbed
-from gans.runs import rehearsal, run_folder
+from gans.metrics.sampling import latents
+from gans.pictures.images import in_channels, save_grid, to_uint8
+from gans.pictures.plot import save_plot
+from gans.runs.folder import rehearsal, run_folder
 
 DIRECTIONS, STEPS = 8, 9  # rows and columns of the traversal
 
@@ -32,7 +33,7 @@ class Explore(L.Callback):
     Principal components of the generator's first hidden layer give `images/pca`, how much each has of the variance, and
     `images/traversal`, walks along the first; both also are files under `explore/` of the run.
 
-    For modules with `latent_dim`, `prior` and `conditions`, as those of `gans.module` are.
+    For modules with `latent_dim`, `prior` and `conditions`, as those of `gans.engine.module` are.
 
     Args:
         samples: points of the projector, 100 or more; 0 shows nothing.

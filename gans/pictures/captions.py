@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 from torchvision.transforms.functional import pil_to_tensor
 
-from gans.images import grid, to_float
+from gans.pictures.images import grid, to_float
 
 SMALLEST = 96  # pixels that the shorter side of an image gets on a sheet
 LINE, MARGIN, CHARACTER = 13, 2, 6  # pixels of the default font
@@ -37,7 +37,7 @@ def headed(picture: Tensor, names: Sequence[str]) -> Tensor:
     """Return a grid `(C, H, W)`, uint8, with a name above each of its columns, turned upwards if it is too long.
 
     Args:
-        picture: as `gans.images.grid` makes it, with as many columns as there are names.
+        picture: as `gans.pictures.images.grid` makes it, with as many columns as there are names.
         names: of the columns; none returns the picture as it is.
     """
     if not names:

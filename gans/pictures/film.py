@@ -8,7 +8,8 @@ from typing import Any
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from gans import atomic, images
+from gans.pictures import images
+from gans.runs import atomic
 
 SUFFIXES = (".png", ".gif", ".mp4")
 LEAST = 128  # pixels of the shorter side of what moves: players blur what they have to enlarge

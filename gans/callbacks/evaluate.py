@@ -1,0 +1,104 @@
+"""Scores of a run, every so many steps: FID, KID and others of the averaged generator."""
+
+from dataclasses import replace
+from typing import Any
+
+import lightning as L
+
+from gans.callbacks.grid import held_out
+from gans.callbacks.health import diverged
+from gans.checks import at_least
+from gans.engine.checkpoint import ends
+from gans.engine.interface import BrokenSamplesError, translates
+from gans.metrics.extractors import Extractor, extractor
+from gans.metrics.features import of_samples
+from gans.metrics.reference import Reference, reference
+from gans.metrics.sampling import Targets
+from gans.metrics.suite import PROTOCOLS, scores
+from gans.runs.folder import rehearsal
+
+Trainer = L.Trainer
+
+
+Module = L.LightningModule
+
+
+class Evaluate(L.Callback):
+    """Scores samples during training: curves `fid/<extractor>`, `recall/<extractor>`, ..., the same on any processes.
+
+    The scores also are what `ModelCheckpoint(monitor="fid/mnist")` can choose by. They compare with the training
+    images; final numbers come from other latents and more samples: `gans evaluate`. A module that translates makes its
+    samples of held-out images, as many as there are.
+
+    Args:
+        features: `mnist`, `stacked`, `inception`, for clips `moving`, or a classifier's file; None evaluates nothing.
+        every_n_steps: trainer steps between two evaluations; the last step has one besides.
+        samples: generated images of an evaluation.
+        reference: real images that they are compared with; all if there are fewer.
+        seed: of the latents.
+    """
+
+    def __init__(
+        self,
+        features: str | Extractor | None = None,
+        every_n_steps: int = 1000,
+        samples: int = 5000,
+        reference: int = 10_000,
+        seed: int = 0,
+    ) -> None:
+        at_least(1, every_n_steps=every_n_steps)
+        at_least(10, samples=samples, reference=reference)
+        self.extractor = None if features is None else extractor(features)
+        self.every_n_steps = every_n_steps
+        self.protocol = replace(PROTOCOLS["quick"], samples=samples, reference=reference)
+        self.seed = seed
+        self.real: Reference | None = None
+        self.given: Any = None
+        self.last = 0
+
+    def on_train_start(self, trainer: Trainer, pl_module: Module) -> None:
+        """Look at the real images, in one process, before anything is trained."""
+        self.last = trainer.global_step
+        if self.extractor is None or rehearsal(trainer):
+            return
+        loader: Any = trainer.train_dataloader
+        if not (hasattr(loader, "dataset") and hasattr(loader.dataset, "__len__")):
+            kind = type(getattr(loader, "dataset", loader)).__name__
+            raise ValueError(f"Evaluate cannot choose images from a {kind}; expected a dataset with a length")
+        dataset = loader.dataset
+        if translates(pl_module):
+            self.given, dataset = held_out(trainer) or dataset, Targets(dataset, pl_module)
+            self.protocol = replace(self.protocol, samples=min(self.protocol.samples, len(self.given)))
+        if trainer.is_global_zero:
+            count = min(self.protocol.reference or 0, len(dataset))
+            self.real = reference(dataset, self.extractor, count, self.protocol.neighbours, pl_module.device)
+        trainer.strategy.barrier()
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: Module, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Evaluate when it is due."""
+        step = trainer.global_step
+        due = step // self.every_n_steps > self.last // self.every_n_steps or (ends(trainer) and step > self.last)
+        if self.extractor is None or not due or rehearsal(trainer):
+            return
+        self.last = step
+        values = self.evaluate(trainer, pl_module, self.extractor)
+        for logger in trainer.loggers:
+            logger.log_metrics(values, step=step)
+        pl_module.log_dict(values, logger=False)
+
+    def evaluate(self, trainer: Trainer, module: Module, extractor: Extractor) -> dict[str, float]:
+        """Return the scores by their tags; every process draws its share of the samples, and one compares."""
+        rank, world = trainer.global_rank, trainer.world_size
+        count = self.protocol.samples
+        try:
+            fake = of_samples(
+                module, extractor, count, self.seed, rank=rank, world=world, device=module.device, given=self.given
+            )
+        except BrokenSamplesError as error:
+            raise diverged(trainer, f"{error} at step {trainer.global_step}: training diverged") from error
+        values = {}
+        if self.real is not None:
+            found = scores(self.real, fake, self.protocol)
+            values = {f"{name}/{extractor.name}": score.value for name, score in found.items()}
+        shared: dict[str, float] = trainer.strategy.broadcast(values)
+        return shared

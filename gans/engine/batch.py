@@ -1,0 +1,53 @@
+"""What a batch must be: images of the model's shape, in [-1, 1]."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def checked_batch(batch: Any, shape: tuple[int, ...] | None) -> Tensor:
+    """Return the images `(N, C, H, W)`, or clips `(N, C, T, H, W)`, of a batch that a model for `shape` can train on.
+
+    Raises:
+        ValueError: if it is no tuple with such images, as floats, in front.
+    """
+    if not isinstance(batch, tuple | list):
+        raise ValueError(f"a batch is a {type(batch).__name__}; expected a tuple whose first element holds the images")
+    real: Tensor = batch[0]
+    if shape is not None and tuple(real.shape[1:]) != shape:
+        clips = len(shape) == 4
+        what, sides = ("clips", "channels, frames, height, width") if clips else ("images", "channels, height, width")
+        raise ValueError(
+            f"the data gives {what} of shape {tuple(real.shape[1:])} ({sides}), but the model was built for {shape}: "
+            f"set the same size{', channels and frames' if clips else ' and channels'} for both"
+        )
+    if not real.is_floating_point():
+        raise ValueError(f"the data gives images of {real.dtype}; expected floats in [-1, 1]")
+    return real
+
+
+class Extremes:
+    """The smallest and largest pixel of the images that a run has begun with, kept on the device until it is asked."""
+
+    def __init__(self) -> None:
+        self.seen: list[Tensor] | None = []
+
+    def see(self, images: Tensor) -> None:
+        """Take note of `(N, ...)`, unless the range has been judged already."""
+        if self.seen is not None:
+            self.seen += images.detach().float().aminmax()
+
+    def judged(self) -> str | None:
+        """Return, the first time, what is wrong with a range that is not that of models, [-1, 1]; else None."""
+        seen, self.seen = self.seen, None
+        if not seen:
+            return None
+        values = torch.stack(seen).tolist()
+        least, most = min(values), max(values)
+        says = f"the images of this run are in [{least:.3g}, {most:.3g}]; expected [-1, 1]"
+        if 0 <= least < most <= 1:
+            return f"{says}: normalize them with mean 0.5 and standard deviation 0.5"
+        if least >= 0 and most > 2:
+            return f"{says}: divide them by 127.5 and subtract 1"
+        return says if least < -1.1 or most > 1.1 else None

@@ -1,0 +1,1 @@
+"""Between tensors and pictures: files, grids, films, captions, colour, tiles, plots."""

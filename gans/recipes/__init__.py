@@ -1,0 +1,1 @@
+"""The recipes: one complete experiment a YAML file."""
