@@ -15,7 +15,7 @@ from gans.checks import nearest
 from gans.models import GAN
 from gans.recipes.catalogue import checked, recipes
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 TINY = "--model.width 4 --data.size 8 --grid.samples 4 --trainer.log_every_n_steps 2 --trainer.accelerator cpu"
 GOOD = (ROOT / "gans" / "recipes" / "dcgan-digits.yaml").read_text()
 

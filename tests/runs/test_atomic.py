@@ -21,7 +21,7 @@ from gans.pictures.images import save_grid
 from gans.runs import atomic
 from gans.runs import folder as runs
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 LIMIT = 20_000  # bytes of a file, in the tests of full disks
 
 

@@ -457,7 +457,7 @@ def served(checkpoint, tmp_path):
         line = [sys.executable, "-m", "gans", "explore", "ui", str(checkpoint(name)), "--port", "0"]
         pipe = subprocess.PIPE
         (tmp_path / "temporary").mkdir()
-        options = {"cwd": Path(__file__).parents[1], "env": {**os.environ, "TMPDIR": str(tmp_path / "temporary")}}
+        options = {"cwd": Path(__file__).parents[2], "env": {**os.environ, "TMPDIR": str(tmp_path / "temporary")}}
         running.append(subprocess.Popen([*line, "--features", "none"], **options, stdout=pipe, stderr=pipe, text=True))
         address = running[-1].stdout.readline()
         assert address.startswith("page         http://127.0.0.1:"), running[-1].stderr.read()

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from checkpoints import PARTS, assert_equal
 from lightning.pytorch.loggers import TensorBoardLogger
 from models_of_users import Penalised
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -74,26 +75,6 @@ def fit(trainer, tmp_path):
         return path, {**torch.load(path, weights_only=True), "rng": stop.rng, "points": curves.points}
 
     return fit
-
-
-def assert_equal(one, other, path=""):
-    """Compare nested dictionaries, lists and tensors, to the bit."""
-    assert type(one) is type(other), path
-    if isinstance(one, dict):
-        assert one.keys() == other.keys(), path
-        for name in one:
-            assert_equal(one[name], other[name], f"{path}/{name}")
-    elif isinstance(one, list | tuple):
-        assert len(one) == len(other), path
-        for index, pair in enumerate(zip(one, other, strict=True)):
-            assert_equal(*pair, f"{path}/{index}")
-    elif isinstance(one, torch.Tensor):
-        assert torch.equal(one, other), path
-    else:
-        assert one == other, path
-
-
-PARTS = ("state_dict", "optimizer_states", "adversarial", "global_step", "rng")
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from gans.models import DCGAN, ImageTextEncoder
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 TINY = "--model.width 4 --data.size 8 --grid.samples 4 --trainer.log_every_n_steps 2 --trainer.accelerator cpu"
 GOOD = (ROOT / "gans" / "recipes" / "dcgan-digits.yaml").read_text()
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import lightning as L
 import pytest
 import torch
-from test_resume import PARTS, assert_equal
+from checkpoints import PARTS, assert_equal
 
 from datamodules import DigitsDataModule
 from gans.callbacks import progress
@@ -22,7 +22,7 @@ from gans.engine.checkpoint import Checkpoint
 from gans.models import DCGAN
 from gans.runs import parent
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 TINY = "--model.width 4 --data.size 8 --grid.samples 4 --trainer.log_every_n_steps 2 --trainer.accelerator cpu"
 RUN = Path("runs/dcgan-digits/version_0")
 LAST = RUN / "checkpoints" / "last.ckpt"
