@@ -140,7 +140,7 @@ def test_what_cannot_be_replaced(tmp_path):
 def test_partial_files_of_killed_processes_are_removed(tmp_path):
     code = f"""
 import os, signal
-from gans import atomic
+from gans.runs import atomic
 with atomic.opened({str(tmp_path / "a")!r}) as file:
     file.write(b"half")
     os.kill(os.getpid(), signal.SIGKILL)

@@ -8,25 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from lightning.pytorch.loggers import Logger
 
 from gans.runs import folder as runs
 
 TINY = "--data.size 8 --model.width 4 --grid.samples 4 --trainer.accelerator cpu --trainer.log_every_n_steps 1"
 FIT = f"fit dcgan-digits {TINY} --trainer.max_steps"
 CSV = "--trainer.logger CSVLogger --trainer.logger.save_dir logs"
-
-
-class Elsewhere(Logger):
-    """Has a folder, and a name of its own for each run, as loggers of services have."""
-
-    name, version, save_dir = "project", "a1b2", "logs"
-
-    def log_metrics(self, metrics, step=None):
-        """Send them."""
-
-    def log_hyperparams(self, params, *args, **kwargs):
-        """Send them."""
 
 
 def step(path):
@@ -93,7 +80,7 @@ def test_processes_have_the_folder_of_the_first(tmp_path):
 # -- one folder, whatever the logger -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("logger", [CSV, "--trainer.logger false", "--trainer.logger test_runs.Elsewhere"])
+@pytest.mark.parametrize("logger", [CSV, "--trainer.logger false", "--trainer.logger loggers_of_users.Elsewhere"])
 def test_two_runs_have_two_folders_and_last_goes_on_in_the_newer(gans, tmp_path, logger):
     for n, steps in enumerate((1, 2)):
         code, out, err = gans(f"{FIT} {steps} {logger}")
