@@ -15,6 +15,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch.utils.flop_counter import FlopCounterMode
 
 from gans.commands.benchmark import Repeat, peak_memory, quiet, wait
+from gans.commands.device import chosen_device
 from gans.commands.parser import own_model
 from gans.engine.checkpoint import fits, held_model, load_model
 from gans.engine.interface import made, pretended
@@ -127,7 +128,7 @@ def costs(options: Namespace) -> dict[str, Any]:
         given = evaluate.parsed([str(path), *flags])
         if options.get("data") is not None:
             given.data = options.data
-        device = evaluate.chosen_device(options.device)
+        device = chosen_device(options.device)
         print(f"-- {path}")
         scored = evaluate.evaluate(given, [str(path), *flags])
         row = cost(path, device, kind)
@@ -147,7 +148,7 @@ def costs(options: Namespace) -> dict[str, Any]:
     print(f"{'':22}" + "".join(f"{row['model']:>16}" for row in rows))
     for name, title in columns.items():
         print(f"{title:22}" + "".join(f"{number(row[name]):>16}" for row in rows))
-    return {"models": rows, "environment": report.environment(evaluate.chosen_device(options.device))}
+    return {"models": rows, "environment": report.environment(chosen_device(options.device))}
 
 
 def number(value: float) -> str:

@@ -3,8 +3,7 @@
 import hashlib
 import json
 import shlex
-import sys
-from collections.abc import Callable, Iterable, Iterator, Set
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -12,19 +11,16 @@ from typing import Any, Literal
 
 import lightning as L
 import torch
-import yaml
 from jsonargparse import Namespace
 from torch import Tensor
-from tqdm import tqdm
 
-from datamodules.archive import is_folder
 from datamodules.decode import Fit, dimensions, reason
 from datamodules.files import existing_folder, image_files
 from datamodules.folder import ImageFolderDataModule
-from gans.checks import named_in
 from gans.commands import controls
+from gans.commands.device import chosen_device
 from gans.commands.parser import Parser, add_own_model, check_writable, own_model
-from gans.commands.words import expanded
+from gans.commands.splits import Split, bar, data_config, data_of, sets, with_data
 from gans.engine.checkpoint import load_model
 from gans.engine.interface import conditions, translates
 from gans.metrics import report
@@ -32,15 +28,10 @@ from gans.metrics.extractors import Extractor, extractor
 from gans.metrics.features import Features, extract, of_samples
 from gans.metrics.framed import Framed
 from gans.metrics.reference import FORMAT, Reference, cache_folder, read, reference, write
-from gans.metrics.sampling import BLOCK, Labelled, Targets, chosen, items, stored
+from gans.metrics.sampling import BLOCK, Targets, chosen, items, stored
 from gans.metrics.suite import LEAST, PROTOCOLS, Protocol, Score, over_seeds, scores
 from gans.models.autoencoder import Autoencoder
-from gans.recipes.catalogue import check_nodes
-from gans.runs.folder import of_checkpoint, trained
 from gans.runs.memory import check_fits
-
-Split = Literal["train", "val", "test"]
-Watch = Callable[[Iterator[Labelled]], Iterable[Labelled]]
 
 
 def parser() -> Parser:
@@ -142,49 +133,6 @@ def parsed(args: list[str]) -> Namespace:
         if options.out.is_dir():
             raise ValueError(f"cannot write {options.out}: it is a folder")
     return options
-
-
-def with_data(flags: Parser, args: list[str], instead: Set[str] = frozenset({"--data"})) -> Namespace:
-    """Return the options; the data are those of the checkpoint's run unless a flag of `instead` is given."""
-    args = expanded([part for arg in args for part in (arg.split("=", 1) if arg.startswith("--") else [arg])])
-    named = None
-    for i, flag in enumerate(args[:-1]):
-        if flag == "--data" and is_folder(args[i + 1]):
-            args[i : i + 2] = ["--data", "ImageFolderDataModule", "--data.root", args[i + 1]]
-        elif flag == "--data":
-            named = args[i + 1]
-    for before, arg in zip(["", *args], args, strict=False):
-        path = None if before.startswith("--") or arg.startswith("--") else trained(Path(arg))
-        config = of_checkpoint(path) / "config.yaml" if path and path.suffix == ".ckpt" else None
-        if config is None or not config.is_file():
-            continue
-        if not instead & set(args):
-            data = data_of_run(config)
-            named_in(config, data["class_path"], "datamodules", L.LightningDataModule, "--data")
-            flags.set_defaults({"data": data})
-        elif named and "." in named and (data := data_of_run(config))["class_path"] == named:
-            flags.set_defaults({"data": data})  # a class of the user's own, with the arguments of its run
-    return flags.parse_args(args)
-
-
-def data_of_run(config: Path) -> dict[str, Any]:
-    """Return the class path and the arguments of the data in a run's config.yaml.
-
-    Raises:
-        ValueError: if it is no YAML, or names no data.
-    """
-    try:
-        text = config.read_text(encoding="utf-8")
-        check_nodes(config, yaml.compose(text, Loader=yaml.SafeLoader))
-        held = yaml.safe_load(text)
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        raise ValueError(f"{config} is not YAML, so the data are not known: give --data") from error
-    data = held.get("data") if isinstance(held, dict) else None
-    data = data if isinstance(data, dict) else {}
-    name, arguments = data.get("class_path"), data.get("init_args") or {}
-    if not isinstance(name, str) or not isinstance(arguments, dict):
-        raise ValueError(f"{config} names no data by class_path and init_args: give --data")
-    return {"class_path": name, "init_args": arguments}
 
 
 def evaluate(options: Namespace, args: list[str]) -> dict[str, Any]:
@@ -349,56 +297,6 @@ def asked_protocol(options: Namespace) -> Protocol:
     return protocol
 
 
-def chosen_device(name: str) -> torch.device:
-    """Return the device of that name.
-
-    Raises:
-        ValueError: if there is none.
-    """
-    try:
-        device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"device is {name}, which is not there: {str(error).splitlines()[0]}") from error
-    return device
-
-
-def data_of(options: Namespace, flags: Parser) -> Any:
-    """Return the datamodule, its data read.
-
-    Raises:
-        ValueError: if no data are known.
-    """
-    if options.get("data") is None:
-        raise ValueError("no run folder says which data these are: give --data FOLDER or --data MNISTDataModule")
-    data = flags.instantiate_classes(options).data
-    data.prepare_data()
-    data.setup()
-    return data
-
-
-def data_config(options: Namespace) -> Any:
-    """Return the data's class and arguments as plain values."""
-    return json.loads(json.dumps(options.data.as_dict(), default=str))
-
-
-def sets(data: Any, split: Split) -> tuple[Any, Any, str | None]:
-    """Return the set of real images to compare with, another one of images held out from it or None, and its name.
-
-    Raises:
-        ValueError: if the split is empty.
-    """
-    found = {}
-    for name in ("test", "val", "train"):
-        loader = getattr(data, f"{name}_dataloader")()
-        if not isinstance(loader, list) and len(loader.dataset):
-            found[name] = loader.dataset
-    if split not in found:
-        raise ValueError(f"split is {split}, which has no images; expected {' or '.join(found)}")
-    others = [name for name in found if found[name] is not found[split]]
-    return found[split], found[others[0]] if others else None, others[0] if others else None
-
-
 def samples_of(
     model: L.LightningModule,
     options: Namespace,
@@ -517,15 +415,3 @@ def real_baseline(
         found = scores(real, other.features, protocol, names)
         write(path, {name: score.plain() for name, score in found.items()})
     return {name: Score(**values) for name, values in read(path).items()}
-
-
-def bar(what: str, count: int) -> Watch:
-    """Return what shows the progress through blocks of images."""
-
-    def watch(blocks: Iterator[Labelled]) -> Iterator[Labelled]:
-        with tqdm(total=count, desc=what, unit="image", dynamic_ncols=True, disable=not sys.stderr.isatty()) as shown:
-            for block in blocks:
-                yield block
-                shown.update(len(block[0]))
-
-    return watch

@@ -10,9 +10,9 @@ from jsonargparse import Namespace
 from torch import Tensor
 
 from gans.checks import at_least
-from gans.commands.evaluate import Split, bar, data_of, sets, with_data
 from gans.commands.explore_subject import Subject, add_features, eyes_of, flags, network_of, place, subject
 from gans.commands.parser import Parser
+from gans.commands.splits import Split, bar, data_of, sets, with_data
 from gans.engine.interface import classes
 from gans.explore import path_length as length
 from gans.explore.generators import still

@@ -12,7 +12,7 @@ from jsonargparse import Namespace
 from torch import Tensor, nn
 
 from gans.commands import labels
-from gans.commands.evaluate import chosen_device
+from gans.commands.device import chosen_device
 from gans.commands.parser import Parser, add_own_model, check_writable, own_model
 from gans.engine.checkpoint import load_generator
 from gans.engine.interface import classes

@@ -131,8 +131,8 @@ def module(options: Options) -> Data:
     Raises:
         ValueError: if none are held out, or images are not of two classes or more.
     """
-    from gans.commands.evaluate import sets
     from gans.commands.parser import Parser  # with Lightning and the models, which images do without
+    from gans.commands.splits import sets
 
     flags = Parser(prog="train_features")
     flags.add_lightning_class_args(LightningDataModule, "data", subclass_mode=True, required=True)

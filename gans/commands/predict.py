@@ -22,7 +22,7 @@ from datamodules.archive import is_folder, walk
 from datamodules.decode import UnreadableImageError, look, read_whole
 from datamodules.files import is_image
 from gans.checks import at_least
-from gans.commands.evaluate import chosen_device
+from gans.commands.device import chosen_device
 from gans.commands.extras import EXTRAS, holes, needed, partners, shrunk
 from gans.commands.outputs import Alpha, Format, from_alpha, targets, write
 from gans.commands.parser import Parser, add_own_model, check_writable, own_model

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from gans.checks import at_least, positive
 from gans.commands import labels
-from gans.commands.evaluate import chosen_device
+from gans.commands.device import chosen_device
 from gans.commands.parser import Parser, add_own_model, check_writable, own_model
 from gans.engine.checkpoint import load_generator
 from gans.engine.interface import class_names, has_names

@@ -10,7 +10,7 @@ from jsonargparse import Namespace
 from torch import Tensor
 
 from datamodules.text import Tokenizer, tokenizer
-from gans.commands.evaluate import chosen_device
+from gans.commands.device import chosen_device
 from gans.commands.parser import own_model
 from gans.commands.sample import ROWS, check_out, file_name, write
 from gans.engine.checkpoint import load_model
