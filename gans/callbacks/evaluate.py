@@ -10,8 +10,9 @@ from gans.callbacks.health import diverged
 from gans.checks import at_least
 from gans.engine.checkpoint import ends
 from gans.engine.interface import BrokenSamplesError, translates
-from gans.metrics.extractors import Extractor, extractor
+from gans.metrics.extractors import extractor
 from gans.metrics.features import of_samples
+from gans.metrics.interface import Extractor
 from gans.metrics.reference import Reference, reference
 from gans.metrics.sampling import Targets
 from gans.metrics.suite import PROTOCOLS, scores

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from gans.engine.interface import samples
 from gans.latent import key
-from gans.metrics.extractors import Extractor
 from gans.metrics.features import Features, extract, of_samples
+from gans.metrics.interface import Extractor
 from gans.metrics.sampling import BLOCK, Labelled, chosen, stored
 from gans.metrics.suite import Score
 from gans.models.autoencoder import Autoencoder, cycle_error

@@ -24,9 +24,10 @@ from gans.commands.splits import Split, bar, data_config, data_of, sets, with_da
 from gans.engine.checkpoint import load_model
 from gans.engine.interface import conditions, translates
 from gans.metrics import report
-from gans.metrics.extractors import Extractor, extractor
+from gans.metrics.extractors import extractor
 from gans.metrics.features import Features, extract, of_samples
 from gans.metrics.framed import Framed
+from gans.metrics.interface import Extractor
 from gans.metrics.reference import FORMAT, Reference, cache_folder, read, reference, write
 from gans.metrics.sampling import BLOCK, Targets, chosen, items, stored
 from gans.metrics.suite import LEAST, PROTOCOLS, Protocol, Score, over_seeds, scores

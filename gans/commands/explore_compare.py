@@ -18,7 +18,7 @@ from gans.explore import path_length as length
 from gans.explore.generators import still
 from gans.explore.neighbours import Nearest, nearest
 from gans.explore.spectrum import power_spectrum
-from gans.metrics.extractors import Extractor
+from gans.metrics.interface import Extractor
 from gans.metrics.sampling import BLOCK, chosen, stored
 from gans.pictures.images import save_grid, to_float, to_uint8
 from gans.pictures.plot import save_plot, save_table

@@ -20,7 +20,8 @@ from gans.explore import codes
 from gans.explore.generators import Drawn, Space, images
 from gans.explore.inversion import invert
 from gans.explore.perceptual import Eyes, eyes
-from gans.metrics.extractors import Extractor, extractor
+from gans.metrics.extractors import extractor
+from gans.metrics.interface import Extractor
 from gans.metrics.sampling import latents
 from gans.models.autoencoder import Autoencoder
 from gans.runs.folder import of_checkpoint

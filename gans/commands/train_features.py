@@ -26,7 +26,7 @@ from tqdm import tqdm
 
 from gans.commands.feature_data import ASKED, Labelled, captioned, folder, mnist, module, moving
 from gans.commands.words import HERE, expanded
-from gans.metrics.extractors import pack
+from gans.metrics.classifiers import pack
 from gans.metrics.sanity import ALONE, SAMPLES, WORSE, Table, passes, sanity, sees
 from gans.metrics.sequences import ORDERS, disordered
 from gans.networks.classifier import SMALLEST, Classifier, ClipClassifier

@@ -4,7 +4,8 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from gans.metrics.extractors import Classifier, Extractor
+from gans.metrics.classifiers import Classifier
+from gans.metrics.interface import Extractor
 from gans.pictures.images import in_channels
 
 Eyes = Callable[[Tensor], Tensor]

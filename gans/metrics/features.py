@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from gans.engine.distributed import gather_rows
 from gans.engine.interface import conditions
-from gans.metrics.extractors import Extractor
+from gans.metrics.interface import Extractor
 from gans.metrics.sampling import BLOCK, Labelled, blocks, generated
 
 

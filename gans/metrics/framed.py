@@ -1,17 +1,20 @@
-"""An extractor of clips with one of images beside it, which looks at single frames."""
+"""An extractor of clips that also sees single frames, with an extractor of images."""
 
 from torch import Tensor
 
-from gans.metrics.extractors import Extractor, Features, digest
+from gans.metrics.interface import Extractor, digest
 from gans.metrics.sequences import STILLS, stills
 
 
 class Framed(Extractor):
-    """Features of clips as `clips` gives them, and besides what `images` says of four frames of each.
+    """An extractor of clips, and the features of an extractor of images of four frames of each clip.
 
     Args:
         clips: extractor of clips.
         images: extractor of images.
+
+    Raises:
+        ValueError: if one of them is of the other kind.
     """
 
     def __init__(self, clips: Extractor, images: Extractor) -> None:
@@ -24,12 +27,7 @@ class Framed(Extractor):
         super().__init__(clips, clips.name, clips.num_features, clips.num_classes, sha256, resize, clips=True)
         self.images = images
 
-    def extract(self, images: Tensor) -> Features:
-        """Return features and logits of uint8 clips `(N, C, T, H, W)`."""
-        found: Features = self.network(images)
-        return found
-
     def extras(self, images: Tensor) -> dict[str, Tensor]:
-        """Return the motion `(N,)` of uint8 clips and the features `(N, 4, D)` of frames of theirs."""
+        """Return the motion `(N,)` of uint8 clips and the features `(N, 4, D)` of four frames of each."""
         features = self.images(stills(images))[0].view(len(images), STILLS, self.images.num_features)
         return super().extras(images) | {"stills": features}

@@ -1,42 +1,40 @@
-"""Networks that a feature ("perceptual") distance is measured in, by name, and as extractors for the scores of sets.
+"""Networks whose maps a feature ("perceptual") distance compares, and the same networks as extractors.
 
-None is downloaded, and the distance is called by the network's name. LPIPS is something else: a distance with weights
-that were fitted to what people see (Zhang et al. 2018, arXiv 1801.03924), which none of these has.
+Nothing is downloaded, and a distance is called by the name of its network. None is LPIPS (Zhang et al. 2018, arXiv
+1801.03924), whose weights were fitted to human judgements.
 """
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, max_pool2d
 
-from gans.metrics.extractors import Classifier, Extractor, digest, extractor
+from gans.metrics.classifiers import Classifier
+from gans.metrics.interface import Extractor, Outputs, digest
 from gans.pictures.images import in_channels, to_float
-from gans.reconstruction import VGG, Features, Padding, cached_vgg19
+from gans.reconstruction import Features
 
-SMALLEST = 32  # pixels of a side that four poolings leave something of
-LAYERS = ("conv1_2", "conv2_2", "conv3_4", "conv4_4", "conv5_4")  # of VGG19
-RANDOM_WIDTH = 16  # a quarter of VGG19's: random maps of more channels say the same
+SMALLEST = 32  # the least side in pixels of which four poolings leave a map
 
 
 class ClassifierMaps(Features):
-    """The maps of a small classifier in front of each of its poolings, and the last ones.
+    """The maps of a small classifier: those before each pooling, and the last ones.
 
     Args:
-        network: extractor of `mnist` or of a file that `train_features` wrote.
+        classifier: extractor of images, whose layers are shared.
     """
 
-    def __init__(self, network: Classifier) -> None:
-        super().__init__(network.name)
-        self.channels = network.channels
-        layers = network.network.layers
+    def __init__(self, classifier: Classifier) -> None:
+        super().__init__(classifier.name)
+        self.channels = classifier.channels
+        layers = classifier.network.layers
         assert isinstance(layers, nn.Sequential)
         self.layers = layers
         self.freeze()
 
     def extract(self, images: Tensor) -> list[Tensor]:
-        """Return the maps of images with any channels."""
+        """Return the maps of images `(N, C, H, W)` with any channels."""
         maps, found = in_channels(images, self.channels or images.shape[1]), []
         for layer in self.layers:
             if isinstance(layer, nn.MaxPool2d):
@@ -45,53 +43,16 @@ class ClassifierMaps(Features):
                     return found
                 maps = max_pool2d(maps, 2)
             else:
-                # Not in place, as its ReLUs are: what was found before a pooling stays as it was.
+                # The classifier's ReLUs work in place and would change the maps that were found before.
                 maps = maps.relu() if isinstance(layer, nn.ReLU) else layer(maps)
         return [*found, maps]
 
 
-def feature_network(name: str | Path, layers: Sequence[str] = LAYERS, padding: Padding = "zeros") -> Features:
-    """Return the network of a name, or of a file.
-
-    Args:
-        name: `vgg19`, with the weights in torch's cache; `random`, of the same shape with random ones; `mnist`; a file
-            of torchvision's weights of VGG19, or one that `train_features` wrote.
-        layers: which maps of VGG19 it gives; classifiers have theirs.
-        padding: of VGG19, as in `reconstruction.VGG`.
-
-    Raises:
-        ValueError: for another name or file, or an extractor without maps.
-        FileNotFoundError: if the file is not there.
-    """
-    if name == "random":
-        return VGG(None, layers, RANDOM_WIDTH, padding=padding)
-    if name == "vgg19":
-        return VGG(cached_vgg19(), layers, padding=padding)
-    path = Path(name).expanduser()
-    if path.is_file() and holds_vgg(path):
-        return VGG(path, layers, padding=padding)
-    if name in ("inception", "moving", "stacked"):
-        raise ValueError(f"features is {name}, which has no maps to compare; expected vgg19, random, mnist or a file")
-    found = extractor(name)
-    if not isinstance(found, Classifier) or found.clips:
-        raise ValueError(f"features is {name}, which is for clips; expected an extractor of images")
-    return ClassifierMaps(found)
-
-
-def holds_vgg(path: Path) -> bool:
-    """Return whether a file holds weights by the names that torchvision gives VGG's."""
-    try:
-        held = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except Exception:  # whatever it is, it is none
-        return False
-    return isinstance(held, dict) and "features.0.weight" in held
-
-
 class Pooled(Extractor):
-    """The maps of a feature network, averaged over places, as features of images for scores of sets.
+    """The maps of a network, averaged over places, as the features of images.
 
     Args:
-        network: gives maps.
+        network: gives the maps.
     """
 
     def __init__(self, network: Features) -> None:
@@ -99,11 +60,20 @@ class Pooled(Extractor):
             length = sum(maps.shape[1] for maps in network(torch.zeros(1, 3, SMALLEST, SMALLEST)))
         super().__init__(network, network.name, length, None, digest(network), f"enlarged to {SMALLEST}", channels=3)
 
-    def extract(self, images: Tensor) -> tuple[Tensor, None]:
-        """Return features `(N, num_features)` of uint8 images; a side has 32 pixels at least, or gets them."""
+    def extract(self, images: Tensor) -> Outputs:
+        """Return features of uint8 images `(N, 3, H, W)`; a shorter side of less than 32 pixels is enlarged to 32."""
         pixels = to_float(images)
         short = min(pixels.shape[-2:])
         if short < SMALLEST:
             height, width = (max(SMALLEST, round(side * SMALLEST / short)) for side in pixels.shape[-2:])
             pixels = interpolate(pixels, (height, width), mode="bilinear")
         return torch.cat([maps.mean((-1, -2)) for maps in self.network(pixels)], 1), None
+
+
+def holds_vgg(path: Path) -> bool:
+    """Return whether a file holds weights by the names that torchvision gives VGG's."""
+    try:
+        held = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except Exception:  # unpickling what is no checkpoint raises almost anything
+        return False
+    return isinstance(held, dict) and "features.0.weight" in held

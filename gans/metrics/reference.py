@@ -11,8 +11,8 @@ from typing import Any
 
 import torch
 
-from gans.metrics.extractors import Extractor
 from gans.metrics.features import Features, extract
+from gans.metrics.interface import Extractor
 from gans.metrics.moments import Gaussian
 from gans.metrics.sampling import BLOCK, Labelled, chosen, stored
 from gans.runs import atomic

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from gans.metrics.extractors import Extractor
+from gans.metrics.interface import Extractor
 from gans.metrics.suite import Score
 from gans.runs import atomic
 

@@ -33,8 +33,9 @@ from torchmetrics.image.kid import KernelInceptionDistance
 from torchmetrics.utilities.data import dim_zero_cat
 from torchmetrics.utilities.distributed import gather_all_tensors
 
-from gans.metrics.extractors import Extractor, extractor
+from gans.metrics.extractors import extractor
 from gans.metrics.functional import inception_score, kid, kid_subsets
+from gans.metrics.interface import Extractor
 from gans.metrics.moments import Gaussian, frechet
 from gans.metrics.ranges import BYTES, Range, check_range, quantised
 

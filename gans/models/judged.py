@@ -7,7 +7,8 @@ from torch import Tensor, nn
 
 from gans.engine.distributed import gather_rows
 from gans.engine.module import AdversarialModule
-from gans.metrics.extractors import Extractor, judge
+from gans.metrics.extractors import judge
+from gans.metrics.interface import Extractor
 from gans.metrics.text import held_out_shares
 from gans.models.imagetextencoder import captioned
 from gans.networks.text import Matcher

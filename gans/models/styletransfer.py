@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from gans.checks import at_least
 from gans.losses import Objective, Relativistic
-from gans.metrics.extractors import digest
-from gans.metrics.perceptual import feature_network
+from gans.metrics.extractors import feature_network
+from gans.metrics.interface import digest
 from gans.models.translation import Translator, pair
 from gans.networks.adain import Decoder, adain
 from gans.networks.layers import Size, padded

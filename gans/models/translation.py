@@ -19,9 +19,10 @@ from gans.engine.module import AdversarialModule
 from gans.latent import Labels
 from gans.losses import Loss, Objective
 from gans.losses import objective as loss_named
-from gans.metrics.extractors import Extractor, extractor
+from gans.metrics.extractors import extractor, feature_network
 from gans.metrics.functional import fid
-from gans.metrics.perceptual import ClassifierMaps, Pooled, feature_network
+from gans.metrics.interface import Extractor
+from gans.metrics.perceptual import ClassifierMaps, Pooled
 from gans.networks import patch
 from gans.networks.layers import Norm, Size, image_channels, image_size, widened
 from gans.pictures.colour import colourfulness

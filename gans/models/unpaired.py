@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gans.metrics.extractors import Extractor
+from gans.metrics.interface import Extractor
 from gans.models.translation import Translator
 from gans.pictures.images import to_uint8
 

@@ -13,7 +13,8 @@ from torch.utils.tensorboard import SummaryWriter
 from datamodules import DigitsDataModule
 from gans.commands.evaluate import check_scores
 from gans.engine.checkpoint import load_model
-from gans.metrics.extractors import Wrapped, extractor
+from gans.metrics.extractors import extractor
+from gans.metrics.interface import Wrapped
 from gans.metrics.sampling import items
 from gans.models import GAN
 

@@ -13,7 +13,8 @@ import datamodules.mnist
 from datamodules.captioned_digits import BACKGROUNDS
 from gans.commands import feature_data, train_features
 from gans.commands.train_features import augmented, main
-from gans.metrics.extractors import Classifier, extractor
+from gans.metrics.classifiers import Classifier
+from gans.metrics.extractors import extractor
 from gans.metrics.sanity import passes, sanity
 from gans.networks import classifier
 

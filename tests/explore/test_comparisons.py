@@ -7,7 +7,8 @@ from gans.explore.neighbours import nearest
 from gans.explore.path_length import path_length
 from gans.explore.perceptual import eyes
 from gans.explore.spectrum import power_spectrum
-from gans.metrics.extractors import Wrapped, extractor, with_channels
+from gans.metrics.extractors import extractor
+from gans.metrics.interface import Wrapped, with_channels
 from gans.pictures.images import in_channels, to_float
 
 

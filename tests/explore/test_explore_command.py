@@ -12,7 +12,7 @@ from gans.commands.explore_pictures import read_pictures
 from gans.commands.explore_subject import subject
 from gans.engine.checkpoint import load_model
 from gans.explore import codes, directions
-from gans.metrics.extractors import pack
+from gans.metrics.classifiers import pack
 from gans.metrics.sampling import latents
 from gans.models import DCGAN, VAE, ConditionalGAN, InfoGAN, ManifoldGAN, SequenceGAN
 from gans.networks import classifier

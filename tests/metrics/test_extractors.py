@@ -15,23 +15,16 @@ from torch import nn
 
 from datamodules import CaptionedDigitsDataModule, DigitsDataModule, MNISTDataModule, StackedMNISTDataModule
 from datamodules.captioned_digits import ATTRIBUTES
-from gans.metrics import extractors
-from gans.metrics.extractors import (
-    MNIST,
-    MNIST_SHA256,
-    WEIGHTS,
-    Classifier,
-    Extractor,
-    Inception,
-    Wrapped,
-    digest,
-    extractor,
-)
+from gans.metrics.classifiers import SHIPPED, WEIGHTS, Classifier, fitted, pack
+from gans.metrics.extractors import extractor
 from gans.metrics.functional import fid
+from gans.metrics.inception import Inception
+from gans.metrics.interface import BACKENDS, Extractor, Wrapped, digest, with_channels
 from gans.networks import classifier
 
 torch.set_num_threads(1)
 DATA = Path(os.environ.get("GANS_DATA", Path(__file__).parents[3] / "shared" / "data"))
+MNIST = WEIGHTS / "mnist.pt"
 CAPTIONED = [("captioned-digit", "digit", 10, 0.97), ("captioned-colour", "colour", 8, 0.99)]
 SIZES = {"channels": 3, "width": 2, "num_features": 6, "num_classes": 4}
 
@@ -42,7 +35,7 @@ def packed(channels=3, size=(16, 16), unframed=None, seed=0):
     network = classifier.Classifier(**sizes)
     network(torch.randn(16, channels, *size))  # running statistics that are not 0 and 1
     facts = {"name": "tiny", "size": [*size], "unframed": [*(unframed or size)], "accuracy": 0.5, "data": "noise"}
-    return extractors.pack(network, sizes, facts)
+    return pack(network, sizes, facts)
 
 
 @pytest.fixture
@@ -140,16 +133,16 @@ def test_products_are_full_float32_and_only_inside():
         num_features = 1
 
         def forward(self, images):
-            self.seen = [backend.fp32_precision for backend in extractors.BACKENDS]
+            self.seen = [backend.fp32_precision for backend in BACKENDS]
             return torch.zeros(len(images), 1)
 
     found, before = Wrapped(Asks()), torch.get_float32_matmul_precision()
     try:
         torch.set_float32_matmul_precision("medium")
-        outside = [backend.fp32_precision for backend in extractors.BACKENDS]
+        outside = [backend.fp32_precision for backend in BACKENDS]
         found(pixels(1, 3, 4, 4))
-        assert found.network.seen == ["ieee"] * len(extractors.BACKENDS)
-        assert [backend.fp32_precision for backend in extractors.BACKENDS] == outside != found.network.seen
+        assert found.network.seen == ["ieee"] * len(BACKENDS)
+        assert [backend.fp32_precision for backend in BACKENDS] == outside != found.network.seen
         assert torch.get_float32_matmul_precision() == "medium"
     finally:
         torch.set_float32_matmul_precision(before)
@@ -214,10 +207,10 @@ def test_other_images_are_refused(stored, images, message):
 
 def test_grey_is_repeated_and_colour_weighed_as_itu_r_601():
     grey, colour = pixels(2, 1, 5, 5), pixels(64, 3, 16, 16)
-    assert torch.equal(extractors.with_channels(grey, 3), torch.cat([grey] * 3, 1))
-    assert torch.equal(extractors.with_channels(torch.cat([grey] * 3, 1), 1), grey), "grey stays what it was"
+    assert torch.equal(with_channels(grey, 3), torch.cat([grey] * 3, 1))
+    assert torch.equal(with_channels(torch.cat([grey] * 3, 1), 1), grey), "grey stays what it was"
     exact = 0.299 * colour[:, :1].double() + 0.587 * colour[:, 1:2].double() + 0.114 * colour[:, 2:].double()
-    found = extractors.with_channels(colour, 1)
+    found = with_channels(colour, 1)
     assert found.dtype == torch.uint8
     assert (found - exact).abs().max() <= 0.5 + 1e-9
     pillow = Image.fromarray(colour[0].permute(1, 2, 0).numpy()).convert("L")
@@ -229,11 +222,11 @@ def test_alpha_lies_over_white():
     images[0, 3], images[1, 3] = 0, 255
     alpha = images[:, 3:].double() / 255
     exact = images[:, :3].double() * alpha + 255 * (1 - alpha)
-    found = extractors.with_channels(images, 3)
+    found = with_channels(images, 3)
     assert (found - exact).abs().max() <= 0.5 + 1e-9
     assert (found[0] == 255).all()
     assert torch.equal(found[1], images[1, :3])
-    assert torch.equal(extractors.with_channels(images, 1), extractors.with_channels(found, 1))
+    assert torch.equal(with_channels(images, 1), with_channels(found, 1))
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -252,7 +245,7 @@ def test_features_are_those_of_the_network(stored, channels):
 @pytest.mark.parametrize("shape", [(40, 48), (11, 9), (16, 30)])
 def test_other_sizes_are_resized_as_pillow_does_in_float(shape):
     images = pixels(2, 1, *shape)
-    found = extractors.fitted(images, (16, 20), (16, 20))
+    found = fitted(images, (16, 20), (16, 20))
     for image, resized in zip(images, found, strict=True):
         picture = Image.fromarray(image[0].float().numpy()).resize((20, 16), Image.Resampling.BILINEAR)
         torch.testing.assert_close(resized[0], torch.from_numpy(np.array(picture)), rtol=1e-5, atol=1e-3)
@@ -266,8 +259,8 @@ def test_a_frame_is_added_to_images_that_lack_it(stored):
     framed[:, :, 1:14, 2:14] = small
     assert torch.equal(both(found, small), both(found, framed))
     large = small.repeat_interleave(3, 2).repeat_interleave(3, 3)
-    resized = extractors.fitted(large, (16, 16), (13, 12))
-    assert torch.equal(resized[:, :, 1:14, 2:14], extractors.fitted(large, (13, 12), (13, 12)))
+    resized = fitted(large, (16, 16), (13, 12))
+    assert torch.equal(resized[:, :, 1:14, 2:14], fitted(large, (13, 12), (13, 12)))
     assert (resized - framed).abs().mean() < 30
     assert resized[:, :, 0].abs().max() == resized[:, :, :, :2].max() == 0
 
@@ -359,7 +352,7 @@ def test_a_wrong_sha256_is_refused(stored):
 
 def test_the_shipped_file_is_the_pinned_one():
     found = extractor("mnist")
-    assert found.sha256 == MNIST_SHA256 == torch.load(MNIST, weights_only=True)["sha256"]
+    assert found.sha256 == SHIPPED["mnist"] == torch.load(MNIST, weights_only=True)["sha256"]
     assert described(found) == ("mnist", 64, 10, "28x28 bilinear antialias, black frame to 32x32")
     assert MNIST.stat().st_size < 250_000
     assert found.accuracy > 0.985

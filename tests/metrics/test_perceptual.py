@@ -4,10 +4,12 @@ import pytest
 import torch
 from torch import nn
 
-from gans.metrics.extractors import MNIST, extractor
-from gans.metrics.perceptual import feature_network
+from gans.metrics.classifiers import WEIGHTS
+from gans.metrics.extractors import extractor, feature_network
 from gans.pictures.images import to_float
 from gans.reconstruction import VGG, feature_distance
+
+MNIST = WEIGHTS / "mnist.pt"
 
 
 def images(channels=1, side=32):

@@ -14,10 +14,12 @@ from torch.utils.data import DataLoader, TensorDataset
 from datamodules.moving import MovingDigitsDataModule
 from gans.callbacks.evaluate import Evaluate
 from gans.metrics import features as features_of
-from gans.metrics.extractors import MOVING, MOVING_SHA256, Wrapped, extractor
+from gans.metrics.classifiers import SHIPPED, WEIGHTS
+from gans.metrics.extractors import extractor
 from gans.metrics.features import Features, extract, gathered
 from gans.metrics.framed import Framed
 from gans.metrics.functional import fid
+from gans.metrics.interface import Wrapped
 from gans.metrics.reference import reference
 from gans.metrics.sequences import disordered, frozen, motion, shuffled, stills
 from gans.metrics.suite import Protocol, scores
@@ -151,10 +153,10 @@ def test_images_and_clips_are_not_mixed_up():
 
 def test_the_shipped_file_is_the_pinned_one():
     found = extractor("moving")
-    assert found.sha256 == MOVING_SHA256 == torch.load(MOVING, weights_only=True)["sha256"]
+    assert found.sha256 == SHIPPED["moving"] == torch.load(WEIGHTS / "moving.pt", weights_only=True)["sha256"]
     assert (found.name, found.num_features, found.num_classes) == ("moving", 64, 80)
     assert (found.resize, found.clips, found.channels) == ("32x32 bilinear antialias", True, 1)
-    assert MOVING.stat().st_size < 300_000
+    assert (WEIGHTS / "moving.pt").stat().st_size < 300_000
     features, logits = found(noise(3, 1, 16, 32, 32))
     assert (features.shape, logits.shape) == ((3, 64), (3, 80))
     empty = found(noise(0, 3, 7, 9, 9))

@@ -14,8 +14,8 @@ from gans.engine.checkpoint import Best, Checkpoint
 from gans.engine.interface import samples
 from gans.metrics import reference as references
 from gans.metrics import suite
-from gans.metrics.extractors import Wrapped
 from gans.metrics.features import Features, extract, gathered, of_samples
+from gans.metrics.interface import Wrapped
 from gans.metrics.reference import reference
 from gans.metrics.sampling import BLOCK, chosen, generated, stored
 from gans.metrics.suite import PROTOCOLS, Protocol, Score, over_seeds, scores

@@ -11,7 +11,7 @@ import torch
 import torchmetrics.image
 from torch import distributed, multiprocessing, nn
 
-from gans.metrics.extractors import MNIST
+from gans.metrics.classifiers import WEIGHTS
 from gans.metrics.extractors import extractor as named
 from gans.metrics.functional import fid, inception_score, kid, kid_subsets
 from gans.metrics.ranges import quantised
@@ -19,6 +19,7 @@ from gans.metrics.torchmetric import FID, KID, InceptionScore
 from gans.pictures.images import to_float
 
 pytestmark = pytest.mark.filterwarnings("ignore:Metric .* will save all extracted features")
+MNIST = WEIGHTS / "mnist.pt"
 D = 6
 
 

@@ -8,7 +8,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from gans.callbacks.grid import ImageGrid
 from gans.engine.checkpoint import load_model
-from gans.metrics.perceptual import feature_network
+from gans.metrics.extractors import feature_network
 from gans.models import StyleTransfer
 from gans.models.styletransfer import LAYERS
 from gans.pictures.images import to_float, to_uint8
