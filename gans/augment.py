@@ -1,15 +1,16 @@
-"""Augmentation that gradients pass, of real and generated images alike: DiffAugment and ADA.
+"""Differentiable augmentation of the discriminator's input: DiffAugment and ADA.
 
-A discriminator that sees few images learns them by heart. If all that it sees is augmented, real and fake, in its own
-step and in the generator's, it cannot, and the generator still learns how images are that nobody augmented.
+With few training images the discriminator overfits. Both classes augment all its inputs, real and fake, in both
+players' steps. Gradients pass through the augmentation, so the generator still learns the distribution of the images
+without augmentation.
 
-- Random numbers come from outside: `augment(images, uniform)` is a pure function of images `(N, C, H, W)`, of numbers
-  `(N, augment.draws)` in [0, 1), a row for each image, and of the probability that `ADA` has reached.
-- Both are differentiable twice with respect to the images. A gradient penalty is taken with respect to the images
-  before their augmentation: its critic is `lambda x: discriminator(augment(x, uniform))`.
-- Nothing waits for the device.
-- On a GPU the gradient of `pick` adds in an order that changes from run to run, so a run with ADA or with translation
-  repeats and resumes bit for bit on a CPU only.
+- The caller supplies the random numbers: `augment(images, uniform)` is a pure function of images `(N, C, H, W)`,
+  numbers `(N, augment.draws)` in [0, 1), and the current probability of `ADA`.
+- Both are twice differentiable. A gradient penalty is taken with respect to the images before augmentation: its
+  critic is `lambda x: discriminator(augment(x, uniform))`.
+- No operation synchronises with the device.
+- On a GPU the gradient of `pick` is summed in a nondeterministic order. So runs with ADA or translation are
+  reproducible bit for bit on a CPU only.
 """
 
 import functools
@@ -23,56 +24,60 @@ from torch import Tensor, nn
 
 
 class Augmentation(nn.Module):
-    """A random change of images; one that adapts overrides `observe`, `statistics` and `adjust` too."""
+    """Base class of augmentations. An adaptive one also overrides `observe`, `statistics` and `adjust`."""
 
-    draws: int = 0  # random numbers for each image
-    interval = 1  # batches from one `adjust` to the next; the caller counts them
+    draws: int = 0  # random numbers per image
+    interval = 1  # batches between two calls of `adjust`, counted by the caller
 
     def forward(self, images: Tensor, uniform: Tensor) -> Tensor:
-        """Return `images` `(N, C, H, W)` in [-1, 1], changed as `uniform` `(N, draws)` in [0, 1) says.
+        """Return augmented `images` `(N, C, H, W)`, in the same dtype, given random numbers `uniform` `(N, draws)`.
 
-        Shape and precision stay. Values may leave [-1, 1] and are not clipped, which would stop gradients.
+        The input is in [-1, 1]. The result may leave this range: clipping would stop gradients.
 
         Raises:
-            ValueError: for images of another form, or another number of draws.
+            ValueError: if `images` or `uniform` have another shape.
         """
         if images.ndim != 4 or images.shape[1] not in (1, 3, 4):
             raise ValueError(f"images have the shape {tuple(images.shape)}; expected (N, C, H, W) with C 1, 3 or 4")
         if uniform.shape != (len(images), self.draws):
             raise ValueError(f"uniform has the shape {tuple(uniform.shape)}; expected ({len(images)}, {self.draws})")
         full = torch.promote_types(images.dtype, torch.float32)
-        with torch.autocast(images.device.type, enabled=False):  # bfloat16 cannot tell pixel 256 from 257
-            # Neither 0 nor 1, whose normal quantiles are infinite; numbers drawn in half precision can be 1.
+        with torch.autocast(images.device.type, enabled=False):  # bfloat16 rounds the index 257 to 256
+            # The normal quantiles of 0 and 1 are infinite, and numbers drawn in half precision can be 1.
             inner = uniform.detach().to(full).clamp(2**-25, 1 - 2**-24)
             return self.change(images.to(full), inner).to(images.dtype)
 
     def change(self, images: Tensor, u: Tensor) -> Tensor:
-        """Return the changed images; both arguments are in single precision at least, and `u` lies in (0, 1)."""
+        """Return the augmented images. Both arguments are at least float32, and `u` is in (0, 1)."""
         raise NotImplementedError
 
     def check_objective(self, name: str, boundary: float | None) -> None:
-        """Refuse an objective, whose loss has this boundary, if its logits cannot be adapted to.
+        """Check that the augmentation supports an objective.
+
+        Args:
+            name: name of the objective.
+            boundary: `boundary` of its loss.
 
         Raises:
-            ValueError: if they cannot.
+            ValueError: if the augmentation cannot adapt to the objective's logits.
         """
 
     def observe(self, real_logits: Tensor, boundary: float | None = 0.0, processes: int = 1) -> None:
-        """Take note of the discriminator's logits on augmented real images, the batch of one of `processes`."""
+        """Accumulate statistics of the logits on augmented real images, this process's part of the batch."""
 
     def statistics(self) -> list[Tensor]:
-        """Return tensors to replace, in place, by their mean over processes before `adjust`."""
+        """Return tensors that the caller averages over processes, in place, before `adjust`."""
         return []
 
     def adjust(self) -> None:
-        """Adapt to what was observed since the last time."""
+        """Adapt to the statistics since the last call."""
 
 
 def chosen(policy: str, known: Iterable[str]) -> list[str]:
-    """Return the names in `policy`, which commas separate.
+    """Return the names in `policy`, a comma-separated list.
 
     Raises:
-        ValueError: if one is unknown.
+        ValueError: if a name is unknown.
     """
     names, known = [name.strip() for name in policy.split(",")], list(dict.fromkeys(known))
     if not set(names) <= set(known):
@@ -81,13 +86,13 @@ def chosen(policy: str, known: Iterable[str]) -> list[str]:
 
 
 def pick(images: Tensor, index: Tensor) -> Tensor:
-    """Return the pixels `(N, C, M)` of `images` `(N, C, H, W)` whose places in the flat H x W are `index` `(N, M)`."""
-    # Not by `grid_sample`, which not every version of torch differentiates twice.
+    """Return the pixels `(N, C, M)` of `images` `(N, C, H, W)` at the flat positions `index` `(N, M)`."""
+    # Not `grid_sample`: some supported versions of torch cannot differentiate it twice.
     return images.flatten(2).gather(2, index.unsqueeze(1).expand(-1, images.shape[1], -1))
 
 
 def color(images: Tensor, u: Tensor) -> Tensor:
-    """Return images brighter by U(-0.5, 0.5), with U(0, 2) of their saturation and U(0.5, 1.5) of their contrast."""
+    """Return images with brightness plus U(-0.5, 0.5), saturation times U(0, 2) and contrast times U(0.5, 1.5)."""
     light, saturation, contrast = u.view(len(u), -1, 1, 1, 1).unbind(1)
     rgb, alpha = images[:, :3] + (light - 0.5), images[:, 3:]
     grey = rgb.mean(1, keepdim=True)
@@ -97,7 +102,7 @@ def color(images: Tensor, u: Tensor) -> Tensor:
 
 
 def rectangle(images: Tensor, first: list[Tensor], sides: list[int]) -> Tensor:
-    """Return a mask `(N, 1, H, W)`, true in the rectangle of `sides` whose first row and column are `first` `(N,)`."""
+    """Return a mask `(N, 1, H, W)`, true in a rectangle of `sides` that starts at the row and column in `first`."""
     spans = []
     for start, side, length in zip(first, sides, images.shape[2:], strict=True):
         place = torch.arange(length, device=images.device) - start.unsqueeze(1)
@@ -106,7 +111,7 @@ def rectangle(images: Tensor, first: list[Tensor], sides: list[int]) -> Tensor:
 
 
 def translation(images: Tensor, u: Tensor) -> Tensor:
-    """Return images moved by up to an eighth of each side in whole pixels; zeros follow."""
+    """Return images shifted by whole pixels, up to an eighth of each side, and padded with zeros."""
     sides, shifts, sources = list(images.shape[2:]), [], []
     for side, v in zip(sides, u.unbind(1), strict=True):
         most = (side + 4) // 8
@@ -117,7 +122,7 @@ def translation(images: Tensor, u: Tensor) -> Tensor:
 
 
 def cutout(images: Tensor, u: Tensor) -> Tensor:
-    """Return images with zeros in a rectangle of half of each side, whose centre is anywhere."""
+    """Return images with a zeroed rectangle of half of each side, centred at a random pixel."""
     first, cuts = [], []
     for side, v in zip(images.shape[2:], u.unbind(1), strict=True):
         cuts.append((side + 1) // 2)
@@ -126,11 +131,11 @@ def cutout(images: Tensor, u: Tensor) -> Tensor:
 
 
 class DiffAugment(Augmentation):
-    """Zhao et al. 2020 (arXiv 2006.10738): a few strong changes of every image, always.
+    """Zhao et al. 2020 (arXiv 2006.10738): a few strong transforms, applied to every image.
 
     Args:
-        policy: which of color, translation and cutout, in the order of their application, separated by commas. Grey
-            images have no saturation, and the alpha of RGBA images no colour.
+        policy: comma-separated list of color, translation and cutout, in the order of their application. Saturation
+            does not change grey images, and color does not change the alpha channel.
     """
 
     changes: ClassVar[dict[str, tuple[Callable[[Tensor, Tensor], Tensor], int]]] = {
@@ -146,7 +151,7 @@ class DiffAugment(Augmentation):
         self.draws = sum(self.counts)
 
     def change(self, images: Tensor, u: Tensor) -> Tensor:
-        """Return every image changed."""
+        """Return the images after all transforms of the policy."""
         for name, columns in zip(self.names, torch.split(u, self.counts, 1), strict=True):
             images = self.changes[name][0](images, columns)
         return images
@@ -156,28 +161,28 @@ class DiffAugment(Augmentation):
 
 
 def matrices(like: Tensor, n: int, entries: dict[tuple[int, int], Tensor | float]) -> Tensor:
-    """Return identities `(N, n, n)`, one for each row of `like`, but for the given entries."""
+    """Return identity matrices `(N, n, n)` with the given entries replaced, one for each row of `like`."""
     result = torch.eye(n, dtype=like.dtype, device=like.device).repeat(len(like), 1, 1)
     for (row, column), value in entries.items():
         result[:, row, column] = value
     return result
 
 
-# The geometric ones lead from coordinates (x, y, 1), in pixels from the centre, of a changed image to where its pixels
-# come from: they are inverses of the change.
+# Geometric matrices map coordinates (x, y, 1) of the augmented image, in pixels from the centre, to those of the input
+# image. So they are the inverses of the transforms.
 def stretched(x: Tensor, y: Tensor) -> Tensor:
-    """Return matrices `(N, 3, 3)` that magnify by `x` and `y`."""
+    """Return matrices `(N, 3, 3)` that scale by `x` and `y`."""
     return matrices(x, 3, {(0, 0): 1 / x, (1, 1): 1 / y})
 
 
 def turned(angle: Tensor) -> Tensor:
-    """Return matrices `(N, 3, 3)` that turn counterclockwise by `angle`, a share of the circle."""
+    """Return matrices `(N, 3, 3)` that rotate counterclockwise by `angle`, in turns."""
     cosine, sine = (tau * angle).cos(), (tau * angle).sin()
     return matrices(angle, 3, {(0, 0): cosine, (0, 1): -sine, (1, 0): sine, (1, 1): cosine})
 
 
 def moved(x: Tensor, y: Tensor) -> Tensor:
-    """Return matrices `(N, 3, 3)` that move by pixels to the right and down."""
+    """Return matrices `(N, 3, 3)` that shift by `x` pixels to the right and `y` pixels down."""
     return matrices(x, 3, {(0, 2): -x, (1, 2): -y})
 
 
@@ -192,22 +197,22 @@ def tinted(own: Tensor, grey: Tensor | float = 0.0, turn: Tensor | float = 0.0, 
 
 
 def normal(u: Tensor, sigma: float) -> Tensor:
-    """Return N(0, sigma^2) by its quantiles `u`."""
+    """Return the quantiles `u` of N(0, sigma^2)."""
     quantile: Tensor = torch.special.ndtri(u)
     return sigma * quantile
 
 
 def power(u: Tensor, sigma: float) -> Tensor:
-    """Return 2 to the N(0, sigma^2)."""
+    """Return the quantiles `u` of 2^x with x from N(0, sigma^2)."""
     return torch.exp2(normal(u, sigma))
 
 
 def sign(u: Tensor) -> Tensor:
-    """Return -1 or 1."""
+    """Return -1 where `u` is below 0.5, else 1."""
     return 1 - 2 * (u < 0.5).to(u.dtype)
 
 
-# Its name, how many numbers it draws, and its matrix for these numbers u[i] `(N,)` and the height and width of images.
+# Name, count of random numbers, and a function from these numbers u[i] `(N,)`, height and width to the matrix.
 Operation = tuple[str, int, Callable[[list[Tensor], int, int], Tensor]]
 GROUPS: dict[str, list[Operation]] = {
     "blit": [
@@ -219,7 +224,7 @@ GROUPS: dict[str, list[Operation]] = {
         ("scale", 1, lambda u, h, w: stretched(power(u[0], 0.2), power(u[0], 0.2))),
         ("rotate", 1, lambda u, h, w: turned(u[0])),
         ("aniso", 1, lambda u, h, w: stretched(power(u[0], 0.2), power(u[0], -0.2))),
-        ("rotate", 1, lambda u, h, w: turned(u[0])),  # again, so that the stretching has any direction
+        ("rotate", 1, lambda u, h, w: turned(u[0])),  # twice, so that the anisotropic scaling has any direction
         ("xfrac", 2, lambda u, h, w: moved(normal(u[0], w / 8), normal(u[1], h / 8))),
     ],
     "color": [
@@ -233,15 +238,15 @@ GROUPS: dict[str, list[Operation]] = {
 
 
 def product(first: Tensor, second: Tensor) -> Tensor:
-    """Return the products of matrices `(N, n, n)`; `@` may round its factors to ten bits on a GPU."""
+    """Return the products of matrices `(N, n, n)` in full precision; `@` may compute in TF32 on a GPU."""
     return (first.unsqueeze(3) * second.unsqueeze(1)).sum(2)
 
 
 def finer(images: Tensor, axis: int) -> Tensor:
-    """Return the n + 1 midpoints along `axis` of n pixels, edges included, and behind them the n pixels and one more.
+    """Return the n + 1 midpoints between n pixels along `axis`, edges included, followed by n + 1 pixels.
 
-    Beyond its edges the image goes on as its reflection, so the one more is the last pixel again. A midpoint is the
-    value of the polynomial through the six pixels around it (Deslauriers and Dubuc 1989).
+    The image is padded by reflection, so the last of the n + 1 pixels is the last pixel again. A midpoint is the value
+    of the polynomial through the six nearest pixels (Deslauriers and Dubuc 1989).
     """
     n = images.shape[axis]
     outside = [images.narrow(axis, min(k % (2 * n), -(k + 1) % (2 * n)), 1) for k in (-3, -2, -1, n, n + 1, n + 2)]
@@ -252,11 +257,11 @@ def finer(images: Tensor, axis: int) -> Tensor:
 
 
 def neighbours(position: Tensor, n: int) -> tuple[Tensor, Tensor]:
-    """Return the two places in what `finer` makes of n pixels around `position`, and their weights, `(N, 2, H, W)`.
+    """Return the two indices into the result of `finer` next to each position, and their weights, `(N, 2, H, W)`.
 
-    `position` `(N, H, W)` is in pixels from the centre.
+    `position` `(N, H, W)` is in pixels from the centre of n pixels.
     """
-    position = position + n / 2  # from the edge; with its reflection the image has a period of two sides
+    position = position + n / 2  # from the edge; the image with its reflection has a period of 2n pixels
     position = 2 * (position - 2 * n * (position / (2 * n)).round()).abs()  # in half pixels: even ones are midpoints
     before = position.floor()
     after = position - before
@@ -265,7 +270,7 @@ def neighbours(position: Tensor, n: int) -> tuple[Tensor, Tensor]:
 
 
 def warp(images: Tensor, matrix: Tensor) -> Tensor:
-    """Return `images` `(N, C, H, W)` read where `matrix` `(N, 3, 3)` says that their pixels come from."""
+    """Return `images` `(N, C, H, W)` resampled at the coordinates that `matrix` `(N, 3, 3)` maps the pixels to."""
     height, width = images.shape[2:]
     x = torch.arange(width, dtype=matrix.dtype, device=matrix.device) - (width - 1) / 2
     y = torch.arange(height, dtype=matrix.dtype, device=matrix.device).unsqueeze(1) - (height - 1) / 2
@@ -279,27 +284,34 @@ def warp(images: Tensor, matrix: Tensor) -> Tensor:
 
 
 class ADA(Augmentation):
-    """Karras et al. 2020 (arXiv 2006.06676): changes whose probability follows the discriminator's overfitting.
+    """Adaptive discriminator augmentation, Karras et al. 2020 (arXiv 2006.06676).
 
-    Each operation of an image has a gate, open with that probability; if all are shut, the image stays bit for bit. The
-    geometric ones make one matrix, by which the image, reflected at its edges, is read once: linearly between pixels of
-    a grid that a filter has made twice as fine, so that flips, quarter turns and whole-pixel moves copy pixels. The
-    paper's filters (wavelets) are longer and its results twice as fine too, against aliases in shrunken images: four
-    times the cost, for few that shrink to less than two thirds. Grey images get brightness, contrast and lumaflip of
-    the colour operations; the alpha of RGBA images gets none. `cutout` zeroes a rectangle of half of each side, last of
-    all. The paper's filters of frequency bands and its noise are not implemented.
+    Each operation is applied to each image with a probability that follows the overfitting of the discriminator. An
+    image to which no operation is applied stays unchanged bit for bit.
 
-    After each step of the discriminator: `observe` its logits on real images. Every `interval` batches: average
-    `statistics()` over processes, if there are several, and `adjust`.
+    All geometric operations of an image are one matrix, so the image is resampled once. It is padded by reflection,
+    upsampled by 2 and interpolated linearly. Flips, quarter turns and shifts by whole pixels copy pixels exactly. The
+    paper uses longer (wavelet) filters and downsamples its result by 2, against aliasing in images that are scaled
+    down. That costs four times as much, and few images are scaled below two thirds.
+
+    Grey images get brightness, contrast and lumaflip from the color group. Color operations do not change the alpha
+    channel. `cutout` comes last and zeroes a rectangle of half of each side. The paper's frequency filters and noise
+    are not implemented.
+
+    After each discriminator step, call `observe` with the logits on real images. Every `interval` batches, average
+    `statistics()` over processes, if there are several, and call `adjust`.
 
     Args:
-        policy: operations, or their groups blit, geometry and color, separated by commas; these three are the paper's
-            "bgc". Leave out what changes the meaning of an image, as flips do to digits.
-        target: the mean sign of logits on real images to steer to; None keeps the probability.
-        images: the real images in which the probability can go from 0 to 1.
+        policy: comma-separated list of operations or of the groups blit, geometry and color, the paper's "bgc". Omit
+            operations that change the meaning of an image, such as flips of digits.
+        target: target for the mean sign of logits on real images; None keeps the probability constant.
+        images: number of real images in which the probability can change from 0 to 1.
         interval: batches between adjustments.
-        probability: where it starts.
-        multipliers: factors of the probability, from 0 to 1, by operation or group; R3GAN has 0.5 for color.
+        probability: initial probability.
+        multipliers: factors of the probability, from 0 to 1, by operation or group. R3GAN uses 0.5 for color.
+
+    Raises:
+        ValueError: if an argument is out of range or an operation is unknown.
     """
 
     probability: Tensor
@@ -328,19 +340,19 @@ class ADA(Augmentation):
         self.draws = sum(1 + operation[1] for operation in self.operations(*GROUPS)) + 3 * ("cutout" in self.names)
         self.target, self.images, self.interval = target, images, interval
         self.register_buffer("probability", torch.tensor(float(probability)))
-        self.register_buffer("observed", torch.zeros(2))  # sums over processes: of signs, and of how many images
+        self.register_buffer("observed", torch.zeros(2))  # sum of signs and number of images, over all processes
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        """Stay in single precision whatever the model becomes: half would round the small steps away."""
+        """Keep the buffers in float32: half precision would round small steps of the probability to 0."""
         super()._apply(lambda tensor: fn(tensor).float(), recurse)  # type: ignore[no-untyped-call]
         return self
 
     def operations(self, *groups: str) -> list[Operation]:
-        """Return those of `groups` that the policy names."""
+        """Return the operations in `groups` that the policy names."""
         return [operation for group in groups for operation in GROUPS[group] if {group, operation[0]} & self.names]
 
     def change(self, images: Tensor, u: Tensor) -> Tensor:
-        """Return images, each after the operations whose gates are open."""
+        """Return the images after the operations that `u` selects for each."""
         spatial, colors = self.operations("blit", "geometry"), self.operations("color")
         split, end = (sum(1 + operation[1] for operation in group) for group in (spatial, spatial + colors))
         if spatial:
@@ -349,7 +361,7 @@ class ADA(Augmentation):
         if colors:
             steps, active = self.steps(colors, u[:, split:end], images)
             matrix, rgb = functools.reduce(product, reversed(steps)), images[:, :3].flatten(2)
-            # Grey is (x, x, x), and stays so.
+            # Grey is (x, x, x), and the operations keep it grey.
             colored = matrix[:, : rgb.shape[1], :3] @ rgb.expand(-1, 3, -1) + matrix[:, : rgb.shape[1], 3:]
             colored = torch.cat([colored.view_as(images[:, :3]), images[:, 3:]], 1)
             images = torch.where(active, colored, images)
@@ -364,31 +376,31 @@ class ADA(Augmentation):
         return images
 
     def limit(self, name: str) -> Tensor:
-        """Return the probability of one operation."""
+        """Return the probability of one operation, a scalar tensor."""
         group = next((group for group in GROUPS if name in {operation[0] for operation in GROUPS[group]}), name)
         factor = self.multipliers.get(name, self.multipliers.get(group, 1.0))
         probability = self.probability if factor == 1 else self.probability * factor
-        # Of two rotations each is so rare that there is one at all with the common probability.
+        # There are two rotations: the probability that at least one is applied equals that of the other operations.
         return 1 - (1 - probability).sqrt() if name == "rotate" else probability
 
     def steps(self, operations: list[Operation], u: Tensor, images: Tensor) -> tuple[list[Tensor], Tensor]:
-        """Return a matrix `(N, n, n)` for each operation, and which images `(N, 1, 1, 1)` any of them changes."""
+        """Return a matrix `(N, n, n)` for each operation, and a mask `(N, 1, 1, 1)` of images that they change."""
         steps, gates = [], []
         columns = torch.split(u, [1 + operation[1] for operation in operations], 1)
         for (name, _, matrix), column in zip(operations, columns, strict=True):
             gate, *draws = column.unbind(1)
             gates.append(gate < self.limit(name))
             if images.shape[1] == 1 and name in ("hue", "saturation"):
-                gates[-1] = torch.zeros_like(gates[-1])  # they would change the last bits of grey
+                gates[-1] = torch.zeros_like(gates[-1])  # rounding would change the last bits of grey
             step = matrix(draws, *images.shape[2:])
             steps.append(torch.where(gates[-1].view(-1, 1, 1), step, matrices(u, step.shape[1], {})))
         return steps, torch.stack(gates).any(0).view(-1, 1, 1, 1)
 
     def check_objective(self, name: str, boundary: float | None) -> None:
-        """Refuse an objective whose logits have no boundary between real and fake, unless `target` is None.
+        """Check that the objective has a boundary between real and fake logits, unless `target` is None.
 
         Raises:
-            ValueError: if it is refused.
+            ValueError: if there is a target, but no boundary.
         """
         if boundary is None and self.target is not None:
             raise ValueError(
@@ -398,27 +410,27 @@ class ADA(Augmentation):
 
     @torch.no_grad()
     def observe(self, real_logits: Tensor, boundary: float | None = 0.0, processes: int = 1) -> None:
-        """Count on which side of the `boundary` of a loss its logits `(N, ...)` on augmented real images are.
+        """Accumulate the signs of logits `(N, ...)` on augmented real images, relative to the loss's `boundary`.
 
-        A logit that is not a number is on neither. What one of `processes` sees stands for what all see, so that the
-        mean over processes of `statistics()` is the sum of what they have seen.
+        NaN counts as neither sign. The counts are multiplied by the number of `processes`, so that their mean over
+        processes is the sum over all images.
 
         Raises:
-            ValueError: if there is no boundary, but a target.
+            ValueError: if there is a target, but no boundary.
         """
         self.check_objective("given", boundary)
         signs = (real_logits.float() - (boundary or 0.0)).sign().mean()
         self.observed += torch.stack([signs, torch.ones_like(signs)]) * (len(real_logits) * processes)
 
     def statistics(self) -> list[Tensor]:
-        """Return the tensor `(2,)` of what was observed. To average it more than once changes nothing."""
+        """Return the accumulated sums, `(2,)`. Averaging them more than once changes nothing."""
         return [self.observed]
 
     @torch.no_grad()
     def adjust(self) -> None:
-        """Move the probability towards the target by the number of images that were observed, and forget them.
+        """Move the probability in proportion to the number of observed images, and reset the sums.
 
-        Equation 1 of the paper: up where the discriminator is surer of the real images than `target`, else down.
+        It rises if the mean sign of real logits exceeds `target`, else it falls. Source: equation 1 of the paper.
         """
         signs, images = self.observed.unbind()
         if self.target is not None:
@@ -428,10 +440,10 @@ class ADA(Augmentation):
 
 
 def named(name: str | None, **options: Any) -> Augmentation | None:
-    """Return what a recipe calls `name`, built with `options`; None for None.
+    """Return the augmentation of this `name`, constructed with `options`; None for None.
 
     Raises:
-        ValueError: for an unknown name, option, or value, or options of no augmentation.
+        ValueError: if the name, an option or a value is unknown, or if there are options without a name.
     """
     kinds: dict[str, type[Augmentation]] = {"diffaugment": DiffAugment, "ada": ADA}
     if name is None:

@@ -1,4 +1,4 @@
-"""Errors about input, in one sentence that names it. Nothing here imports torch or Lightning."""
+"""Checks of input that raise one-sentence errors. This module imports neither torch nor Lightning."""
 
 import difflib
 import importlib
@@ -9,10 +9,10 @@ from typing import Any
 
 
 def at_least(least: float, **values: float) -> None:
-    """Check numbers by their names.
+    """Check that all given numbers are finite and at least `least`. The keywords are their names in the error.
 
     Raises:
-        ValueError: if one is under `least`, infinite, no number, or a whole number that no tensor can count to.
+        ValueError: if one is below `least`, infinite, NaN, or an integer of 2^63 or more.
     """
     for name, value in values.items():
         if isinstance(value, int) and value >= 2**63:
@@ -23,10 +23,10 @@ def at_least(least: float, **values: float) -> None:
 
 
 def positive(**values: float | None) -> None:
-    """Check numbers by their names; None passes.
+    """Check that all given numbers are finite and above 0. None passes.
 
     Raises:
-        ValueError: if one is not above 0, infinite or no number.
+        ValueError: if one is 0 or below, infinite or NaN.
     """
     for name, value in values.items():
         if value is not None and not 0 < value < inf:
@@ -38,7 +38,7 @@ def imported(name: str) -> Any:
     """Return the object with the dotted path `name`, such as `my_gan.MyGAN`.
 
     Raises:
-        ValueError: if its module cannot be imported, or has no such name; it says why.
+        ValueError: if its module cannot be imported or has no such name, with the reason.
     """
     module, _, attribute = name.rpartition(".")
     try:
@@ -48,7 +48,7 @@ def imported(name: str) -> Any:
             where = "PYTHONPATH=. before the command adds the current folder"
             raise ValueError(f"{name} cannot be imported: there is no module {error.name} ({where})") from error
         raise ValueError(f"{name} cannot be imported: {module} needs {error.name}, which is not installed") from error
-    except Exception as error:  # a module of the user's may raise anything
+    except Exception as error:  # a user's module may raise any exception
         raise ValueError(f"{name} cannot be imported: {type(error).__name__} in {module}: {error}") from error
     if not hasattr(holder, attribute):
         close = difflib.get_close_matches(attribute, vars(holder), n=1, cutoff=0.5)
@@ -57,20 +57,20 @@ def imported(name: str) -> Any:
 
 
 def named_in(path: str | Path, name: str, home: str, base: type, flag: str) -> Any:
-    """Return the class that a file names by a dotted path, without running more than this project's own modules.
+    """Return the class that a file names by a dotted path, without running foreign code.
 
-    To import a module is to run it. So a file gets nothing imported but what is in `home`; other classes are found if
-    they have been imported before, as the command line does for a class that its user names.
+    Importing a module runs it. So only modules of the package `home` are imported. Other classes are found only if
+    they have been imported before, as the command line does for a class that the user names.
 
     Args:
-        path: of the file.
-        name: dotted path of the class, from the file.
-        home: package of this project that may be imported from.
-        base: class that it shall be derived from.
-        flag: of the command line, by which a user names a class.
+        path: file that names the class.
+        name: dotted path of the class, read from the file.
+        home: package of this project from which classes may be imported.
+        base: required base class.
+        flag: command-line flag with which a user can name the class.
 
     Raises:
-        ValueError: if it is not in `home` and not imported, or not derived from `base`.
+        ValueError: if the class is neither in `home` nor imported, or is not derived from `base`.
     """
     module, _, kind = name.rpartition(".")
     if not module or f"{module}.".startswith(f"{home}."):
@@ -91,8 +91,8 @@ def named_in(path: str | Path, name: str, home: str, base: type, flag: str) -> A
 
 
 def nearest(word: str, words: list[str]) -> str:
-    """Return ' (did you mean X?)' for the word most like `word`, or nothing."""
-    # lr is model.lr, grid.every is grid.every_n_steps
+    """Return ' (did you mean X?)' with the nearest of `words`, or an empty string."""
+    # lr matches model.lr, and grid.every matches grid.every_n_steps.
     close = [other for other in words if other.endswith(f".{word}") or other.startswith(f"{word}_")]
     close = close or difflib.get_close_matches(word, words, n=1, cutoff=0.5)
     return f" (did you mean {close[0]}?)" if close else ""

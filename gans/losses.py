@@ -1,8 +1,8 @@
-"""What each player minimises, on logits: one class an objective, with a `discriminator` and a `generator` side.
+"""Adversarial losses on logits: one class per objective, with a `discriminator` and a `generator` method.
 
-Every method takes logits of any shape, real first, and returns the mean over all of them as a scalar. Logits are raw
-scores: no sigmoid, which would lose the gradient of a confident discriminator. `Minimax` and `NonSaturating` are from
-Goodfellow et al. 2014 (arXiv 1406.2661); the other sources stand at their classes.
+Every method takes logits of any shape, real first, and returns their mean loss as a scalar. Logits are raw scores
+without a sigmoid, because a sigmoid loses the gradient of a confident discriminator. `Minimax` and `NonSaturating` are
+from Goodfellow et al. 2014 (arXiv 1406.2661). The other classes name their own source.
 """
 
 from math import log
@@ -22,9 +22,9 @@ class Loss(Protocol):
 
     @property
     def boundary(self) -> float | None:
-        """The best discriminator's logit of an image that is real as likely as fake.
+        """The optimal discriminator's logit for an image that is equally likely to be real or fake.
 
-        None where logits mean nothing by themselves: a constant may be added to all of them.
+        None for objectives that compare logits only: adding a constant to all logits does not change their loss.
         """
         ...
 
@@ -33,29 +33,32 @@ class Loss(Protocol):
         ...
 
     def generator(self, real: Tensor | None, fake: Tensor) -> Tensor:
-        """Return the scalar that the generator minimises; `real` is read by relativistic objectives only."""
+        """Return the scalar that the generator minimises. Only relativistic objectives read `real`."""
         ...
 
     def right(self, real: Tensor, fake: Tensor) -> Tensor:
-        """Return whether each logit, or each pair where there is no boundary, is on the right side, as booleans."""
+        """Return booleans: whether each logit is on the correct side of the boundary.
+
+        Objectives without a boundary return one boolean for each pair.
+        """
         ...
 
 
 class Absolute:
-    """An objective whose logits say by themselves what is real: above the boundary is real, below it is fake."""
+    """An objective with a decision boundary: a logit above it means real, a logit below it means fake."""
 
     @property
     def boundary(self) -> float:
-        """The best discriminator's logit of an image that is real as likely as fake."""
+        """The optimal discriminator's logit for an image that is equally likely to be real or fake."""
         return 0.0
 
     def right(self, real: Tensor, fake: Tensor) -> Tensor:
-        """Return whether each logit is on the right side of the boundary, real ones first."""
+        """Return whether each logit is on the correct side of the boundary, real ones first."""
         return torch.cat([real > self.boundary, fake < self.boundary])
 
 
 class Compared:
-    """An objective of differences of logits: a constant may be added to all of them, so there is no boundary."""
+    """An objective on differences of logits. It has no boundary: a constant added to all logits changes nothing."""
 
     boundary = None
 
@@ -65,13 +68,13 @@ class Compared:
 
 
 class Smoothed(Absolute):
-    """An objective whose discriminator has a target for real images, 1 or somewhat less.
+    """An objective with one-sided label smoothing: the discriminator's target for real images is `1 - smoothing`.
 
-    One-sided label smoothing, Salimans et al. 2016 (arXiv 1606.03498): a discriminator that is never to be sure of real
-    images keeps small logits. The target of fakes stays 0: where there are fakes only, it would reward them.
+    The softer target keeps the logits small. The target for fakes stays 0, because a higher one would reward the
+    generator for its current samples. Source: Salimans et al. 2016 (arXiv 1606.03498).
 
     Args:
-        smoothing: what the target lacks of 1; the paper takes 0.1.
+        smoothing: distance of the target from 1; the paper uses 0.1.
     """
 
     def __init__(self, smoothing: float = 0.0) -> None:
@@ -81,11 +84,11 @@ class Smoothed(Absolute):
 
 
 class Minimax(Smoothed):
-    """The zero-sum game of the first GAN; its generator loss saturates when the discriminator wins."""
+    """The zero-sum game of the first GAN. The generator's gradient vanishes if the discriminator is confident."""
 
     @property
     def boundary(self) -> float:
-        """`log(t / (2 - t))` with target t: the best `D` is `t p / (p + q)` at densities p of real and q of fake."""
+        """`log(t / (2 - t))` for target t: the optimal `D` is `t p / (p + q)` with densities p (real) and q (fake)."""
         return log((1 - self.smoothing) / (1 + self.smoothing))
 
     def discriminator(self, real: Tensor, fake: Tensor) -> Tensor:
@@ -100,7 +103,7 @@ class Minimax(Smoothed):
 
 
 class NonSaturating(Minimax):
-    """Minimax for the discriminator; the generator maximises `log D(G(z))`, whose gradient does not vanish."""
+    """Minimax for the discriminator. The generator maximises `log D(G(z))`, whose gradient does not vanish."""
 
     def generator(self, real: Tensor | None, fake: Tensor) -> Tensor:
         """Return `-log D(G(z))`."""
@@ -108,11 +111,11 @@ class NonSaturating(Minimax):
 
 
 class LeastSquares(Smoothed):
-    """Mao et al. 2017 (arXiv 1611.04076): logits regress to 1 on real and 0 on fake."""
+    """Mao et al. 2017 (arXiv 1611.04076): logits regress to 1 on real images and to 0 on fake ones."""
 
     @property
     def boundary(self) -> float:
-        """`t / 2` with target t: the best logit is `t p / (p + q)` at densities p of real and q of fake."""
+        """`t / 2` for target t: the optimal logit is `t p / (p + q)` with densities p (real) and q (fake)."""
         return (1 - self.smoothing) / 2
 
     def discriminator(self, real: Tensor, fake: Tensor) -> Tensor:
@@ -125,10 +128,10 @@ class LeastSquares(Smoothed):
 
 
 class Wasserstein(Compared):
-    """Arjovsky et al. 2017 (arXiv 1701.07875): a critic that must be kept Lipschitz by clipping or a penalty."""
+    """Arjovsky et al. 2017 (arXiv 1701.07875). The critic must be kept Lipschitz by weight clipping or a penalty."""
 
     def discriminator(self, real: Tensor, fake: Tensor) -> Tensor:
-        """Return `b - a`, the negative of the estimated distance."""
+        """Return `b - a`, the negative of the estimated Wasserstein distance."""
         return fake.mean() - real.mean()
 
     def generator(self, real: Tensor | None, fake: Tensor) -> Tensor:
@@ -137,7 +140,7 @@ class Wasserstein(Compared):
 
 
 class Hinge(Absolute):
-    """Lim and Ye 2017 (arXiv 1705.02894): the Wasserstein critic that stops at a margin of 1 on either side of 0."""
+    """Lim and Ye 2017 (arXiv 1705.02894): logits beyond a margin of 1 on the correct side have no gradient."""
 
     def discriminator(self, real: Tensor, fake: Tensor) -> Tensor:
         """Return `max(0, 1 - a) + max(0, 1 + b)`."""
@@ -149,13 +152,16 @@ class Hinge(Absolute):
 
 
 class Relativistic(Compared):
-    """Jolicoeur-Martineau 2018 (arXiv 1807.00734), paired (RpGAN): is this real image more real than that fake one?"""
+    """Paired relativistic GAN (RpGAN), Jolicoeur-Martineau 2018 (arXiv 1807.00734).
+
+    The discriminator estimates whether the real image of each pair is more realistic than the fake one.
+    """
 
     def discriminator(self, real: Tensor, fake: Tensor) -> Tensor:
         """Return `softplus(-(a - b))` over pairs.
 
         Raises:
-            ValueError: if the logits differ in shape: they would broadcast to pairs of everything with everything.
+            ValueError: if the logits differ in shape, because they would broadcast to all pairs.
         """
         return softplus(margin(fake, real)).mean()
 
@@ -163,7 +169,7 @@ class Relativistic(Compared):
         """Return `softplus(-(b - a))` over pairs.
 
         Raises:
-            ValueError: if `real` is None: this objective compares with the logits of real images; or another shape.
+            ValueError: if `real` is None or its shape differs: this objective compares with the logits of real images.
         """
         if real is None:
             raise ValueError("Relativistic.generator compares pairs: give the logits of real images as `real`")
@@ -171,9 +177,10 @@ class Relativistic(Compared):
 
 
 class RelativisticAverage(Relativistic):
-    """The average form of the same paper (RaGAN), ESRGAN's: is this image more real than the other side on average?
+    """Relativistic average GAN (RaGAN) of the same paper, used by ESRGAN.
 
-    The averages are over the logits at hand: like BatchNorm's, they are of a process's share of the batch.
+    The discriminator estimates whether an image is more realistic than the average image of the other kind. The
+    averages are over the given logits. Under DDP these are one process's part of the batch, as in BatchNorm.
     """
 
     def discriminator(self, real: Tensor, fake: Tensor) -> Tensor:
@@ -191,7 +198,7 @@ class RelativisticAverage(Relativistic):
         return self.discriminator(fake, real)
 
     def right(self, real: Tensor, fake: Tensor) -> Tensor:
-        """Return whether each logit is on the right side of the other side's average, real ones first."""
+        """Return whether each logit is on the correct side of the other kind's average, real ones first."""
         return torch.cat([real > fake.mean(), fake < real.mean()])
 
 
@@ -207,23 +214,25 @@ def margin(first: Tensor, second: Tensor) -> Tensor:
 
 
 def info_nce(queries: Tensor, keys: Tensor, scale: Tensor | float, first: int = 0) -> Tensor:
-    """Return the mean cross entropy of finding each query's own key among all, van den Oord et al. 2018 (1807.03748).
+    """Return the mean cross entropy of classifying the matching key of each query among all keys, a scalar.
+
+    Source: van den Oord et al. 2018 (arXiv 1807.03748).
 
     Args:
         queries: unit vectors `(n, D)`.
-        keys: unit vectors `(N, D)`; query i belongs to key `first + i`.
-        scale: what inner products are multiplied by, one over the temperature.
-        first: number of the first query's key.
+        keys: unit vectors `(N, D)`; query i matches key `first + i`.
+        scale: factor of the inner products, 1 / temperature.
+        first: index of the first query's key.
     """
     own = torch.arange(first, first + len(queries), device=queries.device)
     return cross_entropy(scale * queries @ keys.T, own)
 
 
 def objective(name: Objective, smoothing: float = 0.0) -> Loss:
-    """Return the loss that a recipe calls `name`, whose target for real images is 1 - `smoothing`.
+    """Return the loss of this `name`, with the target `1 - smoothing` for real images.
 
     Raises:
-        ValueError: if there is none of that name, or it has no such target.
+        ValueError: if the name is unknown, or if the objective does not support label smoothing.
     """
     smoothed: dict[str, type[Minimax | LeastSquares]] = {
         "minimax": Minimax,
@@ -242,6 +251,6 @@ def objective(name: Objective, smoothing: float = 0.0) -> Loss:
         raise ValueError(f"objective is {name!r}; expected one of {', '.join([*smoothed, *others])}")
     if smoothing:
         raise ValueError(
-            f"smoothing is {smoothing}; expected 0, as {name} has no target (but {', '.join(smoothed)} have)"
+            f"smoothing is {smoothing}; expected 0, because {name} has no target (only {', '.join(smoothed)} have one)"
         )
     return others[name]

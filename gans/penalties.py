@@ -1,11 +1,11 @@
-"""Regularisers of a discriminator, mostly of its gradient, computed in float32 outside autocast whatever the precision.
+"""Regularisers of a discriminator, computed in float32 outside autocast. Every function returns an unweighted scalar.
 
-Half precision under a double backward is wrong by percents (bfloat16) or lost entirely (float16), so the discriminator
-is evaluated here once more, in float32. A critic that augments draws anew for it, where the codes of StyleGAN2 and of
-R3GAN take the gradient of the loss's own forward pass: the expectation is the same. The backward pass of the result
-must run outside autocast too, as `AdversarialModule.descend` does. Every function returns a scalar without its weight.
+A double backward pass in half precision has errors of percents (bfloat16) or underflows (float16). So these functions
+evaluate the discriminator once more, in float32. A critic that augments its input draws new augmentations for this
+pass. The code of StyleGAN2 and R3GAN reuses the forward pass of the loss instead; the expectation is the same. The
+backward pass of the result must also run outside autocast, as `AdversarialModule.descend` does.
 
-PyTorch computes float32 convolutions on GPUs from Ampere on in TF32, with ten bits, unless
+PyTorch computes float32 convolutions in TF32 (10 bits of mantissa) on Ampere GPUs and newer, unless
 `torch.backends.cudnn.allow_tf32` is False.
 """
 
@@ -19,10 +19,10 @@ Critic = Callable[..., Tensor]
 
 
 def input_gradient(critic: Critic, images: Tensor, *conditions: Tensor) -> Tensor:
-    """Return the gradient of the summed logits with respect to `images` `(N, C, H, W)`, itself differentiable.
+    """Return the gradient of the summed logits with respect to `images` `(N, C, H, W)`. It is differentiable.
 
-    If the logits of other samples depend on a sample too, that is part of its gradient: StyleGAN2 has R1 so beside a
-    minibatch standard deviation. BatchNorm, which takes back what moves all samples, does not go with a penalty.
+    A layer that mixes samples, such as minibatch standard deviation, adds terms between samples, as in StyleGAN2.
+    BatchNorm is not supported: it cancels changes that all samples share.
     """
     full = torch.promote_types(images.dtype, torch.float32)
     with torch.autocast(images.device.type, enabled=False), torch.enable_grad():
@@ -40,10 +40,10 @@ def zero_centered(critic: Critic, images: Tensor, *conditions: Tensor) -> Tensor
 
 
 def matching_aware(critic: Critic, images: Tensor, sentences: Tensor, power: float = 6.0) -> Tensor:
-    """Return `E |grad D|^power` at real images `(N, C, H, W)` with their own sentences' vectors `(N, D)`.
+    """Return `E |grad D|^power` at real images `(N, C, H, W)` with their matching sentence embeddings `(N, D)`.
 
-    The gradient's length is that of both its parts together. It flattens the critic around matching pairs, so that a
-    generator finds its way to them.
+    The norm is over the gradients of image and sentence together. The penalty smooths the critic around matching
+    pairs, which helps the generator to converge to them.
     Source: Tao et al. 2022 (DF-GAN, arXiv 2008.05865), equation 2.
     """
     full = torch.promote_types(images.dtype, torch.float32)
@@ -51,21 +51,21 @@ def matching_aware(critic: Critic, images: Tensor, sentences: Tensor, power: flo
         given = [part.detach().to(full).requires_grad_() for part in (images, sentences)]
         gradients = torch.autograd.grad(critic(*given).sum(), given, create_graph=True)
     squares = torch.stack([gradient.square().flatten(1).sum(1) for gradient in gradients]).sum(0)
-    # The power of the squared length: the root's own derivative at 0 is infinite.
+    # A power of the squared norm, because the derivative of the square root at 0 is infinite.
     return squares.pow(power / 2).mean()
 
 
 def one_centered(critic: Critic, real: Tensor, fake: Tensor, weights: Tensor | None = None) -> Tensor:
-    """Return `E (|grad D(x)| - 1)^2` at points between real and fake images, the gradient penalty of WGAN-GP.
+    """Return `E (|grad D(x)| - 1)^2` at points x between real and fake images, the gradient penalty of WGAN-GP.
 
     Source: Gulrajani et al. 2017 (arXiv 1704.00028), equation 3.
 
     Args:
         critic: logits of `(N, C, H, W)`.
         real: images `(N, C, H, W)`.
-        fake: images of the same shape; autocast may have made them in half precision.
+        fake: images of the same shape, also in half precision.
         weights: `(N,)` in [0, 1], the share of the real image in each point; None draws them uniformly from torch's
-            global generator. `AdversarialModule.uniform(n)` draws them so that they do not depend on the ranks.
+            global generator. `AdversarialModule.uniform(n)` draws weights that do not depend on the number of ranks.
     """
     if weights is None:
         weights = torch.rand(len(real), device=real.device)
@@ -77,12 +77,12 @@ def one_centered(critic: Critic, real: Tensor, fake: Tensor, weights: Tensor | N
 
 
 def mode_seeking(first: Tensor, second: Tensor, z: Tensor, other: Tensor) -> Tensor:
-    """Return `E |z - z'| / |G(z) - G(z')|`, mean absolute differences, for a generator that reads its condition alone.
+    """Return `E |z - z'| / |G(z) - G(z')|` with mean absolute differences, for a generator that ignores its latent.
 
-    Minimised, it moves two images `(N, C, H, W)` of one condition apart as their latents `(N, D)` are. A hundredth is
-    added to what is inverted, so that equal images have a finite gradient.
+    Minimising it makes two images `(N, C, H, W)` of one condition differ in proportion to their latents `(N, D)`. The
+    ratio is inverted after adding 0.01, so that equal images have a finite gradient.
 
-    Source: Mao et al. 2019 (MSGAN, arXiv 1903.05628), equation 4 and its inverse, which the authors minimise.
+    Source: Mao et al. 2019 (MSGAN, arXiv 1903.05628), equation 4; like the authors' code, this is its inverse.
     """
     full = torch.promote_types(first.dtype, torch.float32)
     images = (first.to(full) - second.to(full)).abs().flatten(1).mean(1)
@@ -91,10 +91,10 @@ def mode_seeking(first: Tensor, second: Tensor, z: Tensor, other: Tensor) -> Ten
 
 
 def gamma_heuristic(size: tuple[int, int], batch_size: int) -> float:
-    """Return a first guess of the weight of `zero_centered`, for whole batches of images of (height, width).
+    """Return an initial weight for `zero_centered`, given the (height, width) of images and the global batch size.
 
-    Source: the "auto" configuration of Karras et al. 2020 (arXiv 2006.06676). Which weight is best differs from data to
-    data by more than a factor of 10, so try some.
+    The best weight differs between data sets by more than a factor of 10, so try several.
+    Source: the "auto" configuration of Karras et al. 2020 (arXiv 2006.06676).
     """
     return 2e-4 * size[0] * size[1] / batch_size
 
@@ -102,10 +102,11 @@ def gamma_heuristic(size: tuple[int, int], batch_size: int) -> float:
 def lecam(real_logits: Tensor, fake_logits: Tensor, real_average: Tensor, fake_average: Tensor) -> Tensor:
     """Return `E max(0, D(x) - fake_average)^2 + E max(0, real_average - D(G(z)))^2`, for training on few images.
 
-    It draws logits, of any shape, towards the moving average of those on the other kind of images. The caller keeps
-    the averages; no gradient flows into them.
+    It pulls logits, of any shape, towards the moving average of the logits on the other kind of images. The caller
+    maintains the averages. No gradient flows into them.
 
-    Source: Tseng et al. 2021 (arXiv 2104.03310), here one-sided as is customary: nothing pushes real and fake apart.
+    Source: Tseng et al. 2021 (arXiv 2104.03310). This is the common one-sided form: it never pushes real and fake
+    logits apart.
     """
     full = torch.promote_types(real_logits.dtype, torch.float32)
     above = real_logits.to(full) - fake_average.detach()
@@ -115,7 +116,7 @@ def lecam(real_logits: Tensor, fake_logits: Tensor, real_average: Tensor, fake_a
 
 @torch.no_grad()
 def clip_weights(parameters: Iterable[Tensor], limit: float) -> None:
-    """Clamp every parameter to [-limit, limit] in place, the Lipschitz constraint of the first WGAN.
+    """Clamp every parameter to [-limit, limit] in place, the Lipschitz constraint of the original WGAN.
 
     Source: Arjovsky et al. 2017 (arXiv 1701.07875), algorithm 1 with limit 0.01.
     """

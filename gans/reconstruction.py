@@ -1,7 +1,7 @@
-"""What it costs not to give an image back: likelihoods, the KL divergence of codes, and distances of features.
+"""Reconstruction losses: likelihoods, the KL divergence of codes, and distances between features.
 
-Likelihoods are in nats, summed over the dimensions D of an image and averaged over the batch: means over dimensions
-would weigh the KL divergence D times as much, in silence. The target comes last.
+Likelihoods are in nats, summed over the D dimensions of an image and averaged over the batch. A mean over dimensions
+would weight the KL divergence by a factor of D. The target is the last argument.
 """
 
 import math
@@ -17,34 +17,34 @@ Padding = Literal["zeros", "reflect"]
 
 VGG19_FILE = "vgg19-dcbb9e9d.pth"
 VGG19_URL = f"https://download.pytorch.org/models/{VGG19_FILE}"
-VGG19_CONVOLUTIONS = (2, 2, 4, 4, 4)  # of each stage; a pooling lies between two stages
+VGG19_CONVOLUTIONS = (2, 2, 4, 4, 4)  # per stage, with a pooling between two stages
 
-# Variance of what rounding to 8 bits, steps of 2/255 in [-1, 1], does to a pixel. Under it a likelihood says nothing of
-# images any more, and at 0, which a batch of empty images gives, it is infinite.
+# Variance of the rounding error of 8-bit pixels, in steps of 2/255 in [-1, 1]. A smaller variance is meaningless for
+# 8-bit images. A batch of constant images would give 0, where the likelihood is infinite.
 LEAST_VARIANCE = (2 / 255) ** 2 / 12
 
 
 def gaussian_kl(mean: Tensor, log_variance: Tensor) -> Tensor:
-    """Return `KL(N(m, v) || N(0, 1)) = (m^2 + v - 1 - log v) / 2` for each dimension, `(N, D)` like both arguments.
+    """Return `KL(N(m, v) || N(0, 1)) = (m^2 + v - 1 - log v) / 2` for each dimension. All shapes are `(N, D)`.
 
     Source: Kingma and Welling 2013 (arXiv 1312.6114), appendix B.
     """
-    # expm1: v - 1 of a v next to 1, where codes that say nothing are.
+    # expm1 is exact for v close to 1, which unused dimensions have.
     return (mean.square() + torch.expm1(log_variance) - log_variance) / 2
 
 
 def bernoulli(logits: Tensor, target: Tensor) -> Tensor:
-    """Return `-sum_d [t log p + (1 - t) log(1 - p)]` with `p = sigmoid(logits)`, a scalar, of `(N, ...)` both.
+    """Return `-sum_d [t log p + (1 - t) log(1 - p)]` with `p = sigmoid(logits)`, a scalar. Both are `(N, ...)`.
 
-    `target` is 0 or 1; anything between is no event of this distribution.
+    The values of `target` must be 0 or 1. This is not checked.
     """
     return binary_cross_entropy_with_logits(logits, target, reduction="sum") / len(target)
 
 
 def gaussian(mean: Tensor, target: Tensor, sigma: float | Tensor = 1.0) -> Tensor:
-    """Return `sum_d (t - m)^2 / (2 sigma^2) + D/2 log(2 pi sigma^2)`, a scalar, of `(N, ...)` both.
+    """Return `sum_d (t - m)^2 / (2 sigma^2) + D/2 log(2 pi sigma^2)`, a scalar. Both are `(N, ...)`.
 
-    It is negative where the density exceeds 1.
+    The result is negative if the density exceeds 1.
     """
     variance = torch.as_tensor(sigma, dtype=mean.dtype, device=mean.device).square()
     squares = (target - mean).square().flatten(1).sum(1).mean()
@@ -54,28 +54,29 @@ def gaussian(mean: Tensor, target: Tensor, sigma: float | Tensor = 1.0) -> Tenso
 def optimal_variance(mean: Tensor, target: Tensor) -> Tensor:
     """Return the `sigma^2` that minimises `gaussian`: the mean squared error of the batch, a scalar without gradient.
 
-    At least `LEAST_VARIANCE`. Source: Rybkin, Daniilidis and Levine 2020 (arXiv 2006.13202).
+    It is at least `LEAST_VARIANCE`. Source: Rybkin, Daniilidis and Levine 2020 (arXiv 2006.13202).
     """
     return (target - mean).detach().square().mean().clamp(min=LEAST_VARIANCE)
 
 
 def optimal_gaussian(mean: Tensor, target: Tensor) -> Tensor:
-    """Return `min over sigma of gaussian = D/2 [log(2 pi MSE) + 1]`, a scalar, of `(N, ...)` both.
+    """Return `min over sigma of gaussian = D/2 [log(2 pi MSE) + 1]`, a scalar. Both are `(N, ...)`.
 
-    The gradient is that of `D/2 log MSE` though sigma is taken as given: at its minimum a function does not feel the
-    argument that minimises it. So a share of a batch takes `gaussian` with the sigma of the whole batch.
+    The gradient equals that of `D/2 log MSE` although sigma is detached, because the derivative by sigma is 0 at the
+    minimum. So each part of a batch can use `gaussian` with the sigma of the whole batch.
     """
     return gaussian(mean, target, optimal_variance(mean, target).sqrt())
 
 
-# -- what a network sees -----------------------------------------------------------------------------------------------
+# -- features of a network ---------------------------------------------------------------------------------------------
 
 
 def feature_distance(maps: Sequence[Tensor], target: Sequence[Tensor], weights: Sequence[float] = ()) -> Tensor:
-    """Return how far maps `(N, ...)` of one network are from those of the target, `(N,)`: 0 is equal.
+    """Return the distance `(N,)` between feature maps `(N, ...)` and those of the target; 0 means equal.
 
-    The mean over maps, or their weighted sum, of `mean |f - t| / mean |t|`, by which maps of every depth and of every
-    network have one scale. Johnson et al. 2016 (arXiv 1603.08155) take squares; no gradient flows into the target.
+    It is the mean over maps, or their weighted sum, of `mean |f - t| / mean |t|`. The denominator gives maps of every
+    depth and network the same scale. Johnson et al. 2016 (arXiv 1603.08155) use squared differences. No gradient flows
+    into the target.
     """
     total = torch.zeros((), device=maps[0].device)
     for weight, map_, goal in zip(weights or [1 / len(maps)] * len(maps), maps, target, strict=False):
@@ -86,33 +87,33 @@ def feature_distance(maps: Sequence[Tensor], target: Sequence[Tensor], weights: 
 
 
 def absolute_distance(maps: Tensor, target: Tensor) -> Tensor:
-    """Return `mean |f - t|`, `(N,)`, of maps `(N, ...)` of one network; no gradient flows into the target.
+    """Return `mean |f - t|`, `(N,)`, of feature maps `(N, ...)`; no gradient flows into the target.
 
-    In VGG19's `conv5_4` it is the feature loss of Wang et al. 2018 (ESRGAN, arXiv 1809.00219), whose weights go with
-    the scale of these maps.
+    On VGG19's `conv5_4` this is the feature loss of Wang et al. 2018 (ESRGAN, arXiv 1809.00219). The paper's loss
+    weights assume the scale of these maps.
     """
     return (maps - target.detach()).abs().flatten(1).mean(1)
 
 
 def moments(maps: Tensor) -> tuple[Tensor, Tensor]:
-    """Return mean and standard deviation over places, `(N, C, 1, 1)` each, of maps `(N, C, h, w)`."""
+    """Return the mean and standard deviation over the pixels of maps `(N, C, h, w)`, `(N, C, 1, 1)` each."""
     mean = maps.mean((-2, -1), keepdim=True)
     variance = (maps - mean).square().mean((-2, -1), keepdim=True)
-    return mean, (variance + 1e-5).sqrt()  # the root of 0 has no gradient
+    return mean, (variance + 1e-5).sqrt()  # the square root has an infinite gradient at 0
 
 
 def gram(maps: Tensor) -> Tensor:
-    """Return `G = F F^T / (h w)`, `(N, C, C)`, of maps `(N, C, h, w)`: which channels are active together."""
+    """Return the Gram matrices `F F^T / (h w)`, `(N, C, C)`, of maps `(N, C, h, w)`."""
     rows = maps.flatten(2)
     return rows @ rows.transpose(1, 2) / rows.shape[2]
 
 
 def moments_distance(maps: Sequence[Tensor], target: Sequence[Tensor]) -> Tensor:
-    """Return how far means and deviations of maps `(N, C, h, w)` are from those of the target, `(N,)`: 0 is equal.
+    """Return the distance `(N,)` between the means and deviations of maps `(N, C, h, w)` and the target's.
 
-    The mean over maps of `(|m - m'|^2 + |s - s'|^2) / (|m'|^2 + |s'|^2)`. Huang and Belongie 2017 (arXiv 1703.06868)
-    take it without the denominator, by which maps of every depth and network have one scale. The target may have
-    another size; no gradient flows into it.
+    It is the mean over maps of `(|m - m'|^2 + |s - s'|^2) / (|m'|^2 + |s'|^2)`; 0 means equal. The denominator gives
+    maps of every depth and network the same scale; Huang and Belongie 2017 (arXiv 1703.06868) omit it. The target may
+    have another size. No gradient flows into it.
     """
     found = []
     for map_, goal in zip(maps, target, strict=True):
@@ -122,10 +123,10 @@ def moments_distance(maps: Sequence[Tensor], target: Sequence[Tensor]) -> Tensor
 
 
 def gram_distance(maps: Sequence[Tensor], target: Sequence[Tensor]) -> Tensor:
-    """Return how far the Gram matrices of maps `(N, C, h, w)` are from those of the target, `(N,)`: 0 is equal.
+    """Return the distance `(N,)` between the Gram matrices of maps `(N, C, h, w)` and the target's; 0 means equal.
 
-    The mean over maps of `|G - G'|^2 / |G'|^2`; Gatys, Ecker and Bethge 2016 (arXiv 1508.06576) take it without the
-    denominator. The target may have another size; no gradient flows into it.
+    It is the mean over maps of `|G - G'|^2 / |G'|^2`. Gatys, Ecker and Bethge 2016 (arXiv 1508.06576) omit the
+    denominator. The target may have another size. No gradient flows into it.
     """
     found = []
     for map_, goal in zip(maps, target, strict=True):
@@ -135,22 +136,21 @@ def gram_distance(maps: Sequence[Tensor], target: Sequence[Tensor]) -> Tensor:
 
 
 def content_distance(maps: Tensor, target: Tensor) -> Tensor:
-    """Return `mean |f - t|`, `(N,)`, of maps `(N, C, h, w)` without their means and deviations, which are style.
+    """Return `mean |f - t|`, `(N,)`, of instance-normalised maps `(N, C, h, w)`: a content loss that ignores style.
 
-    0 is equal; maps that have nothing to do with each other are about 1.1 apart. No gradient flows into the target.
+    0 means equal; unrelated maps have a distance of about 1.1. No gradient flows into the target.
     """
     ours, theirs = ((part - mean) / std for part in (maps, target.detach()) for mean, std in (moments(part),))
     return (ours - theirs).abs().flatten(1).mean(1)
 
 
 class Features(nn.Module):
-    """A frozen network from images `(N, C, H, W)` in [-1, 1] to maps, which losses and metrics compare.
+    """A frozen network from images `(N, C, H, W)` in [-1, 1] to feature maps for losses and metrics.
 
-    Gradients pass through it to the images, its weights have none, and nothing around it changes its maps: not training
-    mode, not autocast.
+    Gradients flow to the images, not to the weights. Training mode and autocast do not change the maps.
 
     Args:
-        name: says in curves what the maps are of.
+        name: name of the features in logged curves.
     """
 
     def __init__(self, name: str) -> None:
@@ -158,41 +158,40 @@ class Features(nn.Module):
         self.name = name
 
     def freeze(self) -> Self:
-        """Return this network, at rest."""
+        """Return this network in eval mode with frozen weights."""
         return super().train(False).requires_grad_(False)
 
     def train(self, mode: bool = True) -> Self:
-        """Return this network, in eval mode as ever: whoever holds it may change mode."""
+        """Return this network unchanged: it stays in eval mode when the module that holds it changes mode."""
         return self
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """Return the maps, the shallowest first, in the precision of the weights."""
+        """Return the maps, shallowest first, in the dtype of the weights."""
         with torch.autocast(images.device.type, enabled=False):
             return self.extract(images.to(next(self.parameters())))
 
     def extract(self, images: Tensor) -> list[Tensor]:
-        """Return the maps of images that have the dtype of the weights."""
+        """Return the maps of images that are already in the dtype of the weights."""
         raise NotImplementedError
 
 
 class VGG(Features):
-    """VGG19 of Simonyan and Zisserman 2014 (arXiv 1409.1556) up to its last convolution.
+    """VGG19 up to its last convolution, Simonyan and Zisserman 2014 (arXiv 1409.1556).
 
-    Maps that the images have too few pixels for are left out.
+    Layers for which the images are too small are omitted from the result.
 
     Args:
-        weights: file of torchvision's weights; None draws random ones. Of these, too, the distances follow structure
-            (Liu et al. 2021, arXiv 2103.10571, "generic perceptual loss"), which is why there is no other name for it
-            than `random`.
-        layers: what is returned, `conv3_4` before its ReLU or `relu3_4` behind it, in their order.
-        width: channels of the first stage; 64 for weights of a file.
-        seed: of random weights.
-        padding: what stands around maps: `zeros`, as the weights were trained, or `reflect`, for images that are made
-            of maps, at whose rims zeros would show.
+        weights: file of torchvision's weights; None draws random weights. Distances of random features follow
+            structure too (Liu et al. 2021, arXiv 2103.10571). Their name in curves is `random`.
+        layers: maps to return, in network order: `conv3_4` is before the ReLU, `relu3_4` after it.
+        width: channels of the first stage; must be 64 for weights from a file.
+        seed: seed of random weights.
+        padding: `zeros`, which the weights were trained with, or `reflect`, which avoids visible borders in images
+            that are decoded from the maps.
 
     Raises:
-        FileNotFoundError: if the file is not there.
-        ValueError: if it holds something else.
+        FileNotFoundError: if the file does not exist.
+        ValueError: if the file does not contain VGG19's weights, or if a layer is unknown.
     """
 
     mean: Tensor
@@ -240,11 +239,11 @@ class VGG(Features):
             found = [held[name] for name in held if name.startswith("features.")]
             for parameter, value in zip(self.layers.parameters(), found, strict=True):
                 parameter.data.copy_(value.view_as(parameter))
-        except Exception as error:  # unpickling what is no checkpoint raises almost anything
+        except Exception as error:  # unpickling a file of another kind may raise any exception
             raise ValueError(f"{path} does not hold torchvision's weights of VGG19 ({type(error).__name__})") from error
 
     def extract(self, images: Tensor) -> list[Tensor]:
-        """Return the maps of images with 1, 3 or 4 channels, the last of which, alpha, is not looked at."""
+        """Return the maps of images with 1, 3 or 4 channels; the alpha channel is ignored."""
         colour = images[:, :3].expand(-1, 3, -1, -1)
         maps, found = ((colour + 1) / 2 - self.mean) / self.std, []
         for name, layer in self.layers.items():
@@ -262,5 +261,5 @@ class VGG(Features):
 
 
 def cached_vgg19() -> Path:
-    """Return where torch keeps the weights of VGG19 once something has downloaded them."""
+    """Return the path at which torch.hub caches the downloaded weights of VGG19."""
     return Path(torch.hub.get_dir()) / "checkpoints" / VGG19_FILE

@@ -233,7 +233,7 @@ def test_recipes_smooth_only_what_has_a_target():
         assert objective(name).smoothing == 0
     for name in ("hinge", "wasserstein", "relativistic", "relativistic_average"):
         objective(name, smoothing=0.0)
-        with pytest.raises(ValueError, match=f"smoothing is 0.1; expected 0, as {name} has no target"):
+        with pytest.raises(ValueError, match=f"smoothing is 0.1; expected 0, because {name} has no target"):
             objective(name, smoothing=0.1)
 
 

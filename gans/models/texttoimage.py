@@ -21,7 +21,7 @@ from gans.losses import Objective, Relativistic
 from gans.losses import objective as loss_named
 from gans.models.imagetextencoder import both_ways, built, captioned, check_same, held_encoders, shared_vocabulary
 from gans.models.judged import JudgedByCaptions
-from gans.networks import dfgan, told
+from gans.networks import dfgan, textdcgan
 from gans.networks.layers import Size, image_channels, image_size
 from gans.networks.text import Matcher, Vocabulary, entries
 from gans.penalties import matching_aware, mode_seeking
@@ -125,7 +125,7 @@ class TextToImage(JudgedByCaptions):
         breadth = width if discriminator_width is None else discriminator_width
         if network not in ("dfgan", "dcgan"):
             raise ValueError(f"network is {network}; expected dfgan or dcgan")
-        players: Any = dfgan if network == "dfgan" else told
+        players: Any = dfgan if network == "dfgan" else textdcgan
         batch_norm = {} if network == "dfgan" else {"batch_norm": not penalty_weight}
         self.generator = players.Generator(latent_dim, features, size, channels, width)
         self.discriminator = players.Discriminator(features, size, channels, breadth, **batch_norm)

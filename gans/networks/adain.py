@@ -1,4 +1,4 @@
-"""Adaptive instance normalisation and a decoder of what it gives, Huang and Belongie 2017 (arXiv 1703.06868)."""
+"""Adaptive instance normalisation and the decoder of its result, Huang and Belongie 2017 (arXiv 1703.06868)."""
 
 from collections.abc import Callable, Sequence
 
@@ -13,11 +13,16 @@ from gans.reconstruction import moments
 def adain(
     content: Tensor, style: Tensor, strength: float = 1.0, norm: Callable[[Tensor], Tensor] = instance_norm
 ) -> Tensor:
-    """Return maps `(N, C, h, w)` of a content with the means and deviations of those of a style, of any size.
+    """Return the maps `(N, C, h, w)` of a content image with the means and deviations of the maps of a style image.
 
-    `s(style) (f - m(content)) / s(content) + m(style)`, mixed with f itself for a strength below 1. `norm` gives
-    `(f - m) / s` of the content: a layer of the caller's. `gans.pictures.tiles` gives it the statistics of the whole
-    picture.
+    The result is `s(style) (f - m(content)) / s(content) + m(style)`. The style maps may have another size.
+
+    Args:
+        content: maps f `(N, C, h, w)`.
+        style: maps `(N, C, h', w')`.
+        strength: weight of the result, from 0 to 1; the rest is the content map f.
+        norm: returns `(f - m) / s` of the content. A layer can be passed, for which `gans.pictures.tiles` computes the
+            statistics of the whole image.
     """
     mean, std = moments(style)
     return torch.lerp(content, std * norm(content) + mean, strength)
@@ -33,23 +38,23 @@ def convolution(before: int, after: int) -> list[nn.Module]:
 
 
 class Decoder(nn.Module):
-    """Maps `(N, C, h, w)`, 2x2 or larger, to images `(N, channels, H, W)` in [-1, 1], the mirror of their encoder.
+    """Maps `(N, C, h, w)`, 2x2 or larger, to images `(N, channels, H, W)` in [-1, 1]. It mirrors the encoder.
 
-    Each halving of the encoder is doubled pixel by pixel, between convolutions. Nothing normalises: it would undo the
-    style.
+    Nearest-neighbour upsampling reverses each downsampling of the encoder. There is no normalisation layer, because it
+    would remove the style.
 
     Args:
         given: channels of the maps.
-        halvings: how often the encoder has halved the image.
-        channels: of the images.
-        width: channels next to the images; twice as many further in, up to 8 times.
+        halvings: number of downsamplings by 2 in the encoder.
+        channels: channels of the images.
+        width: channels of the last hidden layer, doubled at each lower resolution, up to 8 times.
     """
 
     def __init__(self, given: int, halvings: int, channels: int, width: int) -> None:
         super().__init__()
         at_least(1, width=width)
         at_least(0, halvings=halvings)
-        self.norm = nn.InstanceNorm2d(given)  # of contents, before the decoder: see `adain`
+        self.norm = nn.InstanceNorm2d(given)  # normalises the content maps in `adain`, before the decoder
         widths: Sequence[int] = [width * min(2**level, 8) for level in range(halvings + 1)]
         layers = convolution(given, widths[-1])
         for level in reversed(range(halvings)):
@@ -59,6 +64,6 @@ class Decoder(nn.Module):
         self.layers = nn.Sequential(*layers, nn.ReflectionPad2d(1), nn.Conv2d(width, channels, 3))
 
     def forward(self, maps: Tensor) -> Tensor:
-        """Return images."""
-        made: Tensor = self.layers(maps)
-        return made.tanh()
+        """Return images `(N, channels, H, W)` in [-1, 1] for `maps` `(N, C, h, w)`."""
+        images: Tensor = self.layers(maps)
+        return images.tanh()

@@ -10,21 +10,22 @@ from gans.networks.spectral import xavier
 
 
 def resolution(size: Size) -> int:
-    """Return the side of the feature map at which attention pays for images of `size`: 32, or half of smaller images.
+    """Return the default side of the feature map for attention: 32, or half the side of images smaller than 64.
 
-    The paper's ablation at 128 pixels finds 32 and 64 better than 8 and 16, and 32 costs a sixteenth of 64.
+    The paper's ablation on 128x128 images finds 32 and 64 better than 8 and 16. 32 costs a sixteenth of 64.
     """
     return min(32, max(1, min(image_size(size)) // 2))
 
 
 def attended(sides: list[int], resolutions: tuple[int, ...], size: tuple[int, int]) -> list[bool]:
-    """Return for each feature map, given the shorter `sides`, whether attention follows it.
+    """Return for each feature map, given its shorter side in `sides`, whether attention follows it.
 
-    A resolution means the first of the largest maps that do not exceed it: generator and discriminator of a size that
-    is no power of two have different sides.
+    A resolution selects the largest map that does not exceed it, and the first one of that size. Generator and
+    discriminator have different sides if the image size is not a power of two.
 
     Raises:
-        ValueError: if a resolution is below the smallest map or not below the image, which no discriminator's map is.
+        ValueError: if a resolution is smaller than the smallest map, or not smaller than the image. The
+            discriminator has no map of the image's size.
     """
     for side in resolutions:
         if not min(sides) <= side < min(size):
@@ -34,11 +35,11 @@ def attended(sides: list[int], resolutions: tuple[int, ...], size: tuple[int, in
 
 
 class SelfAttention(nn.Module):
-    """Every pixel of `(N, channels, H, W)` adds a mixture of what all pixels offer; starts as the identity.
+    """Self-attention with a residual connection on maps `(N, channels, H, W)`. It is the identity at initialisation.
 
     Args:
-        channels: of the feature map.
-        spectral_norm: normalise the four 1x1 convolutions, as the paper does in both networks.
+        channels: channels of the feature map.
+        spectral_norm: use spectral normalisation in the four 1x1 convolutions, as the paper does in both networks.
     """
 
     def __init__(self, channels: int, spectral_norm: bool = False) -> None:
@@ -55,13 +56,14 @@ class SelfAttention(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """Return `features + gamma * attention(features)`, `(N, C, H, W)`.
 
-        As in the authors' code, the keys and values are the maxima of 2x2 pixels; those of an odd side are kept too.
+        As in the authors' code, keys and values are max-pooled over 2x2 pixels. The last pixels of an odd side are
+        pooled too.
         """
         query = self.theta(features)
         key, value = (max_pool2d(layer(features), 2, ceil_mode=True) for layer in (self.phi, self.g))
         query, key, value = (tensor.flatten(2).mT.unsqueeze(1) for tensor in (query, key, value))  # (N, 1, pixels, C)
-        # The fused kernels cannot be differentiated twice, and no layer can know whether a gradient penalty will ask
-        # for it: that is said only when the gradient is taken. The mathematics in plain operations always can.
+        # The fused kernels cannot be differentiated twice, which gradient penalties need. The layer cannot know in
+        # advance whether there will be a penalty, so it always uses the plain kernel.
         with sdpa_kernel(SDPBackend.MATH):
             mixture = scaled_dot_product_attention(query, key, value, scale=1.0)  # the paper's logits are not scaled
         mixed = mixture.squeeze(1).mT.reshape(features.shape[0], -1, *features.shape[-2:])

@@ -1,4 +1,4 @@
-"""Both halves of an autoencoder, perceptrons or DCGAN's convolutions, and a critic that shows what it looks at."""
+"""Encoder and decoder of an autoencoder, as perceptrons or DCGAN's networks, and a critic that returns its features."""
 
 from math import prod
 from typing import Literal
@@ -17,23 +17,23 @@ def check_network(network: str) -> None:
     """Check the name of an architecture.
 
     Raises:
-        ValueError: if there is no such one.
+        ValueError: if it is neither `mlp` nor `conv`.
     """
     if network not in ("mlp", "conv"):
         raise ValueError(f"network is {network}; expected mlp or conv")
 
 
 class Encoder(nn.Module):
-    """Images `(N, channels, height, width)` to numbers `(N, outputs)`.
+    """Images `(N, channels, height, width)` to codes `(N, outputs)`.
 
     Args:
         size: image side, or (height, width).
         channels: 1, 3 or 4.
-        width: channels after the first halving, twice as many after each further one, up to 8 times; a perceptron has
-            one hidden layer of 4 x `width` units.
-        outputs: numbers for each image: a code, or its mean and log-variance.
+        width: channels after the first downsampling, doubled at each further one, up to 8 times. A perceptron has one
+            hidden layer of 4 x `width` units.
+        outputs: outputs per image: a code, or its mean and log-variance.
         network: `mlp`, or `conv`, which is DCGAN's discriminator.
-        batch_norm: normalise every hidden layer of the convolutions but the first.
+        batch_norm: use BatchNorm in every hidden convolution but the first.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class Decoder(nn.Module):
         latent_dim: length of a latent.
         size: image side, or (height, width).
         channels: 1, 3 or 4.
-        width: channels next to the image, twice as many in every layer before, up to 8 times; a perceptron has one
+        width: channels of the last hidden layer, doubled in every layer before it, up to 8 times. A perceptron has one
             hidden layer of 4 x `width` units.
         network: `mlp`, or `conv`, which is DCGAN's generator.
     """
@@ -74,15 +74,15 @@ class Decoder(nn.Module):
         self.layers: nn.Module
         if network == "conv":
             generator = dcgan.Generator(latent_dim, size, channels, width)
-            generator.layers = generator.layers[:-1]  # less the last, tanh
+            generator.layers = generator.layers[:-1]  # without the final tanh
             self.layers = generator
         else:
             self.layers = perceptron([latent_dim, 4 * width, prod(self.shape)])
 
     def logits(self, z: Tensor) -> Tensor:
-        """Return `(N, C, H, W)` before tanh. Twice that are the logits of a pixel's being 1 rather than -1.
+        """Return the output before tanh, `(N, C, H, W)`. Doubled, it is the logit of a pixel being 1 instead of -1.
 
-        For `(tanh(a) + 1) / 2 = sigmoid(2 a)`: the image of `forward` is the mean of that distribution.
+        The image of `forward` is the mean of that distribution, because `(tanh(a) + 1) / 2 = sigmoid(2 a)`.
         """
         images: Tensor = self.layers(z).view(-1, *self.shape)
         return images
@@ -93,13 +93,13 @@ class Decoder(nn.Module):
 
 
 class FeatureDiscriminator(nn.Module):
-    """Images `(N, channels, height, width)` to logits `(N,)`, and to the hidden layer `(N, features)` they come from.
+    """DCGAN's discriminator that also returns its last hidden layer: images to logits `(N,)` and features `(N, F)`.
 
     Args:
         size: image side, or (height, width).
         channels: 1, 3 or 4.
-        width: channels after the first halving; twice as many after each further one, up to 8 times.
-        batch_norm: normalise every hidden layer but the first.
+        width: channels after the first downsampling, doubled at each further one, up to 8 times.
+        batch_norm: use BatchNorm in every hidden layer but the first.
     """
 
     def __init__(self, size: Size, channels: int, width: int, batch_norm: bool = True) -> None:
@@ -108,7 +108,7 @@ class FeatureDiscriminator(nn.Module):
         self.hidden, self.last = layers[:-1], layers[-1]
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Return logits `(N,)`, higher for what looks real, and features `(N, F)`."""
+        """Return logits `(N,)`, higher for realistic images, and features `(N, F)`."""
         features = self.hidden(images)
-        # A view of this shape, not flatten: images of another size would pass.
+        # `view` raises for images of another size; `flatten` would accept them.
         return self.last(features).view(len(images)), features.flatten(1)

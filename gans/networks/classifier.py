@@ -1,8 +1,8 @@
-"""Small convolutional classifiers, of images and of clips, whose last hidden layer serves metrics as features.
+"""Small convolutional classifiers of images and clips, whose last hidden layer is the feature vector of metrics.
 
-LeCun et al. 1998 in shape; BatchNorm of Ioffe and Szegedy 2015 (arXiv 1502.03167). At width 16 that of images takes a
-400th of the time of InceptionV3, and what they know is what they were trained on. Convolutions over time, too, are
-those of Tran et al. 2015 (arXiv 1412.0767).
+At width 16 the image classifier takes 1/400 of the time of InceptionV3. Its features describe only the kind of data
+that it was trained on. Sources: LeCun et al. 1998; BatchNorm, Ioffe and Szegedy 2015 (arXiv 1502.03167);
+spatiotemporal convolutions, Tran et al. 2015 (arXiv 1412.0767).
 """
 
 import torch
@@ -11,8 +11,8 @@ from torch.nn.functional import adaptive_avg_pool2d, adaptive_max_pool3d, relu
 
 from gans.networks.layers import image_channels
 
-SMALLEST = 8  # two poolings leave the 2x2 that the average needs
-SHORTEST = 4  # frames: what is shuffled has to differ
+SMALLEST = 8  # pixels a side: two poolings leave the 2x2 map that the average needs
+SHORTEST = 4  # frames, so that a shuffled clip differs from the original
 
 
 def stage(inputs: int, outputs: int) -> list[nn.Module]:
@@ -27,10 +27,10 @@ def stage_in_time(inputs: int, outputs: int, stride: tuple[int, int, int] = (1, 
 
 
 def whole_numbers(least: int, **values: object) -> None:
-    """Check arguments by their names.
+    """Check that all arguments are integers of at least `least`. The keywords are their names in the error.
 
     Raises:
-        ValueError: if one is no integer of at least `least`.
+        ValueError: if one is not.
     """
     for name, value in values.items():
         if type(value) is not int or value < least:
@@ -38,13 +38,13 @@ def whole_numbers(least: int, **values: object) -> None:
 
 
 class Classifier(nn.Module):
-    """Images `(N, channels, H, W)` in [-1, 1], 8x8 or larger, to features `(N, num_features)` and logits.
+    """Images `(N, channels, H, W)` in [-1, 1], 8x8 or larger, to features `(N, num_features)` and class logits.
 
     Args:
         channels: 1, 3 or 4.
-        width: channels of the first convolutions; twice and four times as many after each pooling.
-        num_features: length of the features, which are what the ReLU before the last layer gives: none is negative.
-        num_classes: length of the logits.
+        width: channels of the first convolutions, doubled after each of the two poolings.
+        num_features: length of the features, which are the output of the last ReLU and so not negative.
+        num_classes: number of class logits.
     """
 
     def __init__(self, channels: int, width: int, num_features: int, num_classes: int) -> None:
@@ -73,21 +73,21 @@ class Classifier(nn.Module):
 class ClipClassifier(nn.Module):
     """Clips `(N, channels, T, H, W)` in [-1, 1], 4 frames of 8x8 or more, to features `(N, num_features)` and logits.
 
-    The features come from the strongest answers within each half of the time, wherever in the frame they are: what
-    moves about would hardly show in an average over places.
+    The features are the spatial maxima in the first and the second half of the clip. A spatial average would hide
+    small moving objects.
 
     Args:
         channels: 1, 3 or 4.
-        width: channels of the first convolutions; twice and four times as many after each pooling.
-        num_features: length of the features, which are what the ReLU before the last layer gives: none is negative.
-        num_classes: length of the logits; 0 if there are none.
+        width: channels of the first convolutions, doubled after each of the two poolings.
+        num_features: length of the features, which are the output of the last ReLU and so not negative.
+        num_classes: number of class logits; 0 omits the classification layer.
     """
 
     def __init__(self, channels: int, width: int, num_features: int, num_classes: int) -> None:
         super().__init__()
         whole_numbers(1, width=width, num_features=num_features)
         whole_numbers(0, num_classes=num_classes)
-        # Half the rows and columns at once: full frames would take four times as long.
+        # The first convolution halves height and width; at full resolution it would take four times as long.
         layers = [*stage_in_time(image_channels(channels), width, (1, 2, 2)), *stage_in_time(width, width)]
         layers += [nn.MaxPool3d(2, ceil_mode=True), *stage_in_time(width, 2 * width)]
         layers += [*stage_in_time(2 * width, 2 * width), nn.MaxPool3d(2, ceil_mode=True)]
@@ -97,7 +97,7 @@ class ClipClassifier(nn.Module):
         self.head = nn.Linear(num_features, num_classes) if num_classes else None
 
     def forward(self, clips: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Return features `(N, num_features)` and logits `(N, num_classes)`, or None for these.
+        """Return features `(N, num_features)` and logits `(N, num_classes)`; the logits are None without classes.
 
         Raises:
             ValueError: if the clips are shorter than 4 frames, or a side is shorter than 8 pixels.

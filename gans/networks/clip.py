@@ -1,6 +1,6 @@
-"""CLIP's encoder of sentences, Radford et al. 2021 (arXiv 2103.00020), from a folder of Hugging Face's `transformers`.
+"""CLIP's text encoder, Radford et al. 2021 (arXiv 2103.00020), from a local folder of Hugging Face's `transformers`.
 
-Nothing is downloaded. The weights become part of the checkpoint that they are used in, which needs the folder no more.
+Nothing is downloaded. The weights are saved in the model's checkpoint, which then works without the folder.
 """
 
 from pathlib import Path
@@ -12,13 +12,13 @@ from torch import Tensor, nn
 
 
 class ClipSentences(nn.Module):
-    """Tokens `(N, T)` and lengths `(N,)` to `(N, features)`: CLIP as it is, and a linear layer that is trained.
+    """Tokens `(N, T)` and lengths `(N,)` to embeddings `(N, features)`: frozen CLIP, then a trained linear layer.
 
-    The last token of a sentence, its end, is what the sentence is read from.
+    The embedding is the hidden state of the last token, which marks the end of the sentence.
 
     Args:
-        description: of the network, as `config.json` holds it.
-        features: length of a sentence's vector.
+        description: configuration of the network, as in `config.json`.
+        features: length of a sentence embedding.
     """
 
     def __init__(self, description: dict[str, Any], features: int) -> None:
@@ -29,16 +29,16 @@ class ClipSentences(nn.Module):
         self.out = nn.Linear(self.clip.config.hidden_size, features)
 
     def train(self, mode: bool = True) -> "ClipSentences":
-        """Switch the mode of the linear layer; CLIP stays in evaluation mode."""
+        """Set the mode of the linear layer; CLIP stays in eval mode."""
         super().train(mode)
         self.clip.eval()
         return self
 
     def forward(self, tokens: Tensor, lengths: Tensor) -> Tensor:
-        """Return a vector `(N, features)` for each sentence."""
+        """Return embeddings `(N, features)` of the sentences."""
         last = (lengths - 1).clamp(min=0)[:, None]
         mask = torch.arange(tokens.shape[1], device=tokens.device) <= last
-        with torch.no_grad():  # not by requires_grad, which a player's turn switches on
+        with torch.no_grad():  # `requires_grad` is not enough: the training loop switches it on for each player
             states = self.clip(input_ids=tokens, attention_mask=mask.long()).last_hidden_state
         end = states.gather(1, last[..., None].expand(-1, 1, states.shape[2])).squeeze(1)
         sentence: Tensor = self.out(end)
@@ -60,17 +60,17 @@ def package() -> ModuleType:
 
 
 def described(folder: str | Path) -> dict[str, Any]:
-    """Return the description of the text model in a folder, plain values only.
+    """Return the configuration of the text model in a folder, as plain values.
 
     Raises:
-        ValueError: if there is none.
+        ValueError: if the folder contains no CLIP text model.
     """
     library, path = package(), Path(folder).expanduser()
     if not (path / "config.json").is_file():
         raise ValueError(f"clip is {folder}; expected a folder with config.json and model.safetensors")
     try:
         config = library.CLIPTextConfig.from_pretrained(path, local_files_only=True)
-    except Exception as error:  # whatever it is, it is none
+    except Exception as error:  # the package raises many kinds
         raise ValueError(f"clip is {folder}, which holds no CLIP text model: {error}") from error
     sizes = "vocab_size", "hidden_size", "intermediate_size", "projection_dim", "num_hidden_layers"
     rest = "num_attention_heads", "max_position_embeddings", "hidden_act", "layer_norm_eps", "eos_token_id"
@@ -78,13 +78,13 @@ def described(folder: str | Path) -> dict[str, Any]:
 
 
 def load(network: ClipSentences, folder: str | Path) -> None:
-    """Give a network the weights of the folder.
+    """Load the weights in a folder into a network.
 
     Raises:
-        ValueError: if they cannot be read, or are of another network.
+        ValueError: if they cannot be read or do not fit the network.
     """
     try:
         held = package().CLIPTextModel.from_pretrained(folder, local_files_only=True, use_safetensors=True)
         network.clip.load_state_dict(held.state_dict())
-    except Exception as error:  # of what the package reads
+    except Exception as error:  # the package raises many kinds
         raise ValueError(f"clip is {folder}, whose weights cannot be read: {' '.join(str(error).split())}") from error

@@ -1,4 +1,4 @@
-"""Networks that are told the class by numbers beside their input: Mirza and Osindero 2014 (arXiv 1411.1784)."""
+"""Class-conditional networks by concatenation of a class vector: Mirza and Osindero 2014 (arXiv 1411.1784)."""
 
 import torch
 from torch import Tensor, nn
@@ -8,12 +8,15 @@ from gans.networks import dcgan
 from gans.networks.conditional import check_labels
 from gans.networks.layers import Size, normal_init
 
-EMBEDDING = 50  # length of a class's vector
+EMBEDDING = 50  # length of a class embedding
 HIDDEN = 256
 
 
 def embedding(num_classes: int) -> nn.Embedding:
-    """Return vectors N(0, .2) for classes: at torch's N(0, 1) the generator soon reads them alone, not the latent."""
+    """Return class embeddings with a standard deviation of 0.2 at initialisation.
+
+    With torch's default of 1 the generator soon ignores the latent.
+    """
     vectors = nn.Embedding(num_classes, EMBEDDING)
     nn.init.normal_(vectors.weight, std=0.2)
     return vectors
@@ -26,7 +29,7 @@ class Generator(nn.Module):
         latent_dim: length of a latent.
         size: image side, or (height, width).
         channels: 1, 3 or 4.
-        width: channels of the last hidden layer; every layer before it has twice as many, up to 8 times.
+        width: channels of the last hidden layer, doubled in each layer before it, up to 8 times.
         num_classes: number of classes.
     """
 
@@ -43,13 +46,13 @@ class Generator(nn.Module):
 
 
 class UnitVectors(nn.Module):
-    """Latents `(N, latent_dim)` and classes `(N,)` to images: the class stands behind the latent as a unit vector.
+    """Latents `(N, latent_dim)` and classes `(N,)` to images; the class is a one-hot vector after the latent.
 
-    Not as vectors that are learned: they would move with the weights that read them, and so much faster than anything
-    that reads the latent that each class soon is one image, where nothing but diversity keeps the latent in use.
+    The vectors are not learned. Learned embeddings would train together with the weights that read them, much faster
+    than the latent's weights. Then the generator collapses to one image per class.
 
     Args:
-        images: a generator of latents of the length `latent_dim + num_classes`.
+        images: a generator whose latents have the length `latent_dim + num_classes`.
         num_classes: number of classes.
     """
 
@@ -70,9 +73,9 @@ class Discriminator(nn.Module):
     Args:
         size: image side, or (height, width).
         channels: 1, 3 or 4.
-        width: channels after the first halving; twice as many after each further one, up to 8 times.
+        width: channels after the first downsampling, doubled at each further one, up to 8 times.
         num_classes: number of classes.
-        batch_norm: normalise every hidden layer but the first.
+        batch_norm: use BatchNorm in every hidden layer but the first.
     """
 
     def __init__(self, size: Size, channels: int, width: int, num_classes: int, batch_norm: bool = True) -> None:
@@ -84,7 +87,7 @@ class Discriminator(nn.Module):
         ).apply(normal_init)
 
     def forward(self, images: Tensor, labels: Tensor) -> Tensor:
-        """Return logits `(N,)`, higher for what looks real and like its class `labels` `(N,)`."""
+        """Return logits `(N,)`, higher for realistic images of the class `labels` `(N,)`."""
         check_labels(labels, len(images), self.embedding.num_embeddings)
         features = leaky_relu(self.features(images), 0.2)
         logits: Tensor = self.together(torch.cat([features, self.embedding(labels).to(features.dtype)], 1))
@@ -92,14 +95,14 @@ class Discriminator(nn.Module):
 
 
 class AuxiliaryDiscriminator(nn.Module):
-    """Images `(N, channels, height, width)` to logits `(N,)` and class logits `(N, num_classes)`, as ACGAN and InfoGAN.
+    """Images `(N, channels, height, width)` to logits `(N,)` and class logits `(N, num_classes)`, as in ACGAN.
 
     Args:
         size: image side, or (height, width).
         channels: 1, 3 or 4.
-        width: channels after the first halving; twice as many after each further one, up to 8 times.
+        width: channels after the first downsampling, doubled at each further one, up to 8 times.
         num_classes: length of the second output.
-        batch_norm: normalise every hidden layer but the first.
+        batch_norm: use BatchNorm in every hidden layer but the first.
     """
 
     def __init__(self, size: Size, channels: int, width: int, num_classes: int, batch_norm: bool = True) -> None:
@@ -109,6 +112,6 @@ class AuxiliaryDiscriminator(nn.Module):
         self.guess = nn.Sequential(nn.Linear(HIDDEN, 128), nn.LeakyReLU(0.2), nn.Linear(128, num_classes))
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Return logits `(N,)`, higher for what looks real, and class logits `(N, num_classes)`."""
+        """Return logits `(N,)`, higher for realistic images, and class logits `(N, num_classes)`."""
         features = leaky_relu(self.features(images), 0.2)
         return self.real(features).squeeze(1), self.guess(features)

@@ -1,4 +1,4 @@
-"""How classes enter the two networks: BatchNorm with a gain and bias for each class, and heads that know classes."""
+"""Layers for class-conditional networks: conditional BatchNorm and the discriminator's output layers (heads)."""
 
 from typing import Literal
 
@@ -13,8 +13,8 @@ Head = Literal["projection", "auxiliary"]
 def check_labels(labels: Tensor | None, count: int, num_classes: int) -> None:
     """Check that `labels` are `count` classes from 0 to `num_classes - 1`, or None for a network without classes.
 
-    The range is checked on the CPU only: looking at the labels would make the host wait for a GPU, where the embedding
-    stops the run with a device-side assertion instead.
+    The range is checked on the CPU only, because reading labels from a GPU would synchronise with it. There the
+    embedding raises a device-side assertion.
 
     Raises:
         ValueError: if they are not.
@@ -26,7 +26,7 @@ def check_labels(labels: Tensor | None, count: int, num_classes: int) -> None:
     if labels is None:
         raise ValueError(f"labels are missing; expected a class from 0 to {num_classes - 1} for each sample")
     if torch.compiler.is_exporting() or torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
-        return  # a captured graph holds for any number of labels and cannot look at them
+        return  # an exported graph accepts any number of labels and cannot branch on their values
     if labels.dtype not in (torch.int64, torch.int32) or labels.shape != (count,):
         given = f"{labels.dtype} of shape {tuple(labels.shape)}"
         raise ValueError(f"labels are {given}; expected integers (int64 or int32) of shape ({count},)")
@@ -37,7 +37,7 @@ def check_labels(labels: Tensor | None, count: int, num_classes: int) -> None:
 class ConditionalBatchNorm2d(nn.Module):
     """BatchNorm with a gain and a bias for each class, de Vries et al. 2017 (arXiv 1707.00683).
 
-    The statistics are those of the whole batch, of all classes. Gains start at N(1, .02), biases at 0.
+    The statistics are computed over all classes in the batch. Gains are initialised from N(1, 0.02), biases with 0.
 
     Args:
         num_features: channels of the feature map.
@@ -60,11 +60,11 @@ class ConditionalBatchNorm2d(nn.Module):
 
 
 class PlainHead(nn.Module):
-    """Logits of reality, without classes.
+    """Real/fake logits of an unconditional discriminator.
 
     Args:
         num_features: length of a feature vector.
-        spectral_norm: normalise the linear layer.
+        spectral_norm: use spectral normalisation in the linear layer.
     """
 
     def __init__(self, num_features: int, spectral_norm: bool = False) -> None:
@@ -72,19 +72,23 @@ class PlainHead(nn.Module):
         self.linear = xavier(nn.Linear(num_features, 1), spectral_norm=spectral_norm)
 
     def forward(self, features: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Return logits `(N,)` for features `(N, C)`; labels are refused by a ValueError."""
+        """Return logits `(N,)` for features `(N, C)`.
+
+        Raises:
+            ValueError: if there are labels.
+        """
         check_labels(labels, len(features), 0)
         logits: Tensor = self.linear(features).squeeze(1)
         return logits
 
 
 class ProjectionHead(nn.Module):
-    """Logits of image and class, `w h + b + <embedding(y), h>`: Miyato and Koyama 2018 (arXiv 1802.05637).
+    """Projection logits `w h + b + <embedding(y), h>`, Miyato and Koyama 2018 (arXiv 1802.05637).
 
     Args:
         num_features: length of a feature vector `h`.
         num_classes: number of classes.
-        spectral_norm: normalise the linear layer and the embedding.
+        spectral_norm: use spectral normalisation in the linear layer and the embedding.
     """
 
     def __init__(self, num_features: int, num_classes: int, spectral_norm: bool = False) -> None:
@@ -96,7 +100,7 @@ class ProjectionHead(nn.Module):
         """Return logits `(N,)` for features `(N, C)` and their classes `(N,)`.
 
         Raises:
-            ValueError: if `labels` are None or no classes.
+            ValueError: if `labels` are None or not valid classes.
         """
         check_labels(labels, len(features), self.embedding.num_embeddings)
         logits: Tensor = self.linear(features).squeeze(1) + (self.embedding(labels) * features).sum(1)
@@ -104,12 +108,12 @@ class ProjectionHead(nn.Module):
 
 
 class AuxiliaryHead(nn.Module):
-    """Logits of reality and, beside them, of the class: Odena et al. 2017 (ACGAN, arXiv 1610.09585).
+    """Real/fake logits and class logits from two linear layers, Odena et al. 2017 (ACGAN, arXiv 1610.09585).
 
     Args:
         num_features: length of a feature vector.
         num_classes: number of classes.
-        spectral_norm: normalise both linear layers.
+        spectral_norm: use spectral normalisation in both linear layers.
     """
 
     def __init__(self, num_features: int, num_classes: int, spectral_norm: bool = False) -> None:
@@ -118,15 +122,15 @@ class AuxiliaryHead(nn.Module):
         self.classifier = xavier(nn.Linear(num_features, num_classes), spectral_norm=spectral_norm)
 
     def forward(self, features: Tensor, labels: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Return logits `(N,)` and class logits `(N, num_classes)` for features `(N, C)`; labels are not read."""
+        """Return logits `(N,)` and class logits `(N, num_classes)` for features `(N, C)`. Labels are ignored."""
         return self.linear(features).squeeze(1), self.classifier(features)
 
 
 def make_head(num_features: int, num_classes: int, kind: Head, spectral_norm: bool) -> nn.Module:
-    """Return the head called `kind`, or a plain one if there are no classes.
+    """Return the head of this `kind`, or `PlainHead` if there are no classes.
 
     Raises:
-        ValueError: if there is none of that name.
+        ValueError: if `kind` is unknown.
     """
     if kind not in ("projection", "auxiliary"):
         raise ValueError(f"head is {kind!r}; expected projection or auxiliary")

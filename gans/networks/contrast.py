@@ -1,7 +1,7 @@
-"""PatchNCE, Park et al. 2020 (arXiv 2007.15651): a place of a translation shall be told by what was there before.
+"""PatchNCE, Park et al. 2020 (arXiv 2007.15651): a contrastive loss between an image and its translation.
 
-Vectors of a network's maps at the same places of two images go through small heads; that of the translation shall be
-nearer to the one of its own place than to those of other places of the same image.
+A network's features at sampled positions of both images are projected by small heads. Each vector of the translation
+must be closer to the input's vector at the same position than to those at other positions of the image.
 """
 
 from collections.abc import Sequence
@@ -15,12 +15,12 @@ from gans.networks.layers import Init, normal_init
 
 
 class Heads(nn.Module):
-    """Maps `(N, width, h, w)` of several stages, at places `(N, P)`, to unit vectors `(N, P, length)`.
+    """Feature maps `(N, width, h, w)` of several stages, at positions `(N, P)`, to unit vectors `(N, P, length)`.
 
     Args:
-        widths: channels of the maps.
-        length: of the vectors, and hidden units.
-        init: how the weights begin.
+        widths: channels of the maps of each stage.
+        length: length of the vectors, and number of hidden units.
+        init: initialisation of the weights.
     """
 
     def __init__(self, widths: Sequence[int], length: int = 256, init: Init = normal_init) -> None:
@@ -32,7 +32,7 @@ class Heads(nn.Module):
         ).apply(init)
 
     def forward(self, maps: Sequence[Tensor], places: Sequence[Tensor]) -> list[Tensor]:
-        """Return the vectors of each stage, for places counted row by row."""
+        """Return the vectors of each stage. The positions are indices into the flattened maps."""
         found = []
         for head, stage, where in zip(self.stages, maps, places, strict=True):
             flat = stage.flatten(2)
@@ -42,9 +42,10 @@ class Heads(nn.Module):
 
 
 def patch_nce(query: Tensor, key: Tensor, temperature: float = 0.07) -> Tensor:
-    """Return `-log(exp(q_s.k_s / t) / sum_r exp(q_s.k_r / t))`, a scalar, over the places s, and r, of each image.
+    """Return the mean of `-log(exp(q_s.k_s / t) / sum_r exp(q_s.k_r / t))` over the positions s of all images.
 
-    Both are unit vectors `(N, P, D)`. Keys give no gradient, or both images would become alike by losing what differs.
+    Both are unit vectors `(N, P, D)`. No gradient flows into the keys: else both images could drop the features in
+    which they differ.
     """
     with torch.autocast(query.device.type, enabled=False):
         wide = torch.promote_types(query.dtype, torch.float32)

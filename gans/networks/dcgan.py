@@ -1,11 +1,11 @@
 """Deep convolutional networks of Radford et al. 2015 (arXiv 1511.06434) for any image size.
 
-The paper's 64x64 pixels are four doublings of 4x4; other sizes take as many doublings as keep the shorter side at 4 or
-more, start from the rounded-up quotient and cut the surplus off: 28 is 7x7 doubled twice, 48x80 is 6x10 doubled three
-times, 418 is 7x7 doubled six times, less 15 pixels at each edge.
+The paper upsamples 4x4 pixels four times to 64x64. For other sizes the first map is at least 4 pixels a side, rounded
+up, and the result is cropped. 28 is 7x7 upsampled twice, 48x80 is 6x10 upsampled three times. 418 is 7x7 upsampled six
+times to 448 and cropped by 15 pixels at each edge.
 
-Weights, and with them the maps inside, use the `channels_last` memory format, which makes a step on a CPU a tenth
-faster; images come out in the usual layout.
+The networks use the `channels_last` memory format, which makes a step on a CPU about 10 % faster. The images have the
+default format.
 """
 
 from itertools import pairwise
@@ -18,10 +18,10 @@ from gans.networks.layers import Size, doublings, image_channels, image_size, no
 
 
 def widths(size: tuple[int, int], width: int) -> list[int]:
-    """Return the channels after each halving of `size`: `width`, doubled every time, at most 8 x `width`.
+    """Return the channels after each downsampling of `size`: `width`, doubled every time, at most 8 x `width`.
 
     Raises:
-        ValueError: if a side of `size` is too short to be halved, or `width` is not positive.
+        ValueError: if a side of `size` is shorter than 2 pixels, or `width` is not positive.
     """
     if min(size) < 2:
         raise ValueError(f"size is {size[0]}x{size[1]}; a convolutional network needs at least 2 pixels a side")
@@ -37,7 +37,7 @@ class Generator(nn.Module):
         latent_dim: length of a latent.
         size: image side, or (height, width).
         channels: 1, 3 or 4.
-        width: channels of the last hidden layer; every layer before it has twice as many, up to 8 times.
+        width: channels of the last hidden layer, doubled in each layer before it, up to 8 times.
     """
 
     def __init__(self, latent_dim: int, size: Size, channels: int, width: int) -> None:
@@ -46,7 +46,7 @@ class Generator(nn.Module):
         hidden = widths(self.size, width)[::-1]
         scale = 2 ** len(hidden)
         base = (-(-self.size[0] // scale), -(-self.size[1] // scale))
-        # A transposed convolution of a 1x1 input is the paper's projection of z, for any base size.
+        # A transposed convolution of a 1x1 input equals the paper's linear projection of z, for any base size.
         layers: list[nn.Module] = [nn.ConvTranspose2d(latent_dim, hidden[0], base, bias=False)]
         for inputs, outputs in pairwise(hidden):
             layers += [nn.BatchNorm2d(inputs), nn.ReLU(inplace=True)]
@@ -70,10 +70,10 @@ class Discriminator(nn.Module):
     Args:
         size: image side, or (height, width).
         channels: 1, 3 or 4.
-        width: channels after the first halving; twice as many after each further one, up to 8 times.
-        batch_norm: normalise every hidden layer but the first, as the paper does. Switch it off under a gradient
-            penalty, which needs logits that depend on one sample each.
-        outputs: numbers per image: 1 for logits `(N,)`; more, for `(N, outputs)`, are features for a head.
+        width: channels after the first downsampling, doubled at each further one, up to 8 times.
+        batch_norm: use BatchNorm in every hidden layer but the first, as the paper does. Set it to False with a
+            gradient penalty, for which each logit must depend on one sample only.
+        outputs: outputs per image: 1 gives logits `(N,)`, more give `(N, outputs)`, such as features for a head.
     """
 
     def __init__(self, size: Size, channels: int, width: int, batch_norm: bool = True, outputs: int = 1) -> None:
@@ -91,7 +91,7 @@ class Discriminator(nn.Module):
         self.layers = nn.Sequential(*layers).apply(normal_init).to(memory_format=torch.channels_last)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return logits `(N,)`, higher for what looks real."""
-        # A view of this shape, not flatten: images of another size would pass.
+        """Return logits `(N,)`, higher for realistic images."""
+        # `view` raises for images of another size; `flatten` would accept them.
         logits: Tensor = self.layers(images).view(len(images), *self.shape)
         return logits

@@ -1,7 +1,7 @@
-"""Networks of DF-GAN, Tao et al. 2022 (arXiv 2008.05865): one stage, told the sentence at every scale.
+"""Networks of DF-GAN, Tao et al. 2022 (arXiv 2008.05865): a one-stage generator, text-conditional at every scale.
 
-Any image size, by the rule of `gans.networks.dcgan`. With the authors' weights both give the authors' outputs; what is
-left out are the 1x1 shortcuts of critic blocks that keep their channels, which their code builds and does not use.
+They support any image size, as `gans.networks.dcgan` does. With the authors' weights both give the authors' outputs.
+The 1x1 shortcuts that the authors' code creates but never uses, in critic blocks with constant channels, are omitted.
 """
 
 from itertools import pairwise
@@ -16,11 +16,11 @@ from gans.networks.layers import Size, image_channels, image_size
 
 
 class Affine(nn.Module):
-    """Scales and shifts each channel by what two perceptrons make of the condition; at first it changes nothing.
+    """Channel-wise gain and shift, computed from the condition by two perceptrons. Initialised as the identity.
 
     Args:
         condition: length of a condition.
-        channels: of the feature map, and hidden units of each perceptron.
+        channels: channels of the feature map, and hidden units of each perceptron.
     """
 
     def __init__(self, condition: int, channels: int) -> None:
@@ -28,13 +28,13 @@ class Affine(nn.Module):
         self.gain, self.shift = perceptron(condition, channels, 1.0), perceptron(condition, channels, 0.0)
 
     def forward(self, features: Tensor, condition: Tensor) -> Tensor:
-        """Return `(N, C, H, W)`, changed by the conditions `(N, condition)`."""
+        """Return the scaled and shifted features `(N, C, H, W)`, given conditions `(N, condition)`."""
         gain, shift = (network(condition)[:, :, None, None] for network in (self.gain, self.shift))
         return torch.addcmul(shift, features, gain)
 
 
 def perceptron(condition: int, channels: int, start: float) -> nn.Sequential:
-    """Return two layers from conditions `(N, condition)` to `(N, channels)`, all of them `start` at first."""
+    """Return two layers from conditions `(N, condition)` to `(N, channels)`; all outputs are initially `start`."""
     last = nn.Linear(channels, channels)
     nn.init.zeros_(last.weight)
     nn.init.constant_(last.bias, start)
@@ -42,7 +42,7 @@ def perceptron(condition: int, channels: int, start: float) -> nn.Sequential:
 
 
 class GeneratorBlock(nn.Module):
-    """Doubles the sides, then twice: affine, leaky ReLU, affine, leaky ReLU, 3x3 convolution; plus the input.
+    """Residual block after upsampling by 2: twice (affine, leaky ReLU, affine, leaky ReLU, 3x3 convolution).
 
     Args:
         inputs: channels of the input.
@@ -69,14 +69,14 @@ class GeneratorBlock(nn.Module):
 
 
 class Generator(nn.Module):
-    """Latents and sentences to images `(N, channels, height, width)` in [-1, 1].
+    """Latents and sentence embeddings to images `(N, channels, height, width)` in [-1, 1].
 
     Args:
         latent_dim: length of a latent.
-        text_dim: length of a sentence's vector.
+        text_dim: length of a sentence embedding.
         size: image side, or (height, width).
         channels: 1, 3 or 4.
-        width: channels of the last hidden layer; every layer before it has twice as many, up to 8 times.
+        width: channels of the last hidden layer, doubled in each layer before it, up to 8 times.
     """
 
     def __init__(self, latent_dim: int, text_dim: int, size: Size, channels: int, width: int) -> None:
@@ -105,7 +105,9 @@ class Generator(nn.Module):
 
 
 class DiscriminatorBlock(nn.Module):
-    """Twice 4x4 (halving the sides) and 3x3 convolution with leaky ReLU, times a gain from 0, plus the input's means.
+    """Residual block: a 4x4 convolution of stride 2 and a 3x3 convolution, with leaky ReLU, plus the pooled input.
+
+    The convolutions' output is multiplied by a learned gain, 0 at initialisation.
 
     Args:
         inputs: channels of the input.
@@ -127,15 +129,15 @@ class DiscriminatorBlock(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """Images `(N, channels, height, width)` and sentences `(N, text_dim)` to logits `(N,)`.
+    """Images `(N, channels, height, width)` and sentence embeddings `(N, text_dim)` to logits `(N,)`.
 
-    The sentence meets the image where that is a few pixels small: at every one of them.
+    The embedding is concatenated to every pixel of the last feature map.
 
     Args:
-        text_dim: length of a sentence's vector.
+        text_dim: length of a sentence embedding.
         size: image side, or (height, width).
         channels: 1, 3 or 4.
-        width: channels of the first layer; twice as many after each halving, up to 8 times.
+        width: channels of the first layer, doubled after each downsampling, up to 8 times.
     """
 
     def __init__(self, text_dim: int, size: Size, channels: int, width: int) -> None:
@@ -153,17 +155,17 @@ class Discriminator(nn.Module):
         )
 
     def forward(self, images: Tensor, *sentences: Tensor) -> Tensor | tuple[Tensor, ...]:
-        """Return logits `(N,)`, higher for what looks real and like the sentence says; of several sentences a tuple.
+        """Return logits `(N,)`, higher for realistic images that match the sentence; a tuple for several sentences.
 
-        The image is looked at once.
+        The image features are computed once for all sentences.
         """
         maps = self.trunk(images)
         logits = tuple(self.match(maps, sentence) for sentence in sentences)
         return logits if len(logits) > 1 else logits[0]
 
     def match(self, maps: Tensor, sentences: Tensor) -> Tensor:
-        """Return the logits `(N,)` of images by their maps, and sentences `(N, text_dim)`."""
-        everywhere = sentences[:, :, None, None].to(maps.dtype).expand(-1, -1, *maps.shape[2:])
-        # A view of this shape, not flatten: images of another size would pass.
-        logits: Tensor = self.joint(torch.cat([maps, everywhere], 1)).view(len(maps))
+        """Return the logits `(N,)` of image features `(N, C, h, w)` and sentence embeddings `(N, text_dim)`."""
+        tiled = sentences[:, :, None, None].to(maps.dtype).expand(-1, -1, *maps.shape[2:])
+        # `view` raises for images of another size; `flatten` would accept them.
+        logits: Tensor = self.joint(torch.cat([maps, tiled], 1)).view(len(maps))
         return logits

@@ -1,11 +1,12 @@
-"""Gated convolutions for images with holes, Yu et al. 2019 (arXiv 1806.03589): DeepFill v2 without its attention.
+"""Gated convolutions for inpainting, Yu et al. 2019 (arXiv 1806.03589): DeepFill v2 without contextual attention.
 
-A layer makes features f and gates g of its maps and gives ELU(f) * sigmoid(g): it learns where there is something to
-see, which a plain convolution takes for granted. A coarse stage guesses, a second one refines what was guessed.
+A gated convolution computes features f and gates g, and returns ELU(f) * sigmoid(g). So it learns which pixels are
+valid. The first stage gives a coarse result, the second stage refines it.
 
-Differences from the paper's generator: no contextual attention, and so one branch in the second stage; maps from before
-a halving are added behind the doubling, as narrow holes need their neighbours; the layer of half the width in front of
-the images is left out; weights start with the spread that keeps signals alive. The critic is the paper's.
+The generator differs from the paper's in four points. There is no contextual attention, so the second stage has one
+branch. Skip connections add the maps before a downsampling to those after the upsampling, which helps with narrow
+holes. The layer of half the width before the output is omitted. The initialisation preserves the scale of activations.
+The critic is the paper's.
 """
 
 from itertools import pairwise
@@ -19,27 +20,27 @@ from gans.networks.layers import Size, image_size, padded
 from gans.networks.spectral import xavier
 
 HALVINGS = 2
-KERNEL = 5  # of the critic
-DILATIONS = (2, 4, 8, 16)  # of the middle layers: together they see 61 pixels of maps a quarter as large
-CRITIC = (1, 2, 4, 4, 4, 4)  # times the critic's width: channels of its layers
-GAIN = 2.5  # of the features: with N(0, 1) coming in, ELU(f) sigmoid(g) has a mean square of about 1 again
+KERNEL = 5  # of the critic's convolutions
+DILATIONS = (2, 4, 8, 16)  # of the middle layers: a receptive field of 61 pixels at a quarter of the resolution
+CRITIC = (1, 2, 4, 4, 4, 4)  # channels of the critic's layers, in multiples of its width
+GAIN = 2.5  # of the feature weights: for N(0, 1) input, ELU(f) sigmoid(g) has a mean square of about 1
 
 
 def composed(made: Tensor, images: Tensor, masks: Tensor) -> Tensor:
-    """Return `made` in the holes, where masks `(N, 1, H, W)` are 1, and `images`, bit for bit, where they are 0."""
+    """Return `made` where masks `(N, 1, H, W)` are 1 (the holes), and `images` unchanged where they are 0."""
     return torch.where(masks > 0.5, made, images)
 
 
 class Gated(nn.Module):
-    """Maps `(N, before, h, w)` to `(N, after, h, w)`, or half as high and wide with a stride of 2.
+    """Gated convolution from `(N, before, h, w)` to `(N, after, h, w)`, or half as high and wide with a stride of 2.
 
     Args:
-        before: channels of the maps.
-        after: channels of what becomes of them.
-        kernel: side of the convolution.
-        stride: 2 halves.
-        dilation: how far apart the kernel's pixels are.
-        enlarge: double the maps before, pixel by pixel.
+        before: input channels.
+        after: output channels.
+        kernel: kernel size.
+        stride: stride; 2 halves the sides.
+        dilation: dilation of the kernel.
+        enlarge: upsample the input by 2 (nearest neighbour) before the convolution.
     """
 
     def __init__(
@@ -56,24 +57,24 @@ class Gated(nn.Module):
             self.conv.bias.zero_()
 
     def forward(self, maps: Tensor) -> Tensor:
-        """Return ELU(f) * sigmoid(g)."""
+        """Return ELU(f) * sigmoid(g), `(N, after, h, w)`."""
         if self.enlarge:
             maps = interpolate(maps, scale_factor=2.0, mode="nearest")
         features, gates = self.conv(maps).chunk(2, 1)
-        seen: Tensor = elu(features) * gates.sigmoid()
-        return seen
+        gated: Tensor = elu(features) * gates.sigmoid()
+        return gated
 
 
 class Stage(nn.Module):
-    """Images with holes and their masks, `(N, channels + 1, H, W)` of sides that are multiples of 4, to whole images.
+    """One stage: images with holes and masks to completed images. Sides must be multiples of 4.
 
     Args:
-        channels: of the images.
-        width: channels next to the images; four times as many in the middle.
-        dilations: of the middle layers.
+        channels: number of image channels.
+        width: channels at full resolution; the middle layers have four times as many.
+        dilations: dilations of the middle layers.
     """
 
-    step = 2  # pixels between places of the inner maps
+    step = 2  # image pixels per pixel of the maps that `inner` receives
 
     def __init__(self, channels: int, width: int, dilations: tuple[int, ...]) -> None:
         super().__init__()
@@ -89,29 +90,32 @@ class Stage(nn.Module):
         self.last = nn.Conv2d(width, channels, 3, padding=1)
 
     def forward(self, images: Tensor, masks: Tensor) -> Tensor:
-        """Return images `(N, channels, H, W)` in [-1, 1] for those whose holes are 0, and masks `(N, 1, H, W)`."""
+        """Return images `(N, channels, H, W)` in [-1, 1], given images with 0 in the holes and masks `(N, 1, H, W)`."""
         whole = self.first(torch.cat([images, masks], 1))
         half = self.descend(whole)
         made: Tensor = self.last(whole + self.rise(half + self.inner(half)))
         return made.tanh()
 
     def inner(self, maps: Tensor) -> Tensor:
-        """Return what the middle layers make of maps `(N, 2 width, h, w)`; these see far, see `gans.pictures.tiles`."""
+        """Return the output of the middle layers for maps `(N, 2 width, h, w)`, in the same shape.
+
+        A method of its own, because `gans.pictures.tiles` evaluates layers with a large receptive field separately.
+        """
         made: Tensor = self.middle(maps)
         return made
 
 
 class Generator(nn.Module):
-    """Images `(N, channels, H, W)` with holes, of any H and W, to whole ones in [-1, 1].
+    """Images `(N, channels, H, W)` with holes, of any H and W, to completed images in [-1, 1].
 
     Args:
-        size: image side, or (height, width), of training; middle layers reach no further.
-        channels: of the images.
-        width: channels next to the images; four times as many in the middle. The paper has 48.
-        refine: have a second stage, which is given the first one's guess in the holes.
+        size: image side, or (height, width), in training; larger dilations are omitted.
+        channels: number of image channels.
+        width: channels at full resolution; the middle layers have four times as many. The paper uses 48.
+        refine: add a second stage, whose input is the first stage's result in the holes.
     """
 
-    multiple = 2**HALVINGS  # of the sides
+    multiple = 2**HALVINGS  # the sides are padded to multiples of this
 
     def __init__(self, size: Size, channels: int, width: int = 48, refine: bool = True) -> None:
         super().__init__()
@@ -121,7 +125,7 @@ class Generator(nn.Module):
         self.stages = nn.ModuleList(Stage(channels, width, dilations) for _ in range(2 if refine else 1))
 
     def guesses(self, images: Tensor, masks: Tensor) -> list[Tensor]:
-        """Return what each stage makes, `(N, channels, H, W)` in [-1, 1], known places included, the best last."""
+        """Return the output of each stage, `(N, channels, H, W)` in [-1, 1], for all pixels; the final one is last."""
         height, width = images.shape[-2:]
         hole = padded(masks.to(images), 2**HALVINGS)
         known = padded(images, 2**HALVINGS)
@@ -133,20 +137,21 @@ class Generator(nn.Module):
         return made
 
     def forward(self, images: Tensor, masks: Tensor) -> Tensor:
-        """Return the last stage's guess for images and masks `(N, 1, H, W)`, 1 where there is a hole."""
+        """Return the output of the last stage, given images and masks `(N, 1, H, W)` that are 1 in holes."""
         return self.guesses(images, masks)[-1]
 
 
 class Discriminator(nn.Module):
-    """SN-PatchGAN: images `(N, channels, H, W)`, and what they shall fit, to logits `(N, 4 width, H / 64, W / 64)`.
+    """SN-PatchGAN: images `(N, channels, H, W)`, with conditions, to logits `(N, 4 width, H / 64, W / 64)`.
 
-    Six convolutions of 5x5 that halve, rounded up, each with spectral norm (Miyato et al. 2018, arXiv 1802.05957) and a
-    leaky rectifier, the last included. Each number of the last maps is a logit, in each channel; it sees 253 pixels.
+    It consists of six 5x5 convolutions of stride 2, each with spectral normalisation (Miyato et al. 2018, arXiv
+    1802.05957) and leaky ReLU, also after the last. Every value of the last map is a logit, with a receptive field of
+    253 pixels. Sides are rounded up.
 
     Args:
-        channels: of the images, and of all that they are judged with, together.
-        width: channels after the first layer; two, then four times as many after the others. The paper has 64.
-        spectral_norm: normalise the weights of all layers.
+        channels: number of channels of the images and conditions together.
+        width: channels of the first layer; the second has twice, the others four times as many. The paper uses 64.
+        spectral_norm: use spectral normalisation in all layers.
     """
 
     def __init__(self, channels: int, width: int = 64, spectral_norm: bool = True) -> None:
@@ -159,11 +164,11 @@ class Discriminator(nn.Module):
         )
 
     def features(self, images: Tensor, *given: Tensor) -> list[Tensor]:
-        """Return the maps of all layers but the last, for losses that compare them."""
+        """Return the maps of all layers but the last, for feature matching losses."""
         return self.maps(images, *given)[:-1]
 
     def forward(self, images: Tensor, *given: Tensor) -> Tensor:
-        """Return logits, higher where images, together with `given`, look real."""
+        """Return logits, higher for realistic patches that match the conditions `given`."""
         return self.maps(images, *given)[-1]
 
     def maps(self, images: Tensor, *given: Tensor) -> list[Tensor]:
@@ -175,7 +180,7 @@ class Discriminator(nn.Module):
 
 
 def surrounded(maps: Tensor) -> Tensor:
-    """Return maps with the zeros that TensorFlow's SAME puts around them for a stride of 2, the odd one behind."""
+    """Return maps with the zero padding of TensorFlow's SAME for a stride of 2: an odd pixel is added at the end."""
     sides = [KERNEL - 2 + side % 2 for side in maps.shape[-2:]]
     above, left = (side // 2 for side in sides)
     return pad(maps, (left, sides[1] - left, above, sides[0] - above))

@@ -1,4 +1,4 @@
-"""Small pieces that several architectures share: sizes by formula, initialisation."""
+"""Functions that several architectures share: image sizes, normalisation, padding and initialisation."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
@@ -25,10 +25,10 @@ def image_size(size: Size) -> tuple[int, int]:
 
 
 def image_channels(channels: int) -> int:
-    """Return `channels`.
+    """Return `channels` if it is 1, 3 or 4.
 
     Raises:
-        ValueError: if it is not 1, 3 or 4.
+        ValueError: if it is not.
     """
     if type(channels) is not int or channels not in (1, 3, 4):
         raise ValueError(f"channels is {channels!r}; expected 1 (grey), 3 (RGB) or 4 (RGBA)")
@@ -36,19 +36,19 @@ def image_channels(channels: int) -> int:
 
 
 def doublings(size: tuple[int, int], smallest: int = 4) -> int:
-    """Return how often the shorter side of `size` can be halved without falling under `smallest`, at least 1."""
+    """Return how often the shorter side of `size` can be halved and stay `smallest` or longer, but at least 1."""
     return max(1, (min(size) // smallest).bit_length() - 1)
 
 
 def norm_layer(norm: Norm, channels: int) -> nn.Module:
-    """Return a layer that normalises maps of `channels`.
+    """Return a normalisation layer for maps with `channels`.
 
-    `instance` normalises the maps of each image by themselves, `instance_affine` has a learned gain and shift for each
-    channel besides. `batch` normalises over the batch and has gain and shift too: in training mode, batches of one
-    image give what `instance_affine` gives. `none` is the identity.
+    `instance` is InstanceNorm, `instance_affine` is InstanceNorm with a learned gain and shift for each channel.
+    `batch` is BatchNorm, with gain and shift. With batches of one image it equals `instance_affine` in training mode.
+    `none` is the identity.
 
     Raises:
-        ValueError: for another word.
+        ValueError: if `norm` is unknown.
     """
     if norm == "none":
         return nn.Identity()
@@ -58,14 +58,13 @@ def norm_layer(norm: Norm, channels: int) -> nn.Module:
 
 
 def padded(images: Tensor, multiple: int, least: int = 1) -> Tensor:
-    """Return images `(N, C, H, W)` with their last row and column repeated up to sides that are multiples of a number.
+    """Return images `(N, C, H, W)`, padded at the bottom and right so that their sides are multiples of `multiple`.
 
-    Sides are `least` long at least, itself a multiple.
-
-    The surplus is below and to the right, so that `[..., :H, :W]` of what a network makes of them fits the images.
+    The last row and column are repeated. The padded sides are at least `least`, which must be a multiple too. Crop a
+    network's output with `[..., :H, :W]`.
     """
     if torch.compiler.is_exporting() or torch.jit.is_tracing():  # type: ignore[attr-defined,no-untyped-call]
-        # In one way for every size, as the program that is captured has no branches; `least` is left to its user.
+        # One code path for all sizes, because an exported program has no branches. It does not support `least`.
         places = ((torch.arange((side + multiple - 1) // multiple * multiple), side - 1) for side in images.shape[-2:])
         rows, columns = (place.to(images.device).clamp(max=last) for place, last in places)
         return images.index_select(-2, rows).index_select(-1, columns)
@@ -74,7 +73,7 @@ def padded(images: Tensor, multiple: int, least: int = 1) -> Tensor:
 
 
 def widened(value: Any) -> Any:
-    """Return a tensor, or a tuple of them, in single precision at least: losses of half-precision logits are coarse."""
+    """Return a tensor, or a tuple of them, in at least float32: losses of half-precision logits are inaccurate."""
     if isinstance(value, tuple):
         return tuple(widened(part) for part in value)
     return value.to(torch.promote_types(value.dtype, torch.float32))
@@ -82,9 +81,9 @@ def widened(value: Any) -> Any:
 
 @torch.no_grad()
 def normal_init(module: nn.Module, std: float = 0.02) -> None:
-    """Initialise as Radford et al. 2015 (arXiv 1511.06434): weights N(0, std), gains of norms N(1, std), biases 0.
+    """Initialise like Radford et al. 2015 (arXiv 1511.06434): weights N(0, std), gains of norms N(1, std), biases 0.
 
-    For `nn.Module.apply`.
+    Use it with `nn.Module.apply`.
     """
     if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
         module.weight.normal_(0, std)
@@ -98,9 +97,10 @@ def normal_init(module: nn.Module, std: float = 0.02) -> None:
 
 @torch.no_grad()
 def xavier_init(module: nn.Module, gain: float = 0.02) -> None:
-    """Initialise as CUT (Park et al. 2020, arXiv 2007.15651): weights N(0, 2 gain^2 / (fan in + fan out)).
+    """Initialise like CUT (Park et al. 2020, arXiv 2007.15651): weights N(0, 2 gain^2 / (fan in + fan out)).
 
-    That is `gain` times the weights of Glorot and Bengio 2010; all else is as in `normal_init`. For `nn.Module.apply`.
+    These are the weights of Glorot and Bengio 2010 times `gain`. Norms and biases are initialised as in `normal_init`.
+    Use it with `nn.Module.apply`.
     """
     normal_init(module, gain)
     if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):

@@ -1,7 +1,6 @@
-"""What a GAN on the manifold of an autoencoder's images is made of: networks on codes, and the codes' moments.
+"""Networks of a GAN in the latent space of an autoencoder, Achlioptas et al. 2018 (arXiv 1707.02392).
 
-A generator in the latent space of an autoencoder: Achlioptas et al. 2018 (arXiv 1707.02392). Its networks see whitened
-codes, whose mean is 0 and whose covariance is 1 for every autoencoder and every data.
+The networks work on whitened codes, which have mean 0 and covariance 1 for every autoencoder and data set.
 """
 
 from typing import cast
@@ -13,15 +12,15 @@ from gans.networks.mlp import perceptron
 
 
 class Moments(nn.Module):
-    """Running mean and second moment of vectors, over about the last `memory` batches.
+    """Running mean and second moment of vectors, an exponential average over about `memory` batches.
 
-    Before the first batch they are those of N(0, 1). They are linear in the vectors, so that means of them over
-    processes, or over pieces of a batch, are those of all vectors together.
+    Before the first batch they are those of N(0, 1). The second moment is stored instead of the covariance: its mean
+    over processes, or over the parts of a batch, equals that of all vectors.
 
     Args:
         dim: length of a vector.
-        memory: batches after which a contribution has fallen to 1/e.
-        least: what is added to every direction's variance, as a share of their mean: far flatter ones stay flat.
+        memory: number of batches after which the weight of a batch has decayed to 1/e.
+        least: regularisation of the covariance: this share of the mean variance is added to its diagonal.
     """
 
     mean: Tensor
@@ -37,11 +36,17 @@ class Moments(nn.Module):
 
     @torch.no_grad()
     def update(self, vectors: Tensor, share: float = 1.0, begin: bool = True) -> None:
-        """Take a batch `(N, dim)` in, or a piece of one that holds this `share` of its rows, the first to `begin`."""
+        """Update the moments with a batch `(N, dim)`, or with a part of one.
+
+        Args:
+            vectors: the batch, or a part of it.
+            share: share of the batch's rows that this part contains.
+            begin: whether this is the first part of a batch.
+        """
         vectors = vectors.to(self.mean)
         if begin:
             self.batches += 1
-        weight = 1 / self.batches.clamp(max=self.memory).to(self.mean)  # no number that the processor waits for
+        weight = 1 / self.batches.clamp(max=self.memory).to(self.mean)  # a tensor, so that the CPU does not wait
         moments = (vectors.mean(0), vectors.mT @ vectors / len(vectors))
         for old, new in zip((self.mean, self.second), moments, strict=True):
             old.copy_(old * (1 - weight if begin else 1) + share * weight * new)
@@ -58,32 +63,32 @@ class Moments(nn.Module):
 
     @property
     def factor(self) -> Tensor:
-        """The lower triangular `(dim, dim)` with `factor @ factor.T` the covariance, with `least` added."""
+        """The Cholesky factor `(dim, dim)` of the regularised covariance, lower triangular."""
         covariance = self.covariance
         least = self.least * covariance.diagonal().mean().clamp(min=1e-12)
         return cast(Tensor, torch.linalg.cholesky_ex(covariance + least * torch.eye(len(covariance)).to(covariance))[0])
 
     def whiten(self, vectors: Tensor) -> Tensor:
-        """Return vectors `(N, dim)` with mean 0 and covariance 1, less where flat, if they are like those taken in."""
+        """Return whitened vectors `(N, dim)`: mean 0, covariance 1, or less in directions of very small variance."""
         with torch.autocast(vectors.device.type, enabled=False):
             centred = (vectors.to(self.mean) - self.mean).mT
             white: Tensor = torch.linalg.solve_triangular(self.factor, centred, upper=False).mT
         return white
 
     def colour(self, white: Tensor) -> Tensor:
-        """Return the vectors `(N, dim)` of whitened ones: the inverse of `whiten`."""
+        """Return the vectors `(N, dim)` for whitened ones. It is the inverse of `whiten`."""
         with torch.autocast(white.device.type, enabled=False):
             return self.mean + white.to(self.mean) @ self.factor.mT
 
 
 class Residual(nn.Module):
-    """Latents `(N, dim)` to whitened codes `(N, dim)`: z plus a perceptron of z that is 0 at the start.
+    """Latents z `(N, dim)` to whitened codes `(N, dim)`: z plus a perceptron of z that is 0 at initialisation.
 
-    So the first codes are those of a Gaussian fitted to the data's, and what is learnt is how they differ from one.
+    So training starts from a Gaussian fitted to the codes and learns the difference.
 
     Args:
         dim: length of a latent and of a code.
-        width: of the two hidden layers.
+        width: units of each of the two hidden layers.
     """
 
     def __init__(self, dim: int, width: int) -> None:
@@ -104,7 +109,7 @@ class Critic(nn.Module):
 
     Args:
         dim: length of a code.
-        width: of the two hidden layers.
+        width: units of each of the two hidden layers.
     """
 
     def __init__(self, dim: int, width: int) -> None:
@@ -112,18 +117,18 @@ class Critic(nn.Module):
         self.layers = perceptron([dim, width, width, 1])
 
     def forward(self, white: Tensor) -> Tensor:
-        """Return logits, higher for what looks like an encoded image."""
+        """Return logits `(N,)`, higher for realistic codes."""
         logits: Tensor = self.layers(white).squeeze(1)
         return logits
 
 
 class Generator(nn.Module):
-    """Latents `(N, latent_dim)` to whitened codes, to codes, to images `(N, C, H, W)`.
+    """Latents `(N, latent_dim)` to images `(N, C, H, W)`, by way of whitened codes and codes.
 
     Args:
         latent_dim: length of a latent and of a code.
         decoder: network from codes to images.
-        latent: network from latents to whitened codes; None takes latents for them, which makes Gaussian codes.
+        latent: network from latents to whitened codes; None is the identity, which gives Gaussian codes.
     """
 
     def __init__(self, latent_dim: int, decoder: nn.Module, latent: nn.Module | None = None) -> None:
@@ -138,7 +143,7 @@ class Generator(nn.Module):
         return images
 
     def baked(self) -> nn.Sequential:
-        """Return the same function with the moments, which no longer move, as a linear layer."""
+        """Return the same function as a plain `nn.Sequential`, with the current moments as a linear layer."""
         dim = len(self.codes.mean)
         colour = nn.Linear(dim, dim).to(self.codes.mean)
         with torch.no_grad():

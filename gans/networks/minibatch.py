@@ -1,19 +1,18 @@
-"""Minibatch standard deviation, Karras et al. 2018 (arXiv 1710.10196): the critic sees how much samples vary."""
+"""Minibatch standard deviation, Karras et al. 2018 (arXiv 1710.10196): it shows the critic the variation of samples."""
 
 import torch
 from torch import Tensor, nn
 
 
 class MinibatchStd(nn.Module):
-    """Append to `(N, C, H, W)` a channel with the standard deviation between samples, a mean over all features.
+    """Append a channel to maps `(N, C, H, W)`: the standard deviation over a group of samples, averaged over features.
 
-    It mixes samples: a logit depends on the other samples of its group, so a gradient penalty on the sum of all logits
-    has terms between images, as in StyleGAN2. The groups follow from the batch alone, so a run that cuts the batch into
-    other pieces is another run.
+    This layer mixes samples: a logit depends on the other samples of its group. So a gradient penalty on the sum of
+    logits has terms between images, as in StyleGAN2. The groups depend on the batch, so the number of processes and
+    gradient accumulation change the result.
 
     Args:
-        group_size: samples compared with each other. A batch that it does not divide is cut into the next larger
-            groups of equal size, at most one group of all.
+        group_size: samples per group. If it does not divide the batch, the next larger divisor of the batch is used.
     """
 
     def __init__(self, group_size: int = 4) -> None:
@@ -23,7 +22,7 @@ class MinibatchStd(nn.Module):
         self.group_size = group_size
 
     def forward(self, features: Tensor) -> Tensor:
-        """Return `(N, C + 1, H, W)`; samples i, i + N/g, i + 2N/g, ... form a group of g, as in the authors' code."""
+        """Return `(N, C + 1, H, W)`. Samples i, i + N/g, i + 2N/g, ... form a group of g, as in the authors' code."""
         count, _, height, width = features.shape
         group = next(g for g in range(min(self.group_size, count), count + 1) if count % g == 0)
         full = torch.promote_types(features.dtype, torch.float32)  # half precision would lose the 1e-8

@@ -1,6 +1,6 @@
-"""Multilayer perceptrons on flattened images, the networks of the first GAN (Goodfellow et al. 2014, arXiv 1406.2661).
+"""Multilayer perceptrons on flattened images, as in the first GAN (Goodfellow et al. 2014, arXiv 1406.2661).
 
-No layer mixes samples, so a run is the same run on any number of processes.
+There is no BatchNorm, so any number of processes gives the same weights.
 """
 
 from itertools import pairwise
@@ -13,7 +13,7 @@ from gans.networks.layers import Size, image_channels, image_size
 
 
 def perceptron(widths: list[int]) -> nn.Sequential:
-    """Return linear layers through `widths` with LeakyReLU(.2) between them and nothing after the last.
+    """Return linear layers of `widths` with LeakyReLU(0.2) between them.
 
     Raises:
         ValueError: if a width is not positive.
@@ -27,7 +27,14 @@ def perceptron(widths: list[int]) -> nn.Sequential:
 
 
 class Generator(nn.Module):
-    """Latents `(N, latent_dim)` to images `(N, channels, height, width)` in [-1, 1]."""
+    """Latents `(N, latent_dim)` to images `(N, channels, height, width)` in [-1, 1].
+
+    Args:
+        latent_dim: length of a latent.
+        size: image side, or (height, width).
+        channels: 1, 3 or 4.
+        width: units of the first hidden layer; the next two have twice and four times as many.
+    """
 
     def __init__(self, latent_dim: int, size: Size, channels: int, width: int) -> None:
         super().__init__()
@@ -40,13 +47,19 @@ class Generator(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """Images `(N, channels, height, width)` to logits `(N,)`."""
+    """Images `(N, channels, height, width)` to logits `(N,)`.
+
+    Args:
+        size: image side, or (height, width).
+        channels: 1, 3 or 4.
+        width: units of the second hidden layer; the first has twice as many.
+    """
 
     def __init__(self, size: Size, channels: int, width: int) -> None:
         super().__init__()
         self.layers = perceptron([image_channels(channels) * prod(image_size(size)), 2 * width, width, 1])
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return logits `(N,)`, higher for what looks real."""
+        """Return logits `(N,)`, higher for realistic images."""
         logits: Tensor = self.layers(images.flatten(1)).squeeze(1)
         return logits

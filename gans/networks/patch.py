@@ -1,7 +1,7 @@
-"""PatchGAN of pix2pix, Isola et al. 2017 (arXiv 1611.07004): a critic that judges each patch of an image by itself.
+"""PatchGAN of pix2pix, Isola et al. 2017 (arXiv 1611.07004): a critic with one logit for each patch of an image.
 
-With several scales as in pix2pixHD, Wang et al. 2018 (arXiv 1711.11585): further critics see the image halved, and
-halved again, whose patches are as much larger.
+It may have several scales, as pix2pixHD (Wang et al. 2018, arXiv 1711.11585): each further critic receives the image
+downsampled by 2 once more.
 """
 
 from collections.abc import Sequence
@@ -15,14 +15,14 @@ from gans.networks.layers import Init, Norm, Size, image_size, norm_layer, norma
 from gans.networks.resample import Halving
 from gans.networks.spectral import normalise
 
-SMALLEST = 6  # pixels of a side that one halving and two layers without padding enough leave a logit of
+SMALLEST = 6  # pixels a side: one layer of stride 2 and two of stride 1 leave one logit
 
 
 def halvings(size: Size, most: int = 3) -> int:
-    """Return how many layers of a critic of such images halve them, at most `most`; three see patches of 70 pixels.
+    """Return the number of downsampling layers for images of `size`, at most `most`; 3 give patches of 70 pixels.
 
     Raises:
-        ValueError: if the images are too small for one.
+        ValueError: if the images are too small for one such layer.
     """
     height, width = image_size(size)
     side = min(height, width)
@@ -32,16 +32,16 @@ def halvings(size: Size, most: int = 3) -> int:
 
 
 class Scale(nn.Module):
-    """Images of one scale to a logit for each patch.
+    """The critic of one scale: images to a logit for each patch.
 
     Args:
-        channels: of the images and of what they are judged with.
-        width: channels after the first layer; twice as many after each further one, up to 8 times.
-        layers: how many of them halve the image.
-        norm: of all hidden layers but the first.
-        spectral_norm: normalise the weights of all layers.
-        antialias: blur where the image is halved, behind a convolution that does not, instead of a stride of 2.
-        init: how the weights begin.
+        channels: number of channels of the images and conditions together.
+        width: channels of the first layer, doubled in each further one, up to 8 times.
+        layers: number of downsampling layers.
+        norm: normalisation of all hidden layers but the first.
+        spectral_norm: use spectral normalisation in all layers.
+        antialias: downsample with a blur after each convolution instead of a stride of 2.
+        init: initialisation of the weights.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class Scale(nn.Module):
             self.layers.append(layer)
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """Return the maps of all layers, the last of which are the logits `(N, 1, h, w)`."""
+        """Return the maps of all layers; the last one is the logits `(N, 1, h, w)`."""
         maps = [images]
         for layer in self.layers:
             maps.append(layer(maps[-1]))
@@ -78,20 +78,20 @@ class Scale(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """Images `(N, channels, H, W)`, and what they shall fit, to logits `(N, scales, h, w)`, one for each patch.
+    """Images `(N, channels, H, W)`, with conditions, to logits `(N, scales, h, w)`, one for each patch.
 
-    The logits of smaller scales are repeated to as many as the largest has: each scale has the same say in a mean.
+    The logits of lower scales are upsampled to the largest map, so that all scales have the same weight in a mean.
 
     Args:
         size: image side, or (height, width).
-        channels: of the images, and of all that they are judged with, together.
-        width: channels after the first layer; twice as many after each further one, up to 8 times.
-        layers: how many layers halve the image, as far as its size allows; 3 see patches of 70 pixels.
-        scales: critics, each of which sees the image half as large as the one before.
-        norm: of all hidden layers but the first.
-        spectral_norm: normalise the weights of all layers.
-        antialias: blur where the image is halved, as CUT does; logits are as many as without.
-        init: how the weights begin.
+        channels: number of channels of the images and conditions together.
+        width: channels of the first layer, doubled in each further one, up to 8 times.
+        layers: number of downsampling layers, fewer for small images; 3 give patches of 70 pixels.
+        scales: number of critics; each receives the image at half the resolution of the one before.
+        norm: normalisation of all hidden layers but the first.
+        spectral_norm: use spectral normalisation in all layers.
+        antialias: blur before downsampling, as CUT does. The number of logits is the same.
+        init: initialisation of the weights.
     """
 
     def __init__(
@@ -115,11 +115,11 @@ class Discriminator(nn.Module):
         )
 
     def features(self, images: Tensor, *given: Tensor) -> list[Tensor]:
-        """Return the maps of all hidden layers of all scales, for losses that compare them."""
+        """Return the maps of all hidden layers of all scales, for feature matching losses."""
         return [maps for scale in self.seen(images, *given) for maps in scale[:-1]]
 
     def forward(self, images: Tensor, *given: Tensor) -> Tensor:
-        """Return logits `(N, scales, h, w)`, higher where images, together with `given`, look real."""
+        """Return logits `(N, scales, h, w)`, higher for realistic patches that match the conditions `given`."""
         logits = [maps[-1] for maps in self.seen(images, *given)]
         sides = logits[0].shape[-2:]
         return torch.cat([logits[0], *(interpolate(smaller, sides, mode="nearest-exact") for smaller in logits[1:])], 1)

@@ -1,16 +1,14 @@
-"""Residual networks without tricks: R3GAN, Huang et al. 2024 (arXiv 2501.05441), for any image size.
+"""Residual networks of R3GAN, Huang et al. 2024 (arXiv 2501.05441), for any image size.
 
-Both players are stacks of one residual block, without any normalisation: 1x1 convolution, grouped 3x3, 1x1. Fix-up
-initialisation (Zhang et al. 2019, arXiv 1901.09321) takes the place of normalisation: every branch starts at zero, so
-that a network of any depth starts as its resampling and 1x1 convolutions alone. To be trained with
-`losses.Relativistic` and `penalties.zero_centered` on both real and fake images; see the paper's schedules in
-`gans.engine.schedules`.
+Both networks are stacks of one residual block without normalisation: 1x1 convolution, grouped 3x3, 1x1. Instead, Fix-up
+initialisation (Zhang et al. 2019, arXiv 1901.09321) starts every branch at zero. Train them with `losses.Relativistic`
+and `penalties.zero_centered` on both real and fake images. The paper's schedules are in `gans.engine.schedules`.
 
-The generator's image is a linear output as in the paper, not a tanh: nothing saturates, and what leaves [-1, 1] is
-clipped for pictures only. The discriminator sees it as it is.
+As in the paper, the generator's output is linear, without tanh, so it does not saturate. Values outside [-1, 1] are
+clipped only when images are saved. The discriminator receives the unclipped images.
 
-Resampling pads with zeros and class embeddings start as in the authors' code, so that weights copied from it give the
-same images and logits here.
+Zero padding in resampling and the initialisation of class embeddings follow the authors' code. With weights copied
+from it the images and logits are the same.
 """
 
 from itertools import pairwise
@@ -26,7 +24,7 @@ from gans.networks.resample import downsample, upsample
 
 
 class Plan(TypedDict):
-    """The numbers that both players are built from, see `Generator`."""
+    """Arguments of both networks, see `Generator`."""
 
     width: int
     max_width: int
@@ -35,22 +33,22 @@ class Plan(TypedDict):
     expansion: int
 
 
-# The paper's, by data set: 32, 64 and 256 pixels, and 32 or 64 pixels with 1000 classes.
+# The paper's settings by data set. IMAGENET is for 32 or 64 pixels with 1000 classes.
 CIFAR10 = Plan(width=768, max_width=768, blocks=2, group_width=16, expansion=2)
 FFHQ64 = Plan(width=384, max_width=768, blocks=2, group_width=16, expansion=2)
 FFHQ256 = Plan(width=96, max_width=768, blocks=2, group_width=16, expansion=2)
 IMAGENET = Plan(width=1536, max_width=1536, blocks=2, group_width=32, expansion=2)
-# Ours, for a processor without a GPU: 60 thousand parameters a player at 32 pixels.
+# Not in the paper: a small model for training on a CPU, with 60 thousand parameters per network at 32 pixels.
 SMALL = Plan(width=8, max_width=128, blocks=1, group_width=16, expansion=2)
 
-SLOPE = 0.2  # of the leaky ReLU
+SLOPE = 0.2  # negative slope of the leaky ReLU
 
 
 def widths(size: tuple[int, int], width: int, max_width: int) -> list[int]:
-    """Return the channels of every stage from the coarsest to the finest: `width` at the finest, doubling inwards.
+    """Return the channels of every stage, lowest resolution first: `width` at the highest, doubled at each lower one.
 
     Raises:
-        ValueError: if a side of `size` is under 8 pixels or a width is not positive.
+        ValueError: if a side of `size` is shorter than 8 pixels, or a width is not positive.
     """
     if min(size) < 8:
         raise ValueError(f"size is {size[0]}x{size[1]}; R3GAN needs at least 8 pixels a side")
@@ -64,7 +62,7 @@ Layer = TypeVar("Layer", nn.Conv2d, nn.Linear)
 
 @torch.no_grad()
 def normal(layer: Layer, gain: float = 1.0) -> Layer:
-    """Return `layer` with weights N(0, gain / sqrt(fan in)), which keep the variance if gain is 1, and biases of 0."""
+    """Return `layer` with weights N(0, gain / sqrt(fan in)) and biases of 0. A gain of 1 preserves the variance."""
     layer.weight.normal_().mul_(gain * layer.weight[0].numel() ** -0.5)
     if layer.bias is not None:
         layer.bias.zero_()
@@ -72,13 +70,16 @@ def normal(layer: Layer, gain: float = 1.0) -> Layer:
 
 
 class Block(nn.Module):
-    """Features `(N, width, H, W)` plus a branch of them: the identity until its first update.
+    """Residual block for features `(N, width, H, W)`. It is the identity at initialisation.
 
     Args:
         width: channels of the features.
-        group_width: channels of each group of the 3x3 convolution; their number is what the paper calls cardinality.
+        group_width: channels per group of the 3x3 convolution; the number of groups is the paper's cardinality.
         expansion: channels inside the branch, in multiples of `width`.
-        depth: residual branches of the whole network, which share Fix-up's bound on what an update changes.
+        depth: number of residual branches in the whole network, from which Fix-up computes the scale of the weights.
+
+    Raises:
+        ValueError: if `group_width` does not divide the channels inside the branch.
     """
 
     def __init__(self, width: int, group_width: int, expansion: int, depth: int) -> None:
@@ -86,7 +87,7 @@ class Block(nn.Module):
         inner = width * expansion
         if group_width < 1 or inner < 1 or inner % group_width:
             raise ValueError(f"group_width is {group_width}; expected a divisor of width x expansion = {inner}")
-        # He et al. 2015 for a leaky ReLU, times depth^(-1 / (2m - 2)) for the m = 3 convolutions of a branch.
+        # The gain of He et al. 2015 for a leaky ReLU, times depth^(-1 / (2m - 2)) with m = 3 convolutions per branch.
         gain = (2 / (1 + SLOPE**2)) ** 0.5 * depth**-0.25
         self.branch = nn.Sequential(
             normal(nn.Conv2d(width, inner, 1), gain),
@@ -103,43 +104,43 @@ class Block(nn.Module):
 
 
 class Up(nn.Module):
-    """Features `(N, inputs, H, W)` to `(N, outputs, 2 H, 2 W)`; channels are mixed where there are fewer pixels."""
+    """Features `(N, inputs, H, W)` to `(N, outputs, 2 H, 2 W)`: a 1x1 convolution, then upsampling."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
         self.mix = nn.Identity() if inputs == outputs else normal(nn.Conv2d(inputs, outputs, 1, bias=False))
 
     def forward(self, features: Tensor) -> Tensor:
-        """Return features of twice the sides."""
+        """Return the upsampled features."""
         return upsample(self.mix(features), "zeros")
 
 
 class Down(nn.Module):
-    """Features `(N, inputs, H, W)` to `(N, outputs, H // 2, W // 2)`."""
+    """Features `(N, inputs, H, W)` to `(N, outputs, H // 2, W // 2)`: downsampling, then a 1x1 convolution."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
         self.mix = nn.Identity() if inputs == outputs else normal(nn.Conv2d(inputs, outputs, 1, bias=False))
 
     def forward(self, features: Tensor) -> Tensor:
-        """Return features of half the sides."""
+        """Return the downsampled features."""
         mixed: Tensor = self.mix(downsample(features, "zeros"))
         return mixed
 
 
 class Generator(nn.Module):
-    """Latents `(N, latent_dim)` to images `(N, channels, height, width)`, around [-1, 1] but not bounded to it.
+    """Latents `(N, latent_dim)` to images `(N, channels, height, width)` with values near [-1, 1], but unbounded.
 
     Args:
         latent_dim: length of a latent; 64 in the paper.
-        size: image side, or (height, width), from 8 pixels.
+        size: image side, or (height, width), at least 8 pixels.
         channels: 1, 3 or 4.
-        width: channels of the finest stage; each coarser one has twice as many.
-        max_width: the most channels of a stage.
-        blocks: residual blocks of every stage.
-        group_width: channels of each group of the 3x3 convolutions.
+        width: channels of the stage of highest resolution, doubled at each lower one.
+        max_width: maximum of channels of a stage.
+        blocks: residual blocks per stage.
+        group_width: channels per group of the 3x3 convolutions.
         expansion: channels inside a block, in multiples of its width.
-        num_classes: labels to condition on, by an embedding beside the latent; 0 for none.
+        num_classes: number of classes, whose embedding is concatenated with the latent; 0 means unconditional.
     """
 
     def __init__(
@@ -170,10 +171,10 @@ class Generator(nn.Module):
         self.layers = nn.Sequential(*layers)
 
     def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Return images `(N, C, H, W)` for `z` `(N, latent_dim)` and, if conditional, `labels` `(N,)`.
+        """Return images `(N, C, H, W)` for `z` `(N, latent_dim)` and, if class-conditional, `labels` `(N,)`.
 
         Raises:
-            ValueError: if labels are missing, not expected, or no classes of the network.
+            ValueError: if labels are missing, not expected, or not classes of the network.
         """
         embedded = embed(self.embedding, labels, z.shape[0])
         inputs = z if embedded is None else torch.cat([z, embedded], 1)
@@ -185,18 +186,18 @@ class Generator(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """Images `(N, channels, height, width)` to logits `(N,)`, the generator in reverse.
+    """Images `(N, channels, height, width)` to logits `(N,)`. It mirrors the generator.
 
     Args:
-        size: image side, or (height, width), from 8 pixels.
+        size: image side, or (height, width), at least 8 pixels.
         channels: 1, 3 or 4.
-        width: channels of the finest stage; each coarser one has twice as many.
-        max_width: the most channels of a stage.
-        blocks: residual blocks of every stage.
-        group_width: channels of each group of the 3x3 convolutions.
+        width: channels of the stage of highest resolution, doubled at each lower one.
+        max_width: maximum of channels of a stage.
+        blocks: residual blocks per stage.
+        group_width: channels per group of the 3x3 convolutions.
         expansion: channels inside a block, in multiples of its width.
-        num_classes: labels to condition on: the logit is the inner product of the features with the label's embedding,
-            as in Miyato and Koyama 2018 (arXiv 1802.05637); 0 for none.
+        num_classes: number of classes; 0 means unconditional. A class-conditional logit is the inner product of the
+            features with the class embedding, as in Miyato and Koyama 2018 (arXiv 1802.05637).
     """
 
     def __init__(
@@ -217,7 +218,7 @@ class Discriminator(nn.Module):
         for inputs, outputs in pairwise(hidden):
             layers += [*stage(inputs, blocks, group_width, expansion, len(hidden)), Down(inputs, outputs)]
         layers += stage(hidden[-1], blocks, group_width, expansion, len(hidden))
-        # The mirror of the generator's basis: each channel against its own picture.
+        # It mirrors the generator's basis: a depthwise convolution over the whole map.
         scale, deepest = 2 ** (len(hidden) - 1), hidden[-1]
         base = (height // scale, breadth // scale)
         layers += [normal(nn.Conv2d(deepest, deepest, base, groups=deepest, bias=False))]
@@ -226,10 +227,10 @@ class Discriminator(nn.Module):
         self.project = normal(nn.Linear(deepest, 1 if self.embedding is None else deepest, bias=False))
 
     def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Return logits `(N,)`, higher for what looks real (as its label, for `labels` `(N,)`, if conditional).
+        """Return logits `(N,)`, higher for realistic images (of the classes `labels` `(N,)`, if class-conditional).
 
         Raises:
-            ValueError: if labels are missing, not expected, or no classes of the network.
+            ValueError: if labels are missing, not expected, or not classes of the network.
         """
         embedded = embed(self.embedding, labels, len(images))
         features: Tensor = self.layers(images)
@@ -239,10 +240,10 @@ class Discriminator(nn.Module):
 
 
 def stage(width: int, blocks: int, group_width: int, expansion: int, stages: int) -> list[nn.Module]:
-    """Return the residual blocks of one stage of a network of `stages`.
+    """Return the residual blocks of one stage of a network with `stages` stages.
 
     Raises:
-        ValueError: if there are none.
+        ValueError: if `blocks` is below 1.
     """
     if blocks < 1:
         raise ValueError(f"blocks is {blocks}; expected at least 1 a stage")
@@ -250,10 +251,10 @@ def stage(width: int, blocks: int, group_width: int, expansion: int, stages: int
 
 
 def embedding(num_classes: int, length: int, fan_in: int) -> nn.Embedding | None:
-    """Return vectors N(0, 1 / `fan_in`), that variance, for `num_classes` labels; None for no labels.
+    """Return class embeddings of variance 1 / `fan_in`, or None for 0 classes.
 
-    The authors' embedding is a linear layer of the one-hot label, initialised by its fan-in, which is the number of
-    classes. The discriminator's is divided by the root of its length besides.
+    In the authors' code the embedding is a linear layer on one-hot labels, so its fan-in is the number of classes. The
+    discriminator also divides it by the square root of its length.
 
     Raises:
         ValueError: if `num_classes` is negative.
@@ -268,10 +269,10 @@ def embedding(num_classes: int, length: int, fan_in: int) -> nn.Embedding | None
 
 
 def embed(vectors: nn.Embedding | None, labels: Tensor | None, count: int) -> Tensor | None:
-    """Return the vectors `(N, length)` of `labels` `(N,)`, or None from a network without labels.
+    """Return the embeddings `(N, length)` of `labels` `(N,)`, or None in an unconditional network.
 
     Raises:
-        ValueError: if the labels are not `count` classes of the network, or not None where it has none.
+        ValueError: if the labels are not `count` classes of the network, or not None in an unconditional network.
     """
     check_labels(labels, count, 0 if vectors is None else vectors.num_embeddings)
     embedded: Tensor | None = None if vectors is None else vectors(labels)

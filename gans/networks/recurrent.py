@@ -1,16 +1,14 @@
 """Networks of MoCoGAN, Tulyakov et al. 2018 (arXiv 1707.04993), for clips `(N, C, T, H, W)`.
 
-The latent of a clip is one flat vector, [content | first state | noise of frame 1 | ... | noise of frame T]: the
-content code holds for the whole clip, a recurrent cell makes a motion code for each frame, and one image generator
-makes each frame of both. How long a clip is, only the length of its latent says, and no frame depends on what comes
-after it.
+The latent of a clip is one flat vector: [content | first state | noise of frame 1 | ... | noise of frame T]. All frames
+share the content code. A recurrent cell computes a motion code for each frame. An image generator computes each frame
+from both codes. The length of the latent determines the length of the clip. No frame depends on later frames.
 
-Here an image generator that draws every frame anew has to learn that a thing stays what it is. One that draws a clip's
-content once, and lets the motion code move it, need not: `Moved`, whose warping of what content draws is that of Wang
-et al. 2022 (LIA, arXiv 2203.09043).
+`Drawn`, the paper's generator, computes every frame independently and must learn that objects persist. `Moved` computes
+one canvas per clip and warps it with the motion codes, as Wang et al. 2022 (LIA, arXiv 2203.09043).
 
-The critic of clips halves time and space together, as Vondrick et al. 2016 (arXiv 1609.02612), where MoCoGAN's moves
-over time in steps of one: a third of the time in training, and one logit that has seen the whole clip.
+The critic of clips downsamples time and space together, as in Vondrick et al. 2016 (arXiv 1609.02612), and returns one
+logit for the whole clip. MoCoGAN's critic has a stride of 1 over time and takes three times as long in training.
 """
 
 import torch
@@ -22,9 +20,9 @@ from gans.networks.conditional import check_labels, make_head
 from gans.networks.layers import Size, image_channels, image_size
 from gans.networks.spectral import normalise
 
-CANVAS = 4  # channels of what is moved
-HIDDEN = 64  # units between a motion code and its field
-FINISH = 16  # channels between the two last convolutions
+CANVAS = 4  # channels of the canvas
+HIDDEN = 64  # hidden units between a motion code and its displacement field
+FINISH = 16  # channels between the last two convolutions
 
 
 class Generator(nn.Module):
@@ -32,12 +30,12 @@ class Generator(nn.Module):
 
     Args:
         content_dim: length of the content code.
-        motion_dim: length of a motion code, and of the noise for it.
+        motion_dim: length of a motion code, and of its noise.
         size: side of a frame, or (height, width).
         channels: 1, 3 or 4.
-        width: channels of the last hidden layer; every layer before it has twice as many, up to 8 times.
-        num_classes: number of classes, 0 for none. They enter both the motion and the frames.
-        grid: knots a side of the field that moves what a clip shows; 0 draws every frame anew, as the paper does.
+        width: channels of the last hidden layer, doubled in each layer before it, up to 8 times.
+        num_classes: number of classes; 0 means unconditional. Both motion and frames depend on the class.
+        grid: control points per side of the displacement field of `Moved`; 0 uses `Drawn`, as the paper.
     """
 
     def __init__(
@@ -61,10 +59,10 @@ class Generator(nn.Module):
         )
 
     def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Return clips `(N, C, T, H, W)` for `z`, whose length decides T, and the clips' classes `(N,)`.
+        """Return clips `(N, C, T, H, W)` for latents `z` and classes `(N,)`. The length of `z` determines T.
 
         Raises:
-            ValueError: if `z` has no such length, or `labels` are not what the network expects.
+            ValueError: if no clip has latents of this length, or if `labels` are not what the network expects.
         """
         kept, state, noise = self.parts(z)
         if self.num_classes or labels is not None:
@@ -79,19 +77,19 @@ class Generator(nn.Module):
         """Return the content `(N, content_dim)`, first state `(N, motion_dim)` and noise `(N, T, motion_dim)` in `z`.
 
         Raises:
-            ValueError: if the length of `z` is that of no clip.
+            ValueError: if no clip has latents of the length of `z`.
         """
         frames, rest = divmod(int(z.shape[1]) - self.content_dim - self.motion_dim, self.motion_dim)
         if rest or frames < 1:
             expected = f"{self.content_dim} + (frames + 1) x {self.motion_dim}"
-            raise ValueError(f"a latent has {z.shape[1]} numbers; expected {expected}, for a frame or more")
+            raise ValueError(f"a latent has {z.shape[1]} numbers; expected {expected}, with at least one frame")
         kept, state, noise = z.tensor_split([self.content_dim, self.content_dim + self.motion_dim], 1)
         return kept, state, noise.view(z.shape[0], frames, self.motion_dim)
 
     def motion_codes(self, state: Tensor, noise: Tensor) -> Tensor:
-        """Return `(N, T, motion_dim)`: the cell's state after the noise `(N, T, ...)` of each frame.
+        """Return motion codes `(N, T, motion_dim)`: the cell's state after the noise `(N, T, ...)` of each frame.
 
-        In full precision: over many frames a state in half precision drifts.
+        They are computed outside autocast, because half precision accumulates errors over many frames.
         """
         codes = []
         with torch.autocast(noise.device.type, enabled=False):
@@ -102,10 +100,10 @@ class Generator(nn.Module):
 
 
 class Drawn(nn.Module):
-    """Contents `(N, content_dim)` and motion codes `(N, T, motion_dim)` to clips, every frame drawn anew of both.
+    """Content codes `(N, content_dim)` and motion codes `(N, T, motion_dim)` to clips, each frame by itself.
 
     Args:
-        content_dim: length of a content.
+        content_dim: length of a content code.
         motion_dim: length of a motion code.
         size: side of a frame, or (height, width).
         channels: 1, 3 or 4.
@@ -123,19 +121,19 @@ class Drawn(nn.Module):
 
 
 class Moved(nn.Module):
-    """Contents `(N, content_dim)` and motion codes `(N, T, motion_dim)` to clips: one canvas a clip, which moves.
+    """Content codes `(N, content_dim)` and motion codes `(N, T, motion_dim)` to clips: warps of one canvas per clip.
 
-    A motion code says, at knots across the frame, where from the canvas to take what is shown there; between knots the
-    field is interpolated. One knot moves the canvas as a whole, four a side can turn and bend it. What is beyond its
-    edge is like the edge. Two convolutions then make frames of what was moved.
+    A motion code gives displacements at a grid of control points, which are interpolated to all pixels. One control
+    point translates the whole canvas, a 4x4 grid can also rotate and bend it. The canvas is padded by its border
+    pixels. Two convolutions turn the warped canvas into frames.
 
     Args:
-        content_dim: length of a content.
+        content_dim: length of a content code.
         motion_dim: length of a motion code.
         size: side of a frame, or (height, width).
         channels: 1, 3 or 4.
-        width: channels of the canvas' last hidden layer.
-        grid: knots a side, at least 1.
+        width: channels of the last hidden layer of the canvas generator.
+        grid: control points per side, at least 1.
     """
 
     def __init__(self, content_dim: int, motion_dim: int, size: Size, channels: int, width: int, grid: int) -> None:
@@ -143,7 +141,7 @@ class Moved(nn.Module):
         self.size, self.grid = image_size(size), grid
         self.canvas = dcgan.Generator(content_dim, size, CANVAS, width)
         shift = nn.Linear(HIDDEN, 2 * grid**2)
-        # Motion starts small, at a few pixels, and about nowhere: a canvas that is out of sight has no gradient.
+        # Initial displacements are a few pixels, around 0: parts of the canvas outside the frame have no gradient.
         nn.init.normal_(shift.weight, 0, 0.05)
         nn.init.zeros_(shift.bias)
         self.knots = nn.Sequential(nn.Linear(motion_dim, HIDDEN), nn.LeakyReLU(0.2), shift)
@@ -158,18 +156,19 @@ class Moved(nn.Module):
         """Return clips `(N, C, T, H, W)` in [-1, 1]."""
         (count, frames), (height, breadth) = motion.shape[:2], self.size
         canvas = self.canvas(content)
-        with torch.autocast(motion.device.type, enabled=False):  # positions need all their digits
-            where = self.field(motion).view(count, frames * height, breadth, 2)  # all frames of a clip are one picture
-            # On a CPU, NaN as a position crashes the interpreter in the backward pass. The last term is 0 or NaN, so
-            # that a run that diverges is still noticed.
-            seen = grid_sample(canvas.to(where), where.nan_to_num(), padding_mode="border", align_corners=False)
-            seen = seen + (where * 0).sum(-1)[:, None]
-        seen = seen.view(count, CANVAS, frames, height, breadth).transpose(1, 2).flatten(0, 1)
-        finished: Tensor = self.finish(seen)
+        with torch.autocast(motion.device.type, enabled=False):  # half precision is too coarse for positions
+            # The frames of a clip are sampled as one tall image.
+            where = self.field(motion).view(count, frames * height, breadth, 2)
+            # On a CPU, NaN as a position crashes the interpreter in the backward pass. The second term is 0 or NaN, so
+            # a diverged run still shows NaN.
+            warped = grid_sample(canvas.to(where), where.nan_to_num(), padding_mode="border", align_corners=False)
+            warped = warped + (where * 0).sum(-1)[:, None]
+        warped = warped.view(count, CANVAS, frames, height, breadth).transpose(1, 2).flatten(0, 1)
+        finished: Tensor = self.finish(warped)
         return finished.view(count, frames, *finished.shape[1:]).transpose(1, 2)
 
     def field(self, motion: Tensor) -> Tensor:
-        """Return where on the canvas each pixel comes from, `(N T, H, W, 2)`: (across, down) from -1 to 1."""
+        """Return the position on the canvas for each pixel, `(N T, H, W, 2)`: (x, y) in [-1, 1]."""
         shift = self.knots(motion.flatten(0, 1)).view(-1, 2, self.grid, self.grid)
         shift = interpolate(shift, self.size, mode="bilinear", align_corners=True)
         middle = torch.eye(2, 3, device=shift.device, dtype=shift.dtype)[None]
@@ -177,29 +176,29 @@ class Moved(nn.Module):
 
 
 class Conv3d(nn.Conv3d):
-    """A convolution of clips whose gradients are right in bfloat16 on a CPU, too."""
+    """A convolution of clips with correct gradients in bfloat16 on a CPU."""
 
     def forward(self, clips: Tensor) -> Tensor:
         """Return maps of clips `(N, C, T, H, W)`."""
         if clips.shape[2] >= self.kernel_size[0] or not torch.is_autocast_enabled("cpu"):
             return super().forward(clips)
-        # For the weights' gradient in bfloat16, oneDNN (torch 2.14) reads memory that it never wrote where the kernel
-        # is longer than the unpadded clip: NaN, or a crash.
+        # If the kernel is longer than the unpadded clip, oneDNN (torch 2.14) reads uninitialised memory in the
+        # bfloat16 gradient of the weights. The result is NaN or a crash.
         before, *sides = (int(amount) for amount in self.padding)
         longer = pad(clips, (0, 0, 0, 0, before, before))
         return conv3d(longer, self.weight, self.bias, self.stride, (0, *sides), self.dilation, self.groups)
 
 
 class VideoCritic(nn.Module):
-    """Clips `(N, channels, frames, height, width)` to logits `(N,)`; each clip by itself, for there is no BatchNorm.
+    """Clips `(N, channels, frames, height, width)` to logits `(N,)`. There is no BatchNorm.
 
     Args:
-        frames: of every clip, 2 or more.
+        frames: number of frames of every clip, 2 or more.
         size: side of a frame, or (height, width).
         channels: 1, 3 or 4.
-        width: channels after the first halving; twice as many after each further one, up to 8 times.
-        num_classes: number of classes, 0 for none.
-        spectral_norm: normalise every layer, Miyato et al. 2018 (arXiv 1802.05957).
+        width: channels after the first downsampling, doubled at each further one, up to 8 times.
+        num_classes: number of classes; 0 means unconditional.
+        spectral_norm: use spectral normalisation in every layer, Miyato et al. 2018 (arXiv 1802.05957).
     """
 
     def __init__(
@@ -213,12 +212,12 @@ class VideoCritic(nn.Module):
     ) -> None:
         super().__init__()
         if type(frames) is not int or frames < 2:
-            raise ValueError(f"frames is {frames!r}; expected at least 2, for in one frame nothing moves")
+            raise ValueError(f"frames is {frames!r}; expected at least 2, because a single frame has no motion")
         height, breadth = image_size(size)
         hidden = dcgan.widths((height, breadth), width)
         layers: list[nn.Module] = []
         for before, after in zip([image_channels(channels), *hidden], hidden, strict=False):
-            # Two frames are left as they are: what is to be seen of motion is between them.
+            # The last two or three frames are not downsampled, because the motion is the difference between them.
             kernel, stride = (4, 2) if frames >= 4 else (3, 1)
             layers += [Conv3d(before, after, (kernel, 4, 4), (stride, 2, 2), 1), nn.LeakyReLU(0.2, inplace=True)]
             frames = frames // stride
@@ -231,21 +230,21 @@ class VideoCritic(nn.Module):
         self.head = make_head(hidden[-1], num_classes, "projection", spectral_norm)
 
     def forward(self, clips: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Return logits, higher for what looks real and moves like its class `labels` `(N,)`."""
-        # A view, whose length the head checks: clips of another size or length would pass a mean.
+        """Return logits `(N,)`, higher for realistic clips of the classes `labels` `(N,)`."""
+        # The head checks the length of this view, so clips of another size or length raise an error.
         logits: Tensor = self.head(self.layers(clips).view(len(clips), -1), labels)
         return logits
 
 
 class ImageCritic(nn.Module):
-    """Frames `(N, channels, height, width)` to logits `(N,)`; each frame by itself, for there is no BatchNorm.
+    """Frames `(N, channels, height, width)` to logits `(N,)`. There is no BatchNorm.
 
     Args:
         size: side of a frame, or (height, width).
         channels: 1, 3 or 4.
-        width: channels after the first halving; twice as many after each further one, up to 8 times.
-        num_classes: number of classes, 0 for none.
-        spectral_norm: normalise every layer.
+        width: channels after the first downsampling, doubled at each further one, up to 8 times.
+        num_classes: number of classes; 0 means unconditional.
+        spectral_norm: use spectral normalisation in every layer.
     """
 
     def __init__(
@@ -259,19 +258,19 @@ class ImageCritic(nn.Module):
         self.head = make_head(features, num_classes, "projection", spectral_norm)
 
     def forward(self, frames: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Return logits, higher for what looks real and like its class `labels` `(N,)`."""
+        """Return logits `(N,)`, higher for realistic frames of the classes `labels` `(N,)`."""
         logits: Tensor = self.head(leaky_relu(self.layers(frames), 0.2), labels)
         return logits
 
 
 def over_time(code: Tensor, frames: int) -> Tensor:
-    """Return the codes `(N, D)` once for each frame, `(N, T, D)`."""
+    """Return the codes `(N, D)` repeated for each frame, `(N, T, D)`."""
     return code.unsqueeze(1).expand(-1, frames, -1)
 
 
 @torch.no_grad()
 def normal_init(module: nn.Module) -> None:
-    """Initialise a three-dimensional convolution as `layers.normal_init` does one of images: N(0, .02), biases 0."""
+    """Initialise a 3D convolution as `layers.normal_init` does a 2D one: weights N(0, 0.02), biases 0."""
     if isinstance(module, nn.Conv3d):
         module.weight.normal_(0, 0.02)
         if module.bias is not None:
@@ -279,6 +278,6 @@ def normal_init(module: nn.Module) -> None:
 
 
 def normalised(network: nn.Module) -> None:
-    """Give each convolution of `network` a spectral norm of 1."""
+    """Add spectral normalisation to each convolution of `network`, in place."""
     for layer in [part for part in network.modules() if isinstance(part, nn.Conv2d | nn.Conv3d)]:
         normalise(layer)

@@ -1,15 +1,14 @@
-"""Halving and doubling the sides of images without aliasing, by binomial filters on each axis.
+"""Anti-aliased downsampling and upsampling by 2 with binomial filters.
 
 [1, 3, 3, 1] is the filter of StyleGAN2 (Karras et al. 2020, arXiv 1912.04958) and of R3GAN, after Zhang 2019 (arXiv
-1904.11486). Sums of shifted slices rather than a strided convolution with a fixed kernel: there is no kernel to move
-between devices or to round to a dtype, and derivatives of every order are such sums again, deterministic on GPUs too.
+1904.11486). The filters are sums of shifted slices, not convolutions with a fixed kernel. So there is no kernel to
+move between devices or to cast, and derivatives of every order are deterministic on GPUs too.
 
-`padding` says which pixels follow beyond the border, in the words of `torch.nn.Conv2d.padding_mode`:
+`padding` is named like `torch.nn.Conv2d.padding_mode`:
 
-- `replicate`: the border's pixel again. Constants stay constants up to the edge, and doubling equals bilinear
-  interpolation.
-- `reflect`: the image mirrored at the centre of the border's pixel.
-- `zeros`: zeros, as in the code of StyleGAN2 and of R3GAN, so images darken towards the edge.
+- `replicate`: repeats the border pixel. Constant images stay constant, and upsampling equals bilinear interpolation.
+- `reflect`: mirrors the image at the centre of the border pixel.
+- `zeros`: pads with zeros, as in the code of StyleGAN2 and R3GAN, so images darken towards the edge.
 """
 
 from typing import Literal, get_args
@@ -21,7 +20,7 @@ Padding = Literal["zeros", "replicate", "reflect"]
 
 
 def downsample(images: Tensor, padding: Padding = "replicate") -> Tensor:
-    """Return `(N, C, H // 2, W // 2)` of `(N, C, H, W)`: blurred by [1, 3, 3, 1] / 8 on both axes, every second pixel.
+    """Return images `(N, C, H // 2, W // 2)` for `(N, C, H, W)`, filtered by [1, 3, 3, 1] / 8 on both axes.
 
     Raises:
         ValueError: if a side is shorter than 2 pixels, or for an unknown padding.
@@ -34,7 +33,7 @@ def downsample(images: Tensor, padding: Padding = "replicate") -> Tensor:
 
 
 def upsample(images: Tensor, padding: Padding = "replicate") -> Tensor:
-    """Return `(N, C, 2 H, 2 W)` of `(N, C, H, W)`: each new pixel is 3 parts its nearest old one, 1 part the next.
+    """Return images `(N, C, 2 H, 2 W)` for `(N, C, H, W)`, each pixel a mean of the two nearest with weights 3 and 1.
 
     Raises:
         ValueError: for an unknown padding, or `reflect` of a side of 1 pixel.
@@ -43,9 +42,10 @@ def upsample(images: Tensor, padding: Padding = "replicate") -> Tensor:
 
 
 def decimate(images: Tensor, padding: Padding = "reflect") -> Tensor:
-    """Return every second pixel of `(N, C, H, W)`, from the first on, blurred by [1, 2, 1] / 4 on both axes.
+    """Return every second pixel of `(N, C, H, W)`, from the first, after a blur by [1, 2, 1] / 4 on both axes.
 
-    That is `(N, C, ceil(H / 2), ceil(W / 2))`, in place of the stride of a convolution (Zhang 2019, arXiv 1904.11486).
+    The shape is `(N, C, ceil(H / 2), ceil(W / 2))`. It replaces the stride of a convolution (Zhang 2019, arXiv
+    1904.11486).
 
     Raises:
         ValueError: for an unknown padding, or `reflect` of a side of 1 pixel.
@@ -54,7 +54,7 @@ def decimate(images: Tensor, padding: Padding = "reflect") -> Tensor:
 
 
 def beyond(images: Tensor, dim: int, padding: Padding) -> tuple[Tensor, Tensor]:
-    """Return the pixels before the first and after the last of `images` along `dim`, each 1 pixel thick.
+    """Return the padding before the first and after the last pixel of `images` along `dim`, each 1 pixel thick.
 
     Raises:
         ValueError: for an unknown padding, or `reflect` of a side of 1 pixel.
@@ -80,7 +80,7 @@ def halve(images: Tensor, dim: int, padding: Padding) -> Tensor:
     left, right = beyond(images, dim, padding)
     first, second = (images.movedim(dim, -1)[..., start::2].movedim(-1, dim) for start in (0, 1))
     before = torch.cat([left, second.narrow(dim, 0, pixels - 1)], dim)
-    # Of an odd side the last pixel is a neighbour, and nothing beyond the border is read.
+    # For an odd side the last pixel is the last neighbour, and the padding is not used.
     after = torch.cat([first.narrow(dim, 1, first.shape[dim] - 1), right], dim)
     inner, outer = first.narrow(dim, 0, pixels) + second, before + after.narrow(dim, 0, pixels)
     return torch.lerp(inner, outer, 0.25) / 2
@@ -89,13 +89,13 @@ def halve(images: Tensor, dim: int, padding: Padding) -> Tensor:
 def double(images: Tensor, dim: int, padding: Padding) -> Tensor:
     """Return `images` with the side `dim` (-1 or -2) doubled.
 
-    Outputs 2i and 2i + 1 lie a quarter pixel on either side of input i.
+    Outputs 2i and 2i + 1 are centred a quarter pixel before and after input i.
     """
     last = images.shape[dim] - 1
     left, right = beyond(images, dim, padding)
     before = torch.cat([left, images.narrow(dim, 0, last)], dim)
     after = torch.cat([images.narrow(dim, 1, last), right], dim)
-    # The new axis of two stands behind `dim`, which is counted from the end.
+    # `dim` is negative, so the new axis of length 2 is inserted after it.
     pairs = torch.stack([torch.lerp(images, before, 0.25), torch.lerp(images, after, 0.25)], dim)
     return pairs.flatten(dim - 1, dim)
 

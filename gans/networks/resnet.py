@@ -1,8 +1,7 @@
 """Residual networks of WGAN-GP and SNGAN (Gulrajani et al. 2017, arXiv 1704.00028; Miyato et al. 2018, 1802.05957).
 
-Any image size: as many doublings as keep the shorter side at 4 or more, from the rounded-up quotient, the surplus cut
-off, as in `gans.networks.dcgan`. SNGAN's networks for 3 channels and latents of 128, by the options that differ, which
-`growth` and `shape` choose by the size:
+They support any image size, as `gans.networks.dcgan` does. The table has SNGAN's networks for 3 channels and latents of
+128. `growth` and `shape` return these options for each size:
 
     pixels  generator            discriminator                                          parameters of each
     32      width 256, growth 1  width 128, growth 1, smallest 8, flat_blocks 2    4,276,739   1,053,825
@@ -10,11 +9,11 @@ off, as in `gans.networks.dcgan`. SNGAN's networks for 3 channels and latents of
     64      width 64             width 64, smallest 2, flat_blocks 0              12,220,675  10,141,441
     128     width 64             width 64                                         32,150,787  29,017,857
 
-With `attention=(32,)`, spectral norms in both networks and classes they are SAGAN's (Zhang et al. 2019, arXiv
-1805.08318); with `pool="mean"` and without spectral norms, the critic of WGAN-GP.
+SAGAN's networks (Zhang et al. 2019, arXiv 1805.08318) have `attention=(32,)`, classes and spectral normalisation in
+both networks. WGAN-GP's critic has `pool="mean"` and no spectral normalisation.
 
-Weights, and with them the maps inside, use the `channels_last` memory format, which makes a step on a CPU a fifth to a
-quarter faster; images come out in the usual layout.
+The networks use the `channels_last` memory format, which makes a step on a CPU 20 to 25 % faster. The images have the
+default format.
 """
 
 from itertools import pairwise
@@ -34,7 +33,7 @@ from gans.networks.spectral import xavier
 
 
 class Shape(TypedDict):
-    """What the size of the images decides of a discriminator."""
+    """Arguments of a discriminator that depend on the image size."""
 
     growth: int
     smallest: int
@@ -42,11 +41,11 @@ class Shape(TypedDict):
 
 
 def growth(size: Size) -> int:
-    """Return the growth of a generator's width: none up to 32 pixels, as the papers' networks for CIFAR-10."""
+    """Return the generator's `growth`: 1 up to 32 pixels, as in the papers' networks for CIFAR-10, else 2."""
     return 1 if min(image_size(size)) <= 32 else 2
 
 
-# By the longest of shorter sides in the paper; beyond 128 pixels as for 128.
+# The paper's shapes by the shorter side of the image. Larger images than 128 pixels use the shape for 128.
 SHAPES = {
     32: Shape(growth=1, smallest=8, flat_blocks=2),
     48: Shape(growth=2, smallest=3, flat_blocks=1),
@@ -56,16 +55,18 @@ SHAPES = {
 
 
 def shape(size: Size) -> Shape:
-    """Return the discriminator's shape: that of the paper's next larger size."""
+    """Return the discriminator's shape for the paper's next larger size."""
     side = min(image_size(size))
     return SHAPES[next((limit for limit in SHAPES if side <= limit), 128)]
 
 
 def widths(size: tuple[int, int], width: int, growth: int, levels: int) -> list[int]:
-    """Return the channels of `levels` levels from the image inwards: `width`, times `growth` each, up to 16 x `width`.
+    """Return the channels of `levels` levels, the highest resolution first: `width` times powers of `growth`.
+
+    The maximum is 16 x `width`.
 
     Raises:
-        ValueError: if a side of `size` is too short to be halved, or `width` or `growth` is not positive.
+        ValueError: if a side of `size` is shorter than 2 pixels, or `width` or `growth` is not positive.
     """
     if min(size) < 2:
         raise ValueError(f"size is {size[0]}x{size[1]}; a convolutional network needs at least 2 pixels a side")
@@ -75,33 +76,33 @@ def widths(size: tuple[int, int], width: int, growth: int, levels: int) -> list[
 
 
 def convolution(inputs: int, outputs: int, side: int, spectral_norm: bool, gain: float = 1) -> nn.Conv2d:
-    """Return a convolution with a `side` x `side` kernel that keeps the size of its input."""
+    """Return a convolution with a `side` x `side` kernel and padding that preserves the size of its input."""
     return xavier(nn.Conv2d(inputs, outputs, side, padding=side // 2), gain, spectral_norm)
 
 
 def attention_layers(follows: list[bool], channels: list[int], spectral_norm: bool) -> nn.ModuleList:
-    """Return a layer for every level: self-attention where it `follows`, the identity elsewhere."""
+    """Return a layer for every level: self-attention where `follows` is true, else the identity."""
     levels = zip(follows, channels, strict=True)
     return nn.ModuleList(SelfAttention(width, spectral_norm) if on else nn.Identity() for on, width in levels)
 
 
 def normalisation(channels: int, num_classes: int, batch_norm: bool) -> nn.Module:
-    """Return BatchNorm, with gains and biases of the classes if there are any, or the identity."""
+    """Return BatchNorm, class-conditional if there are classes, or the identity."""
     if num_classes:
         return ConditionalBatchNorm2d(channels, num_classes)
     return nn.BatchNorm2d(channels) if batch_norm else nn.Identity()
 
 
 def double(features: Tensor) -> Tensor:
-    """Return `(N, C, 2 H, 2 W)`: every pixel four times."""
+    """Return features upsampled by 2 (nearest neighbour), `(N, C, 2 H, 2 W)`."""
     return interpolate(features, scale_factor=2, mode="nearest")
 
 
-# No ReLU here works in place: the shortcut of a discriminator's block reads the same features as its first ReLU.
+# No ReLU is in-place, because the shortcut of a discriminator block reads the same features as its first ReLU.
 
 
 class GeneratorBlock(nn.Module):
-    """Twice normalise, ReLU, 3x3 convolution, plus a 1x1 convolution of the input; doubles the sides."""
+    """Residual block with upsampling by 2: twice (normalisation, ReLU, 3x3 convolution), and a 1x1 shortcut."""
 
     def __init__(self, inputs: int, outputs: int, num_classes: int, batch_norm: bool, spectral_norm: bool) -> None:
         super().__init__()
@@ -112,24 +113,24 @@ class GeneratorBlock(nn.Module):
         self.shortcut = convolution(inputs, outputs, 1, spectral_norm)
 
     def forward(self, features: Tensor, labels: Tensor | None) -> Tensor:
-        """Return `(N, outputs, 2 H, 2 W)` for `(N, inputs, H, W)` and, for networks with classes, labels `(N,)`."""
+        """Return `(N, outputs, 2 H, 2 W)` for `(N, inputs, H, W)` and, if class-conditional, labels `(N,)`."""
         classes = () if labels is None else (labels,)
         hidden = self.conv1(double(relu(self.norm1(features, *classes))))
         hidden = self.conv2(relu(self.norm2(hidden, *classes)))
-        # A 1x1 convolution commutes with repeating pixels, as below with their mean; the small side is cheaper.
+        # A 1x1 convolution commutes with upsampling (and with pooling below), and is cheaper on the smaller map.
         result: Tensor = hidden + double(self.shortcut(features))
         return result
 
 
 class DiscriminatorBlock(nn.Module):
-    """Twice ReLU, 3x3 convolution, plus the input, through a 1x1 convolution where channels or sides change.
+    """Residual block: twice (ReLU, 3x3 convolution), with a 1x1 convolution as shortcut where the shape changes.
 
     Args:
         inputs: channels of the input.
         outputs: channels of the output.
-        down: halve the sides, by means of 2x2 pixels.
-        first: the input is an image, whose sign matters: no ReLU before the first convolution.
-        spectral_norm: normalise the convolutions.
+        down: downsample by average pooling over 2x2 pixels.
+        first: the input is an image, so there is no ReLU before the first convolution.
+        spectral_norm: use spectral normalisation in the convolutions.
     """
 
     def __init__(self, inputs: int, outputs: int, down: bool, first: bool, spectral_norm: bool) -> None:
@@ -142,7 +143,7 @@ class DiscriminatorBlock(nn.Module):
         self.shortcut: nn.Module = convolution(inputs, outputs, 1, spectral_norm) if changes else nn.Identity()
 
     def forward(self, features: Tensor) -> Tensor:
-        """Return `(N, outputs, H / 2, W / 2)`, rounded down, for `(N, inputs, H, W)`; or of `H, W` unless `down`."""
+        """Return `(N, outputs, H // 2, W // 2)` for `(N, inputs, H, W)`, or `(N, outputs, H, W)` unless `down`."""
         hidden = self.conv2(relu(self.conv1(features if self.first else relu(features))))
         if self.down:
             hidden, features = avg_pool2d(hidden, 2), avg_pool2d(features, 2)
@@ -158,12 +159,14 @@ class Generator(nn.Module):
         size: image side, or (height, width).
         channels: 1, 3 or 4.
         width: channels of the last hidden layer.
-        growth: how many times more channels every level before it has, up to 16 times in all: 2, or 1 for a constant
-            width, as SNGAN has at 32 pixels.
-        num_classes: number of classes, which enter through every block's BatchNorm; 0 for none.
-        batch_norm: normalise every hidden layer.
-        spectral_norm: normalise the weights of every layer, as SAGAN does.
+        growth: factor of the channels from each level to the one before, up to 16 x `width`. SNGAN uses 1 at 32 pixels.
+        num_classes: number of classes for conditional BatchNorm in every block; 0 means unconditional.
+        batch_norm: use BatchNorm in every hidden layer.
+        spectral_norm: use spectral normalisation in every layer, as SAGAN does.
         attention: sides of the feature maps that self-attention follows, see `gans.networks.attention.attended`.
+
+    Raises:
+        ValueError: if there are classes, but no BatchNorm.
     """
 
     def __init__(
@@ -201,8 +204,8 @@ class Generator(nn.Module):
         """Return images `(N, C, H, W)` in [-1, 1] for `z` `(N, latent_dim)`, of classes `labels` `(N,)`.
 
         Raises:
-            ValueError: if labels are missing, given to a network without classes, or no classes (out of range: on the
-                CPU only).
+            ValueError: if labels are missing, not expected, or not classes of the network. The range is checked on the
+                CPU only.
         """
         check_labels(labels, z.shape[0], self.num_classes)
         features = self.linear(z).unflatten(1, self.base)
@@ -221,17 +224,16 @@ class Discriminator(nn.Module):
     Args:
         size: image side, or (height, width).
         channels: 1, 3 or 4.
-        width: channels after the first block.
-        growth: how many times more channels every further block has, up to 16 times in all; 1 for a constant width.
-        smallest: sides are halved, at least once, as often as they stay at this many pixels or more.
-        flat_blocks: blocks after the last halving.
+        width: channels of the first block.
+        growth: factor of the channels from each block to the next, up to 16 x `width`; 1 for a constant width.
+        smallest: smallest side after downsampling, in pixels. The image is downsampled at least once.
+        flat_blocks: blocks after the last downsampling.
         pool: `sum` of the last features over all pixels, as in SNGAN, or `mean`, as in WGAN-GP.
-        num_classes: number of classes; 0 for none.
-        head: how classes enter: `projection` takes them and judges whether image and class belong together, `auxiliary`
-            (ACGAN) judges the image alone and guesses its class. Not read without classes.
-        spectral_norm: normalise the weights of every layer.
+        num_classes: number of classes; 0 means unconditional.
+        head: `projection` takes the class as input, `auxiliary` (ACGAN) predicts it. Ignored without classes.
+        spectral_norm: use spectral normalisation in every layer.
         attention: sides of the feature maps that self-attention follows, see `gans.networks.attention.attended`.
-        minibatch_std: group size of a `MinibatchStd` before the last block; 0 for none. It mixes samples.
+        minibatch_std: group size of a `MinibatchStd` layer before the last block; 0 for none. It mixes samples.
     """
 
     def __init__(
@@ -272,10 +274,10 @@ class Discriminator(nn.Module):
         self.to(memory_format=torch.channels_last)
 
     def features(self, images: Tensor) -> Tensor:
-        """Return what the logits are linear in, `(N, C)`, for images `(N, channels, H, W)`.
+        """Return the pooled features `(N, C)` of images `(N, channels, H, W)`, the input of the head.
 
         Raises:
-            ValueError: if the images have another size than the network was built for, which it would pool away.
+            ValueError: if the images have another size than the network.
         """
         if images.shape[-2:] != self.size:
             given, expected = ("x".join(map(str, size)) for size in (images.shape[-2:], self.size))
@@ -287,15 +289,15 @@ class Discriminator(nn.Module):
         return pixels.sum(2) if self.pool == "sum" else pixels.mean(2)
 
     def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor | tuple[Tensor, Tensor]:
-        """Return logits `(N,)`, higher for what looks real; with the head `auxiliary`, class logits `(N, K)` too.
+        """Return logits `(N,)`, higher for realistic images; the head `auxiliary` also returns class logits `(N, K)`.
 
         Args:
             images: `(N, C, H, W)`.
-            labels: classes `(N,)`, which the head `projection` needs and `auxiliary` does not read.
+            labels: classes `(N,)`, required by the head `projection` and ignored by `auxiliary`.
 
         Raises:
-            ValueError: if labels are missing, given to a network without classes, or no classes (out of range: on the
-                CPU only).
+            ValueError: if labels are missing, not expected, or not classes of the network. The range is checked on the
+                CPU only.
         """
         logits: Tensor | tuple[Tensor, Tensor] = self.head(self.features(images), labels)
         return logits

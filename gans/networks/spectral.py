@@ -1,9 +1,9 @@
-"""Layers as the residual networks start them: Xavier weights, zero biases, a spectral norm of 1 on demand.
+"""Initialisation of residual networks: Xavier weights, zero biases and optional spectral normalisation.
 
-Spectral normalisation is of Miyato et al. 2018 (arXiv 1802.05957): a weight is divided by its largest singular value,
-which one power iteration for every forward pass in training follows; evaluation leaves the vectors alone. It is kept
-by PyTorch's parametrisation, so networks are copied by `copy.deepcopy` and by `state_dict`, but not by pickle. Under
-autocast the singular value is computed in the weight's own precision: on a GPU half of its digits would be lost else.
+Spectral normalisation divides a weight by its largest singular value, Miyato et al. 2018 (arXiv 1802.05957). Each
+forward pass in training mode runs one power iteration. It is a PyTorch parametrisation, so networks can be copied by
+`copy.deepcopy` and `state_dict`, but not pickled. The singular value is computed outside autocast, in the precision of
+the weight: half precision would lose half of its digits on a GPU.
 """
 
 from typing import TypeVar
@@ -27,18 +27,18 @@ class SpectralNorm(_SpectralNorm):
 
 
 def normalise(layer: nn.Module) -> None:
-    """Give the weight `(outputs, ...)` of a layer a spectral norm of 1, in place.
+    """Add spectral normalisation to the weight `(outputs, ...)` of a layer, in place.
 
-    Its matrix has a row for each output. The first singular vectors are found here, so the weight must have its values.
+    The weight is a matrix with a row for each output. Its singular vectors are estimated here, so initialise it first.
     """
     register_parametrization(layer, "weight", SpectralNorm(layer.get_parameter("weight")))
 
 
 def xavier(layer: Layer, gain: float = 1, spectral_norm: bool = False) -> Layer:
-    """Return `layer` with its weight uniform with variance `2 gain^2 / (fan in + fan out)` and its bias 0.
+    """Return `layer` with a uniform weight of variance `2 gain^2 / (fan in + fan out)` and a bias of 0.
 
-    Source: Glorot and Bengio 2010; the variance decides how a network starts, even where `spectral_norm` is about to
-    divide it out again, since it sets the speed at which an optimiser turns the weight.
+    Source: Glorot and Bengio 2010. The variance matters with spectral normalisation too, because it determines how fast
+    an optimiser changes the direction of the weight.
     """
     nn.init.xavier_uniform_(layer.weight, gain)
     if not isinstance(layer, nn.Embedding) and layer.bias is not None:

@@ -1,9 +1,8 @@
 """SRResNet of Ledig et al. 2016 (arXiv 1609.04802) and RRDB of Wang et al. 2018 (arXiv 1809.00219), without BatchNorm.
 
-Both work in the size of the images given, and enlarge at the end by pixel shuffles (Shi et al. 2016, arXiv
-1609.05158). What they make is added to the images as interpolation enlarges them, and is nothing at the start: a
-network begins with the baseline. With a scale of 1 that is a residual denoiser as DnCNN (Zhang et al. 2016, arXiv
-1608.03981).
+Both work at the resolution of the input and upsample at the end by pixel shuffle (Shi et al. 2016, arXiv 1609.05158).
+Their output is added to the interpolated input and is 0 at initialisation, so training starts from the interpolation
+baseline. With a scale of 1 the network is a residual denoiser like DnCNN (Zhang et al. 2016, arXiv 1608.03981).
 """
 
 from typing import Literal
@@ -16,13 +15,13 @@ from gans.checks import at_least
 from gans.networks.layers import widened
 
 Kernel = Literal["bicubic", "bilinear"]
-SHUFFLES = {1: (), 2: (2,), 3: (3,), 4: (2, 2), 8: (2, 2, 2)}  # factors of each scale
-RESIDUAL = 0.2  # share of what the dense blocks add
-START = 0.1  # of the usual weights in the blocks: many of them in a row begin near the identity
+SHUFFLES = {1: (), 2: (2,), 3: (3,), 4: (2, 2), 8: (2, 2, 2)}  # factors of the pixel shuffles for each scale
+RESIDUAL = 0.2  # factor of the residual branches in dense blocks
+START = 0.1  # factor of the initial weights in blocks, so that a deep stack starts near the identity
 
 
 def enlarged(images: Tensor, scale: int, kernel: Kernel = "bicubic") -> Tensor:
-    """Return images `(N, C, scale H, scale W)`, interpolated as Pillow does, with a = -0.5, in single precision."""
+    """Return images `(N, C, scale H, scale W)`, interpolated like Pillow (bicubic with a = -0.5), in float32 inside."""
     if scale == 1:
         return images
     wide: Tensor = widened(images)
@@ -31,10 +30,10 @@ def enlarged(images: Tensor, scale: int, kernel: Kernel = "bicubic") -> Tensor:
 
 
 class Residual(nn.Module):
-    """Maps `(N, width, h, w)` plus what two convolutions make of them.
+    """Residual block of two 3x3 convolutions for maps `(N, width, h, w)`.
 
     Args:
-        width: channels.
+        width: channels of the maps.
     """
 
     def __init__(self, width: int) -> None:
@@ -49,11 +48,13 @@ class Residual(nn.Module):
 
 
 class Dense(nn.Module):
-    """Maps `(N, width, h, w)` plus a share of what five convolutions make, each of which sees all before it.
+    """Dense block of five 3x3 convolutions for maps `(N, width, h, w)`, with a residual connection.
+
+    The input of each convolution is the block's input concatenated with the outputs of all previous convolutions.
 
     Args:
-        width: channels.
-        growth: channels that each convolution but the last adds to those seen.
+        width: channels of the maps.
+        growth: output channels of each convolution but the last.
     """
 
     def __init__(self, width: int, growth: int) -> None:
@@ -63,19 +64,19 @@ class Dense(nn.Module):
 
     def forward(self, maps: Tensor) -> Tensor:
         """Return maps of the same shape."""
-        seen = [maps]
+        inputs = [maps]
         for layer in self.convs[:-1]:
-            seen.append(leaky_relu(layer(torch.cat(seen, 1)), 0.2))
-        changed: Tensor = maps + RESIDUAL * self.convs[-1](torch.cat(seen, 1))
+            inputs.append(leaky_relu(layer(torch.cat(inputs, 1)), 0.2))
+        changed: Tensor = maps + RESIDUAL * self.convs[-1](torch.cat(inputs, 1))
         return changed
 
 
 class RRDB(nn.Module):
-    """Maps `(N, width, h, w)` plus a share of what three dense blocks make of them.
+    """Residual-in-residual dense block: three dense blocks for maps `(N, width, h, w)`, with a residual connection.
 
     Args:
-        width: channels.
-        growth: of the dense blocks.
+        width: channels of the maps.
+        growth: `growth` of the dense blocks.
     """
 
     def __init__(self, width: int, growth: int) -> None:
@@ -89,20 +90,20 @@ class RRDB(nn.Module):
 
 
 class Generator(nn.Module):
-    """Images `(N, channels, H, W)` to images `(N, channels, scale H, scale W)`, of any H and W.
+    """Images `(N, channels, H, W)` to images `(N, channels, scale H, scale W)`, for any H and W.
 
-    What comes out is not bounded: interpolation itself overshoots [-1, 1] at edges.
+    The output is not bounded, because the interpolation itself overshoots [-1, 1] at edges.
 
     Args:
-        channels: of the images.
-        scale: how much larger they become: 1, 2, 3, 4 or 8.
+        channels: number of image channels.
+        scale: upscaling factor: 1, 2, 3, 4 or 8.
         width: channels of all layers.
-        blocks: how many of them follow each other; 16 residual ones, 23 RRDB in the papers.
-        growth: channels that a convolution of RRDB adds; None has residual blocks.
-        base: kernel of the interpolation that the network's images are added to.
+        blocks: number of blocks. The papers use 16 residual blocks or 23 RRDB.
+        growth: `growth` of RRDB blocks; None uses residual blocks.
+        base: kernel of the interpolation that the network's output is added to.
 
     Raises:
-        ValueError: for another scale, or no layers.
+        ValueError: if `scale` or `base` is not supported, or a number is too small.
     """
 
     def __init__(
@@ -130,7 +131,7 @@ class Generator(nn.Module):
         nn.init.zeros_(self.last.weight)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return images `(N, channels, scale H, scale W)` of images `(N, channels, H, W)`."""
+        """Return images `(N, channels, scale H, scale W)` for images `(N, channels, H, W)`."""
         maps = self.head(images)
         maps = maps + self.body(maps)
         for up in self.ups:
@@ -140,7 +141,7 @@ class Generator(nn.Module):
 
 
 def conv(before: int, after: int) -> nn.Conv2d:
-    """Return a convolution of 3x3 that keeps the size, its weights drawn for leaky rectifiers (He et al. 2015)."""
+    """Return a padded 3x3 convolution, initialised for leaky ReLU (He et al. 2015)."""
     layer = nn.Conv2d(before, after, 3, padding=1)
     nn.init.kaiming_normal_(layer.weight, 0.2)
     assert layer.bias is not None
@@ -150,7 +151,7 @@ def conv(before: int, after: int) -> nn.Conv2d:
 
 @torch.no_grad()
 def smaller(block: nn.Module) -> None:
-    """Begin with a tenth of the weights in all convolutions of a block."""
+    """Multiply the weights of all convolutions of a block by `START`, in place."""
     for part in block.modules():
         if isinstance(part, nn.Conv2d):
             part.weight.mul_(START)

@@ -1,7 +1,7 @@
-"""Residual translator of Johnson et al. 2016 (arXiv 1603.08155), as CycleGAN has it (Zhu et al. 2017, 1703.10593).
+"""Residual translator of Johnson et al. 2016 (arXiv 1603.08155) and CycleGAN (Zhu et al. 2017, arXiv 1703.10593).
 
-A 7x7 convolution, two halvings, nine residual blocks, two doublings, a 7x7 convolution; reflection padding. It keeps
-what is where, and any size goes through. CUT (Park et al. 2020, arXiv 2007.15651) halves and doubles with a blur.
+It consists of a 7x7 convolution, two downsamplings, nine residual blocks, two upsamplings and a 7x7 convolution, with
+reflection padding. Any image size is supported. CUT (Park et al. 2020, arXiv 2007.15651) uses anti-aliased resampling.
 """
 
 from collections.abc import Collection, Iterator
@@ -13,11 +13,11 @@ from gans.networks.layers import Init, Norm, Size, image_size, norm_layer, norma
 from gans.networks.resample import Doubling, Halving
 
 HALVINGS = 2
-SMALLEST = 8  # pixels of a side: reflection needs two of them where they are a quarter as many
+SMALLEST = 8  # pixels a side: reflection padding needs 2 pixels at a quarter of the resolution
 
 
 class Residual(nn.Module):
-    """Maps `(N, width, h, w)` plus what two convolutions make of them."""
+    """Residual block of two 3x3 convolutions for maps `(N, width, h, w)`."""
 
     def __init__(self, width: int, norm: Norm) -> None:
         super().__init__()
@@ -37,20 +37,21 @@ class Generator(nn.Module):
     """Images `(N, source_channels, H, W)` to images `(N, channels, H, W)` in [-1, 1], of any H and W from 8.
 
     Args:
-        size: image side, or (height, width), of training; it is only looked at for being large enough.
-        source_channels: of the images given.
-        channels: of the images made.
-        width: channels next to the images; four times as many in the residual blocks.
-        blocks: residual blocks; nine for 256 pixels, six for 128 in the paper.
-        norm: of all layers but the last.
-        antialias: halve by a blur behind a convolution, and double by interpolation in front of one, instead of by
-            strided and transposed convolutions.
-        init: how the weights begin.
+        size: image side, or (height, width), in training; only checked for the minimum.
+        source_channels: channels of the input images.
+        channels: channels of the output images.
+        width: channels at full resolution; the residual blocks have four times as many.
+        blocks: number of residual blocks. The paper uses nine for 256 pixels and six for 128.
+        norm: normalisation of all layers but the last.
+        antialias: downsample with a blur and upsample by interpolation, instead of strided and transposed convolutions.
+        init: initialisation of the weights.
+
+    Raises:
+        ValueError: if an argument is too small.
     """
 
-    multiple = step = (
-        2**HALVINGS
-    )  # of the sides, and pixels between places of the inner maps, see `gans.pictures.tiles`
+    # Sides are padded to multiples of `multiple`. `step` is the number of image pixels per pixel of the inner maps.
+    multiple = step = 2**HALVINGS
 
     def __init__(
         self,
@@ -73,7 +74,7 @@ class Generator(nn.Module):
         plain, inner = norm == "none", width * 2**HALVINGS
 
         def finished(*layers: nn.Module, after: int) -> nn.Sequential:
-            # Not in place where nothing normalises: `features` gives the maps that would be overwritten.
+            # Without normalisation an in-place ReLU would overwrite the maps that `features` returns.
             return nn.Sequential(*layers, norm_layer(norm, after), nn.ReLU(inplace=not plain))
 
         stages = [finished(nn.ReflectionPad2d(3), nn.Conv2d(source_channels, width, 7, bias=plain), after=width)]
@@ -93,7 +94,7 @@ class Generator(nn.Module):
         ends.append(nn.Sequential(nn.ReflectionPad2d(3), nn.Conv2d(width, channels, 7), nn.Tanh()))
         self.stages = nn.ModuleList([*stages, *middle, *ends]).apply(init)
         levels = [width * 2**level for level in range(HALVINGS + 1)]
-        # Channels of each stage's maps, as `features` counts them.
+        # Channels of each stage's maps, in the numbering of `features`.
         self.widths = [source_channels, *levels, *[inner] * blocks, *levels[-2::-1], channels]
 
     def forward(self, images: Tensor) -> Tensor:
@@ -108,23 +109,23 @@ class Generator(nn.Module):
         return maps[..., :height, :width]
 
     def inner(self, maps: Tensor) -> Tensor:
-        """Return what the residual blocks make of maps `(N, 4 width, h, w)`."""
+        """Return the output of the residual blocks for maps `(N, 4 width, h, w)`, in the same shape."""
         for block in self.stages[HALVINGS + 1 : -HALVINGS - 1]:
             maps = block(maps)
         return maps
 
     def features(self, images: Tensor, stages: Collection[int]) -> list[Tensor]:
-        """Return the maps of some of the stages, in their order, as CUT compares them.
+        """Return the maps of the given stages in network order, which CUT compares.
 
-        0 is the image with the reflected border that the first convolution sees, 1 that convolution, 2 and 3 are those
-        of the halvings, 4 is the first residual block. Maps of a convolution are those in front of norm, rectifier and
-        blur. Nothing behind the last of the stages is computed.
+        Stage 0 is the padded image, 1 the first convolution, 2 and 3 the downsampling convolutions, 4 the first
+        residual block. Convolutions are taken before normalisation, ReLU and blur. Layers after the last requested
+        stage are not computed.
         """
         last = max(stages)
         return [maps for number, maps in zip(range(last + 1), self.maps(images), strict=False) if number in stages]
 
     def maps(self, images: Tensor) -> Iterator[Tensor]:
-        """Yield the maps of each stage, as `features` counts them; what has not been asked for is not computed."""
+        """Yield the maps of each stage, in the numbering of `features`, and compute them on demand."""
         maps = padded(images, 2**HALVINGS, SMALLEST)
         for stage in self.stages:
             if isinstance(stage, Residual):
@@ -140,11 +141,11 @@ class Generator(nn.Module):
 
 
 class TwoWay(nn.Module):
-    """A network for each of two ways; called, it is the one `there`.
+    """Networks for both directions of a translation. Calling it calls `there`.
 
     Args:
-        there: the first way.
-        back: the second.
+        there: network from source to target.
+        back: network from target to source.
     """
 
     def __init__(self, there: nn.Module, back: nn.Module) -> None:
@@ -153,6 +154,6 @@ class TwoWay(nn.Module):
         self.multiple = int(getattr(there, "multiple", 1))
 
     def forward(self, *inputs: Tensor) -> Tensor:
-        """Return what the network `there` does."""
+        """Return the output of the network `there`."""
         made: Tensor = self.there(*inputs)
         return made

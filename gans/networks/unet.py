@@ -1,8 +1,8 @@
 """U-Net of pix2pix, Isola et al. 2017 (arXiv 1611.07004), after Ronneberger et al. 2015 (arXiv 1505.04597).
 
-Images are halved down to a single row or column, at most eight times, and doubled up again; each doubling sees what
-the halving of its size has seen. Its channels are those of the skip, then those that come up, as in published weights.
-Sides that cannot be halved so often are padded, and the surplus is cut off, so that any size goes through.
+Images are downsampled to a single row or column, at most eight times, and upsampled again, with skip connections at
+each resolution. The channels of the skip come before the upsampled ones, as in published weights. Any image size is
+supported: sides are padded, and the result is cropped.
 """
 
 from collections.abc import Callable
@@ -13,16 +13,16 @@ from torch.nn.functional import leaky_relu, relu
 
 from gans.networks.layers import Norm, Size, doublings, image_size, norm_layer, normal_init, padded
 
-DEEPEST = 8  # halvings of the paper's 256 pixels
-OUTER = 3  # halvings and doublings next to the image, whose maps are large
-DROPPED = 3  # of the innermost doublings at full width have dropout
+DEEPEST = 8  # downsamplings of the paper's 256x256 images
+OUTER = 3  # levels of high resolution, outside of `inner`
+DROPPED = 3  # number of innermost upsampling layers at full width with dropout
 
 
 def depth_of(size: Size) -> int:
-    """Return how often images of a size are halved.
+    """Return the number of downsamplings for images of `size`.
 
     Raises:
-        ValueError: if a side cannot be halved at all.
+        ValueError: if a side is shorter than 2 pixels.
     """
     height, width = image_size(size)
     if min(height, width) < 2:
@@ -34,12 +34,15 @@ class Generator(nn.Module):
     """Images `(N, source_channels, H, W)` to images `(N, channels, H, W)` in [-1, 1], of any H and W.
 
     Args:
-        size: image side, or (height, width), of training; it decides the depth.
-        source_channels: of the images given.
-        channels: of the images made.
-        width: channels after the first halving; twice as many after each further one, up to 8 times.
-        norm: of all layers but the outermost and the innermost, which has too few pixels for it.
-        dropout: share of the maps left out in training by the innermost doublings; the paper's only noise.
+        size: image side, or (height, width), in training; it determines the depth.
+        source_channels: channels of the input images.
+        channels: channels of the output images.
+        width: channels after the first downsampling, doubled at each further one, up to 8 times.
+        norm: normalisation of all layers but the outermost and the innermost, which has too few pixels.
+        dropout: dropout rate of the innermost upsampling layers in training, the paper's only source of noise.
+
+    Raises:
+        ValueError: if `size`, `width` or `dropout` is out of range.
     """
 
     def __init__(
@@ -57,7 +60,7 @@ class Generator(nn.Module):
         if not 0 <= dropout < 1:
             raise ValueError(f"dropout is {dropout}; expected a number from 0 to below 1")
         self.depth = depth_of(size)
-        self.outer = min(OUTER, self.depth - 1)  # levels; those below see the whole image, see `gans.pictures.tiles`
+        self.outer = min(OUTER, self.depth - 1)  # levels outside of `inner`, which `gans.pictures.tiles` can tile
         self.multiple, self.step = 2**self.depth, 2**self.outer
         widths = [width * min(2**level, 8) for level in range(self.depth)]
         self.halvings, self.doublings = nn.ModuleList(), nn.ModuleList()
@@ -67,7 +70,7 @@ class Generator(nn.Module):
             down = [nn.Conv2d(before, after, 4, 2, 1, bias=not inner or norm == "none")]
             self.halvings.append(nn.Sequential(*down, norm_layer(norm, after) if inner else nn.Identity()))
         for level in reversed(range(self.depth)):
-            before = widths[level] * (1 if level == self.depth - 1 else 2)  # the skip, and what came up
+            before = widths[level] * (1 if level == self.depth - 1 else 2)  # the skip and the upsampled maps
             after = widths[level - 1] if level else channels
             up: list[nn.Module] = [nn.ConvTranspose2d(before, after, 4, 2, 1, bias=not level or norm == "none")]
             up += [norm_layer(norm, after)] if level else []
@@ -84,18 +87,18 @@ class Generator(nn.Module):
         return made
 
     def inner(self, maps: Tensor) -> Tensor:
-        """Return what comes up at the level of maps `(N, C, h, w)`, from the levels below."""
+        """Return the output of the inner levels for maps `(N, C, h, w)`."""
         return self.through(maps, range(self.outer, self.depth), lambda deepest: deepest)
 
     def through(self, maps: Tensor, levels: range, below: Callable[[Tensor], Tensor]) -> Tensor:
-        """Return what the halvings of some levels, `below` and the doublings of these levels make of maps."""
-        seen = []
+        """Return maps after the downsampling of `levels`, the function `below`, and the upsampling of `levels`."""
+        skips = []
         for level in levels:
             maps = self.halvings[level](leaky_relu(maps, 0.2) if level else maps)
-            seen.append(maps)
+            skips.append(maps)
         maps = below(maps)
         for level in reversed(levels):
-            skip = seen.pop()
+            skip = skips.pop()
             both = torch.cat([skip, maps], 1) if level < self.depth - 1 else skip
             maps = self.doublings[self.depth - 1 - level](relu(both))
         return maps

@@ -1,4 +1,4 @@
-"""Sentences beside their images: token numbers spelled out, and sheets of images with words under them."""
+"""Captions as text and as part of pictures: decoding of token ids, column headings and contact sheets."""
 
 import json
 import math
@@ -12,18 +12,18 @@ from torchvision.transforms.functional import pil_to_tensor
 
 from gans.pictures.images import grid, to_float
 
-SMALLEST = 96  # pixels that the shorter side of an image gets on a sheet
-LINE, MARGIN, CHARACTER = 13, 2, 6  # pixels of the default font
+SMALLEST = 96  # minimum of the shorter side of an image on a sheet, in pixels
+LINE, MARGIN, CHARACTER = 13, 2, 6  # line height, margin and character width of the default font, in pixels
 GAP = 2  # pixels between the images of a grid
-LONGEST = 24  # characters of a heading
+LONGEST = 24  # maximum of characters of a heading
 
 
 def spelled(vocabulary: Sequence[str] | str, tokens: Tensor) -> str:
-    """Return the words of token numbers `(T,)`, padding left out; what stands for an unknown word is a question mark.
+    """Return the text of token ids, without padding. Unknown words are shown as a question mark.
 
     Args:
-        vocabulary: words in the order of their numbers, which begin with 2, or a tokenizer's JSON.
-        tokens: their numbers.
+        vocabulary: words in the order of their ids, starting from id 2, or a tokenizer's JSON.
+        tokens: token ids `(T,)`.
     """
     if isinstance(vocabulary, str):
         pieces = json.loads(vocabulary)["model"]["vocab"]
@@ -34,11 +34,11 @@ def spelled(vocabulary: Sequence[str] | str, tokens: Tensor) -> str:
 
 
 def headed(picture: Tensor, names: Sequence[str]) -> Tensor:
-    """Return a grid `(C, H, W)`, uint8, with a name above each of its columns, turned upwards if it is too long.
+    """Return a grid `(C, H, W)`, uint8, with a heading above each column, rotated by 90 degrees if too long.
 
     Args:
-        picture: as `gans.pictures.images.grid` makes it, with as many columns as there are names.
-        names: of the columns; none returns the picture as it is.
+        picture: result of `gans.pictures.images.grid`, with as many columns as there are names.
+        names: headings of the columns; an empty list returns the picture unchanged.
     """
     if not names:
         return picture
@@ -61,12 +61,12 @@ def headed(picture: Tensor, names: Sequence[str]) -> Tensor:
 
 
 def contact_sheet(images: Tensor, sentences: Sequence[str], each: int = 1) -> Tensor:
-    """Return pictures `(K, 3, H, W)` in [-1, 1]: `each` images beside each other, their sentence below them.
+    """Return pictures `(K, 3, H, W)` in [-1, 1], each a row of `each` images with their caption below.
 
     Args:
-        images: `(K * each, C, h, w)` in [-1, 1]; small ones are enlarged, pixel by pixel.
-        sentences: K of them.
-        each: images of a sentence.
+        images: `(K * each, C, h, w)` in [-1, 1]; small ones are enlarged by repeating pixels.
+        sentences: K captions.
+        each: number of images per caption.
     """
     enlarged = max(1, -(-SMALLEST // min(images.shape[-2:])))
     images = images.detach().float().cpu().repeat_interleave(enlarged, 2).repeat_interleave(enlarged, 3)

@@ -1,13 +1,13 @@
-"""CIE Lab: images as lightness and two axes of colour, differentiable both ways.
+"""Differentiable conversion between sRGB and CIE Lab, and a measure of colourfulness.
 
-sRGB (IEC 61966-2-1) and its white point D65. Lab of an image in [-1, 1] is `(N, 3, H, W)`: L from 0 to 100, a and b
-within about 110 of 0. Pure functions, in single precision at least.
+RGB is sRGB (IEC 61966-2-1) with white point D65. Lab images are `(N, 3, H, W)` with L from 0 to 100, and a and b from
+about -110 to 110. All functions compute in at least float32.
 """
 
 import torch
 from torch import Tensor
 
-# Linear RGB to XYZ (IEC 61966-2-1); its rows are divided by the XYZ of white, so that white is (1, 1, 1).
+# Linear RGB to XYZ (IEC 61966-2-1). The rows are divided by the XYZ of white below, so that white is (1, 1, 1).
 TO_XYZ = torch.tensor(
     [
         [0.4124564, 0.3575761, 0.1804375],
@@ -18,13 +18,13 @@ TO_XYZ = torch.tensor(
 )
 TO_RELATIVE = TO_XYZ / TO_XYZ.sum(1, keepdim=True)
 TO_LINEAR = torch.linalg.inv(TO_RELATIVE)
-BEND = 6 / 29  # below its cube, the cube root goes over into a line
+BEND = 6 / 29  # below its cube, Lab replaces the cube root with a line
 
 
 def rgb_to_lab(images: Tensor) -> Tensor:
-    """Return L, a and b `(N, 3, H, W)` of images `(N, 3, H, W)` in [-1, 1]."""
+    """Return L, a and b `(N, 3, H, W)` of RGB images `(N, 3, H, W)` in [-1, 1]."""
     values = (full(images) + 1) / 2
-    # The powers are of numbers above 0 on both sides of the bend: the gradient of a branch not taken must be finite.
+    # The arguments of powers are clamped, because `where` needs finite gradients in both branches.
     linear = torch.where(values > 0.04045, ((values.clamp(min=0.04045) + 0.055) / 1.055) ** 2.4, values / 12.92)
     relative = mixed(linear, TO_RELATIVE)
     roots = torch.where(relative > BEND**3, relative.clamp(min=BEND**3) ** (1 / 3), relative / (3 * BEND**2) + 4 / 29)
@@ -33,7 +33,7 @@ def rgb_to_lab(images: Tensor) -> Tensor:
 
 
 def lab_to_rgb(lab: Tensor) -> Tensor:
-    """Return images `(N, 3, H, W)` of L, a and b; colours that sRGB has not are clipped to [-1, 1]."""
+    """Return RGB images `(N, 3, H, W)` for L, a and b. Colours outside sRGB are clipped to [-1, 1]."""
     lightness, a, b = full(lab).unbind(1)
     y = (lightness + 16) / 116
     roots = torch.stack([y + a / 500, y, y - b / 200], 1)
@@ -45,10 +45,10 @@ def lab_to_rgb(lab: Tensor) -> Tensor:
 
 
 def colourfulness(images: Tensor) -> Tensor:
-    """Return how colourful images `(N, 3, H, W)` in [-1, 1] look, `(N,)`: 0 is grey, about 60 is rather colourful.
+    """Return the colourfulness `(N,)` of images `(N, 3, H, W)` in [-1, 1]: 0 is grey, 60 is quite colourful.
 
-    `sqrt(var rg + var yb) + 0.3 sqrt(mean rg^2 + mean yb^2)` on the scale 0..255, rg = R - G, yb = (R + G)/2 - B.
-    Source: Hasler and Suesstrunk 2003.
+    It is `sqrt(var rg + var yb) + 0.3 sqrt(mean rg^2 + mean yb^2)` on the scale 0..255, with rg = R - G and
+    yb = (R + G)/2 - B. Source: Hasler and Suesstrunk 2003.
     """
     red, green, blue = ((full(images) + 1) * 127.5).flatten(2).unbind(1)
     first, second = red - green, (red + green) / 2 - blue
@@ -57,11 +57,11 @@ def colourfulness(images: Tensor) -> Tensor:
 
 
 def mixed(channels: Tensor, matrix: Tensor) -> Tensor:
-    """Return the channels `(N, 3, H, W)` times a 3x3 matrix."""
-    # A sum of products, as no matrix product is: autocast would take that in half precision.
+    """Return channels `(N, 3, H, W)` multiplied by a 3x3 matrix."""
+    # Not a matrix product, which autocast would compute in half precision.
     return (matrix.to(channels)[:, :, None, None] * channels[:, None]).sum(2)
 
 
 def full(images: Tensor) -> Tensor:
-    """Return images in single precision at least."""
+    """Return images in at least float32."""
     return images.to(torch.promote_types(images.dtype, torch.float32))

@@ -1,4 +1,4 @@
-"""Walks as files: a strip of pictures, a GIF, or an MP4."""
+"""Sequences of frames as files: a strip of images, a GIF or an MP4."""
 
 from collections.abc import Iterator
 from importlib import import_module
@@ -12,16 +12,17 @@ from gans.pictures import images
 from gans.runs import atomic
 
 SUFFIXES = (".png", ".gif", ".mp4")
-LEAST = 128  # pixels of the shorter side of what moves: players blur what they have to enlarge
+LEAST = 128  # minimum of the shorter side of a GIF or MP4 in pixels, because players blur small ones
 
 
 def save_film(frames: Tensor, path: str | Path, columns: int | None = None, frames_per_second: float = 12) -> Path:
-    """Write frames `(T, C, H, W)` in [-1, 1] as the suffix of `path` says, making its folder, and return the path.
+    """Write frames `(T, C, H, W)` in [-1, 1] to a PNG, GIF or MP4, as the suffix of `path` says, and return the path.
 
-    A PNG shows them beside each other, in rows of `columns`; a GIF and an MP4 play them, small ones enlarged.
+    A PNG is a grid with rows of `columns` frames. A GIF or MP4 plays the frames, enlarged if they are small. Missing
+    folders are created.
 
     Raises:
-        ValueError: for another suffix, and where an MP4 needs a package that is not installed.
+        ValueError: if the suffix is not supported, or if PyAV, which an MP4 needs, is not installed.
     """
     path = Path(path)
     check_suffix(path)
@@ -36,10 +37,10 @@ def save_film(frames: Tensor, path: str | Path, columns: int | None = None, fram
 
 
 def check_suffix(path: Path) -> None:
-    """Check that a walk can be written to a file of that name.
+    """Check that frames can be written to a file of that name.
 
     Raises:
-        ValueError: if it cannot.
+        ValueError: if the suffix is not supported, or if PyAV, which an MP4 needs, is not installed.
     """
     if path.suffix not in SUFFIXES:
         raise ValueError(f"out is {path}; expected a name that ends with {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}")
@@ -48,13 +49,13 @@ def check_suffix(path: Path) -> None:
 
 
 def enlarged(frames: Tensor) -> Tensor:
-    """Return frames `(T, C, H, W)` with every pixel repeated until the shorter side has 128 or more."""
+    """Return frames `(T, C, H, W)`, enlarged by repeating pixels to at least 128 pixels on the shorter side."""
     times = max(1, -(-LEAST // min(frames.shape[-2:])))
     return interpolate(frames.float(), scale_factor=times, mode="nearest") if times > 1 else frames
 
 
 def pyav() -> Any:
-    """Return the package `av`, which only MP4 needs.
+    """Return the package `av`, which is needed for MP4 only.
 
     Raises:
         ValueError: if it is not installed.
@@ -66,7 +67,7 @@ def pyav() -> Any:
 
 
 def rgb(frames: Tensor) -> Iterator[Tensor]:
-    """Yield frames `(T, C, H, W)` in [-1, 1] as uint8 `(H, W, 3)` with even sides, as video formats need them."""
+    """Yield frames `(T, C, H, W)` in [-1, 1] as uint8 `(H, W, 3)`, cropped to even sides, which H.264 needs."""
     height, width = (side // 2 * 2 for side in frames.shape[-2:])
     for frame in frames[..., :height, :width].cpu():
         yield images.to_uint8(images.in_channels(frame.unsqueeze(0), 3)[0]).permute(1, 2, 0).contiguous()

@@ -1,4 +1,4 @@
-"""Images as tensors: between uint8 and [-1, 1], many of them in one picture, and clips of them."""
+"""Conversion of image tensors between uint8 and [-1, 1], image grids, image files and GIFs."""
 
 import io
 from pathlib import Path
@@ -13,19 +13,19 @@ from gans.runs import atomic
 
 
 def to_float(images: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Return uint8 images `(..., H, W)` as floats in [-1, 1]: 0 becomes -1, 255 becomes 1."""
+    """Return uint8 images `(..., H, W)` as floats in [-1, 1]: 0 maps to -1, 255 to 1."""
     return images.to(dtype) / 127.5 - 1
 
 
 def to_uint8(images: Tensor) -> Tensor:
-    """Return images in [-1, 1], clipped, as uint8; the exact inverse of `to_float` on what it returned."""
+    """Return images in [-1, 1], clipped, as uint8. It is the exact inverse of `to_float`."""
     return ((images.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
 
 
 def in_channels(images: Tensor, channels: int) -> Tensor:
-    """Return images `(N, C, H, W)` in [-1, 1] with 1 or 3 channels: alpha over white, grey as ITU-R 601 weighs it.
+    """Return images `(N, C, H, W)` in [-1, 1] converted to 1 or 3 channels.
 
-    Gradients pass.
+    Alpha is composed over white. Grey has the weights of ITU-R 601. The conversion is differentiable.
     """
     if images.shape[1] == 4:
         alpha = (images[:, 3:] + 1) / 2
@@ -39,25 +39,25 @@ def in_channels(images: Tensor, channels: int) -> Tensor:
 
 
 def grid(images: Tensor, columns: int | None = None) -> Tensor:
-    """Return one picture `(C, H, W)`, uint8, of images `(N, C, h, w)` in [-1, 1]; `columns` defaults to a square."""
+    """Return a grid `(C, H, W)`, uint8, of images `(N, C, h, w)` in [-1, 1]. By default it is square."""
     columns = columns or max(1, round(len(images) ** 0.5))
     picture: Tensor = make_grid(to_uint8(images.detach().cpu()), nrow=columns, padding=2, pad_value=255)
-    # make_grid repeats a single channel to three.
+    # `make_grid` converts grey images to three channels.
     return picture
 
 
 def save_grid(images: Tensor, path: str | Path, columns: int | None = None) -> Path:
-    """Write images `(N, C, H, W)` in [-1, 1] as one PNG, making its folder, and return its path."""
+    """Write a grid of images `(N, C, H, W)` in [-1, 1] to a file, create its folder, and return the path."""
     return save(grid(images, columns), path)
 
 
 def save(picture: Tensor, path: str | Path, **options: Any) -> Path:
-    """Write a picture as the suffix of `path` says, whole or not at all, making its folder, and return its path.
+    """Write an image atomically in the format of the suffix of `path`, create its folder, and return the path.
 
     Args:
         picture: `(C, H, W)`, uint8.
-        path: of the file.
-        options: of Pillow for this kind of file, such as `quality`.
+        path: path of the file.
+        options: Pillow's options for this format, such as `quality`.
 
     Raises:
         UnwrittenError: if the file cannot be written.
@@ -70,12 +70,12 @@ def save(picture: Tensor, path: str | Path, **options: Any) -> Path:
 
 
 def film(clips: Tensor) -> Tensor:
-    """Return one picture `(C, H, W)`, uint8, of clips `(N, C, T, h, w)` in [-1, 1]: a row for each, frame by frame."""
+    """Return a grid `(C, H, W)`, uint8, of clips `(N, C, T, h, w)` in [-1, 1], with the frames of a clip in a row."""
     return grid(clips.transpose(1, 2).flatten(0, 1), columns=clips.shape[2])
 
 
 def gif(clips: Tensor, frames_per_second: float = 8) -> bytes:
-    """Return a GIF, repeated without end, that plays clips `(N, C, T, h, w)` in [-1, 1] beside each other."""
+    """Return a looping GIF that plays clips `(N, C, T, h, w)` in [-1, 1] in a grid."""
     frames = [to_pil_image(grid(clips[:, :, i])) for i in range(clips.shape[2])]
     file = io.BytesIO()
     options = {"save_all": True, "append_images": frames[1:], "duration": 1000 / frames_per_second, "loop": 0}

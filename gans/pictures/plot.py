@@ -1,4 +1,4 @@
-"""Curves as a picture, drawn by Pillow: a plotting library would be a dependency for three lines and two axes."""
+"""Line plots drawn with Pillow, to avoid a dependency on a plotting library, and tables as CSV."""
 
 import csv
 import io
@@ -18,14 +18,14 @@ Curve = tuple[Sequence[float], Sequence[float]]
 
 
 def save_plot(curves: Mapping[str, Curve], path: str | Path, across: str, up: str, log: bool = False) -> Path:
-    """Write curves, (x, y) by their names, as a PNG, making its folder, and return its path.
+    """Write a line plot as a PNG, create its folder, and return its path.
 
     Args:
-        curves: of at least one point each; what is not finite, or not above 0 on a logarithmic axis, is left out.
-        path: of the file.
-        across: what is on the horizontal axis.
-        up: what is on the vertical one.
-        log: powers of ten on the vertical axis.
+        curves: (x, y) by name. Values that are not finite, or not positive on a logarithmic axis, are omitted.
+        path: path of the file.
+        across: label of the horizontal axis.
+        up: label of the vertical axis.
+        log: whether the vertical axis is logarithmic.
     """
     drawn = {name: kept(curve, log) for name, curve in curves.items()}
     points = [point for curve in drawn.values() for point in curve] or [(0.0, 0.0)]
@@ -53,7 +53,7 @@ def save_plot(curves: Mapping[str, Curve], path: str | Path, across: str, up: st
     for i, (name, curve) in reversed(list(enumerate(drawn.items()))):
         colour = COLOURS[i % len(COLOURS)]
         pen.line([place(x, y) for x, y in curve], fill=colour, width=2)
-        if len(drawn) <= len(COLOURS):  # more would not fit, nor be told apart
+        if len(drawn) <= len(COLOURS):  # more names would neither fit nor have distinct colours
             pen.text((right, 8), name, fill=colour, font=font, anchor="ra")
             right -= pen.textlength(name, font=font) + 16
     memory = io.BytesIO()
@@ -62,7 +62,7 @@ def save_plot(curves: Mapping[str, Curve], path: str | Path, across: str, up: st
 
 
 def kept(curve: Curve, log: bool) -> list[tuple[float, float]]:
-    """Return the points that can be drawn, `y` as its logarithm to the base 10 if so asked."""
+    """Return the points that can be drawn, with `log10(y)` instead of y if `log`."""
     points = [(float(x), float(y)) for x, y in zip(*curve, strict=True)]
     if log:
         points = [(x, math.log10(y)) for x, y in points if y > 0]
@@ -70,13 +70,13 @@ def kept(curve: Curve, log: bool) -> list[tuple[float, float]]:
 
 
 def span(values: Sequence[float]) -> tuple[float, float]:
-    """Return the lowest and the highest value, somewhat apart."""
+    """Return the minimum and maximum, extended if they are equal."""
     low, high = min(values), max(values)
     return (low, high) if high > low else (low - 0.5, high + 0.5)
 
 
 def ticks(low: float, high: float) -> list[float]:
-    """Return round numbers, four to ten of them, from `low` to `high`."""
+    """Return four to ten round numbers from `low` to `high`."""
     step = 10 ** math.floor(math.log10((high - low) / 4))
     step *= next(times for times in (5, 2, 1) if (high - low) / (times * step) >= 4 or times == 1)
     first = math.ceil(low / step - 1e-9)
@@ -84,7 +84,7 @@ def ticks(low: float, high: float) -> list[float]:
 
 
 def save_table(columns: Mapping[str, Sequence[object]], path: str | Path) -> Path:
-    """Write columns of one length, by their names, as CSV, making its folder, and return its path."""
+    """Write named columns of equal length as CSV, create its folder, and return its path."""
     text = io.StringIO(newline="")
     writer = csv.writer(text)
     writer.writerow(columns)

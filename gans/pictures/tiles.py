@@ -1,17 +1,20 @@
-"""Large pictures through a network in tiles, with the result that the whole picture would give.
+"""Inference on large images in tiles, with the same result as for the whole image.
 
-Three things make a tile differ from the same place of the whole picture:
+A tile differs from the same part of the whole image in three ways:
 
-- A tile has edges inside the picture. Tiles overlap: the pixels next to such an edge are dropped, the rest is blended.
-- A network with strides looks at every 2^k-th pixel. Tiles begin at multiples of that number.
-- Some layers depend on the whole picture: `nn.InstanceNorm2d` on the mean and variance of its maps, and a translator's
-  inner layers because their receptive field is larger than any overlap.
+- A tile has borders inside the image. So tiles overlap: the pixels next to such a border are dropped, the rest is
+  blended.
+- A network with strides samples every 2^k-th pixel. So tiles start at multiples of that number.
+- Some layers depend on the whole image. `nn.InstanceNorm2d` needs the mean and variance of all its maps. A
+  translator's inner layers have a receptive field larger than any overlap.
 
-For the last, `tiled` computes in passes. Each pass runs all tiles up to the first such layer whose input over the whole
-picture is not known yet, and collects that: for an instance norm mean and variance, which the next passes normalise
-with; for inner layers the maps themselves, which are small there and go through these layers whole. Passes end early,
-so most of them cost little. A network says which layers are its inner ones by a method `inner(maps)`, which keeps
-height and width of maps `(N, C, h, w)`, and by `step`, the pixels between neighbours on these maps.
+For such layers `tiled` works in passes. Each pass runs all tiles up to the first such layer whose global input is not
+known yet, and collects it. For an instance norm it collects mean and variance, with which the next passes normalise.
+For inner layers it collects the maps, which are small there, and runs the layers on the whole maps. Passes stop at
+that layer, so most of them are cheap.
+
+A network declares its inner layers by a method `inner(maps)`, which preserves the height and width of maps
+`(N, C, h, w)`, and by `step`, the number of image pixels per pixel of these maps.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -24,18 +27,22 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import batch_norm, pad
 
-# Bytes of the maps that may go through inner layers whole; these need several times as much. The maps of CycleGAN's
-# network, width 64, have 64 bytes a pixel, those of pix2pix 16.
+# Maximum of bytes of the maps that inner layers may process at once; the layers need several times as much. CycleGAN's
+# network of width 64 has inner maps of 64 bytes per image pixel, that of pix2pix 16.
 INNER_BYTES = 2**30
 
 
 def starts(side: int, tile: int, overlap: int, multiple: int = 1) -> list[int]:
-    """Return where tiles of a side begin, evenly, so that they cover `side` pixels and overlap by that much or more.
+    """Return the start positions of evenly spaced tiles along one side of an image.
 
-    All begin at multiples of a number. A tile that is too small for a step of one multiple becomes larger.
+    Args:
+        side: pixels of the side.
+        tile: pixels of a tile; enlarged if it is smaller than `overlap + multiple`.
+        overlap: minimum overlap of neighbours in pixels.
+        multiple: all positions are multiples of this.
 
     Raises:
-        ValueError: if there is no tile, or the overlap is no less.
+        ValueError: if `tile` is below 1, or `overlap` is not from 0 to below `tile`.
     """
     if tile < 1:
         raise ValueError(f"tile is {tile}; expected at least 1")
@@ -50,12 +57,12 @@ def starts(side: int, tile: int, overlap: int, multiple: int = 1) -> list[int]:
 
 
 class Piece(NamedTuple):
-    """A tile's part of one side of the picture.
+    """The range of a tile along one side of the image, and its blending weights.
 
     Args:
-        pixels: from where to where the tile reaches.
-        ends: where it counts half, next to its neighbours; infinite at the ends of the picture.
-        blends: over how many pixels it fades out around each of the two.
+        pixels: range of the tile in pixels.
+        ends: positions of weight 1/2, between the tile and its neighbours; infinite at the borders of the image.
+        blends: width of the blending zone around each end, in pixels.
     """
 
     pixels: slice
@@ -64,13 +71,13 @@ class Piece(NamedTuple):
 
     @property
     def length(self) -> int:
-        """Pixels."""
+        """Length of the range in pixels."""
         return int(self.pixels.stop - self.pixels.start)
 
     def weights(self, count: int) -> Tensor:
-        """Return the weights `(count,)` of the pixels, or of maps that have so many places in their stead.
+        """Return blending weights `(count,)` for a map that has `count` pixels along this range.
 
-        Those of all tiles sum to 1.
+        The weights of all tiles sum to 1.
         """
         places = self.pixels.start + (torch.arange(count, dtype=torch.float64) + 0.5) * (self.length / count)
         rise, fall = (
@@ -80,16 +87,16 @@ class Piece(NamedTuple):
         return torch.minimum(rise, fall).float()
 
     def on(self, count: int) -> slice:
-        """Return the tile's places on maps of the whole picture, given how many the tile has."""
+        """Return the range of the tile on a map of the whole image, on which the tile has `count` pixels."""
         first = self.pixels.start * count // self.length
         return slice(first, first + count)
 
 
 def pieces(side: int, tile: int, overlap: int, multiple: int = 1) -> list[Piece]:
-    """Return the tiles of a side. Each drops the outer third of what it shares with a neighbour; the middle is blended.
+    """Return the tiles along one side. Of an overlap each drops the outer third, and the middle third is blended.
 
     Raises:
-        ValueError: as `starts` does.
+        ValueError: see `starts`.
     """
     begins = starts(side, tile, overlap, multiple)
     tile = max(tile, overlap + multiple)
@@ -102,28 +109,31 @@ def pieces(side: int, tile: int, overlap: int, multiple: int = 1) -> list[Piece]
 
 
 class Tile(NamedTuple):
-    """A rectangle of the picture."""
+    """A rectangular part of the image."""
 
     rows: Piece
     columns: Piece
 
     def cut(self, image: Tensor) -> Tensor:
-        """Return this part of an image `(..., H, W)`."""
+        """Return the tile of an image `(..., H, W)`."""
         return image[..., self.rows.pixels, self.columns.pixels]
 
     def weights(self, height: int, width: int) -> tuple[Tensor, Tensor]:
-        """Return the weights `(height,)` and `(width,)` of the places of this tile's maps."""
+        """Return the blending weights `(height,)` and `(width,)` for maps of this tile."""
         return self.rows.weights(height), self.columns.weights(width)
 
 
 class Moments:
-    """Mean and variance over the picture of maps that come in parts (Chan, Golub and LeVeque 1983), in float64."""
+    """Mean and variance of maps over the whole image, accumulated over tiles in float64.
+
+    Source: Chan, Golub and LeVeque 1983.
+    """
 
     def __init__(self) -> None:
         self.weight, self.mean, self.squares = 0.0, torch.zeros(()), torch.zeros(())
 
     def add(self, tile: Tile, maps: Tensor) -> None:
-        """Add a tile's maps `(1, C, h, w)`, each place with its weight."""
+        """Add a tile's maps `(1, C, h, w)`, weighted by its blending weights."""
         rows, columns = (weights.to(maps) for weights in tile.weights(*maps.shape[-2:]))
         weight = float(rows.sum() * columns.sum())
         if not weight:
@@ -135,23 +145,23 @@ class Moments:
         self.mean, self.weight = self.mean + apart * (weight / total), total
 
     def normalised(self, norm: nn.InstanceNorm2d, maps: Tensor) -> Tensor:
-        """Return maps normalised by what was added, as `norm` does."""
+        """Return maps normalised by the accumulated statistics and transformed by the gain and bias of `norm`."""
         mean, variance = self.mean.to(maps), (self.squares / self.weight).to(maps)
         return batch_norm(maps, mean, variance, norm.weight, norm.bias, eps=norm.eps)
 
 
 class Gathered:
-    """Maps of the whole picture, on the CPU, of which the tiles give their parts.
+    """Maps of the whole image on the CPU, collected from tiles.
 
     Args:
-        size: (height, width) of the picture.
+        size: (height, width) of the image.
     """
 
     def __init__(self, size: tuple[int, int]) -> None:
         self.size, self.maps = size, torch.zeros(())
 
     def add(self, tile: Tile, maps: Tensor) -> None:
-        """Add a tile's maps `(1, C, h, w)`; where tiles overlap they are blended."""
+        """Add a tile's maps `(1, C, h, w)`. Overlaps are blended."""
         height, width = maps.shape[-2:]
         if self.maps.ndim == 0:
             sides = (self.size[0] * height // tile.rows.length, self.size[1] * width // tile.columns.length)
@@ -161,25 +171,25 @@ class Gathered:
         part += torch.outer(rows, columns) * maps.float().cpu()
 
     def of(self, tile: Tile, maps: Tensor) -> Tensor:
-        """Return a tile's part, given maps that were there before."""
+        """Return the part of a tile in the shape, dtype and device of `maps`."""
         height, width = maps.shape[-2:]
         return self.maps[..., tile.rows.on(height), tile.columns.on(width)].to(maps)
 
 
 class ReachedError(Exception):
-    """A tile has come as far as it can before more is known of the whole picture."""
+    """Raised to stop a tile at a layer whose global input is not known yet."""
 
 
 class TooLargeError(Exception):
-    """The picture's maps are too large for inner layers to take them whole."""
+    """Raised if the maps of the whole image are too large for the inner layers."""
 
 
 class Whole:
-    """The layers of a network that depend on the whole picture, and what is known of it.
+    """The layers of a network that depend on the whole image, and their collected inputs.
 
     Args:
-        network: its `nn.InstanceNorm2d` without running statistics, and its modules with a method `inner`, are found.
-        inner: whether inner layers are given the whole picture's maps; else they work in tiles as all others do.
+        network: searched for `nn.InstanceNorm2d` without running statistics, and for modules with a method `inner`.
+        inner: run inner layers on the maps of the whole image; else they run in tiles like all other layers.
     """
 
     def __init__(self, network: nn.Module | None, inner: bool = True) -> None:
@@ -187,17 +197,17 @@ class Whole:
         self.norms = [part for part in parts if isinstance(part, nn.InstanceNorm2d) and part.running_mean is None]
         self.inners: list[Any] = [part for part in parts if inner and callable(getattr(part, "inner", None))]
         self.known: list[Moments | Gathered] = []  # in the order in which a forward pass calls these layers
-        self.tile: Tile | None = None  # None: the layers work as ever
+        self.tile: Tile | None = None  # the current tile; None calls the layers unchanged
         self.size = (0, 0)
         self.called = 0
         self.collected: Moments | Gathered | None = None
         self.finish: Callable[[], None] | None = None
 
     @contextmanager
-    def watched(self) -> Iterator[None]:
-        """Stand between the network and these layers meanwhile."""
+    def patched(self) -> Iterator[None]:
+        """Replace the methods of these layers inside the `with` block."""
         plain = [(norm, "forward", self.normalise) for norm in self.norms]
-        whole = [(part, "inner", self.inside) for part in self.inners]
+        whole = [(part, "inner", self.run_inner) for part in self.inners]
         try:
             for part, name, method in plain + whole:
                 setattr(part, name, partial(method, part))
@@ -207,15 +217,15 @@ class Whole:
                 part.__dict__.pop(name, None)
 
     def normalise(self, norm: nn.InstanceNorm2d, maps: Tensor) -> Tensor:
-        """Return maps `(1, C, h, w)` of a tile, normalised by the statistics of the whole picture."""
+        """Return maps `(1, C, h, w)` of a tile, normalised by the statistics of the whole image."""
         if self.tile is None:
             return type(norm).forward(norm, maps)
-        known = self.asked(self.tile, maps, Moments)
+        known = self.lookup(self.tile, maps, Moments)
         assert isinstance(known, Moments)
         return known.normalised(norm, maps)
 
-    def inside(self, part: Any, maps: Tensor) -> Tensor:
-        """Return what inner layers make of the whole picture's maps, the part of a tile."""
+    def run_inner(self, part: Any, maps: Tensor) -> Tensor:
+        """Return the current tile's part of the inner layers' output for the whole image."""
         if self.tile is None:
             inner: Tensor = type(part).inner(part, maps)
             return inner
@@ -230,21 +240,21 @@ class Whole:
             except torch.OutOfMemoryError as error:  # of a GPU
                 raise TooLargeError from error
 
-        known = self.asked(self.tile, maps, partial(Gathered, self.size), finish)
+        known = self.lookup(self.tile, maps, partial(Gathered, self.size), finish)
         assert isinstance(known, Gathered)
         return known.of(self.tile, maps)
 
-    def asked(
+    def lookup(
         self,
         tile: Tile,
         maps: Tensor,
         collector: Callable[[], Moments | Gathered],
         finish: Callable[[Any], None] | None = None,
     ) -> Moments | Gathered:
-        """Return what is known at the layer that is called next.
+        """Return the collected input of the layer that is being called.
 
         Raises:
-            ReachedError: if nothing is, once the tile's maps have been collected.
+            ReachedError: if it is not known yet. The tile's maps have then been added to it.
         """
         number, self.called = self.called, self.called + 1
         if number < len(self.known):
@@ -255,8 +265,8 @@ class Whole:
         self.finish = partial(finish, self.collected) if finish else None
         raise ReachedError
 
-    def learnt(self) -> bool:
-        """Return whether the pass that has ended has collected something; know it from now on."""
+    def end_pass(self) -> bool:
+        """End a pass. Return whether it has collected the input of a layer, which is known from now on."""
         found, self.collected, finish, self.finish = self.collected, None, self.finish, None
         if found is None:
             return False
@@ -275,32 +285,33 @@ def tiled(
     network: nn.Module | None = None,
     multiple: int = 1,
 ) -> Tensor:
-    """Return what a function makes of images `(N, C, H, W)`, all inputs alike, a tile at a time, `float32` on the CPU.
+    """Return `function(*inputs)` for large images, computed tile by tile, as float32 on the CPU.
 
-    The function may enlarge images by a whole number. Without a network, and with one that has neither instance norms
-    nor inner layers, there is one pass. The result is that of the whole picture but for rounding, if a third of the
-    overlap is the receptive field's radius or more, that of the outer layers only where there are inner ones.
+    The function may upscale images by an integer. Without instance norms and inner layers there is one pass. The result
+    equals that of the whole image up to rounding if the overlap is at least three times the radius of the receptive
+    field. If there are inner layers, only the receptive field of the outer layers counts.
 
     Args:
-        function: images to images, `(1, C, h, w)`.
-        inputs: images of one height and width.
-        tile: pixels of a tile's sides at most; a multiple of `multiple` is taken, which is more if there is none less.
-        overlap: pixels that neighbours share at least; 0 shows seams.
-        device: where the tiles are sent.
-        network: what the function uses, to look for layers that depend on the whole picture.
-        multiple: of which the network pads sides, by repeating the last row and column.
+        function: images to images, `(1, C, h, w)` each.
+        inputs: images `(N, C, H, W)` of the same N, H and W.
+        tile: maximum side of a tile in pixels, rounded down to a multiple of `multiple`, but at least one multiple
+            larger than the overlap.
+        overlap: minimum overlap of neighbours in pixels; 0 gives visible seams.
+        device: device on which the tiles are computed.
+        network: network that the function calls, searched for layers that depend on the whole image.
+        multiple: the network pads sides to multiples of this, by repeating the last row and column.
 
     Raises:
-        ValueError: as `starts` does.
+        ValueError: see `starts`.
     """
-    if len(inputs[0]) > 1:  # a norm's statistics are one image's
+    if len(inputs[0]) > 1:  # the statistics of instance norms are per image
         rows = zip(*(torch.split(part, 1) for part in inputs), strict=True)
         return torch.cat([tiled(function, row, tile, overlap, device, network, multiple) for row in rows])
-    starts(1, tile, overlap)  # complains of them
+    starts(1, tile, overlap)  # checks the arguments
     height, width = inputs[0].shape[-2:]
     if max(height, width) <= tile:
         return function(*(part.to(device) for part in inputs)).float().cpu()
-    # The surplus is that of the whole picture, in all of its last tiles.
+    # The image is padded before tiling, so that the padding is that of the whole image.
     below, right = -height % multiple, -width % multiple
     wide = tuple(pad(part, (0, right, 0, below), mode="replicate") for part in inputs)
     try:
@@ -320,13 +331,13 @@ def passes(
     whole: Whole,
     multiple: int,
 ) -> Tensor:
-    """Return what a function makes of images whose sides are multiples, in as many passes as it needs."""
+    """Return `tiled` for images whose sides are multiples of `multiple`, in as many passes as needed."""
     size = whole.size = (int(inputs[0].shape[-2]), int(inputs[0].shape[-1]))
     step = max((part.step for part in whole.inners), default=multiple)
     tile = max(tile // multiple, -(-(overlap + step) // multiple)) * multiple
     sides = [pieces(side, tile, overlap, step) for side in size]
     total = torch.zeros(())
-    with whole.watched():
+    with whole.patched():
         while True:
             for rows, columns in product(*sides):
                 whole.tile, whole.called = Tile(rows, columns), 0
@@ -339,5 +350,5 @@ def passes(
                     total = torch.zeros(1, made.shape[1], scale * size[0], scale * size[1])
                 down, across = whole.tile.weights(*made.shape[-2:])
                 total[..., rows.on(made.shape[-2]), columns.on(made.shape[-1])] += torch.outer(down, across) * made
-            if not whole.learnt():
+            if not whole.end_pass():
                 return total

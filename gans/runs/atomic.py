@@ -1,8 +1,8 @@
-"""Files that are written whole or not at all.
+"""Atomic writing of files.
 
-A file is written under a name `.partial-*` in the folder of its target, and renamed when it is whole. A reader sees
-the old file or the new one. A write that fails leaves the old file and no partial one. A partial file that a killed
-process has left is removed by the next process that writes to the folder.
+A file is written under a temporary name `.partial-*` in the folder of its target, and renamed when it is complete. So
+a reader always finds a complete file, the old or the new one. A failed write keeps the old file and removes the
+partial one. A partial file of a killed process is removed by the next process that writes to the folder.
 """
 
 import contextlib
@@ -17,44 +17,44 @@ from typing import TYPE_CHECKING, Any
 
 try:
     import fcntl
-except ImportError:  # Windows, where partial files of killed processes stay
+except ImportError:  # Windows, where partial files of killed processes are not removed
     fcntl = None  # type: ignore[assignment]
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer as Buffer
 
 MARK = ".partial-"
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # a disk, a quota, the size of a file
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # limits of the disk, the quota, the file size
 
-_swept: set[Path] = set()  # folders that this process has looked for partial files in
+_swept: set[Path] = set()  # folders in which this process has removed old partial files
 
 
 class UnwrittenError(OSError):
-    """A file could not be written; nothing of it was left, and what had its name is unchanged.
+    """A file could not be written. No partial file is left, and an existing file of that name is unchanged.
 
     Args:
-        path: of the file.
-        error: of the operating system.
-        size: bytes that the file needs, if it is known.
+        path: path of the file.
+        error: error of the operating system.
+        size: bytes that the file needs, if known.
     """
 
     def __init__(self, path: Path, error: OSError, size: int | None = None) -> None:
-        told = f"cannot write {path}: {error.strerror or error}"
+        message = f"cannot write {path}: {error.strerror or error}"
         if error.errno in FULL:
             free = shutil.disk_usage(existing(path.parent)).free
             needs = f"it needs {readable(size)}, and " if size else ""
-            told += f" ({needs}{readable(free)} are free on the disk of {path.parent})"
-        super().__init__(told + (f"; the {path.name} that was there is unchanged" if path.is_file() else ""))
+            message += f" ({needs}{readable(free)} are free on the disk of {path.parent})"
+        super().__init__(message + (f"; the existing {path.name} is unchanged" if path.is_file() else ""))
         self.errno = error.errno
 
 
 class Partial(io.BufferedIOBase):
-    """A binary file that can be written to, and that counts what it is given.
+    """A binary file for writing that counts the bytes.
 
-    After a failed write it frees the disk and counts on, so that the size of the whole file is known at its end.
+    After a failed write it continues to count without writing, so that the size of the whole file is known at the end.
 
     Args:
-        file: where the bytes go.
+        file: the underlying file.
     """
 
     def __init__(self, file: io.FileIO) -> None:
@@ -63,22 +63,22 @@ class Partial(io.BufferedIOBase):
         self.error: OSError | None = None
 
     def write(self, data: "Buffer", /) -> int:
-        """Write bytes, and return how many they are."""
+        """Write bytes and return their number."""
         rest = memoryview(data).cast("B")
         count = len(rest)
         self.size += count
         while len(rest) and self.error is None:
             try:
-                rest = rest[self.file.write(rest) :]  # a disk that is nearly full takes a part
+                rest = rest[self.file.write(rest) :]  # a nearly full disk may accept only a part
             except OSError as error:
                 self.error = error
         return count
 
 
 def full(error: BaseException) -> bool:
-    """Return whether an error, or one that it came from, is that of a full disk."""
+    """Return whether an error, or one in its chain of causes, means a full disk."""
     chain: BaseException | None = error
-    seen: set[int] = set()  # the chain is a ring where an inner error is raised again
+    seen: set[int] = set()  # the chain is a cycle if an inner error was raised again
     while chain is not None and id(chain) not in seen:
         if isinstance(chain, OSError) and chain.errno in FULL:
             return True
@@ -88,7 +88,7 @@ def full(error: BaseException) -> bool:
 
 
 def readable(size: int) -> str:
-    """Return a number of bytes in a unit that leaves few digits."""
+    """Return a number of bytes as text, in bytes, kB, MB or GB, rounded up."""
     for unit in ("bytes", "kB", "MB"):
         if size < 1000:
             return f"{size} {unit}"
@@ -97,17 +97,17 @@ def readable(size: int) -> str:
 
 
 def existing(folder: Path) -> Path:
-    """Return a folder, or the nearest above it that exists."""
+    """Return a folder, or its nearest parent that exists."""
     return next(there for there in [folder, *folder.absolute().parents] if there.exists())
 
 
 @contextlib.contextmanager
 def opened(path: str | Path, durable: bool = True) -> Iterator[Any]:
-    """Open `path` for writing, making its folder; it gets the content when the block has ended without an error.
+    """Open a file for atomic writing and create its folder. If the block raises no error, it is renamed to `path`.
 
     Args:
-        path: of the file.
-        durable: wait until the content is on the disk. Many small files that can be made again need not.
+        path: path of the file.
+        durable: wait until the content is on the disk (fsync). Set it to False for many small files.
 
     Raises:
         UnwrittenError: if the file cannot be written.
@@ -138,7 +138,7 @@ def opened(path: str | Path, durable: bool = True) -> Iterator[Any]:
 
 @contextlib.contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
-    """Return a file beside `path`, of the same suffix, for what can only write to a name; renamed as in `opened`.
+    """Yield a temporary path with the suffix of `path`, for libraries that need a path, and rename it as `opened` does.
 
     Raises:
         UnwrittenError: if the disk is full, or the file cannot be renamed.
@@ -157,7 +157,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
 
 
 def write(path: str | Path, content: bytes, durable: bool = True) -> Path:
-    """Write bytes to a file as `opened` does, and return its path.
+    """Write bytes to a file atomically, see `opened`, and return its path.
 
     Raises:
         UnwrittenError: if the file cannot be written.
@@ -169,9 +169,10 @@ def write(path: str | Path, content: bytes, durable: bool = True) -> Path:
 
 @contextlib.contextmanager
 def reserved(path: Path) -> Iterator[tuple[Path, int]]:
-    """Make an empty partial file for `path`, and return its name and descriptor; it is removed if it was not renamed.
+    """Create an empty partial file for `path`, and yield its path and file descriptor.
 
-    Folders that were made for it are removed with it. It is locked, which says that its process lives.
+    If it has not been renamed at the end of the block, it is removed, with the folders that were created for it. The
+    file is locked, which shows other processes that it is in use.
     """
     made = [folder for folder in path.absolute().parents if not folder.exists()]
     try:
@@ -188,13 +189,13 @@ def reserved(path: Path) -> Iterator[tuple[Path, int]]:
         if partial.exists():
             partial.unlink()
             for folder in made:
-                with contextlib.suppress(OSError):  # something else is in it
+                with contextlib.suppress(OSError):  # the folder is not empty
                     folder.rmdir()
         os.close(descriptor)
 
 
 def created(path: Path) -> tuple[Path, int]:
-    """Return name and descriptor of a new locked file beside `path`."""
+    """Return path and file descriptor of a new locked file in the folder of `path`."""
     while True:
         partial = path.with_name(f"{MARK}{secrets.token_hex(8)}{path.suffix}")
         descriptor = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
@@ -202,13 +203,13 @@ def created(path: Path) -> tuple[Path, int]:
             return partial, descriptor
         with contextlib.suppress(OSError):  # a file system without locks, where `sweep` cannot lock either
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if partial.exists():  # else another process took it for abandoned before it was locked
+        if partial.exists():  # else another process removed it as abandoned before it was locked
             return partial, descriptor
         os.close(descriptor)
 
 
 def rename(partial: Path, path: Path) -> None:
-    """Give a whole file its name.
+    """Rename a complete file to its final name.
 
     Raises:
         UnwrittenError: if that is not possible.
@@ -220,9 +221,9 @@ def rename(partial: Path, path: Path) -> None:
 
 
 def no_space(error: BaseException, descriptor: int) -> OSError | None:
-    """Return the error of a full disk: the one that `error` came from, or that of writing a little more.
+    """Return the operating system's error if the disk is full, else None.
 
-    Libraries in C++ report a failed write without its reason.
+    C++ libraries report a failed write without its reason. So for other errors than `OSError` a test write is made.
     """
     if isinstance(error, OSError):
         return error if full(error) else None
@@ -236,7 +237,7 @@ def no_space(error: BaseException, descriptor: int) -> OSError | None:
 
 
 def sweep(folder: Path) -> None:
-    """Remove the partial files of processes that have ended, the first time that this process writes to a folder."""
+    """Remove partial files of processes that have ended. It runs once per process and folder."""
     folder = folder.absolute()
     if folder in _swept or fcntl is None:
         return

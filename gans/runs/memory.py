@@ -1,4 +1,4 @@
-"""The memory of this machine, and what is refused because it cannot fit: before it is asked for, not by the kernel."""
+"""Checks that data fit into memory and on disk before they are allocated, and messages for out-of-memory errors."""
 
 import os
 import re
@@ -12,34 +12,43 @@ from typing import Any
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")  # of a container
+LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")  # memory limits of containers
 GIB = 2**30
 
 
 def total() -> int:
-    """Return the bytes of memory that this machine has, or that its container may use."""
+    """Return the memory of this machine, or the limit of its container if that is smaller, in bytes."""
     found = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     for path in LIMITS:
-        with suppress(OSError, ValueError):  # the file says max where there is no limit
+        with suppress(OSError, ValueError):  # the file contains "max" if there is no limit
             found = min(found, int(Path(path).read_text()))
     return found
 
 
 def check_fits(needed: int, what: str) -> None:
-    """Check that `needed` bytes, for `what`, can fit.
+    """Check that `needed` bytes fit into the memory of this machine.
+
+    Args:
+        needed: number of bytes.
+        what: subject of the error message.
 
     Raises:
-        ValueError: if they are more than this machine has.
+        ValueError: if they do not fit.
     """
     if needed > total():
         raise ValueError(f"{what} needs {needed / GIB:,.0f} GiB of memory; this machine has {total() / GIB:,.0f} GiB")
 
 
 def check_disk(needed: int, folder: Path, what: str) -> None:
-    """Check that `needed` bytes, for `what`, can be written under `folder`, which need not exist yet.
+    """Check that the disk of `folder`, which need not exist yet, has `needed` free bytes.
+
+    Args:
+        needed: number of bytes.
+        folder: folder that will be written to.
+        what: subject of the error message, in the plural.
 
     Raises:
-        ValueError: if the disk has less left.
+        ValueError: if the disk has fewer free bytes.
     """
     there = next(path for path in [folder, *folder.absolute().parents] if path.exists())
     free = shutil.disk_usage(there).free
@@ -48,12 +57,12 @@ def check_disk(needed: int, folder: Path, what: str) -> None:
 
 
 def ran_out(error: BaseException) -> str | None:
-    """Return what to say of an error of memory that ran out, on this machine or on a GPU; None of another error."""
+    """Return the message for an out-of-memory error of the CPU or a GPU, or None for another error."""
     message = " ".join(str(error).split())
     if isinstance(error, torch.OutOfMemoryError):
         # "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of ..."
-        told = message.removeprefix("CUDA out of memory. ").split(" Process ")[0].split(" Including ")[0]
-        return f"the GPU is out of memory: {told.rstrip('. ')}"
+        details = message.removeprefix("CUDA out of memory. ").split(" Process ")[0].split(" Including ")[0]
+        return f"the GPU is out of memory: {details.rstrip('. ')}"
     if isinstance(error, MemoryError) or re.search(r"can't allocate memory|not enough memory", message):
         asked = re.search(r"tried to allocate (\d+)", message)
         return f"this machine is out of memory{f': {int(asked[1]) / GIB:,.1f} GiB were asked for' if asked else ''}"
@@ -61,10 +70,10 @@ def ran_out(error: BaseException) -> str | None:
 
 
 class Budget(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Inside `with Budget(what):` tensors are made until they need more memory than there is.
+    """Context manager that raises before tensors are created that do not fit into memory.
 
     Args:
-        what: what is being made, the subject of the complaint.
+        what: subject of the error message.
     """
 
     def __init__(self, what: str) -> None:
@@ -73,10 +82,10 @@ class Budget(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.made = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Count the bytes of what a factory such as `torch.empty` is asked for.
+        """Count the bytes of tensors that factories such as `torch.empty` create.
 
         Raises:
-            ValueError: if they and all before do not fit.
+            ValueError: if all tensors together do not fit.
         """
         kwargs = kwargs or {}
         arguments = func._schema.arguments

@@ -1,6 +1,6 @@
-"""A process that `gans` launched for a run ends with the one that launched it, so that no kill leaves orphans.
+"""Processes that `gans` launched for a run end with their launcher, so that killing it leaves no orphans.
 
-The standard library only: it watches from the first moment, before torch is imported.
+This module needs only the standard library, because it must work before torch is imported.
 """
 
 import contextlib
@@ -10,31 +10,31 @@ import signal
 import threading
 import time
 
-LAUNCHER = "GANS_LAUNCHER"  # in the environment of launched processes: the process that launched them
+LAUNCHER = "GANS_LAUNCHER"  # environment variable with the process id of the launcher
 PR_SET_PDEATHSIG = 1  # of linux/prctl.h
 
 
 def main_process() -> bool:
-    """Return whether this is the process of its machine that speaks, cleans up and launches the others."""
+    """Return whether this is the first process of its machine, which prints, cleans up and launches the others."""
     return os.environ.get("LOCAL_RANK", os.environ.get("SLURM_LOCALID", "0")) == "0"
 
 
 def launched_by() -> int | None:
-    """Return the process that launched this one as one rank of its run; None for one that a user or scheduler began."""
+    """Return the process id of the launcher, or None if a user or a scheduler started this process."""
     given = os.environ.get(LAUNCHER)
     return int(given) if given and os.environ.get("LOCAL_RANK", "0") != "0" else None
 
 
 def end_with_launcher() -> None:
-    """Let this process end when its launcher ends, however that happens; a launcher tells its processes to do so."""
+    """End this process when its launcher ends, however that happens. In a launcher, register it as such."""
     parent = launched_by()
     if parent is None:
-        if main_process():  # others are torchrun's or Slurm's: nobody here launched them, and they launch nobody
+        if main_process():  # other ranks here were started by torchrun or Slurm, and do not launch processes
             os.environ[LAUNCHER] = str(os.getpid())
         return
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the launcher too, which decides
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the launcher receives Ctrl-C too, and handles it
     signal.signal(signal.SIGTERM, lambda number, frame: os.kill(parent, number))
-    with contextlib.suppress(OSError, AttributeError):  # at once on Linux, unless the launcher is gone already
+    with contextlib.suppress(OSError, AttributeError):  # immediate, but Linux only, and only if the launcher still runs
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     threading.Thread(target=_watch, args=(parent,), name="parent", daemon=True).start()
 

@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from gans.networks import dfgan, told
+from gans.networks import dfgan, textdcgan
 from gans.networks.dfgan import Affine, Discriminator, Generator
 
 
-@pytest.mark.parametrize("kind", [dfgan, told])
+@pytest.mark.parametrize("kind", [dfgan, textdcgan])
 @pytest.mark.parametrize("size", [16, 28, (20, 33), 7])
 @pytest.mark.parametrize("channels", [1, 3, 4])
 def test_any_size(kind, size, channels):
@@ -75,7 +75,7 @@ def test_the_sentence_changes_images_and_logits():
 
 def test_the_projection_compares_image_and_sentence():
     torch.manual_seed(0)
-    critic = told.Discriminator(3, 16, 3, 2).eval()
+    critic = textdcgan.Discriminator(3, 16, 3, 2).eval()
     images, one, other = torch.rand(2, 3, 16, 16), torch.randn(2, 3), torch.randn(2, 3)
     own, wrong, none = critic(images, one, other, torch.zeros(2, 3))
     assert (own - wrong).abs().min() > 0

@@ -87,7 +87,7 @@ def test_a_full_disk_is_one_sentence_and_loses_nothing(tmp_path, full, name):
     assert says.startswith(f"cannot write {path}: File too large (it needs "), says
     assert f"free on the disk of {tmp_path})" in says
     assert "\n" not in says
-    assert (says.endswith(f"; the {name} that was there is unchanged"), atomic.full(caught.value)) == (bool(old), True)
+    assert (says.endswith(f"; the existing {name} is unchanged"), atomic.full(caught.value)) == (bool(old), True)
     assert names(tmp_path) == ([name] if old else [])
     assert not old or path.read_bytes() == old
 
@@ -190,7 +190,7 @@ def test_a_run_on_a_full_disk_keeps_its_checkpoint(gans, tmp_path, monkeypatch):
     assert "Traceback" not in err
     says = err.splitlines()[-1]
     assert says.startswith(f"gans: error: cannot write {path}: No space left on device (it needs "), err
-    assert says.endswith("; the last.ckpt that was there is unchanged")
+    assert says.endswith("; the existing last.ckpt is unchanged")
     assert names(path.parent) == ["last.ckpt"]
     assert torch.load(path, weights_only=True)["global_step"] == 2
 

@@ -1,7 +1,7 @@
-"""DCGAN's networks, told a sentence once each: they learn in minutes what `gans.networks.dfgan` takes hours for.
+"""DCGAN conditioned on a sentence embedding at its input. It trains much faster than `gans.networks.dfgan`.
 
-The generator is that of GAN-INT-CLS, Reed et al. 2016 (arXiv 1605.05396); the critic compares image and sentence by a
-projection, Miyato and Koyama 2018 (arXiv 1802.05637).
+The generator is that of GAN-INT-CLS, Reed et al. 2016 (arXiv 1605.05396). The critic compares image and sentence with
+a projection, Miyato and Koyama 2018 (arXiv 1802.05637).
 """
 
 import torch
@@ -11,20 +11,20 @@ from torch.nn.functional import leaky_relu
 from gans.networks import dcgan
 from gans.networks.layers import Size, normal_init
 
-HIDDEN = 256  # of an image that the critic compares with a sentence
+HIDDEN = 256  # length of the image features that the critic compares with a sentence
 
 
 class Generator(nn.Module):
-    """Latents and sentences to images `(N, channels, height, width)` in [-1, 1].
+    """Latents and sentence embeddings to images `(N, channels, height, width)` in [-1, 1].
 
-    A sentence's vector stands beside the latent as it is, without the paper's learned layer between.
+    The embedding is concatenated with the latent directly, without the paper's learned layer.
 
     Args:
         latent_dim: length of a latent.
-        text_dim: length of a sentence's vector.
+        text_dim: length of a sentence embedding.
         size: image side, or (height, width).
         channels: 1, 3 or 4.
-        width: channels of the last hidden layer; every layer before it has twice as many, up to 8 times.
+        width: channels of the last hidden layer, doubled in each layer before it, up to 8 times.
     """
 
     def __init__(self, latent_dim: int, text_dim: int, size: Size, channels: int, width: int) -> None:
@@ -38,14 +38,14 @@ class Generator(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """Images `(N, channels, height, width)` and sentences `(N, text_dim)` to logits `(N,)`.
+    """Images `(N, channels, height, width)` and sentence embeddings `(N, text_dim)` to logits `(N,)`.
 
     Args:
-        text_dim: length of a sentence's vector.
+        text_dim: length of a sentence embedding.
         size: image side, or (height, width).
         channels: 1, 3 or 4.
-        width: channels after the first halving; twice as many after each further one, up to 8 times.
-        batch_norm: normalise every hidden layer but the first; not under a gradient penalty.
+        width: channels after the first downsampling, doubled at each further one, up to 8 times.
+        batch_norm: use BatchNorm in every hidden layer but the first; set to False with a gradient penalty.
     """
 
     def __init__(self, text_dim: int, size: Size, channels: int, width: int, batch_norm: bool = True) -> None:
@@ -55,9 +55,9 @@ class Discriminator(nn.Module):
         self.text = nn.Linear(text_dim, HIDDEN, bias=False).apply(normal_init)
 
     def forward(self, images: Tensor, *sentences: Tensor) -> Tensor | tuple[Tensor, ...]:
-        """Return logits `(N,)`, higher for what looks real and like the sentence says; of several sentences a tuple.
+        """Return logits `(N,)`, higher for realistic images that match the sentence; a tuple for several sentences.
 
-        The image is looked at once.
+        The image features are computed once for all sentences.
         """
         features = leaky_relu(self.features(images), 0.2)
         alone = self.real(features).squeeze(1)
