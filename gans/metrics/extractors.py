@@ -4,6 +4,7 @@ import difflib
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
 from torch import nn
 
 from gans.metrics.classifiers import SHIPPED, Classifier, Stacked, shipped
@@ -89,3 +90,31 @@ def feature_network(name: str | Path, layers: Sequence[str] = LAYERS, padding: P
     if not isinstance(found, Classifier) or found.clips:
         raise ValueError(f"features is {name}, which is for clips; expected an extractor of images")
     return ClassifierMaps(found)
+
+
+class FeatureNetworks:
+    """The network of `feature_network`, for distances of images, and the extractor of the same weights, for sets.
+
+    Both are read when they are first asked for. This is no `nn.Module`: the weights are neither parameters of a model
+    that holds it nor in its checkpoints.
+
+    Args:
+        name: as in `feature_network`.
+    """
+
+    def __init__(self, name: str | Path) -> None:
+        self.name = name
+        self._read: tuple[Features, Extractor] | None = None
+
+    def on(self, device: torch.device | str) -> tuple[Features, Extractor]:
+        """Return both on a device.
+
+        Raises:
+            ValueError: if there is no such network.
+            FileNotFoundError: if its file is missing.
+        """
+        if self._read is None:
+            maps = feature_network(self.name)
+            self._read = maps, extractor(self.name) if isinstance(maps, ClassifierMaps) else Pooled(maps)
+        maps, pooled = self._read
+        return maps.to(device), pooled.to(device)

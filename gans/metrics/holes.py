@@ -1,16 +1,37 @@
-"""How well holes are filled: fidelity in the holes alone, and what needs no network to be compared with.
+"""How well holes are filled: fidelity within the holes, and fillings without a network to compare with.
 
 Masks are `(N, 1, H, W)`, 1 where there is a hole. Distances are of images in [-1, 1], one value for each image.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
+from gans.metrics.pairs import Paired, Scores
+
+
+class Filled(Paired):
+    """Scores of images with filled holes against the whole images, and of the holes alone.
+
+    The scores of the holes stand beside those of two fillings that know nothing of images, as `val/hole_psnr/mean_fill`
+    beside `val/hole_psnr`.
+    """
+
+    def image_scores(self, model: Any, made: Tensor, target: Tensor, *inputs: Tensor) -> Scores:
+        """Return the scores of whole images and of their holes, `(N,)` each; `inputs` are the images and masks."""
+        masks = inputs[1].float()
+        fillings = {"": made, "/mean_fill": mean_fill(target, masks), "/nearest_fill": nearest_fill(target, masks)}
+        found = super().image_scores(model, made, target, *inputs)
+        for name, filled in fillings.items():
+            found[f"hole_psnr{name}"], found[f"hole_l1{name}"] = hole_fidelity(filled, target, masks)
+        return found
+
 
 def hole_fidelity(made: Tensor, target: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
-    """Return PSNR in decibels and L1 `(N,)` of the holes' pixels alone, of images `(N, C, H, W)`.
+    """Return PSNR in decibels and L1, `(N,)` each, of the pixels within holes, of images `(N, C, H, W)`.
 
-    At most 100 decibels, which holes without an error have, and images without a hole.
+    PSNR is at most 100 decibels: that of holes without an error, and of images without a hole.
     """
     error = (made - target) * masks
     count = (masks.flatten(1).sum(1) * made.shape[1]).clamp(min=1)
@@ -19,14 +40,14 @@ def hole_fidelity(made: Tensor, target: Tensor, masks: Tensor) -> tuple[Tensor, 
 
 
 def mean_fill(images: Tensor, masks: Tensor) -> Tensor:
-    """Return images whose holes have the mean of the image's known pixels, channel by channel; 0 where none is."""
+    """Return images whose holes have the mean of the image's known pixels by channel, or 0 if all is a hole."""
     known = 1 - masks
     mean = (images * known).sum((-2, -1), keepdim=True) / known.sum((-2, -1), keepdim=True).clamp(min=1)
     return torch.where(masks > 0.5, mean, images)
 
 
 def nearest_fill(images: Tensor, masks: Tensor) -> Tensor:
-    """Return images whose holes' pixels are those of the nearest known pixel; 0 where none is known."""
+    """Return images whose holes have the values of the nearest known pixel, or 0 if all is a hole."""
     return torch.stack([_nearest(image, mask[0] > 0.5) for image, mask in zip(images, masks, strict=True)])
 
 

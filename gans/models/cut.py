@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from gans.checks import at_least
 from gans.losses import Objective, Relativistic
+from gans.metrics.unpaired import Unpaired
 from gans.models import unpaired
 from gans.models.translation import COLUMNS, SHOWN, Translator, triptychs
 from gans.networks.contrast import Heads, patch_nce
@@ -54,6 +55,7 @@ class CUT(Translator):
         options: as in `Translator`.
     """
 
+    scored = Unpaired
     generator: Generator
 
     def __init__(
@@ -176,11 +178,6 @@ class CUT(Translator):
         """Return a grid of triptychs: what was given, what was made of it, and some target beside it."""
         source, target = batch[0][:SHOWN], self.targets(batch)[:SHOWN]
         return {"translations": (triptychs(source, self.translate(source), target), 3 * COLUMNS)}
-
-    def compare(self, batch: Any) -> tuple[dict[str, Tensor], unpaired.Sets]:
-        """Return whether each image keeps its label, where that can be said, and features of targets and made."""
-        source, target = batch[0], self.targets(batch)
-        return unpaired.compare(self.networks()[1], self.translate(source), (source, target, *batch[2:]))
 
 
 def mirrored(maps: Tensor, turned: Tensor | None) -> Tensor:

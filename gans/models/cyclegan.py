@@ -10,8 +10,9 @@ from gans.checks import at_least
 from gans.engine.distributed import gather_rows
 from gans.engine.pool import ImagePool
 from gans.losses import Objective, Relativistic
+from gans.metrics.unpaired import BothWays
 from gans.models import unpaired
-from gans.models.translation import COLUMNS, PIXELS, SHOWN, Translator, fidelity, triptychs
+from gans.models.translation import COLUMNS, PIXELS, SHOWN, Translator, triptychs
 from gans.networks.layers import Norm, Size, widened
 from gans.networks.translation import Generator, TwoWay
 
@@ -47,6 +48,7 @@ class CycleGAN(Translator):
         options: as in `Translator`.
     """
 
+    scored = BothWays
     generator: TwoWay
     generator_ema: TwoWay
     discriminator: TwoWay
@@ -159,17 +161,6 @@ class CycleGAN(Translator):
             "translations": (triptychs(source, made, self.back(made)), 3 * COLUMNS),
             "back": (triptychs(target, unmade, self.translate(unmade)), 3 * COLUMNS),
         }
-
-    def compare(self, batch: Any) -> tuple[dict[str, Tensor], unpaired.Sets]:
-        """Return labels kept and PSNR of what returns, of each image, and features of both kinds, real and made."""
-        source, target, judge = batch[0], self.targets(batch), self.networks()[1]
-        made, unmade = self.translate(source), self.back(target)
-        values, sets = unpaired.compare(judge, made, batch)
-        _, others = unpaired.compare(judge, unmade, (target, source))
-        with torch.autocast(self.device.type, enabled=False):
-            values["cycle_psnr"] = fidelity(self.back(made).float(), source.float())["psnr"]
-            values["cycle_psnr_back"] = fidelity(self.translate(unmade).float(), target.float())["psnr"]
-        return values, sets | {name.replace("fid", "fid_back", 1): both for name, both in others.items()}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Save the pools besides."""

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from gans.checks import at_least
 from gans.losses import Objective, Relativistic
-from gans.metrics.holes import hole_fidelity, mean_fill, nearest_fill
+from gans.metrics.holes import Filled
 from gans.models.translation import Translator
 from gans.networks import gated
 from gans.networks.gated import composed
@@ -44,6 +44,7 @@ class Inpainting(Translator):
         options: as in `Translator`.
     """
 
+    scored = Filled
     extras = ("mask",)
 
     def __init__(
@@ -168,12 +169,3 @@ class Inpainting(Translator):
         """Return the images with white holes."""
         images, masks = inputs
         return torch.where(masks > 0.5, WHITE, images)
-
-    def scores(self, made: Tensor, target: Tensor, *inputs: Tensor) -> dict[str, Tensor]:
-        """Return the scores of whole images, and of the holes alone, beside those of fillings that know nothing."""
-        masks = inputs[1].float()
-        fillings = {"": made, "/mean_fill": mean_fill(target, masks), "/nearest_fill": nearest_fill(target, masks)}
-        found = super().scores(made, target, *inputs)
-        for name, filled in fillings.items():
-            found[f"hole_psnr{name}"], found[f"hole_l1{name}"] = hole_fidelity(filled, target, masks)
-        return found

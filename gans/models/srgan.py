@@ -118,7 +118,7 @@ class SRGAN(Translator):
         assert self.image_shape is not None
         height, breadth = self.image_shape[1:]
         seen = stage == "fit" and self.feature_weight and self.features != "discriminator"
-        if seen and min(height, breadth) < LEAST and self.networks()[0].name == "vgg19":
+        if seen and min(height, breadth) < LEAST and self.networks.on(self.device)[0].name == "vgg19":
             raise ValueError(f"size is {height}x{breadth}; features vgg19 need at least {LEAST} pixels a side")
 
     @property
@@ -191,7 +191,7 @@ class SRGAN(Translator):
 
     def feature_error(self, made: Tensor, target: Tensor, *given: Tensor) -> Tensor:
         """Return the distance of features, a scalar: in VGG19 ESRGAN's, of conv5_4 in front of its rectifier."""
-        network = self.networks()[0]
+        network = self.networks.on(self.device)[0]
         if self.features == "discriminator" or network.name != "vgg19":
             return super().feature_error(made, target, *given)
         with torch.no_grad():

@@ -14,16 +14,11 @@ from gans.checks import at_least
 from gans.losses import Objective, Relativistic
 from gans.metrics.extractors import feature_network
 from gans.metrics.interface import digest
+from gans.metrics.styles import Restyled
 from gans.models.translation import Translator, pair
 from gans.networks.adain import Decoder, adain
 from gans.networks.layers import Size, padded
-from gans.reconstruction import (
-    Features,
-    content_distance,
-    feature_distance,
-    gram_distance,
-    moments_distance,
-)
+from gans.reconstruction import Features, feature_distance, gram_distance, moments_distance
 
 LAYERS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1")  # of VGG19, the paper's
 DISTANCES = {"moments": moments_distance, "gram": gram_distance}
@@ -59,6 +54,7 @@ class StyleTransfer(Translator):
         options: as in `Translator`.
     """
 
+    scored = Restyled
     extras = ("style",)
 
     def __init__(
@@ -202,23 +198,6 @@ class StyleTransfer(Translator):
             ValueError: if the batch is no pair.
         """
         return pair(batch)
-
-    def scores(self, made: Tensor, target: Tensor, *inputs: Tensor) -> dict[str, Tensor]:
-        """Return how far the style's statistics and the content are, beside what they have to be compared with.
-
-        The style is compared with that of the content itself, the content with that of images which are encoded and
-        decoded but not restyled, and with that of the style's.
-        """
-        content, name = inputs[0], self.encoder().name
-        plain = self.restyled(content, target.to(content), 0.0)
-        found, given, wanted, decoded = (self.encode(images) for images in (made, content, target, plain))
-        return {
-            f"style_distance/{name}": self.style_distance(found, wanted),
-            f"style_distance/{name}/unstyled": self.style_distance(given, wanted),
-            f"content_distance/{name}": content_distance(found[-1], given[-1]),
-            f"content_distance/{name}/unstyled": content_distance(decoded[-1], given[-1]),
-            f"content_distance/{name}/style": content_distance(wanted[-1], given[-1]),
-        }
 
     # -- the encoder's weights ----------------------------------------------------------------------------------------
 

@@ -1,9 +1,7 @@
-"""What models that make images of images share: how they translate, what they show, what held-out images say of them.
+"""What models that make images of images share: their inputs and targets, how they translate and what they show.
 
-A `Translator` has no latents. `translate(images)` takes the place of `sample(n)`, and what watches a run asks it for
-`inputs(batch)` and `targets(batch)`, see `gans.metrics.sampling`. PSNR and SSIM (Wang et al. 2004) are of images
-rounded to 8 bits, one value for each image. Where there is something to be better than, `baseline(images)`, it has the
-same scores, as `val/baseline/psnr` beside `val/psnr`.
+A `Translator` has no latents: `translate(images)` takes the place of `sample(n)`. Callbacks and metrics call
+`inputs(batch)`, `targets(batch)` and `example(n)`, see `gans.engine.interface`.
 """
 
 from typing import Any
@@ -11,23 +9,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
-from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
 
 from gans.checks import at_least, positive
-from gans.engine.distributed import gather_rows
 from gans.engine.module import AdversarialModule
 from gans.latent import Labels
 from gans.losses import Loss, Objective
 from gans.losses import objective as loss_named
-from gans.metrics.extractors import extractor, feature_network
-from gans.metrics.functional import fid
-from gans.metrics.interface import Extractor
-from gans.metrics.perceptual import ClassifierMaps, Pooled
+from gans.metrics.extractors import FeatureNetworks
+from gans.metrics.pairs import Paired, Translations
 from gans.networks import patch
 from gans.networks.layers import Norm, Size, image_channels, image_size, widened
-from gans.pictures.colour import colourfulness
-from gans.pictures.images import to_float, to_uint8
-from gans.reconstruction import Features, feature_distance
+from gans.reconstruction import feature_distance
 
 PIXELS = 2**20  # of the images that go through a network at once
 SHOWN, COLUMNS = 12, 3  # triptychs of a picture, and beside each other
@@ -52,6 +44,7 @@ class Translator(AdversarialModule):
 
     usage = "`gans predict CKPT --input`"
     loss: Loss
+    scored: type[Translations] = Paired  # what scores held-out images
     extras: tuple[str, ...] = ()  # what `translate` takes besides the images: `mask` or `style`, as `gans predict` does
     scale = 1  # how much larger the images made are than those given
 
@@ -83,10 +76,8 @@ class Translator(AdversarialModule):
         self.input_shape = (self.source_channels, *image_size(size))
         self.loss = loss_named(objective)
         self.features, self.feature_weight = features, feature_weight
-        # In tuples, so that the weights of others are neither parameters of the model nor in its checkpoints.
-        self._networks: tuple[Features, Extractor] | None = None
-        self._seen: list[tuple[Tensor, ...]] = []  # of held-out images, until all have been seen
-        self._names: tuple[list[str], list[str]] = [], []  # of scores, and of sets
+        self.networks = FeatureNetworks("random" if features == "discriminator" else features)
+        self.held_out = self.scored(self.networks)
 
     def make_discriminator(
         self, channels: int, width: int, norm: Norm, spectral_norm: bool, scales: int, **options: Any
@@ -122,16 +113,7 @@ class Translator(AdversarialModule):
             )
             raise ValueError(f"{asked} larger: set the same scale for both")
         if stage != "predict":
-            self.networks()
-
-    def networks(self) -> tuple[Features, Extractor]:
-        """Return the network of feature distances, and that of the Frechet distance, where the model is."""
-        if self._networks is None:
-            name = "random" if self.features == "discriminator" else self.features
-            maps = feature_network(name)
-            self._networks = (maps, extractor(name) if isinstance(maps, ClassifierMaps) else Pooled(maps))
-        maps, network = self._networks
-        return maps.to(self.device), network.to(self.device)
+            self.networks.on(self.device)
 
     # -- a batch ------------------------------------------------------------------------------------------------------
 
@@ -170,7 +152,7 @@ class Translator(AdversarialModule):
             critic: Any = self.discriminator
             maps, goal = (widened(tuple(critic.features(images, *given))) for images in (made, target))
         else:
-            network = self.networks()[0]
+            network = self.networks.on(self.device)[0]
             maps = network(made)
             with torch.no_grad():
                 goal = network(target)
@@ -233,83 +215,27 @@ class Translator(AdversarialModule):
         """Return inputs as images `(N, C, H, W)` to look at."""
         return inputs[0]
 
-    # -- held-out images ----------------------------------------------------------------------------------------------
-
-    def validation_step(self, batch: Any, batch_idx: int) -> None:
-        """Look how far held-out images are from their targets, image by image, and as a set at the end."""
-        self.hold_out("val", batch)
-
-    def test_step(self, batch: Any, batch_idx: int) -> None:
-        """Look at the test images in the same way."""
-        self.hold_out("test", batch)
-
-    def hold_out(self, stage: str, batch: Any) -> None:
-        """Keep what `compare` says of each image of a batch, and the features of the sets that it names."""
-        values, sets = self.compare(batch)
-        self._names = list(values), list(sets)
-        scores = torch.stack(list(values.values()), 1) if values else torch.zeros(len(batch[0]), 0, device=self.device)
-        self._seen.append((scores, *(features for both in sets.values() for features in both)))
-
-    def compare(self, batch: Any) -> tuple[dict[str, Tensor], dict[str, tuple[Tensor, Tensor]]]:
-        """Return scores `(N,)` of each image by their names, and features `(N, D)` of sets, the real ones first.
-
-        Here the `scores` of translations, their colourfulness if they have three channels, and targets and translations
-        for the Frechet distance; and the same of the baseline, if there is one.
-        """
-        given, target = self.inputs(batch), to_uint8(self.targets(batch))
-        judge = self.networks()[1]
-        real = judge(target)[0]
-        values: dict[str, Tensor] = {}
-        sets: dict[str, tuple[Tensor, Tensor]] = {}
-        for prefix, images in (("", self.translate(*given)), ("baseline/", self.baseline(*given))):
-            if images is None:
-                continue
-            made = to_uint8(images)
-            with torch.autocast(self.device.type, enabled=False):  # SSIM of half precision is off by a tenth
-                found = self.scores(to_float(made), to_float(target), *given)
-            if target.shape[1] == 3:
-                found["colourfulness"] = colourfulness(to_float(made))
-            values |= {f"{prefix}{name}": value for name, value in found.items()}
-            sets[f"{prefix}fid/{judge.name}"] = real, judge(made)[0]
-        if target.shape[1] == 3:
-            values["colourfulness/data"] = colourfulness(to_float(target))
-        return values, sets
-
     def baseline(self, *inputs: Tensor) -> Tensor | None:
-        """Return images `(N, C, H, W)` that a model which restores must be better than; None if there are none."""
+        """Return images `(N, C, H, W)` that the model has to be better than; None if there are none."""
         return None
 
-    def scores(self, made: Tensor, target: Tensor, *inputs: Tensor) -> dict[str, Tensor]:
-        """Return scores `(N,)` of images `(N, C, H, W)` that were made of `inputs`, rounded to 8 bits.
+    # -- held-out images, see `gans.metrics.pairs` --------------------------------------------------------------------
 
-        PSNR, SSIM, L1 and the feature distance.
-        """
-        network = self.networks()[0]
-        distance = feature_distance(network(made), network(target))
-        return {**fidelity(made, target), f"feature_distance/{network.name}": distance}
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        """Score held-out images."""
+        self.held_out.add(self, batch)
+
+    def test_step(self, batch: Any, batch_idx: int) -> None:
+        """Score test images."""
+        self.held_out.add(self, batch)
 
     def on_validation_epoch_end(self) -> None:
-        """Log the means over all held-out images, and the Frechet distances of the sets."""
-        self.judge("val")
+        """Log the scores of all held-out images."""
+        self.held_out.log(self, "val")
 
     def on_test_epoch_end(self) -> None:
-        """Log the same for the test images."""
-        self.judge("test")
-
-    def judge(self, stage: str) -> None:
-        """Log what was kept, of all processes, and forget it."""
-        if not self._seen:
-            return
-        # Not by Lightning, which means over shares as if they were equal.
-        values, *features = (gather_rows(torch.cat(part)) for part in zip(*self._seen, strict=True))
-        self._seen = []
-        names, sets = self._names
-        found = dict(zip(names, values.mean(0).unbind(), strict=True))
-        for name, real, made in zip(sets, features[::2], features[1::2], strict=True):
-            if len(real) > 1 and made.isfinite().all():
-                found[name] = fid(real, made).float()
-        named: dict[str, Tensor | float] = {f"{stage}/{name}": value for name, value in found.items()}
-        self.log_dict({**named, "step": float(self.trainer.global_step)}, sync_dist=True)
+        """Log the scores of all test images."""
+        self.held_out.log(self, "test")
 
 
 def pair(batch: Any) -> tuple[Tensor, Tensor]:
@@ -322,18 +248,6 @@ def pair(batch: Any) -> tuple[Tensor, Tensor]:
     if not images or not all(isinstance(part, Tensor) and part.ndim == 4 for part in batch[:2]):
         raise ValueError("a batch is no pair of images; expected (source, target), as PairedFolderDataModule gives")
     return batch[0], batch[1]
-
-
-def fidelity(made: Tensor, target: Tensor) -> dict[str, Tensor]:
-    """Return PSNR in decibels, SSIM, and L1 on the scale [-1, 1], `(N,)` each, of images `(N, C, H, W)` in [-1, 1].
-
-    Equal images have 100 decibels, not infinitely many, or their mean would be infinite.
-    """
-    psnr = peak_signal_noise_ratio(made, target, data_range=2.0, reduction="none", dim=(1, 2, 3))
-    ssim = structural_similarity_index_measure(made, target, data_range=2.0, reduction="none")
-    assert isinstance(ssim, Tensor)
-    l1 = (made - target).abs().flatten(1).mean(1)
-    return {"psnr": psnr.clamp(max=100.0), "ssim": ssim.view(len(made)), "l1": l1}
 
 
 def triptychs(given: Tensor, made: Tensor, target: Tensor) -> Tensor:

@@ -11,9 +11,9 @@ from gans.callbacks.evaluate import Evaluate
 from gans.callbacks.grid import ImageGrid
 from gans.metrics.functional import fid
 from gans.metrics.holes import hole_fidelity, mean_fill, nearest_fill
+from gans.metrics.pairs import fidelity
 from gans.metrics.sampling import generated
 from gans.models import Inpainting
-from gans.models.translation import fidelity
 from gans.networks import gated, patch
 from gans.pictures.images import to_float, to_uint8
 
@@ -143,7 +143,7 @@ def test_held_out_scores_are_of_the_holes_beside_simple_fillings(trainer):
         expected[f"hole_psnr{name}"], expected[f"hole_l1{name}"] = hole_fidelity(filled, images, masks)
     for name, value in expected.items():
         assert found[f"test/{name}"] == pytest.approx(float(value.mean()), rel=1e-4), name
-    judge = model.networks()[1]
+    judge = model.networks.on(model.device)[1]
     assert found["test/fid/mnist"] == pytest.approx(float(fid(judge(to_uint8(images))[0], judge(pixels)[0])), rel=1e-4)
     assert {name for name in found if "hole" in name} == {f"test/{name}" for name in expected if "hole" in name}
 

@@ -11,8 +11,8 @@ from datamodules import DegradedDigitsDataModule, DegradedFolderDataModule
 from gans.callbacks.grid import ImageGrid
 from gans.engine.checkpoint import Checkpoint
 from gans.metrics.functional import fid
+from gans.metrics.pairs import fidelity
 from gans.models import SRGAN, Pix2Pix
-from gans.models.translation import fidelity
 from gans.networks.superresolution import enlarged
 from gans.pictures.colour import colourfulness
 from gans.pictures.images import to_float, to_uint8
@@ -138,7 +138,7 @@ def test_options_train(trainer, options, precision):
 def test_in_vgg19_the_distance_is_esrgans_and_elsewhere_relative(trainer):
     model = make(channels=3, feature_weight=1.0)
     network = VGG(width=4)
-    model._networks = (network, model.networks()[1])
+    model.networks._read = (network, model.networks.on(model.device)[1])
     source, target = (part.expand(-1, 3, -1, -1) for part in pairs(4, scale=1).tensors)
     maps, goal = network(source), network(target)
     relative = sum(
@@ -150,7 +150,7 @@ def test_in_vgg19_the_distance_is_esrgans_and_elsewhere_relative(trainer):
         float((maps[-1] - goal[-1]).abs().mean()), rel=1e-5
     )
     small = make(size=8, channels=3, feature_weight=1.0)
-    small._networks = model._networks
+    small.networks = model.networks
     with pytest.raises(ValueError, match="size is 8x8; features vgg19 need at least 16 pixels a side"):
         trainer(1).fit(small, batches(8, channels=3))
     assert SRGAN(32).hparams["pixel_weight"] == 0.005  # 0.01 of images in [0, 1]
@@ -173,7 +173,7 @@ def test_the_baseline_stands_beside_the_scores(trainer):
     model.generator_ema.last.bias.data.fill_(0.1)
     [found] = trainer(1).test(model, batches(size=5, channels=3), verbose=False)
     source, target = pairs(channels=3).tensors
-    maps, judge = model.networks()
+    maps, judge = model.networks.on(model.device)
     target = to_uint8(target)
     for of, images in (("", enlarged(source, 2) + 0.1), ("baseline/", enlarged(source, 2))):
         pixels = to_uint8(images.clamp(-1, 1))
