@@ -1,4 +1,4 @@
-"""What a batch must be: images of the model's shape, in [-1, 1]."""
+"""What a batch must be: images of the model's shape in [-1, 1], pairs of images, or images with captions."""
 
 from typing import Any
 
@@ -25,6 +25,31 @@ def checked_batch(batch: Any, shape: tuple[int, ...] | None) -> Tensor:
     if not real.is_floating_point():
         raise ValueError(f"the data gives images of {real.dtype}; expected floats in [-1, 1]")
     return real
+
+
+def pair(batch: Any) -> tuple[Tensor, Tensor]:
+    """Return the first two tensors of a batch, both images.
+
+    Raises:
+        ValueError: if there are none.
+    """
+    images = isinstance(batch, tuple | list) and len(batch) > 1
+    if not images or not all(isinstance(part, Tensor) and part.ndim == 4 for part in batch[:2]):
+        raise ValueError("a batch is no pair of images; expected (source, target), as PairedFolderDataModule gives")
+    return batch[0], batch[1]
+
+
+def captioned(batch: Any) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the images `(N, C, H, W)`, tokens `(N, T)` and lengths `(N,)` of a batch.
+
+    Raises:
+        ValueError: if it has none.
+    """
+    parts = batch[1:3] if isinstance(batch, tuple | list) else ()
+    whole = len(parts) == 2 and all(isinstance(part, Tensor) and not part.is_floating_point() for part in parts)
+    if not whole or parts[0].ndim != 2 or parts[1].ndim != 1:
+        raise ValueError("a batch has no captions; expected (image, tokens, lengths), as CaptionedDataModule gives")
+    return batch[0], parts[0], parts[1]
 
 
 class Extremes:

@@ -31,16 +31,20 @@ class HeldOut:
         self._batches.append(self.rows(model, batch))
 
     def log(self, model: L.LightningModule, stage: str) -> None:
-        """Log the scores of all batches of all processes as `<stage>/<name>`, if there were any, and forget these."""
+        """Log the scores of all batches as `<stage>/<name>` over the generator's updates."""
+        found = self.compute(model)
+        if found:
+            named = {f"{stage}/{name}": score for name, score in found.items()}
+            model.log_dict({**named, "step": float(model.trainer.global_step)}, sync_dist=True)
+
+    def compute(self, model: Any) -> dict[str, Tensor]:
+        """Return the scores of all batches of all processes by name, and forget the batches. None gives no scores."""
         if not self._batches:
-            return
-        # Not by Lightning's averages of batches and processes, which need not be equally large.
+            return {}
+        # Lightning would average batches and processes as if they were equally large.
         rows = {name: gather_rows(torch.cat([batch[name] for batch in self._batches])) for name in self._batches[0]}
         self._batches = []
-        found: dict[str, Tensor | float] = {
-            f"{stage}/{name}": score for name, score in self.scores(model, rows).items()
-        }
-        model.log_dict({**found, "step": float(model.trainer.global_step)}, sync_dist=True)
+        return self.scores(model, rows)
 
     def rows(self, model: Any, batch: Any) -> dict[str, Tensor]:
         """Return tensors `(N, ...)` by name, a row for each image of a batch; the same names for every batch."""

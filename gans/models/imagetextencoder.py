@@ -11,13 +11,14 @@ import torch
 from torch import Tensor
 
 from gans.checks import at_least, positive
+from gans.engine.batch import captioned
 from gans.engine.checkpoint import class_path
-from gans.engine.distributed import gather_rows, gathered
+from gans.engine.distributed import gathered
 from gans.engine.draws import drawn_from, run_seed
 from gans.engine.resume import Groups, apply_settings, continue_curves, settings
 from gans.latent import key
 from gans.losses import info_nce
-from gans.metrics.text import r_precision, statements
+from gans.metrics.captions import Retrieval
 from gans.networks import clip as clip_sentences
 from gans.networks.layers import Size, image_channels, image_size
 from gans.networks.text import Matcher, Vocabulary, entries
@@ -58,7 +59,7 @@ class ImageTextEncoder(L.LightningModule):
         self.matcher: Matcher | None = None
         if vocabulary is not None:
             self.make_matcher(vocabulary)
-        self._seen: list[tuple[Tensor, ...]] = []
+        self.held_out = Retrieval()
         self._given: Groups | None = None  # what this run gives its optimizer
         self._resumed: Groups | None = None  # what the run did that is continued
 
@@ -113,22 +114,13 @@ class ImageTextEncoder(L.LightningModule):
         return loss
 
     def validation_step(self, batch: tuple[Tensor, ...], batch_idx: int) -> None:
-        """Keep the vectors of held-out images and sentences."""
-        assert self.matcher is not None
-        images, tokens, lengths = captioned(batch)
-        names = tuple(getattr(getattr(self.trainer, "datamodule", None), "attributes", ()))
-        said = statements(batch[3], names) if len(batch) > 3 and names else None
-        said = tokens[:, :0] if said is None else said
-        self._seen.append((self.matcher.image(images), self.matcher.sentence(tokens, lengths), tokens, said))
+        """Encode held-out images and sentences."""
+        self.held_out.add(self, batch)
 
     def on_validation_epoch_end(self) -> None:
         """Log how often an image's own sentence is nearest among a hundred."""
-        if not self._seen:
-            return
-        images, sentences, tokens, said = (gather_rows(torch.cat(part)) for part in zip(*self._seen, strict=True))
-        self._seen = []
-        value = r_precision(images, sentences, tokens, said if said.shape[1] else None).float().mean()
-        self.log("val/r_precision", value, sync_dist=True)
+        for name, value in self.held_out.compute(self).items():
+            self.log(f"val/{name}", value, sync_dist=True)
 
 
 def built(given: Any, vocabulary: Vocabulary, width: int) -> Matcher:
@@ -169,19 +161,6 @@ def both_ways(seen: Tensor, read: Tensor, scale: Tensor, rank: int) -> Tensor:
     """
     first = rank * len(seen)
     return (info_nce(seen, gathered(read), scale, first) + info_nce(read, gathered(seen), scale, first)) / 2
-
-
-def captioned(batch: Any) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the images `(N, C, H, W)`, tokens `(N, T)` and lengths `(N,)` of a batch.
-
-    Raises:
-        ValueError: if it has none.
-    """
-    parts = batch[1:3] if isinstance(batch, tuple | list) else ()
-    whole = len(parts) == 2 and all(isinstance(part, Tensor) and not part.is_floating_point() for part in parts)
-    if not whole or parts[0].ndim != 2 or parts[1].ndim != 1:
-        raise ValueError("a batch has no captions; expected (image, tokens, lengths), as CaptionedDataModule gives")
-    return batch[0], parts[0], parts[1]
 
 
 def shared_vocabulary(module: L.LightningModule, own: Vocabulary | None) -> Vocabulary:

@@ -11,11 +11,12 @@ from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
 
 from gans.checks import at_least
+from gans.engine.batch import pair
 from gans.losses import Objective, Relativistic
 from gans.metrics.extractors import feature_network
 from gans.metrics.interface import digest
 from gans.metrics.styles import Restyled
-from gans.models.translation import Translator, pair
+from gans.models.translation import Translator
 from gans.networks.adain import Decoder, adain
 from gans.networks.layers import Size, padded
 from gans.reconstruction import Features, feature_distance, gram_distance, moments_distance

@@ -13,14 +13,16 @@ import torch
 from torch import Tensor
 
 from gans.checks import at_least, positive
+from gans.engine.batch import captioned
 from gans.engine.checkpoint import check_begun
 from gans.engine.distributed import next_rows
 from gans.engine.draws import drawn_from
+from gans.engine.module import AdversarialModule
 from gans.latent import Labels, draw, key, truncate
 from gans.losses import Objective, Relativistic
 from gans.losses import objective as loss_named
-from gans.models.imagetextencoder import both_ways, built, captioned, check_same, held_encoders, shared_vocabulary
-from gans.models.judged import JudgedByCaptions
+from gans.metrics.captions import Captions
+from gans.models.imagetextencoder import both_ways, built, check_same, held_encoders, shared_vocabulary
 from gans.networks import dfgan, textdcgan
 from gans.networks.layers import Size, image_channels, image_size
 from gans.networks.text import Matcher, Vocabulary, entries
@@ -31,7 +33,7 @@ ROWS = 256  # that go through the generator at once
 SHOWN, DRAWN = 8, 4  # sentences of a picture, and images of each
 
 
-class TextToImage(JudgedByCaptions):
+class TextToImage(AdversarialModule):
     """Makes images of sentences; batches are (image, tokens, lengths), see `datamodules.captions`.
 
     The first `text_steps` steps train the encoders of sentences and images, the rest the game. `translate(tokens,
@@ -130,6 +132,7 @@ class TextToImage(JudgedByCaptions):
         self.generator = players.Generator(latent_dim, features, size, channels, width)
         self.discriminator = players.Discriminator(features, size, channels, breadth, **batch_norm)
         self.average_generator()
+        self.held_out = Captions(judges or {})
         self.matcher = None
         if vocabulary is not None:
             self.make_matcher(vocabulary)
@@ -169,7 +172,7 @@ class TextToImage(JudgedByCaptions):
             with drawn_from(key(self.seed or 0, "matcher")):  # every process draws the same, however many there are
                 self.make_matcher(vocabulary)
         if stage != "predict":
-            self.judges()
+            self.held_out.judges(self.device)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse a checkpoint of other words than the data's, which `setup` took before it was read.
@@ -287,6 +290,24 @@ class TextToImage(JudgedByCaptions):
             self.record(f"logits/{name}", logits)
         self.record("accuracy/discriminator", self.loss.right(real, fake))
         self.augment.observe(real.detach(), self.loss.boundary, self.trainer.world_size)
+
+    # -- held-out captions, see `gans.metrics.captions` ---------------------------------------------------------------
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        """Score images of held-out sentences."""
+        self.held_out.add(self, batch)
+
+    def test_step(self, batch: Any, batch_idx: int) -> None:
+        """Score images of the test sentences."""
+        self.held_out.add(self, batch)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the scores of all held-out sentences."""
+        self.held_out.log(self, "val")
+
+    def on_test_epoch_end(self) -> None:
+        """Log the scores of all test sentences."""
+        self.held_out.log(self, "test")
 
     # -- sentences to images ------------------------------------------------------------------------------------------
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from gans.checks import at_least, positive
+from gans.engine.batch import pair
 from gans.engine.module import AdversarialModule
 from gans.latent import Labels
 from gans.losses import Loss, Objective
@@ -236,18 +237,6 @@ class Translator(AdversarialModule):
     def on_test_epoch_end(self) -> None:
         """Log the scores of all test images."""
         self.held_out.log(self, "test")
-
-
-def pair(batch: Any) -> tuple[Tensor, Tensor]:
-    """Return the first two tensors of a batch, both images.
-
-    Raises:
-        ValueError: if there are none.
-    """
-    images = isinstance(batch, tuple | list) and len(batch) > 1
-    if not images or not all(isinstance(part, Tensor) and part.ndim == 4 for part in batch[:2]):
-        raise ValueError("a batch is no pair of images; expected (source, target), as PairedFolderDataModule gives")
-    return batch[0], batch[1]
 
 
 def triptychs(given: Tensor, made: Tensor, target: Tensor) -> Tensor:

@@ -121,11 +121,11 @@ def test_a_sentence_that_is_the_same_is_no_swap(trainer):
     model.seed = 1
     tokens[1], tokens[0] = tokens[2], tokens[15]  # rows 0 and 2 stand behind their own sentence
     model.on_validation_batch_start(None, 0)
-    model.hold_out((images, tokens, lengths))
+    rows = model.held_out.rows(model, (images, tokens, lengths))
     same = [bool((row == before).all()) for row, before in zip(tokens, tokens.roll(1, 0), strict=True)]
     assert same[0]
     assert same[2]
-    assert (model._seen[0]["swap"] == -1).tolist() == same
+    assert (rows["swap"] == -1).tolist() == same
 
 
 def test_the_vocabulary_comes_with_the_data_and_stays_with_the_checkpoint(trainer, tmp_path):
