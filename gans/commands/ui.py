@@ -18,7 +18,7 @@ from torch import Tensor
 from torchvision.transforms.functional import to_pil_image
 
 from gans.checks import at_least
-from gans.commands import sample
+from gans.commands import sample_files
 from gans.commands.explore_pictures import STARTS, read_pictures
 from gans.commands.explore_subject import Subject, add_features, eyes_of, flags, subject
 from gans.engine.interface import class_names, classes
@@ -138,7 +138,7 @@ class Explorer:
         if len(made) == 1:
             return png(images.to_uint8(made[0]))
         kinds = list(range(self.classes)) if view.label is None else [view.label]
-        return png(images.grid(made, sample.columns(self.subject.model, kinds)))
+        return png(images.grid(made, sample_files.columns(kinds)))
 
     def command(self, view: View) -> str | None:
         """Return the `gans sample` that writes these pictures; None if there is none."""

@@ -84,6 +84,22 @@ def chosen(directions: Mapping[str, Tensor], names: Iterable[str]) -> dict[str, 
     return found
 
 
+def fitting(path: str | Path, length: int, names: Iterable[str] | None = None) -> dict[str, Tensor]:
+    """Return the directions `(length,)` of these names from a file; None returns all.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it holds no directions, not these, or they are for latents of another length.
+    """
+    held = load(path)
+    found = held if names is None else chosen(held, names)
+    for name, vector in found.items():
+        if len(vector) != length:
+            wrong = f"{len(vector)} numbers; expected {length}, as latents of this model"
+            raise ValueError(f"the direction {name} of {path} has {wrong}")
+    return found
+
+
 @torch.no_grad()
 def effect(generator: Generator, z: Tensor, direction: Tensor, step: float = 1.0) -> float:
     """Return how much pixels change, on the mean, when latents `z` `(N, D)` go `step` along a unit `direction` `(D,)`.

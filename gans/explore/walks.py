@@ -52,6 +52,13 @@ def along(z: Tensor, directions: Tensor, strengths: Tensor) -> Tensor:
     return (z + moves).flatten(0, 1)
 
 
+def with_codes(z: Tensor, codes: Sequence[float]) -> Tensor:
+    """Return latents `(N, D)` whose last numbers are these, such as InfoGAN's continuous codes, the same in each."""
+    if not codes:
+        return z
+    return torch.cat([z[:, : -len(codes)], torch.tensor(codes).to(z).expand(len(z), -1)], 1)
+
+
 def strongest_axes(generator: Generator, z: Tensor, low: float, high: float, count: int) -> list[int]:
     """Return the `count` axes that change the pictures of latents `z` `(N, D)` most, from `low` to `high`; first most.
 
