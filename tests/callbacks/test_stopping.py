@@ -428,6 +428,7 @@ def stopped(err):
 
 
 @needs_proc
+@pytest.mark.slow
 def test_sigterm_to_one_process_ends_all(real, tmp_path):
     code, err, everyone = real("--trainer.devices 2", signal.SIGTERM, is_training(tmp_path), lambda them: them[1:2])
     assert code == 143

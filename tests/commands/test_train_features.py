@@ -216,7 +216,7 @@ ERRORS = [
     ("--data two --out a.pt --width x", "argument --width: x is no integer of at least 1"),
     ("--data two --out a.pt --channels 4", "argument --channels: invalid choice: 4"),
     ("--data two --out a.pt --size 1000000", "reading 500 images of size 1000000 at once needs"),
-    ("--data two --out a.pt --width 100000000", "the classifier of width 100000000 needs"),
+    ("--data two --out a.pt --width 10000000", "the classifier of width 10000000 needs"),
     ("--data two --out a.pt --epoch 3", "unrecognized arguments: --epoch 3"),
     ("--data two", "the following arguments are required: --out"),
     ("--data mnist --test two --out a.pt", "--test is two; expected none, for mnist has test images of its own"),

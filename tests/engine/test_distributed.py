@@ -4,6 +4,7 @@ import csv
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import lightning as L
 import pytest
@@ -17,6 +18,7 @@ from gans.engine.checkpoint import Checkpoint
 from gans.models import DCGAN, GAN, ImageTextEncoder, TextToImage
 
 GLOBAL_BATCH = 24
+ROOT = Path(__file__).parents[2]
 
 
 class Recorder(Checkpoint):
@@ -205,14 +207,18 @@ def test_resume_is_exact_on_two_processes(trainer, tmp_path):
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs gloo over loopback")
-def test_the_command_line_under_plain_ddp(tmp_path):
+def test_the_command_line_under_plain_ddp(gans, tmp_path):
     """The recipe's own words, one process and two, launched by Lightning as a user would."""
     for world in (1, 2):
-        flags = f"--data.class_path DigitsDataModule --data.size 8 --data.batch_size {GLOBAL_BATCH // world}"
-        flags += f" --model.width 2 --trainer.devices {world} --trainer.accelerator cpu --trainer.precision 64-true"
-        flags += f" --trainer.max_steps 4 --trainer.default_root_dir {tmp_path / str(world)}"
-        command = [sys.executable, "-m", "gans", "fit", "gan-mnist", *flags.split()]
-        subprocess.run(command, check=True, timeout=120, capture_output=True)
+        line = f"fit gan-mnist --data.class_path DigitsDataModule --data.size 8 --data.batch_size {GLOBAL_BATCH // world}"
+        line += f" --model.width 2 --trainer.devices {world} --trainer.accelerator cpu --trainer.precision 64-true"
+        line += f" --trainer.max_steps 4 --trainer.default_root_dir {tmp_path / str(world)}"
+        if world == 1:
+            assert gans(line)[0] == 0
+        else:
+            environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+            command = [sys.executable, "-m", "gans", *line.split()]
+            subprocess.run(command, check=True, timeout=120, capture_output=True, env=environment)
     one, two = (torch.load(next((tmp_path / str(world)).rglob("last.ckpt")))["state_dict"] for world in (1, 2))
     assert difference(one, two) < 1e-9
 

@@ -86,7 +86,7 @@ def fit(trainer, tmp_path):
         (Penalised, 13, 0, {"critic_steps": 3}),  # 39 batches
         (Pix2Pix, 17, 0, {}),  # with dropout, and noise of the data's own
         (CycleGAN, 3, 0, {}),  # with pools
-        (CUT, 3, 0, {}),
+        (CUT, 3, 0, {"patches": 20, "patch_dim": 4}),
         (DCGAN, 3, 0, {"precision": "64-true"}),  # Lightning loads before it converts
         (DCGAN, 3, 0, {"precision": "bf16-mixed", "lr_decay_images": 400, "r1": 1.0, "lazy": 2, "batch_norm": False}),
         (R3GAN, 2, 0, {"width": 16, "schedule_images": 200}),
