@@ -1,44 +1,51 @@
-"""`gans explore arithmetic`: sums of mean latents of pictures, of classes and of directions."""
+"""`gans explore arithmetic`: a sum of mean latents of points, of classes and of directions.
+
+A term is a point; several points with commas between, of which the mean is taken; class:K, the mean latent of the
+images that a classifier assigns to class K; or the name of a found direction. 2*TERM weighs it. For instance
+"0:3 - class:1 + class:7" or "0:3,0:8 + 2*sefa-1".
+"""
 
 import re
 from pathlib import Path
 
 import torch
-from jsonargparse import Namespace
 from torch import Tensor
 
 from gans.checks import at_least
-from gans.commands.explore_subject import Subject, add_features, flags, network_of, place, subject
+from gans.commands.explore_flags import add_directions, add_features, add_out, extractor_of, file_at, parser_of
+from gans.commands.explore_subject import Subject, subject
 from gans.explore import codes, directions
 from gans.explore.arithmetic import terms, total
-from gans.explore.generators import images
-from gans.pictures.images import save_grid, to_uint8
+from gans.explore.generators import classified
+from gans.pictures.images import save_grid
+
+CLASS = re.compile(r"class:(\d+)")
+Classified = tuple[Tensor, Tensor]  # latents `(N, D)`, and the classes `(N,)` of their images
 
 
-def arithmetic(args: list[str]) -> None:
-    """Show the terms of a sum of latents and, last, what it amounts to.
+def main(args: list[str]) -> None:
+    """Run the command.
 
-    A term is a point or several with commas between, of which the mean is taken; class:K, the mean latent of the
-    pictures that a classifier takes for class K; or the name of a found direction. 2*TERM weighs it. For instance
-    "0:3 - class:1 + class:7" or "0:3,0:8 + 2*sefa-1".
+    Raises:
+        ValueError: for bad input, in one sentence.
     """
-    parser = flags("arithmetic", arithmetic.__doc__)
-    parser.add_argument("sum", type=str, help="terms with ' + ' and ' - ' between them")
-    parser.add_argument("--samples", type=int, default=4000, help="pictures that means of classes are sought among")
-    parser.add_argument(
-        "--directions", type=Path, help="file of directions; by default directions.safetensors of the run"
-    )
-    parser.add_argument("--out", type=Path, help="file.png; by default in the folder explore of the run")
-    add_features(parser)
-    options = parser.parse_args(args)
+    flags = parser_of("arithmetic", __doc__)
+    flags.add_argument("sum", type=str, help="terms with ' + ' and ' - ' between them")
+    flags.add_argument("--samples", type=int, default=4000, help="images that are classified for means of classes")
+    add_directions(flags)
+    add_out(flags)
+    add_features(flags)
+    options = flags.parse_args(args)
     at_least(1, samples=options.samples)
     parts = terms(options.sum)
-    path = place(options.out, options.checkpoint, "arithmetic.png")
-    if path.suffix != ".png":
-        raise ValueError(f"out is {path}; expected a name that ends with .png")
-    model = subject(options, "latent")
-    classes = Classes(options, model)
-    means = [mean_of(part.name, options, model, classes) for part in parts]
+    path = file_at(options.out, options.checkpoint, "arithmetic.png")
+    model = subject(
+        options.checkpoint, options.model, options.label, options.truncation, options.device, space="latent"
+    )
+    file = options.directions or model.folder / directions.FILE
+    of_classes = any(CLASS.fullmatch(part.name) for part in parts)
+    samples = classified_samples(model, options.features, options.samples) if of_classes else None
+    means = [mean_of(part.name, model, file, samples) for part in parts]
     result = total([part.weight for part in parts], means)
     shown = model.pictures(torch.stack([*means, result]))
     print(f"pictures     {save_grid(shown, path, len(shown))}")
@@ -46,51 +53,37 @@ def arithmetic(args: list[str]) -> None:
     print(f"code         {codes.save(path.with_suffix('.safetensors'), result.unsqueeze(0), [options.sum])}")
 
 
-class Classes:
-    """Mean latents of classes, found when they are first asked for.
-
-    Args:
-        options: with `features` and `samples`.
-        model: whose pictures are classified.
-    """
-
-    def __init__(self, options: Namespace, model: Subject) -> None:
-        self.options, self.model = options, model
-        self.z: Tensor | None = None
-        self.found: Tensor | None = None
-
-    def mean(self, kind: int) -> Tensor:
-        """Return the mean latent `(D,)` of the pictures of a class.
-
-        Raises:
-            ValueError: if there are none, or nothing knows classes.
-        """
-        if self.z is None or self.found is None:
-            network = network_of(self.options, self.model.shape[0])
-            if network is None or network.num_classes is None:
-                raise ValueError("features is none; expected mnist or FILE of train_features: a class was asked for")
-            self.z = self.model.draws(range(self.options.samples), 0)
-            look = network.to(self.z.device)
-            pieces = torch.split(self.z, 250)
-            self.found = torch.cat([look(to_uint8(images(self.model.network, z)))[1].argmax(1) for z in pieces])
-        rows = self.z[self.found == kind]
-        if len(rows) == 0:
-            raise ValueError(f"class is {kind}, of which none of {len(self.z):,} pictures is")
-        return rows.mean(0)
-
-
-def mean_of(name: str, options: Namespace, model: Subject, classes: Classes) -> Tensor:
-    """Return the latent `(D,)` of a term of the sum.
+def classified_samples(model: Subject, features: str | None, count: int) -> Classified:
+    """Return `count` latents, and the classes that the extractor `features` assigns to their images.
 
     Raises:
-        ValueError: if it names nothing.
+        ValueError: if it knows no classes.
     """
-    if found := re.fullmatch(r"class:(\d+)", name):
-        return classes.mean(int(found[1]))
+    network = extractor_of(features, model.shape[0])
+    if network is None or network.num_classes is None:
+        raise ValueError("features is none; expected mnist or FILE of train_features: a class was asked for")
+    z = model.draws(range(count), 0)
+    return z, classified(model.network, z, network)
+
+
+def mean_of(name: str, model: Subject, file: Path, samples: Classified | None) -> Tensor:
+    """Return the latent `(D,)` of a term of the sum.
+
+    Args:
+        name: of a class, of points with commas between, or of a direction.
+        model: whose latents they are.
+        file: of the directions.
+        samples: latents and their classes, for the name of a class.
+
+    Raises:
+        ValueError: if there is no such point, direction, or sample of the class.
+    """
+    if samples is not None and (found := CLASS.fullmatch(name)):
+        z, classes = samples
+        rows = z[classes == int(found[1])]
+        if len(rows) == 0:
+            raise ValueError(f"class is {found[1]}, of which none of {len(z):,} pictures is")
+        return rows.mean(0)
     if name[0].isdigit() or ".safetensors" in name:
-        return torch.cat([model.point(part).z for part in name.split(",")]).mean(0)
-    file = options.directions or model.folder / "directions.safetensors"
-    vector = directions.chosen(directions.load(file), [name])[name]
-    if len(vector) != model.dim:
-        raise ValueError(f"the direction {name} of {file} has {len(vector)} numbers; expected {model.dim}")
-    return vector.to(model.model.device)
+        return torch.cat([model.point(part) for part in name.split(",")]).mean(0)
+    return directions.fitting(file, model.dim, [name])[name].to(model.model.device)

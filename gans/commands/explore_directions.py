@@ -1,4 +1,4 @@
-"""`gans explore directions`: finds directions, shows what they do, and keeps them for `traverse` and `gans sample`."""
+"""`gans explore directions`: find directions, measure and show what they change, and keep them in a file."""
 
 import re
 from pathlib import Path
@@ -11,59 +11,72 @@ from torch import Tensor
 from datamodules.files import existing_folder
 from datamodules.layout import layout
 from gans.checks import at_least
-from gans.commands.explore_pictures import codes_of, read_pictures
-from gans.commands.explore_subject import Subject, add_features, flags, network_of, place, subject
+from gans.commands.explore_flags import add_features, extractor_of, parser_of, place
+from gans.commands.explore_pictures import inverted, read_pictures
+from gans.commands.explore_subject import Subject, subject
 from gans.explore import directions, walks
 from gans.explore.boundary import Boundary, of_classes
-from gans.explore.generators import images
+from gans.explore.generators import classified
 from gans.explore.pca import pca
 from gans.explore.sefa import sefa
 from gans.metrics.report import sha256
-from gans.pictures.images import save_grid, to_uint8
+from gans.pictures.images import save_grid
 
 LEAST = 10  # latents of a class, for a boundary
-STEPS = 9  # pictures of a row of the contact sheet
+STEPS = 9  # images in a row of the contact sheet
 
-Found = dict[str, tuple[Tensor, str]]
+Method = Literal["pca", "sefa", "classifier"]
+Found = dict[str, tuple[Tensor, str]]  # directions `(D,)` by name, each with what is known of it
 
 
-def find(args: list[str]) -> None:
-    """Find directions, write them to a file and a contact sheet, and say how much each changes."""
-    parser = flags("directions", find.__doc__)
-    parser.add_argument(
+def main(args: list[str]) -> None:
+    """Run the command.
+
+    Raises:
+        ValueError: for bad input, in one sentence.
+    """
+    flags = parser_of("directions", __doc__)
+    flags.add_argument(
         "--method",
-        type=Literal["pca", "sefa", "classifier"],
+        type=Method,
         required=True,
         help="components of the first hidden layer, weights of the first layer, or a boundary for each class",
     )
-    parser.add_argument("--count", type=int, default=8, help="directions of pca and sefa")
-    parser.add_argument("--samples", type=int, default=10_000, help="pictures that pca and classifier look at")
-    parser.add_argument("--classes", type=int, nargs="+", help="of the classifier; by default all")
-    parser.add_argument("--images", type=Path, help="folders of pictures, one a class: boundaries of their latents")
-    parser.add_argument("--steps", type=int, default=100, help="of the inversion of these, where there is no encoder")
-    parser.add_argument(
+    flags.add_argument("--count", type=int, default=8, help="directions of pca and sefa")
+    flags.add_argument("--samples", type=int, default=10_000, help="images that pca and classifier use")
+    flags.add_argument("--classes", type=int, nargs="+", help="of the classifier; by default all")
+    flags.add_argument("--images", type=Path, help="folder of pictures, with a folder for each class, to invert")
+    flags.add_argument("--steps", type=int, default=100, help="of their inversion, where there is no encoder")
+    flags.add_argument(
         "--name", type=str, help="of the directions; by default pca-1, ..., class-0, ... or the folder's"
     )
-    parser.add_argument("--point", type=str, default="0", help="what the contact sheet starts from")
-    parser.add_argument("--range", type=float, help="how far it goes both ways; by default 3, 1 for a uniform prior")
-    parser.add_argument("--out", type=Path, help="FILE.safetensors; by default directions.safetensors of the run")
-    add_features(parser)
-    options = parser.parse_args(args)
+    flags.add_argument("--point", type=str, default="0", help="where the contact sheet starts")
+    flags.add_argument("--range", type=float, help="distance both ways; by default 3, and 1 for a uniform prior")
+    flags.add_argument("--out", type=Path, help="FILE.safetensors; by default directions.safetensors of the run")
+    add_features(flags)
+    options = flags.parse_args(args)
     check(options)
     name = f"directions_{options.name or options.method}.png"
     sheet = place(options.out and options.out.with_name(name), options.checkpoint, name)
-    model = subject(options, "latent")
-    path = options.out or model.folder / "directions.safetensors"
+    model = subject(
+        options.checkpoint, options.model, options.label, options.truncation, options.device, space="latent"
+    )
+    path = options.out or model.folder / directions.FILE
     known = directions.load(path) if path.is_file() else {}
     if {len(vector) for vector in known.values()} - {model.dim}:
         raise ValueError(f"{path} holds directions of another model: give another file by --out")
-    found = by_classes(options, model) if options.method == "classifier" else by_layers(options, model)
-    z, start = model.draws(range(16), 0), model.point(options.point).z[0]
+    if options.method != "classifier":
+        found = by_layers(model, options.method, options.samples, options.count, options.name)
+    elif options.images:
+        found = by_folders(model, options.images, options.steps, options.features, options.name)
+    else:
+        found = by_classes(model, options.features, options.samples, options.classes, options.name)
+    z, start = model.draws(range(16), 0), model.point(options.point)[0]
     chance = directions.random_effect(model.network, z)
     print(f"{'direction':14}{'changes':>9}   (1 is a random direction)")
     for name, (vector, told) in found.items():
         print(f"{name:14}{directions.effect(model.network, z, vector) / max(chance, 1e-12):9.2f}   {told}")
-    far = options.range if options.range is not None else 1.0 if model.uniform else 3.0
+    far = options.range if options.range is not None else model.reach
     vectors = {name: vector for name, (vector, _) in found.items()}
     rows = walks.along(start, torch.stack(list(vectors.values())), torch.linspace(-far, far, STEPS))
     notes = {"method": options.method, "model": type(model.model).__name__, "checkpoint": sha256(options.checkpoint)}
@@ -75,7 +88,7 @@ def check(options: Namespace) -> None:
     """Check what does not need the checkpoint.
 
     Raises:
-        ValueError: if it makes no sense.
+        ValueError: for flags that are out of range, or do not go together.
     """
     at_least(1, count=options.count)
     at_least(100, samples=options.samples)
@@ -94,67 +107,86 @@ def check(options: Namespace) -> None:
         raise ValueError(f"classes is {options.classes}; expected none, for the folders of images are the classes")
 
 
-def by_layers(options: Namespace, model: Subject) -> Found:
-    """Return the directions of pca or sefa, each with what is known of it.
+def by_layers(model: Subject, method: Method, samples: int, count: int, name: str | None) -> Found:
+    """Return `count` directions of pca, from so many samples, or of sefa.
 
     Raises:
-        ValueError: for clips, whose first layers see a frame and not the latent.
+        ValueError: for clips, whose first layers see single frames and not the latent.
     """
-    if len(model.model.image_shape) == 4:
-        raise ValueError(f"method is {options.method}; expected classifier for clips, whose layers see single frames")
-    if options.method == "sefa":
-        vectors, strengths = sefa(model.network, model.draws(range(1), 0), options.count)
+    if model.clips:
+        raise ValueError(f"method is {method}; expected classifier for clips, whose layers see single frames")
+    if method == "sefa":
+        vectors, strengths = sefa(model.network, model.draws(range(1), 0), count)
         told = [f"the first layer answers {strength:.3g}" for strength in strengths.tolist()]
     else:
-        vectors, shares = pca(model.network, model.draws(range(options.samples), 0), options.count)
+        vectors, shares = pca(model.network, model.draws(range(samples), 0), count)
         told = [f"{share:.1%} of the variance" for share in shares.tolist()]
-    name = options.name or options.method
-    return {f"{name}-{i}": pair for i, pair in enumerate(zip(vectors, told, strict=True), 1)}
+    return {f"{name or method}-{i}": pair for i, pair in enumerate(zip(vectors, told, strict=True), 1)}
 
 
-def by_classes(options: Namespace, model: Subject) -> Found:
-    """Return a direction for each class, towards it and away from all others, with what is known of it."""
-    if options.images:
-        return by_folders(options, model)
-    network = network_of(options, model.shape[0])
+def by_classes(model: Subject, features: str | None, samples: int, wanted: list[int] | None, name: str | None) -> Found:
+    """Return a direction towards each class of the extractor `features`, away from all other classes.
+
+    Args:
+        model: makes the images.
+        features: name or file of a classifier; None takes the default of the images.
+        samples: images that are classified.
+        wanted: classes; None takes all with enough samples.
+        name: of the directions, before the class; None is `class`.
+
+    Raises:
+        ValueError: if the extractor has no such classes, or one has too few samples.
+    """
+    network = extractor_of(features, model.shape[0])
     known = network.num_classes if network is not None else None
     if network is None or known is None:
         raise ValueError("features is none; expected mnist or FILE of train_features: it has to know classes")
-    wrong = [kind for kind in options.classes or () if not 0 <= kind < known]
+    wrong = [kind for kind in wanted or () if not 0 <= kind < known]
     if wrong:
         raise ValueError(f"class is {wrong[0]}; expected 0 to {known - 1}, which {network.name} knows")
-    z = model.draws(range(options.samples), 0)
-    network = network.to(z.device)
-    classes = torch.cat([network(to_uint8(images(model.network, part)))[1].argmax(1) for part in torch.split(z, 250)])
+    z = model.draws(range(samples), 0)
+    classes = classified(model.network, z, network)
     found: Found = {}
-    for kind in options.classes or range(known):
+    for kind in wanted or range(known):
         count = int((classes == kind).sum())
         if min(count, len(z) - count) >= LEAST:
-            found[f"{options.name or 'class'}-{kind}"] = described(of_classes(z, classes == kind), count, len(z))
-        elif options.classes:
+            found[f"{name or 'class'}-{kind}"] = described(of_classes(z, classes == kind), count, len(z))
+        elif wanted:
             raise ValueError(f"class is {kind}, of which {count} of {len(z):,} samples are; expected at least {LEAST}")
     if not found:
         raise ValueError(f"there is no class of which {LEAST} of {len(z):,} samples are, and {LEAST} are not")
     return found
 
 
-def by_folders(options: Namespace, model: Subject) -> Found:
-    """Return a direction for each class folder of pictures, from their latents."""
-    there = layout(existing_folder(options.images))
+def by_folders(model: Subject, folder: Path, steps: int, features: str | None, name: str | None) -> Found:
+    """Return a direction towards the pictures of each class folder, from the latents of all pictures.
+
+    Of two classes only the direction to the second is returned.
+
+    Args:
+        model: whose latents are found.
+        folder: with a folder for each class.
+        steps: of the inversion, for a model without an encoder.
+        features: extractor of the inversion.
+        name: of the directions, before the class; by default the class alone.
+
+    Raises:
+        ValueError: if there are not two classes.
+    """
+    there = layout(existing_folder(folder))
     if len(there.classes) < 2:
-        raise ValueError(f"images is {options.images}, which has no two folders of pictures; expected one a class")
+        raise ValueError(f"images is {folder}, which has no two folders of pictures; expected one a class")
     label = {there.root / path: label for path, label in zip(there.paths, there.labels.tolist(), strict=True)}
-    files, pictures, _ = read_pictures(options.images, model.shape)
+    files, pictures, _ = read_pictures(folder, model.shape)
     used = [i for i, file in enumerate(files) if file in label]
-    z, _ = codes_of(options, model, pictures[used])
+    z, _ = inverted(model, pictures[used], "encoder" if model.encodes else "optimise", features, steps)
     labels = torch.tensor([label[files[i]] for i in used], device=z.device)
     found: Found = {}
-    for number, name in list(enumerate(there.classes))[0 if len(there.classes) > 2 else 1 :]:
+    for number, kind in list(enumerate(there.classes))[0 if len(there.classes) > 2 else 1 :]:
         positive = labels == number
-        # A sum takes what begins with a digit for a point.
-        first = options.name or ("class" if name[0].isdigit() else None)
-        key = f"{first}-{name}" if first else name
-        found[key] = described(of_classes(z, positive), int(positive.sum()), len(z))
+        # In a sum, a name that begins with a digit would be a point.
+        first = name or ("class" if kind[0].isdigit() else None)
+        found[f"{first}-{kind}" if first else kind] = described(of_classes(z, positive), int(positive.sum()), len(z))
     return found
 
 

@@ -1,47 +1,54 @@
-"""`gans explore invert`: the latents of pictures, by descent, by the model's encoder, or by both."""
+"""`gans explore invert`: the latents of pictures, by descent, by the model's encoder, or by both.
+
+The pictures of a folder are inverted at once, each as if it were alone.
+"""
 
 from pathlib import Path
-from typing import Literal
 
 import torch
 from torch import Tensor
 
 from gans.checks import at_least
-from gans.commands.explore_pictures import codes_of, read_pictures
-from gans.commands.explore_subject import add_features, flags, place, subject
+from gans.commands.explore_flags import add_features, parser_of, place
+from gans.commands.explore_pictures import FEATURE_WEIGHT, Method, inverted, read_pictures
+from gans.commands.explore_subject import subject
 from gans.explore import codes
 from gans.explore.inversion import decibels, squares
 from gans.pictures.images import save_grid
 from gans.pictures.plot import save_plot, save_table
 
-COLUMNS = 8  # of the picture of reconstructions
+COLUMNS = 8  # of the grid of reconstructions
 
 
-def invert(args: list[str]) -> int:
-    """Find the latents of pictures; all pictures of a folder at once, each as if it were alone."""
-    parser = flags("invert", invert.__doc__)
-    parser.add_argument("--image", type=Path, required=True, help="file, or folder, of pictures")
-    parser.add_argument(
+def main(args: list[str]) -> int:
+    """Run the command and return its exit code: 1 if some pictures could not be read.
+
+    Raises:
+        ValueError: for bad input, in one sentence.
+    """
+    flags = parser_of("invert", __doc__)
+    flags.add_argument("--image", type=Path, required=True, help="file, or folder, of pictures")
+    flags.add_argument(
         "--method",
-        type=Literal["optimise", "encoder", "hybrid"],
+        type=Method,
         help="descent, the model's encoder, or descent from there; by default hybrid where there is an encoder",
     )
-    parser.add_argument("--steps", type=int, default=300, help="of the descent")
-    parser.add_argument("--lr", type=float, default=0.1, help="its highest learning rate")
-    parser.add_argument("--feature_weight", type=float, default=0.03, help="of the features in its loss")
-    parser.add_argument("--out", type=Path, help="folder; by default explore/invert of the run")
-    add_features(parser)
-    options = parser.parse_args(args)
+    flags.add_argument("--steps", type=int, default=300, help="of the descent")
+    flags.add_argument("--lr", type=float, default=0.1, help="its highest learning rate")
+    flags.add_argument("--feature_weight", type=float, default=FEATURE_WEIGHT, help="of the features in its loss")
+    flags.add_argument("--out", type=Path, help="folder; by default explore/invert of the run")
+    add_features(flags)
+    options = flags.parse_args(args)
     at_least(0, steps=options.steps, lr=options.lr, feature_weight=options.feature_weight)
     folder = place(options.out, options.checkpoint, "invert")
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"out is {folder}, which is a file; expected a folder")
-    model = subject(options)
-    method = options.method or ("hybrid" if model.encodes() else "optimise")
-    if method != "optimise" and not model.encodes():
+    model = subject(options.checkpoint, options.model, options.label, options.truncation, options.device)
+    method: Method = options.method or ("hybrid" if model.encodes else "optimise")
+    if method != "optimise" and not model.encodes:
         raise ValueError(f"method is {method}; expected optimise, for {type(model.model).__name__} has no encoder")
     files, pictures, skipped = read_pictures(options.image, model.shape)
-    z, found = codes_of(options, model, pictures, method)
+    z, descent = inverted(model, pictures, method, options.features, options.steps, options.lr, options.feature_weight)
     rebuilt = model.pictures(z)
     psnr = decibels(squares(rebuilt, pictures))
     for file, value in list(zip(files, psnr.tolist(), strict=True))[:COLUMNS]:
@@ -50,22 +57,13 @@ def invert(args: list[str]) -> int:
     print(f"codes        {codes.save(folder / 'codes.safetensors', z, [file.name for file in files], model.space)}")
     shown, columns = beside(pictures, rebuilt)
     print(f"pictures     {save_grid(shown, folder / 'reconstructions.png', columns)}")
-    if found is not None:
-        errors = found.errors.cpu()
-        steps = list(range(len(errors)))
-        names = [file.stem for file in files]
-        if len(set(names)) < len(names):
-            names = [f"{i}-{name}" for i, name in enumerate(names)]
-        columns_of = {name: errors[:, i].tolist() for i, name in enumerate(names)}
-        save_table({"step": steps, **columns_of}, folder / "error.csv")
-        curves = {name: (steps, values) for name, values in columns_of.items()}
-        path = save_plot(curves, folder / "error.png", "step", "mean squared error of the pixels", log=True)
-        print(f"error        {path}, error.csv")
+    if descent is not None:
+        print(f"error        {save_errors(descent.errors.cpu(), [file.stem for file in files], folder)}, error.csv")
     return 1 if skipped else 0
 
 
 def beside(pictures: Tensor, rebuilt: Tensor) -> tuple[Tensor, int]:
-    """Return pictures with what became of them below, row by row, and the number of columns."""
+    """Return pictures in rows, with their reconstructions below each row, and the number of columns."""
     columns = min(COLUMNS, len(pictures))
     blank = -(-len(pictures) // columns) * columns - len(pictures)
     rows = []
@@ -73,3 +71,14 @@ def beside(pictures: Tensor, rebuilt: Tensor) -> tuple[Tensor, int]:
         white = torch.ones_like(part[:1]).expand(blank, -1, -1, -1)
         rows.append(torch.split(torch.cat([part, white]), columns))
     return torch.cat([row for pair in zip(*rows, strict=True) for row in pair]), columns
+
+
+def save_errors(errors: Tensor, names: list[str], folder: Path) -> Path:
+    """Write the errors `(steps + 1, N)` of a descent as a table and a plot, and return the path of the plot."""
+    if len(set(names)) < len(names):
+        names = [f"{i}-{name}" for i, name in enumerate(names)]
+    steps = list(range(len(errors)))
+    columns = {name: errors[:, i].tolist() for i, name in enumerate(names)}
+    save_table({"step": steps, **columns}, folder / "error.csv")
+    curves = {name: (steps, values) for name, values in columns.items()}
+    return save_plot(curves, folder / "error.png", "step", "mean squared error of the pixels", log=True)

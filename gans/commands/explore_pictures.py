@@ -1,22 +1,25 @@
-"""Pictures of a user as a model wants them, and the latents that are found for them."""
+"""Pictures of a user: read in the shape of a model, and inverted to latents."""
 
 import sys
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
-from jsonargparse import Namespace
 from torch import Tensor
 from tqdm import tqdm
 
 from datamodules.archive import is_folder
 from datamodules.decode import Target, UnreadableImageError, dimensions, read_image
 from datamodules.files import existing_folder, image_files
-from gans.commands.explore_subject import Subject, eyes_of
+from gans.commands.explore_flags import eyes_of
+from gans.commands.explore_subject import Subject
 from gans.explore.inversion import Inversion, invert, nearest_start
 from gans.pictures.images import to_float
 
-STARTS = 1000  # random pictures, of which an inversion begins with the nearest
+STARTS = 1000  # random images, of which the nearest is where a descent starts
+FEATURE_WEIGHT = 0.03  # of the features in the loss of an inversion
+
+Method = Literal["optimise", "encoder", "hybrid"]
 
 
 class Pictures(NamedTuple):
@@ -36,7 +39,7 @@ class Pictures(NamedTuple):
 def read_pictures(path: Path, shape: tuple[int, int, int]) -> Pictures:
     """Return the pictures of a file or folder in the shape `(C, H, W)` of a model.
 
-    Says which are of another size, for they are resized, and which of a folder cannot be read, for they are skipped.
+    Pictures of another size are resized, and unreadable ones in a folder are skipped. Both are said on stderr.
 
     Raises:
         ValueError: if there is none that can be read.
@@ -71,34 +74,47 @@ def read_pictures(path: Path, shape: tuple[int, int, int]) -> Pictures:
     return Pictures(read, to_float(torch.stack(pixels)), len(wrong))
 
 
-def codes_of(options: Namespace, model: Subject, pictures: Tensor, method: str | None = None) -> tuple[Tensor, Any]:
-    """Return latents `(N, D)` of pictures `(N, C, H, W)`: by the encoder if there is one, else found by descent.
+def inverted(
+    model: Subject,
+    pictures: Tensor,
+    method: Method,
+    features: str | None,
+    steps: int,
+    lr: float = 0.1,
+    feature_weight: float = FEATURE_WEIGHT,
+) -> tuple[Tensor, Inversion | None]:
+    """Return latents `(N, D)` of pictures `(N, C, H, W)`, and the descent that found them, if there was one.
 
-    And the inversion, or None where nothing was descended. `hybrid` descends from what the encoder says.
+    Args:
+        model: makes the images.
+        pictures: in [-1, 1].
+        method: `encoder` takes the encoder's latents. `hybrid` descends from these, `optimise` from the nearest of many
+            random images.
+        features: extractor whose features are compared in the loss, as `--features` names it.
+        steps: of the descent.
+        lr: its highest learning rate.
+        feature_weight: of the features in its loss.
+
+    Raises:
+        ValueError: if the model has no encoder and needs one, or the extractor has no gradient.
     """
     pictures = pictures.to(model.model.device)
-    method = method or ("encoder" if model.encodes() else "optimise")
     if method == "encoder":
         return model.encode(pictures), None
     if method == "hybrid":
         start = model.encode(pictures)
     else:
         start = nearest_start(model.network, pictures, model.draws(range(STARTS), 0))
-    found = descended(options, model, pictures, start)
-    return found.codes, found
-
-
-def descended(options: Namespace, model: Subject, pictures: Tensor, start: Tensor) -> Inversion:
-    """Return the latents found from `start`, with a bar of the steps."""
-    with tqdm(total=options.steps, desc="inversion", unit="step", disable=not sys.stderr.isatty()) as bar:
-        return invert(
+    with tqdm(total=steps, desc="inversion", unit="step", disable=not sys.stderr.isatty()) as bar:
+        found = invert(
             model.network,
             pictures,
             start,
-            steps=options.steps,
-            lr=options.get("lr", 0.1),
-            features=eyes_of(options, model.model),
-            feature_weight=options.get("feature_weight", 0.03),
+            steps=steps,
+            lr=lr,
+            features=eyes_of(features, model.model),
+            feature_weight=feature_weight,
             limit=1.0 if model.uniform else None,
             watch=lambda step: bar.update(1) and None,
         )
+    return found.codes, found

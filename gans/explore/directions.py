@@ -17,6 +17,7 @@ from gans.explore.generators import Generator
 from gans.latent import draw, key
 from gans.runs import atomic
 
+FILE = "directions.safetensors"  # of a run
 NOTES = "gans.directions"  # the key of what is noted, JSON in the order of the directions
 
 

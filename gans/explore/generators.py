@@ -6,6 +6,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from gans.metrics.interface import Extractor
+from gans.pictures.images import to_uint8
+
 Generator = Callable[[Tensor], Tensor]
 Space = Literal["latent", "codes"]
 
@@ -16,6 +19,13 @@ AT_ONCE = 250  # images, to bound memory
 def images(generator: Generator, z: Tensor) -> Tensor:
     """Return the images `(N, C, H, W)` of latents `(N, D)`, however many, without a gradient."""
     return torch.cat([generator(piece) for piece in torch.split(z, AT_ONCE)])
+
+
+def classified(generator: Generator, z: Tensor, classifier: Extractor) -> Tensor:
+    """Return the classes `(N,)` that a classifier assigns to the images of latents `(N, D)`."""
+    look = classifier.to(z.device)
+    parts = torch.split(z, AT_ONCE)
+    return torch.cat([look(to_uint8(images(generator, part)))[1].argmax(1) for part in parts])
 
 
 def still(made: Tensor) -> Tensor:

@@ -1,26 +1,21 @@
-"""`gans explore ui`: a page in the browser whose sliders move through the latent space. What it shows, and what of."""
+"""What the page of `gans explore ui` shows: images and commands for its settings, and the latents of pictures."""
 
 import base64
 import io
-import os
 import shlex
-import socket
-import sys
-import webbrowser
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from errno import EADDRINUSE
 from pathlib import Path
 
 import torch
-from jsonargparse import Namespace
 from torch import Tensor
 from torchvision.transforms.functional import to_pil_image
 
 from gans.checks import at_least
 from gans.commands import sample_files
-from gans.commands.explore_pictures import STARTS, read_pictures
-from gans.commands.explore_subject import Subject, add_features, eyes_of, flags, subject
+from gans.commands.explore_flags import eyes_of
+from gans.commands.explore_pictures import FEATURE_WEIGHT, STARTS, read_pictures
+from gans.commands.explore_subject import Subject
 from gans.engine.interface import class_names, classes
 from gans.explore import directions, walks
 from gans.explore.generators import Drawn
@@ -28,9 +23,7 @@ from gans.explore.generators import images as drawn
 from gans.explore.inversion import decibels, invert, nearest_start, squares
 from gans.pictures import images
 
-PORTS = range(7860, 7960)  # where a free one is sought
 AXES = 8  # of the latent, where no directions have been found
-FEATURE_WEIGHT = 0.03  # of inversion, as `gans explore invert` has it
 
 
 @dataclass(frozen=True)
@@ -77,24 +70,23 @@ class Found:
 
 @dataclass(frozen=True)
 class Explorer:
-    """A model and the directions in its latent space: from what the page is set to, to what it shows.
+    """A model and the directions in its latent space: from the settings of the page to what it shows.
 
     Args:
-        options: of the command, with `checkpoint` and `features`.
         subject: the model.
         directions: `(D,)` each, by their names.
-        file: that they are of; None for axes of the latent, which have been chosen here.
+        file: of the directions; None for axes of the latent.
+        checkpoint: of the model.
+        own: import path of the model's class, for a class of the user's own.
+        features: extractor of inversions, as `--features` names it.
     """
 
-    options: Namespace
     subject: Subject
     directions: dict[str, Tensor]
     file: Path | None
-
-    @property
-    def clips(self) -> bool:
-        """Whether the model makes clips."""
-        return len(self.subject.model.image_shape) == 4
+    checkpoint: Path
+    own: str | None = None
+    features: str | None = None
 
     @property
     def classes(self) -> int:
@@ -116,8 +108,7 @@ class Explorer:
         at_least(1, count=view.count)
         at_rest = replace(self.subject, truncation=view.truncation)
         z = at_rest.draws(range(view.count), view.seed) if view.start is None else view.start
-        if view.codes:
-            z = torch.cat([z[:, : -len(view.codes)], torch.tensor(view.codes).to(z).expand(len(z), -1)], 1)
+        z = walks.with_codes(z, view.codes)
         for strength, vector in zip(view.strengths, self.directions.values(), strict=bool(view.strengths)):
             z = z + strength * vector.to(z)
         return z
@@ -133,7 +124,7 @@ class Explorer:
     def picture(self, view: View) -> str:
         """Return what is shown as a data URL: a PNG, one image or a grid; of clips a GIF."""
         made = self.images(view)
-        if self.clips:
+        if self.subject.clips:
             return url(images.gif(made), "gif")
         if len(made) == 1:
             return png(images.to_uint8(made[0]))
@@ -145,9 +136,9 @@ class Explorer:
         far = [(name, value) for name, value in zip(self.directions, view.strengths, strict=False) if value]
         if view.start is not None or (far and self.file is None):
             return None
-        words = ["gans", "sample", str(self.options.checkpoint), "--seed", str(view.seed), "--num", str(view.count)]
-        if self.options.model is not None:
-            words += ["--model", str(self.options.model)]
+        words = ["gans", "sample", str(self.checkpoint), "--seed", str(view.seed), "--num", str(view.count)]
+        if self.own is not None:
+            words += ["--model", self.own]
         if self.classes and view.label is not None:
             words += ["--labels", class_names(self.subject.model)[view.label]]
         if view.truncation is not None:
@@ -156,9 +147,9 @@ class Explorer:
             words += ["--codes", *(f"{code:g}" for code in view.codes)]
         if far:
             words += ["--direction", *(f"{name}={value:g}" for name, value in far)]
-            if self.options.directions:
+            if self.file != self.subject.folder / directions.FILE:
                 words += ["--directions", str(self.file)]
-        return shlex.join([*words, "--out", "clips.gif"] if self.clips else words)
+        return shlex.join([*words, "--out", "clips.gif"] if self.subject.clips else words)
 
     # -- pictures of a user -------------------------------------------------------------------------------------------
 
@@ -184,7 +175,7 @@ class Explorer:
             target,
             start,
             steps=steps,
-            features=eyes_of(self.options, self.subject.model),
+            features=eyes_of(self.features, self.subject.model),
             feature_weight=FEATURE_WEIGHT,
             limit=1.0 if self.subject.uniform else None,
             watch=watch,
@@ -194,7 +185,7 @@ class Explorer:
 
     def start(self, target: Tensor) -> tuple[int | None, Tensor]:
         """Return where the descent to a picture `(1, C, H, W)` starts: a class, or None, and a latent `(1, D)`."""
-        if self.subject.encodes():
+        if self.subject.encodes:
             return None, self.subject.encode(target)
         kinds: list[int | None] = list(range(self.classes)) or [None]
         z = self.subject.draws(range(max(10, STARTS // len(kinds))), 0)
@@ -220,88 +211,21 @@ def png(pixels: Tensor) -> str:
     return url(file.getvalue(), "png")
 
 
-def explorer(options: Namespace) -> Explorer:
-    """Return the model of the options, and the directions of their file; without one the strongest axes.
-
-    Raises:
-        ValueError: as `subject` does, and for directions of another model.
-    """
-    given = options.directions
-    known = directions.load(given) if given else {}  # before the checkpoint, which takes longer
-    model = subject(options, "latent", turns=True)
-    path = given or model.folder / "directions.safetensors"
-    if path.is_file():
-        known = known or directions.load(path)
-        for name, vector in known.items():
-            if len(vector) != model.dim:
-                raise ValueError(f"the direction {name} of {path} has {len(vector)} numbers; expected {model.dim}")
-        return Explorer(options, model, known, path)
-    far = reach(model)
-    axes = walks.strongest_axes(model.network, model.draws(range(2), 0), -far, far, model.dim)
-    free = model.dim - int(getattr(model.model, "num_codes", 0))  # codes have sliders of their own
-    chosen = [axis for axis in axes if axis < free][:AXES]
-    return Explorer(options, model, {f"axis {axis}": torch.eye(model.dim)[axis] for axis in chosen}, None)
-
-
-def reach(model: Subject) -> float:
-    """Return how far a slider goes both ways."""
-    return 1.0 if model.uniform else 3.0
-
-
-def bound(host: str, port: int | None) -> socket.socket:
-    """Return a socket that listens there, so that nobody else takes the port while the model is read.
+def directions_of(model: Subject, given: Path | None) -> tuple[dict[str, Tensor], Path | None]:
+    """Return the directions `(D,)` of a file by their names, and the file; without one the strongest axes, and None.
 
     Args:
-        host: name or address of this machine.
-        port: None takes the first free one from 7860, 0 any.
+        model: whose latents they are for.
+        given: the file; None takes that of the run, if there is one.
 
     Raises:
-        ValueError: if the port is in use, or the host no address of this machine.
+        FileNotFoundError: if there is no such file.
+        ValueError: if it holds no directions, or those of another model.
     """
-    if port is not None and not 0 <= port < 65536:
-        raise ValueError(f"port is {port}; expected 0 to 65535")
-    for number in PORTS if port is None else [port]:
-        try:
-            family = socket.getaddrinfo(host, number, type=socket.SOCK_STREAM)[0][0]
-            return socket.create_server((host, number), family=family)
-        except (OSError, UnicodeError) as error:
-            if getattr(error, "errno", None) == EADDRINUSE:
-                continue
-            told = getattr(error, "strerror", None) or error
-            raise ValueError(f"host is {host}, port is {port}: {told}") from error
-    if port is None:
-        raise ValueError(f"ports {PORTS[0]} to {PORTS[-1]} of {host} are in use: --port chooses another")
-    raise ValueError(f"port is {port}, which is in use on {host}; expected a free one, or 0 for any")
-
-
-def ui(args: list[str]) -> None:
-    """Serve a page with sliders for the directions of a model, to this machine alone unless --host says otherwise.
-
-    An image that is dropped on it becomes the point that they move from.
-    """
-    parser = flags("ui", ui.__doc__)
-    parser.add_argument(
-        "--directions", type=Path, help="file of directions; by default directions.safetensors of the run"
-    )
-    parser.add_argument("--host", type=str, default="127.0.0.1", help="address to serve at")
-    parser.add_argument("--port", type=int, help="by default the first free one from 7860; 0 is any")
-    parser.add_argument("--open", action="store_true", help="open the page in the browser")
-    add_features(parser)
-    options = parser.parse_args(args)
-    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # before the import
-    from gans.commands import ui_page, ui_server
-
-    ui_page.gradio()  # before the model is read
-    with bound(options.host, options.port) as listening:
-        shown = explorer(options)
-        host, port = listening.getsockname()[:2]
-        if not host.startswith("127.") and host != "::1":
-            print(f"host is {options.host}: whoever reaches this machine sees the page", file=sys.stderr)
-        address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
-        print(f"page         {address}\nstop         Ctrl-C", flush=True)
-        if options.open:
-            webbrowser.open(address)  # which waits until the page is served: the socket listens already
-        try:
-            ui_server.serve(shown, options.host, listening)
-        finally:
-            print("stopped")
+    path = given or model.folder / directions.FILE
+    if given or path.is_file():
+        return directions.fitting(path, model.dim), path
+    axes = walks.strongest_axes(model.network, model.draws(range(2), 0), -model.reach, model.reach, model.dim)
+    free = model.dim - int(getattr(model.model, "num_codes", 0))  # codes have sliders of their own
+    chosen = [axis for axis in axes if axis < free][:AXES]
+    return {f"axis {axis}": torch.eye(model.dim)[axis] for axis in chosen}, None

@@ -1,4 +1,4 @@
-"""Serve the page of `gans explore ui`: it answers to its own address alone, and reads only what was dropped on it."""
+"""The server of `gans explore ui`. It answers at its own address only, and reads only files dropped on the page."""
 
 import contextlib
 import ipaddress
@@ -9,14 +9,16 @@ import signal
 import socket
 import tempfile
 from collections.abc import Iterator
+from errno import EADDRINUSE
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from gans.commands.ui import Explorer
-from gans.commands.ui_page import FONT, STYLE, Page, gradio
+from gans.commands.explore_ui_page import FONT, STYLE, Page, gradio
+from gans.commands.explore_ui_view import Explorer
 
+PORTS = range(7860, 7960)  # of which the first free one is taken
 # The browser is told to ask nobody but this server, whatever a version of gradio would like to load.
 POLICY = b"default-src 'self' data: blob: 'unsafe-inline' 'unsafe-eval'"
 API = "/gradio_api/"
@@ -238,6 +240,32 @@ def endings() -> Iterator[list[Any]]:
     finally:
         for number in caught:
             signal.signal(number, before[number])
+
+
+def bound(host: str, port: int | None) -> socket.socket:
+    """Return a socket that listens there, so that nobody else takes the port while the model is read.
+
+    Args:
+        host: name or address of this machine.
+        port: None takes the first free one from 7860, 0 any.
+
+    Raises:
+        ValueError: if the port is in use, or the host no address of this machine.
+    """
+    if port is not None and not 0 <= port < 65536:
+        raise ValueError(f"port is {port}; expected 0 to 65535")
+    for number in PORTS if port is None else [port]:
+        try:
+            family = socket.getaddrinfo(host, number, type=socket.SOCK_STREAM)[0][0]
+            return socket.create_server((host, number), family=family)
+        except (OSError, UnicodeError) as error:
+            if getattr(error, "errno", None) == EADDRINUSE:
+                continue
+            told = getattr(error, "strerror", None) or error
+            raise ValueError(f"host is {host}, port is {port}: {told}") from error
+    if port is None:
+        raise ValueError(f"ports {PORTS[0]} to {PORTS[-1]} of {host} are in use: --port chooses another")
+    raise ValueError(f"port is {port}, which is in use on {host}; expected a free one, or 0 for any")
 
 
 def application(explorer: Explorer, host: str, address: str, folder: Path) -> Guard:

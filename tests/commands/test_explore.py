@@ -5,7 +5,6 @@ import csv
 import numpy as np
 import pytest
 import torch
-from jsonargparse import Namespace
 from PIL import Image
 
 from gans.commands.explore_pictures import read_pictures
@@ -350,8 +349,7 @@ def test_more_bad_input(refused, gans, checkpoint, tmp_path):
 
 def test_latents_and_codes_of_one_model_are_points_of_both_spaces(gans, checkpoint, tmp_path):
     path = checkpoint("manifold")
-    given = Namespace(checkpoint=path, model=None, device="cpu", label=None, truncation=None)
-    latent, code = subject(given, "latent"), subject(given)
+    latent, code = (subject(path, None, None, None, "cpu", space=space) for space in ("latent", None))
     assert (latent.space, code.space) == ("latent", "codes")
     pictures = latent.pictures(latent.draws(range(3), 0))
     white = code.encode(pictures)
@@ -360,9 +358,9 @@ def test_latents_and_codes_of_one_model_are_points_of_both_spaces(gans, checkpoi
     assert apart < 0.1 * (between(white) - white).abs().max()
     z = latent.draws(range(2), 5)
     codes.save(tmp_path / "z.safetensors", z, ["a", "b"], "latent")
-    torch.testing.assert_close(code.point("z.safetensors").z, between(z))
+    torch.testing.assert_close(code.point("z.safetensors"), between(z))
     codes.save(tmp_path / "codes.safetensors", code.draws(range(2), 5), ["a", "b"], "codes")
-    again = latent.pictures(latent.point("codes.safetensors").z)
+    again = latent.pictures(latent.point("codes.safetensors"))
     assert (again - latent.pictures(z)).square().mean() < 0.05 * latent.pictures(z).var()
     run = path.parent.parent / "explore"
     assert gans(f"explore arithmetic {path}", "0:1 + 0:2")[0] == 0

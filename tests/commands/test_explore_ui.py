@@ -18,11 +18,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from jsonargparse import Namespace
 from PIL import Image
 
-from gans.commands import ui, ui_page, ui_server
-from gans.commands.ui import View
+from gans.commands import explore_ui_page, explore_ui_server
+from gans.commands.explore_subject import subject
+from gans.commands.explore_ui_view import Explorer, View, directions_of
 from gans.explore import directions
 from gans.models import DCGAN, VAE, ConditionalGAN, InfoGAN, ManifoldGAN, Pix2Pix, SequenceGAN
 from gans.pictures.images import to_float
@@ -63,10 +63,10 @@ def checkpoint(saved, tmp_path):
 def explorer(checkpoint):
     """Return the explorer of a model by its name."""
 
-    def make(name, found=True, **options):
-        given = {"label": None, "truncation": None, "device": "cpu", "directions": None, "features": "none"}
-        given["model"] = None
-        return ui.explorer(Namespace(checkpoint=checkpoint(name, found), **{**given, **options}))
+    def make(name, found=True, file=None):
+        path = checkpoint(name, found)
+        model = subject(path, None, None, None, "cpu", space="latent", turns=True)
+        return Explorer(model, *directions_of(model, file), path, features="none")
 
     return make
 
@@ -143,7 +143,7 @@ def test_the_command_below_the_picture_writes_the_same_picture(explorer, gans, t
 def test_a_command_says_which_directions_are_meant_and_there_is_none_for_axes(explorer, tmp_path):
     other = tmp_path / "other.safetensors"
     directions.save(other, {"left": torch.ones(6)})
-    shown = explorer("dcgan", directions=other)
+    shown = explorer("dcgan", file=other)
     assert shown.command(View(strengths=(1.0,))).endswith(f"--direction left=1 --directions {other}")
     assert "direction" not in shown.command(View(strengths=(0.0,)))
     axes = explorer("infogan", found=False)
@@ -174,7 +174,7 @@ def test_a_picture_is_found_again_and_is_where_the_sliders_start(explorer, writt
     shown = explorer(name)
     label = 2 if name == "conditional" else None
     mine = shown.images(View(seed=5, count=1, label=label))[0]
-    path, heard = written(mine[:, 2] if shown.clips else mine), []
+    path, heard = written(mine[:, 2] if shown.subject.clips else mine), []
     found = shown.inverted(path, 60, heard.append)
     assert heard == list(range(60))
     assert found.label == label  # of the class whose random pictures are nearest
@@ -182,7 +182,7 @@ def test_a_picture_is_found_again_and_is_where_the_sliders_start(explorer, writt
     assert found.decibels > shown.inverted(path, 0).decibels + 1
     made = shown.images(View(seed=9, count=7, label=label, start=found.z))
     assert len(made) == 1  # that picture, whatever the seed
-    middle = made[:, :, 2] if shown.clips else made
+    middle = made[:, :, 2] if shown.subject.clips else made
     assert torch.allclose(middle, found.rebuilt, atol=1e-5)
     assert not torch.equal(made, shown.images(View(label=label, start=found.z, strengths=(1.0, 0.0))))
     assert shown.command(View(start=found.z)) is None
@@ -220,7 +220,7 @@ def gradio(monkeypatch, tmp_path):
 @pytest.mark.usefixtures("gradio")
 def test_the_page_has_a_slider_for_everything_and_reads_it(explorer, written, name):
     shown = explorer(name)
-    page = ui_page.Page(shown)
+    page = explore_ui_page.Page(shown)
     expected = {"start", "seed", "count", "move 0", "move 1"}
     expected |= {"code 0", "code 1", "label"} if name == "infogan" else {"truncation"}
     assert set(page.inputs) == expected
@@ -249,7 +249,7 @@ def test_the_page_has_a_slider_for_everything_and_reads_it(explorer, written, na
 def test_names_in_a_checkpoint_are_no_html(explorer, written):
     shown = explorer("conditional")
     shown.subject.model.class_names = ["<img src=x onerror=alert(1)>"] * 3
-    changed = ui_page.Page(shown).invert(str(written()), 1, lambda *told, **more: None)
+    changed = explore_ui_page.Page(shown).invert(str(written()), 1, lambda *told, **more: None)
     [beside] = [part for part in changed if isinstance(part, str)]
     assert "onerror" in beside
     assert beside.count("<img") == 2
@@ -258,7 +258,7 @@ def test_names_in_a_checkpoint_are_no_html(explorer, written):
 def test_a_file_that_is_no_picture_is_one_sentence_on_the_page(explorer, gradio, tmp_path):
     (tmp_path / "text.png").write_text("no picture")
     with pytest.raises(gradio.Error, match="cannot be read"):
-        ui_page.Page(explorer("dcgan")).invert(str(tmp_path / "text.png"), 1, lambda *told, **more: None)
+        explore_ui_page.Page(explorer("dcgan")).invert(str(tmp_path / "text.png"), 1, lambda *told, **more: None)
 
 
 # -- what the server gives away ----------------------------------------------------------------------------------------
@@ -299,8 +299,10 @@ def client(explorer, gradio, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "uploads").mkdir()
     pages = []
-    monkeypatch.setattr(ui_server, "Page", lambda explorer: pages.append(ui_page.Page(explorer)) or pages[0])
-    app = ui_server.application(explorer("dcgan"), "127.0.0.1", "127.0.0.1", tmp_path / "uploads")
+    monkeypatch.setattr(
+        explore_ui_server, "Page", lambda explorer: pages.append(explore_ui_page.Page(explorer)) or pages[0]
+    )
+    app = explore_ui_server.application(explorer("dcgan"), "127.0.0.1", "127.0.0.1", tmp_path / "uploads")
     found = Client(app, pages[0])
     with found.http:
         yield found
@@ -333,7 +335,7 @@ def test_only_what_was_uploaded_is_read_and_served(client, tmp_path, written):
 def test_gradio_itself_refuses_a_path_too(client, tmp_path, monkeypatch):
     secret = tmp_path / "secret.png"
     secret.write_bytes(b"nobody's business")
-    monkeypatch.setattr(ui_server.Guard, "uploaded", lambda self, name: True)
+    monkeypatch.setattr(explore_ui_server.Guard, "uploaded", lambda self, name: True)
     assert not client.dropped(secret)["success"]
     assert copies(tmp_path / "uploads", b"nobody") == []
     assert client.http.get(f"/gradio_api/file={secret}").status_code == 403
@@ -376,20 +378,22 @@ def test_a_page_of_another_site_is_refused(client):
 
 
 def test_a_page_for_others_answers_to_addresses_and_its_names(tmp_path):
-    guard = ui_server.Guard(None, ui_server.names("Gpu.example.", "0.0.0.0"), ui_server.loopback("0.0.0.0"), tmp_path)
+    guard = explore_ui_server.Guard(
+        None, explore_ui_server.names("Gpu.example.", "0.0.0.0"), explore_ui_server.loopback("0.0.0.0"), tmp_path
+    )
     asked = ["gpu.example:7860", "192.0.2.7:7860", "[2001:db8::1]", socket.gethostname(), "evil.example"]
     assert [guard.answers_to(host) for host in asked] == [True, True, True, True, False]
 
 
 def test_what_a_killed_server_has_left_is_removed_and_no_more(tmp_path, monkeypatch):
-    monkeypatch.setattr(ui_server.tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(explore_ui_server.tempfile, "tempdir", str(tmp_path))
     left = tmp_path / "gans-ui-left"
     left.mkdir()
     (left / ".lock").touch()
     (tmp_path / "gans-ui-link").symlink_to(tmp_path / "mine")
     for name in ("mine", "gans-ui-of-somebody"):  # without a lock
         (tmp_path / name).mkdir()
-    with ui_server.uploads() as first, ui_server.uploads() as second:
+    with explore_ui_server.uploads() as first, explore_ui_server.uploads() as second:
         kept = {first.name, second.name, "mine", "gans-ui-of-somebody", "gans-ui-link"}
         assert {path.name for path in tmp_path.iterdir()} == kept
         (second / "picture.png").touch()
@@ -407,7 +411,7 @@ def test_without_gradio_the_extra_is_named(refused, checkpoint, monkeypatch):
 @pytest.fixture
 def there(monkeypatch):
     """Let gradio seem to be installed: what is refused here does not come so far."""
-    monkeypatch.setattr(ui_page, "gradio", lambda: None)
+    monkeypatch.setattr(explore_ui_page, "gradio", lambda: None)
 
 
 @pytest.mark.usefixtures("there")
@@ -439,9 +443,9 @@ def test_a_model_of_images_from_images_is_refused(explorer):
 
 
 def test_the_first_free_port_is_taken_of_this_machine_alone():
-    with ui.bound("127.0.0.1", None) as first, ui.bound("127.0.0.1", None) as second:
+    with explore_ui_server.bound("127.0.0.1", None) as first, explore_ui_server.bound("127.0.0.1", None) as second:
         assert first.getsockname()[1] < second.getsockname()[1]
-        assert second.getsockname()[1] in ui.PORTS
+        assert second.getsockname()[1] in explore_ui_server.PORTS
 
 
 # -- the page, served --------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""The page of `gans explore ui`, of gradio's components: what is set goes to `Explorer`, what it returns is shown."""
+"""The page of `gans explore ui`, made of gradio's components: its settings go to `Explorer`, whose images it shows."""
 
 import html
 import random
@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from gans.commands import labels
-from gans.commands.ui import Explorer, Found, View, png, reach
+from gans.commands.explore_ui_view import Explorer, Found, View, png
 from gans.pictures.images import to_uint8
 
 LIMIT = 3.0  # of truncation, where it is none
@@ -82,9 +82,9 @@ class Page:
         model = self.explorer.subject.model
         channels, height, width = self.explorer.subject.shape
         kind = {1: "grey", 3: "RGB"}.get(channels, f"{channels} channels")
-        frames = f", {model.image_shape[1]} frames" if self.explorer.clips else ""
+        frames = f", {model.image_shape[1]} frames" if self.explorer.subject.clips else ""
         told = f"{width} x {height} {kind}{frames} &middot; latents of {model.latent_dim} numbers, {model.prior}"
-        name = html.escape(str(self.explorer.options.checkpoint))
+        name = html.escape(str(self.explorer.checkpoint))
         return f"<h2>{type(model).__name__}</h2><p class='told'>{told} &middot; <code>{name}</code></p>"
 
     def title(self, text: str, told: str) -> None:
@@ -101,10 +101,10 @@ class Page:
         chosen = explorer.subject.network.label
         label = -1 if chosen is None else chosen
         rows = min(4, MOST // (explorer.classes or 1)) * explorer.classes if label < 0 else 0
-        most, usual = (CLIPS, 4) if explorer.clips else (MOST, rows or 16)
+        most, usual = (CLIPS, 4) if explorer.subject.clips else (MOST, rows or 16)
         self.inputs["count"] = gr.Slider(1, most, usual, step=1, label="pictures", elem_id="count")
         if explorer.subject.model.prior == "normal":
-            begin = min(explorer.options.truncation or LIMIT, LIMIT)
+            begin = min(explorer.subject.truncation or LIMIT, LIMIT)
             self.inputs["truncation"] = gr.Slider(
                 0.1, LIMIT, begin, step=0.1, label="truncation", info="near 0 all are alike; 3 is none"
             )
@@ -112,7 +112,7 @@ class Page:
             names = [labels.shown(explorer.subject.model, kind) for kind in range(explorer.classes)]
             kinds = [("all in turn", -1), *((name, kind) for kind, name in enumerate(names))]
             self.inputs["label"] = gr.Dropdown(kinds, value=label, label="class", elem_id="class")
-        way = "the encoder and gradient descent" if explorer.subject.encodes() else "gradient descent"
+        way = "the encoder and gradient descent" if explorer.subject.encodes else "gradient descent"
         self.title(
             "&hellip; or your own picture",
             f"The latent is found by {way}. Remove the picture to return to random samples.",
@@ -142,7 +142,7 @@ class Page:
         with gr.Column(elem_id="moves"):
             for i in range(explorer.codes):
                 self.inputs[f"code {i}"] = gr.Slider(-1, 1, 0, step=0.01, label=f"code {i + 1}", elem_id=f"code-{i}")
-            far = reach(explorer.subject)
+            far = explorer.subject.reach
             for i, name in enumerate(explorer.directions):
                 self.inputs[f"move {i}"] = gr.Slider(-far, far, 0, step=0.05, label=name, elem_id=f"move-{i}")
 

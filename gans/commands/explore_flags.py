@@ -1,0 +1,85 @@
+"""Flags that verbs of `gans explore` share, and what their values name: an extractor, and a place for results."""
+
+from pathlib import Path
+from typing import Any
+
+from gans.commands.parser import Parser, add_own_model, check_writable
+from gans.explore.perceptual import Eyes, eyes
+from gans.metrics.extractors import extractor
+from gans.metrics.interface import Extractor
+from gans.runs.folder import of_checkpoint
+
+
+def parser_of(verb: str, description: str | None) -> Parser:
+    """Return the parser of a verb, with the flags of `gans.commands.explore_subject.subject`."""
+    parser = Parser(prog=f"gans explore {verb}", description=description)
+    parser.add_argument("checkpoint", type=Path, help="checkpoint, folder of a run, or recipe")
+    add_own_model(parser)
+    parser.add_argument(
+        "--label",
+        "--labels",
+        type=str,
+        help="class of all images, by name or number, for class-conditional models; by default 0, or all in turn where "
+        "a statistic of all images is computed",
+    )
+    parser.add_argument("--truncation", type=float, help="of drawn latents; by default none")
+    parser.add_argument("--device", type=str, default="auto", help="auto, cpu, cuda or cuda:1")
+    return parser
+
+
+def add_out(parser: Parser, what: str = "file.png") -> None:
+    """Add the flag of the file that the result is written to."""
+    parser.add_argument("--out", type=Path, help=f"{what}; by default in the folder explore of the run")
+
+
+def add_directions(parser: Parser) -> None:
+    """Add the flag of a file of directions."""
+    parser.add_argument(
+        "--directions", type=Path, help="file of directions; by default directions.safetensors of the run"
+    )
+
+
+def add_features(parser: Parser) -> None:
+    """Add the flag of the extractor."""
+    parser.add_argument(
+        "--features", type=str, help="mnist, FILE of train_features, or none; by default mnist for grey images"
+    )
+
+
+def extractor_of(features: str | None, channels: int) -> Extractor | None:
+    """Return the extractor that `--features` names; None for `none`.
+
+    Without the flag it is that of digits for images of one channel, and None for others.
+    """
+    if features == "none" or (features is None and channels != 1):
+        return None
+    return extractor(features or "mnist")
+
+
+def eyes_of(features: str | None, model: Any) -> Eyes | None:
+    """Return the differentiable features that `--features` names, on the device of a model; None for `none`."""
+    network = extractor_of(features, model.image_shape[0])
+    return None if network is None else eyes(network.to(model.device))
+
+
+def place(out: Path | None, checkpoint: Path, name: str) -> Path:
+    """Return where a result goes: `out`, or the name in the folder `explore` of the checkpoint's run.
+
+    Raises:
+        ValueError: if nothing can be written there.
+    """
+    path = out or of_checkpoint(checkpoint) / "explore" / name
+    check_writable(path.parent)
+    return path
+
+
+def file_at(out: Path | None, checkpoint: Path, name: str) -> Path:
+    """Return the same for a file that can only have the suffix of `name`.
+
+    Raises:
+        ValueError: if `out` has another suffix, or nothing can be written there.
+    """
+    path, suffix = place(out, checkpoint, name), Path(name).suffix
+    if path.suffix != suffix:
+        raise ValueError(f"out is {path}; expected a name that ends with {suffix}")
+    return path

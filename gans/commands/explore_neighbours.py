@@ -1,0 +1,85 @@
+"""`gans explore neighbours`: generated images, each with the real ones nearest to it, in pixels and in features."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gans.checks import at_least
+from gans.commands.explore_flags import add_features, add_out, extractor_of, file_at, parser_of
+from gans.commands.explore_real import RealImages, add_data
+from gans.commands.explore_subject import subject
+from gans.commands.splits import data_of, sets, with_data
+from gans.explore.neighbours import Nearest, nearest
+from gans.metrics.interface import Extractor
+from gans.pictures.images import save_grid, to_float, to_uint8
+from gans.pictures.plot import save_table
+
+
+def main(args: list[str]) -> None:
+    """Run the command.
+
+    Raises:
+        ValueError: for bad input, in one sentence.
+    """
+    flags = parser_of("neighbours", __doc__)
+    flags.add_argument("--samples", type=int, default=8, help="generated images")
+    flags.add_argument("--seed", type=int, default=0, help="of their latents")
+    flags.add_argument("--count", type=int, default=5, help="neighbours of each")
+    add_out(flags)
+    add_features(flags)
+    add_data(flags)
+    options = with_data(flags, args)
+    at_least(1, samples=options.samples, count=options.count)
+    if options.reference is not None:
+        at_least(1, reference=options.reference)
+    path = file_at(options.out, options.checkpoint, "neighbours.png")
+    model = subject(options.checkpoint, options.model, options.label, options.truncation, options.device, turns=True)
+    network = extractor_of(options.features, model.shape[0])
+    if network is not None and network.clips:
+        raise ValueError(f"features is {network.name}, which is for clips; expected an extractor of images")
+    real = RealImages(sets(data_of(options, flags), options.split)[0], options.reference)
+    real.check_shape(model.shape, options.checkpoint)
+    made = model.pictures(model.draws(range(options.samples), options.seed))
+    found = {"pixels": nearest(pixels(to_uint8(made)), map(pixels, real.blocks("pixels")), options.count)}
+    if network is not None:
+        seen = (features(network, block) for block in real.blocks("features"))
+        found[network.name] = nearest(features(network, to_uint8(made)), seen, options.count)
+    columns = [made.unsqueeze(1)]
+    for which in found.values():
+        shown = to_float(real.images(which.rows.flatten().tolist())).view(len(made), -1, *made.shape[1:])
+        columns += [torch.ones_like(made).unsqueeze(1), shown]
+    grid = torch.cat(columns, 1)
+    print(f"neighbours   {save_grid(grid.flatten(0, 1), path, grid.shape[1])}")
+    print(f"table        {save_table(table(found, real.rows), path.with_suffix('.csv'))}")
+    print(f"columns      generated, then the nearest {options.count} of {len(real):,} in {', then in '.join(found)}")
+    root_mean = found["pixels"].distances[:, 0] / made[0].numel() ** 0.5
+    told = ", ".join(f"{value:.1f}" for value in root_mean.tolist()[:8])
+    print(f"distances    {told} of 255 a pixel, to the nearest in pixels; 0 is a copy")
+
+
+def pixels(images: Tensor) -> Tensor:
+    """Return uint8 images `(N, C, H, W)` as rows of float64."""
+    return images.flatten(1).double()
+
+
+def features(network: Extractor, images: Tensor) -> Tensor:
+    """Return the features `(N, F)` of uint8 images `(N, C, H, W)`, on the CPU."""
+    found: Tensor = network(images)[0].cpu()
+    return found
+
+
+def table(found: dict[str, Nearest], rows: list[int]) -> dict[str, list[Any]]:
+    """Return a table of neighbours as columns, one line for each: of which image, in what, how near, which real one.
+
+    Args:
+        found: neighbours in pixels, and in features.
+        rows: of the data set, by the numbers of the real images that were compared with.
+    """
+    columns: dict[str, list[Any]] = {"picture": [], "in": [], "rank": [], "distance": [], "row": []}
+    for name, which in found.items():
+        for picture, (distances, numbers) in enumerate(zip(which.distances.tolist(), which.rows.tolist(), strict=True)):
+            for rank, (distance, number) in enumerate(zip(distances, numbers, strict=True), 1):
+                for column, value in zip(columns.values(), (picture, name, rank, distance, rows[number]), strict=True):
+                    column.append(value)
+    return columns
