@@ -1,4 +1,4 @@
-"""Features of float images with a gradient, for losses and distances: Johnson et al. 2016 (arXiv 1603.08155)."""
+"""Features of float images with a gradient, for perceptual losses (Johnson et al. 2016, arXiv 1603.08155)."""
 
 from collections.abc import Callable
 
@@ -14,10 +14,10 @@ Eyes = Callable[[Tensor], Tensor]
 def eyes(extractor: Extractor) -> Eyes:
     """Return the function from images `(N, C, H, W)` in [-1, 1] to the features `(N, D)` of a small classifier.
 
-    Unlike the extractor itself, it neither rounds to 8 bits nor cuts the gradient.
+    Unlike the extractor itself, the function is differentiable: it does not round images to 8 bits.
 
     Raises:
-        ValueError: for another kind of extractor, which would.
+        ValueError: if the extractor is no classifier of images.
     """
     if not isinstance(extractor, Classifier) or extractor.clips:
         raise ValueError(f"{extractor.name} has no gradient; expected mnist, or a file of train_features for images")

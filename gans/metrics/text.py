@@ -5,18 +5,20 @@ from torch import Tensor
 
 from gans.latent import key
 
-ROWS = 256  # whose sentences are compared at once
+ROWS = 256  # images whose sentences are compared at once
 
 
 def contradicts(tokens: Tensor, all_tokens: Tensor, said: Tensor | None, all_said: Tensor | None) -> Tensor:
-    """Return `(n, N)`: which of all sentences say something else than each of `n`.
+    """Return for each of `n` sentences which of all `N` sentences contradict it, bool `(n, N)`.
+
+    A sentence contradicts another if both name the same attribute with different values. If attributes are not known,
+    all sentences of other tokens do.
 
     Args:
-        tokens: `(n, T)`.
-        all_tokens: `(N, T)`; equal ones are the same sentence.
-        said: `(n, A)`, what the sentences say of each attribute, -1 for nothing: another contradicts if it says
-            something else of the same attribute. None: every other sentence does.
-        all_said: `(N, A)`, the same of all.
+        tokens: of the sentences, `(n, T)`.
+        all_tokens: of all sentences, `(N, T)`.
+        said: value of each attribute `(n, A)`, -1 where a sentence does not name it; None if not known.
+        all_said: the same of all sentences, `(N, A)`.
     """
     if said is None or all_said is None:
         return (tokens[:, None] != all_tokens).any(2)
@@ -26,17 +28,17 @@ def contradicts(tokens: Tensor, all_tokens: Tensor, said: Tensor | None, all_sai
 def r_precision(
     images: Tensor, sentences: Tensor, tokens: Tensor, attributes: Tensor | None = None, others: int = 99, seed: int = 0
 ) -> Tensor:
-    """Return for each image `(N,)` whether its sentence is nearer than all of `others` ones that say something else.
+    """Return for each image, bool `(N,)`, whether its sentence is nearer than `others` sentences that contradict it.
 
-    By chance that is 1 in 1 + `others`; where fewer sentences contradict, 1 in those and one. Ties are misses.
+    Chance is 1 in 1 + `others`, and higher if fewer sentences contradict. Ties are misses.
 
     Args:
         images: unit vectors `(N, D)`.
         sentences: unit vectors `(N, D)` of their sentences.
         tokens: of the sentences, `(N, T)`.
-        attributes: what they say, `(N, A)`, as in `contradicts`.
-        others: number of sentences that each image's own is set beside.
-        seed: of the choice of the others.
+        attributes: values `(N, A)` of the attributes that sentences name, as in `contradicts`.
+        others: number of contradicting sentences that are drawn for each image.
+        seed: of these draws.
     """
     generator = torch.Generator().manual_seed(key("r_precision", seed))
     found = []
@@ -54,22 +56,24 @@ def r_precision(
 
 
 def statements(attributes: Tensor | None, names: tuple[str, ...]) -> Tensor | None:
-    """Return the columns of `attributes` `(N, A)` that sentences speak of: not whether a combination is held out."""
+    """Return the columns of `attributes` `(N, A)` that sentences can name: all but `held_out`."""
     return None if attributes is None else attributes[:, [i for i, name in enumerate(names) if name != "held_out"]]
 
 
 def held_out_shares(parts: dict[str, Tensor], names: tuple[str, ...], judged: tuple[str, ...]) -> dict[str, Tensor]:
-    """Return the shares of images that are as their sentences say; of combinations never trained on by themselves.
+    """Return shares of images by name; combinations that training never saw have their own, as `held_out/swap`.
 
-    `r_precision` is that of the images made, `r_precision_real` of real ones, `swap` the share of sentences that the
-    critic finds more fitting than another one, and each judged attribute's the share of images that show it.
+    - `r_precision`, `r_precision_real`: R-precision of generated and of real images.
+    - `swap`: real images for which the critic prefers their own sentence to another one.
+    - the name of a judged attribute: generated images that show its value.
 
     Args:
-        parts: a row an image: unit vectors `made`, `real` and `read`, of the sentence, `(N, D)`; its `tokens`; `swap`
-            `(N,)`, 1 or 0, and -1 where there was no other sentence; what is `said` of each attribute `(N, A)`, -1 for
-            nothing; for those that are judged whether it is so, 1 or 0, and -1 if nothing is said.
-        names: of the attributes; `held_out` says of which combination a sentence is.
-        judged: those that are judged.
+        parts: a row for each image. `made`, `real` and `read` are unit vectors `(N, D)` of the generated image, the
+            real one and the sentence; `tokens` are `(N, T)`; `swap` `(N,)` is 1 or 0, or -1 without another sentence;
+            `said` is the value of each attribute `(N, A)`, or -1; a judged attribute `(N,)` is 1 if the image shows
+            the value, 0 if not, and -1 if the sentence does not name it.
+        names: of the attributes. In the column `held_out` 1 marks a combination that training never saw.
+        judged: the attributes that are judged.
     """
     said = parts.get("said")
     apart = said[:, names.index("held_out")] > 0 if said is not None and "held_out" in names else None

@@ -1,4 +1,4 @@
-"""CUT, Park, Efros, Zhang and Zhu 2020 (arXiv 2007.15651): one-sided translation without pairs, patch by patch."""
+"""CUT, Park, Efros, Zhang and Zhu 2020 (arXiv 2007.15651): unpaired translation with a patchwise contrastive loss."""
 
 from typing import Any, Literal
 
@@ -19,39 +19,41 @@ INITS = {"xavier": xavier_init, "normal": normal_init}
 
 
 class CUT(Translator):
-    """A generator whose own first half says that a place of the translation shows what was there in the source.
+    """A generator whose encoder features agree between an image and its translation at the same place.
 
-    A batch is `(source, target)`, any images of both kinds. FastCUT is `nce_weight` 10, `identity` off and `mirror` on.
+    A batch is `(source, target)`, any images of both domains. FastCUT is `nce_weight` 10, `identity` off and `mirror`
+    on.
 
-    Differences from the authors' code: pictures come from averaged weights (`ema_halflife` 0 takes the last ones), each
-    image has places of its own, FastCUT mirrors single images, not whole batches, the critic's fakes are computed by
-    themselves, and pictures that are not square are cropped, not squashed (`--data.fit stretch`).
+    Differences from the authors' code: images come from averaged weights (`ema_halflife` 0 takes the last ones),
+    places are drawn for each image, FastCUT mirrors single images, not whole batches, the critic's fakes are
+    computed in a pass of their own, and images that are not square are cropped, not squashed (`--data.fit stretch`).
 
     Args:
-        size: side of the images in training, or (height, width); translated are images of any size.
-        channels: of sources and targets, which one network looks at: 1, 3 or 4.
-        width: channels of the generator next to the image; four times as many in the residual blocks.
-        discriminator_width: channels of the critic next to the image; None is `width`.
+        size: side of the images in training, or (height, width). `translate` takes images of any size.
+        channels: of sources and targets: 1, 3 or 4.
+        width: channels of the generator's first layer; four times as many in the residual blocks.
+        discriminator_width: channels of the critic's first layer; None is `width`.
         blocks: residual blocks of the generator.
         norm: in both networks; none in the critic with `spectral_norm`.
-        antialias: halve and double maps with a blur, in both networks; off gives CycleGAN's.
-        init: how weights begin: `xavier`, the authors', .02 times those of Glorot and Bengio; or `normal`, CycleGAN's
-            N(0, .02), by which small networks learn in short runs.
-        spectral_norm: normalise the critic's weights, instead of its maps.
-        scales: critics, each of which sees the images half as large as the one before.
-        objective: what the players minimise.
-        nce_weight: weight of the contrast between places.
-        identity: contrast also targets with what is made of them, which shall be themselves; half of the weight.
-        mirror: half of the sources are translated mirrored, and shall be as the others when mirrored back. For images
-            of which the mirrored one is as real.
-        stages: of the generator, whose maps are compared, as `networks.translation.Generator.features` counts them;
-            None is the paper's: the image, the convolutions of both halvings, the first and the middle residual block.
-            With `antialias` these convolutions work at full and half size, as the paper's.
-        patches: places compared in each image and stage, at most.
+        antialias: blur when maps are halved and doubled, in both networks; off gives CycleGAN's layers.
+        init: initial weights: `xavier` is the authors', .02 times those of Glorot and Bengio; `normal` is CycleGAN's
+            N(0, .02), with which small networks learn in short runs.
+        spectral_norm: spectral normalisation of the critic's weights instead of `norm`.
+        scales: number of critics; each sees the images at half the size of the one before.
+        objective: the adversarial loss.
+        nce_weight: weight of the contrastive loss.
+        identity: contrast targets with their own translations as well; each term has half of the weight.
+        mirror: translate half of the sources mirrored, and compare after mirroring back. For images of which the
+            mirror image is as plausible.
+        stages: the generator's stages whose maps are compared, numbered as in
+            `networks.translation.Generator.features`. None is the paper's: the image, the convolutions of both
+            halvings, the first and the middle residual block. With `antialias` these convolutions work at full and
+            half size, as the paper's.
+        patches: number of places compared in each image and stage, at most.
         patch_dim: length of the vectors that are compared.
-        temperature: of their comparison.
-        adversarial_weight: weight of the critic's opinion. Least squares are halved here (Mao et al. 2017), but not in
-            the paper, whose 1 is 2.
+        temperature: of the contrastive loss.
+        adversarial_weight: weight of the adversarial loss. Least squares have a factor 1/2 here (Mao et al. 2017), so
+            2 is the paper's 1.
         options: as in `Translator`.
     """
 
@@ -117,7 +119,7 @@ class CUT(Translator):
         self.average_generator()
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
-        """Return Adam for the generator with the heads, which play on its side, and for the discriminator."""
+        """Return Adam for the generator together with the heads, and for the discriminator."""
         players = nn.ModuleList([self.generator, self.heads]), self.discriminator
         return [self.adam(network, rate, self.betas) for network, rate in zip(players, self.rates, strict=True)]
 
@@ -155,31 +157,31 @@ class CUT(Translator):
                 self.descend(loss, optimizer)
 
     def contrast(self, source: Tensor, made: Tensor, turned: Tensor | None = None) -> Tensor:
-        """Return the mean over stages of `patch_nce` between what is made and the source, at places drawn anew."""
+        """Return the mean over stages of `patch_nce` between translations and sources, at newly drawn places."""
         maps, before = (self.generator.features(images, self.stages) for images in (made, source))
         maps = [mirrored(stage, turned) for stage in maps]
         places = [self.places(len(stage), stage.shape[-2] * stage.shape[-1]) for stage in maps]
-        # Keys have no gradient. They are computed with one all the same: under no_grad, autocast would keep copies of
-        # the weights for the rest of the step, and these copies have none.
+        # Keys need no gradient, but are computed with one: under no_grad, autocast would cache casts of the weights
+        # without a gradient for the rest of the step.
         queries, keys = self.heads(maps, places), self.heads([stage.detach() for stage in before], places)
         found = [patch_nce(*both, self.hparams["temperature"]) for both in zip(queries, keys, strict=True)]
         return torch.stack(found).mean()
 
     def places(self, n: int, count: int) -> Tensor:
-        """Return `patches` different ones `(n, P)` of `count` places, drawn for each row, or all there are."""
+        """Return `patches` of `count` places `(n, P)`, drawn for each row without repetition, or all of them."""
         chosen: Tensor = self.uniform(n, count).topk(min(self.hparams["patches"], count), 1).indices
         return chosen
 
     def turned(self, images: Tensor) -> Tensor | None:
-        """Return which of the images `(N,)` are to be translated mirrored; None for none."""
+        """Return which of the images to mirror, bool `(N,)`, or None without `mirror`."""
         return self.uniform(len(images)) < 0.5 if self.hparams["mirror"] else None
 
     def pictures(self, batch: Any) -> dict[str, tuple[Tensor, int]]:
-        """Return a grid of triptychs: what was given, what was made of it, and some target beside it."""
+        """Return a grid of triptychs: a source, its translation, and an unrelated target."""
         source, target = batch[0][:SHOWN], self.targets(batch)[:SHOWN]
         return {"translations": (triptychs(source, self.translate(source), target), 3 * COLUMNS)}
 
 
 def mirrored(maps: Tensor, turned: Tensor | None) -> Tensor:
-    """Return maps or images `(N, C, H, W)`, those of the rows `turned` `(N,)` mirrored from left to right."""
+    """Return maps or images `(N, C, H, W)`, flipped from left to right in the rows `turned`, bool `(N,)`."""
     return maps if turned is None else torch.where(turned[:, None, None, None], maps.flip(-1), maps)

@@ -1,4 +1,4 @@
-"""CycleGAN, Zhu, Park, Isola and Efros 2017 (arXiv 1703.10593): translation without pairs, there and back."""
+"""CycleGAN, Zhu, Park, Isola and Efros 2017 (arXiv 1703.10593): unpaired translation in both directions."""
 
 from typing import Any
 
@@ -18,33 +18,33 @@ from gans.networks.translation import Generator, TwoWay
 
 
 class CycleGAN(Translator):
-    """Two generators, each the way back of the other, against a critic for each kind of images.
+    """Two generators, each the inverse of the other, against a critic for each domain.
 
     `translate(images)` makes targets of sources, `back(images)` sources of targets. A batch is `(source, target)`, any
-    images of both kinds. The pool is one for all processes: it is filled with the fakes of all of them, in the order of
-    the global batch, so that any number of processes, and a resumed run, show the critics the same images. Each
-    process keeps a copy, and checkpoints hold it.
+    images of the two domains. The image pool is shared by all processes: it takes the fakes of the global batch in
+    order. Each process keeps a copy, and checkpoints hold it. So the critics see the same images on any number of
+    processes and in a resumed run.
 
-    Differences from the authors' code: pictures come from averaged weights (`ema_halflife` 0 takes the last ones), the
-    critics move before the generators, and pictures that are not square are cropped, not squashed.
+    Differences from the authors' code: images come from averaged weights (`ema_halflife` 0 takes the last ones), the
+    critics move before the generators, and images that are not square are cropped, not squashed.
 
     Args:
-        size: side of the images in training, or (height, width); translated are images of any size.
+        size: side of the images in training, or (height, width). `translate` takes images of any size.
         channels: of the targets: 1, 3 or 4.
         source_channels: of the sources; None is `channels`.
-        width: channels of the generators next to the image; four times as many in the residual blocks.
-        discriminator_width: channels of the critics next to the image; None is `width`.
-        blocks: residual blocks; nine for 256 pixels, six for 128 in the paper.
-        norm: in all networks.
-        spectral_norm: normalise the critics' weights, instead of their maps.
-        scales: critics of each kind, each of which sees the images half as large as the one before.
-        objective: what the players minimise.
-        cycle_weight: weight of the mean absolute difference between an image and what returns of it.
-        identity_weight: times `cycle_weight`, the weight of the mean absolute change of images that are of the kind to
-            be made already; it keeps colours. 0 does without, for a fifth less time.
-        adversarial_weight: weight of the critics' opinion. Least squares are halved here (Mao et al. 2017), but not in
-            the paper, whose 1 is 2.
-        pool: earlier fakes that the critics see among the fresh ones; 0 shows fresh ones only.
+        width: channels of the generators' first layer; four times as many in the residual blocks.
+        discriminator_width: channels of the critics' first layer; None is `width`.
+        blocks: residual blocks; in the paper nine for 256 pixels, six for 128.
+        norm: in all networks; none in the critics with `spectral_norm`.
+        spectral_norm: spectral normalisation of the critics' weights instead of `norm`.
+        scales: number of critics of each domain; each sees the images at half the size of the one before.
+        objective: the adversarial loss.
+        cycle_weight: weight of the cycle loss, the mean absolute error of images translated there and back.
+        identity_weight: weight of the identity loss, relative to `cycle_weight`: the mean absolute change of images
+            that are of the target domain already. It preserves colours; 0 switches it off, a fifth less time.
+        adversarial_weight: weight of the adversarial loss. Least squares have a factor 1/2 here (Mao et al. 2017), so
+            2 is the paper's 1.
+        pool: number of earlier fakes that the critics see among new ones; 0 shows new ones only.
         options: as in `Translator`.
     """
 
@@ -85,7 +85,7 @@ class CycleGAN(Translator):
             self.make_discriminator(channels, breadth, norm, spectral_norm, scales),
             self.make_discriminator(given, breadth, norm, spectral_norm, scales),
         )
-        # No buffers: these would be sent from process to process with every step.
+        # No buffers: these would be averaged over processes in every step.
         self.pools = ImagePool(pool), ImagePool(pool)
         self.average_generator()
 
@@ -113,7 +113,7 @@ class CycleGAN(Translator):
                     self.descend(loss, optimizer_g)
 
     def train_critics(self, optimizer: LightningOptimizer, sources: Tensor, targets: Tensor) -> None:
-        """One step of both critics, on real images and on fakes of now and of before."""
+        """One step of both critics, on real images and on fakes from the pools."""
         with self.toggled_optimizer(optimizer):
             made, unmade = self.fakes(self.generator.there, sources), self.fakes(self.generator.back, targets)
             made, unmade = (self.pooled(*both) for both in zip(self.pools, (made, unmade), strict=True))
@@ -125,22 +125,22 @@ class CycleGAN(Translator):
                 self.descend(loss, optimizer)
 
     def game(self, way: str, real: Tensor, fake: Tensor) -> Tensor:
-        """Return what a generator has to say to the critic of its way."""
+        """Return the adversarial loss of the generator of one direction, a scalar."""
         compared = self.judged(way, real) if isinstance(self.loss, Relativistic) else None
         return self.loss.generator(compared, self.judged(way, fake))
 
     def judged(self, way: str, images: Tensor) -> Tensor:
-        """Return the logits of the critic of one way: `there` knows targets, `back` knows sources."""
+        """Return the logits of one critic: that of `there` sees targets, that of `back` sources."""
         logits: Tensor = widened(getattr(self.discriminator, way)(self.as_seen(images)))
         return logits
 
     def fakes(self, generator: torch.nn.Module, images: Tensor) -> Tensor:
-        """Return what a generator makes of images `(N, C, H, W)`, without gradient, a piece at a time."""
+        """Return a generator's translations of images `(N, C, H, W)`, without gradient, in `accumulate` pieces."""
         with torch.no_grad():
             return torch.cat([generator(part) for part in images.tensor_split(min(self.accumulate, len(images)))])
 
     def pooled(self, pool: ImagePool, fakes: Tensor) -> Tensor:
-        """Return this process's rows of what a pool shows for the fakes `(N, C, H, W)` of all processes."""
+        """Return this process's rows of the pool's images for the fakes `(N, C, H, W)` of all processes."""
         draws = self.uniform(len(fakes), 2)
         if self.trainer.world_size == 1 or not pool.size:
             return pool.swap(fakes, draws)
@@ -154,7 +154,7 @@ class CycleGAN(Translator):
         return torch.cat([self.generator_ema.back(part) for part in torch.split(images, rows)])
 
     def pictures(self, batch: Any) -> dict[str, tuple[Tensor, int]]:
-        """Return grids of triptychs, there and back: what was given, what was made of it, what returned."""
+        """Return grids of triptychs of both directions: an image, its translation, and that translated back."""
         source, target = batch[0][:SHOWN], self.targets(batch)[:SHOWN]
         made, unmade = self.translate(source), self.back(target)
         return {
@@ -163,12 +163,12 @@ class CycleGAN(Translator):
         }
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Save the pools besides."""
+        """Save the pools, too."""
         super().on_save_checkpoint(checkpoint)
         checkpoint["pools"] = [pool.state_dict() for pool in self.pools]
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Restore the pools besides.
+        """Restore the pools, too.
 
         Raises:
             ValueError: if the checkpoint does not fit this model.
@@ -184,5 +184,5 @@ def absolute(one: Tensor, other: Tensor) -> Tensor:
 
 
 def flat(*logits: Tensor) -> Tensor:
-    """Return logits of any shapes in one row."""
+    """Return logits of any shapes as one vector."""
     return torch.cat([part.flatten() for part in logits])

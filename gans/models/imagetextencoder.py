@@ -1,7 +1,7 @@
-"""Sentences and images in one space, trained to find each other: a small CLIP (Radford et al. 2021, arXiv 2103.00020).
+"""Contrastive encoders of images and sentences: a small CLIP (Radford et al. 2021, arXiv 2103.00020).
 
-The encoder of sentences is the one of AttnGAN's DAMSM (Xu et al. 2018, arXiv 1711.10485). `TextToImage` trains the same
-pair as its first stage, or takes over what was trained here.
+The sentence encoder is that of AttnGAN's DAMSM (Xu et al. 2018, arXiv 1711.10485). `TextToImage` trains the same pair
+as its first stage, or takes the weights of a model trained here.
 """
 
 from typing import Any
@@ -25,15 +25,15 @@ from gans.networks.text import Matcher, Vocabulary, entries
 
 
 class ImageTextEncoder(L.LightningModule):
-    """An encoder of images and one of sentences; batches are (image, tokens, lengths), see `datamodules.captions`.
+    """An image encoder and a sentence encoder; batches are (image, tokens, lengths), see `datamodules.captions`.
 
     Args:
         size: image side, or (height, width).
         channels: 1, 3 or 4.
         features: length of the vectors of images and of sentences.
-        width: of the encoder of images: channels after the first halving, doubled at each further one, up to 8 times.
-        text_width: of the encoder of sentences: of a word's vector, and of each of its two recurrences.
-        clip: folder of a CLIP text model for `transformers`, to read sentences with instead; or its description.
+        width: channels of the image encoder after the first halving; they double at each further one, up to 8 times.
+        text_width: of the sentence encoder: length of a word's vector, and of each of the two recurrent states.
+        clip: folder of a CLIP text model for `transformers` that replaces the sentence encoder; or its description.
         vocabulary: words in the order of their numbers, or a tokenizer's JSON; None takes that of the data.
         lr: learning rate of Adam.
         betas: Adam's decay rates.
@@ -64,11 +64,11 @@ class ImageTextEncoder(L.LightningModule):
         self._resumed: Groups | None = None  # what the run did that is continued
 
     def make_matcher(self, vocabulary: Vocabulary) -> None:
-        """Build the encoders for a vocabulary, which belongs to the checkpoint from now on."""
+        """Build the encoders for a vocabulary, which becomes part of the checkpoint."""
         self.matcher = built(self.hparams, vocabulary, self.hparams["width"])
 
     def setup(self, stage: str) -> None:
-        """Take the vocabulary of the data."""
+        """Take the vocabulary of the data, and build the encoders."""
         vocabulary = shared_vocabulary(self, self.hparams["vocabulary"])
         if self.matcher is None:
             with drawn_from(key(run_seed(self.trainer.strategy), "matcher")):  # the same on any number of processes
@@ -77,11 +77,11 @@ class ImageTextEncoder(L.LightningModule):
         self._given = self._resumed = None
 
     def on_fit_start(self) -> None:
-        """Note what this run gives its optimizer, before a checkpoint's settings replace it."""
+        """Keep this run's optimizer settings before a checkpoint's replace them."""
         self._given = settings(self.trainer.optimizers)
 
     def on_train_start(self) -> None:
-        """Let this run's arguments hold over what a checkpoint restored, and its curves go on from there."""
+        """Apply this run's settings over the checkpoint's, and continue the curves."""
         if self._given is not None and self._resumed is not None:
             apply_settings(self.trainer, self._given, self._resumed)
             continue_curves(self.trainer)
@@ -92,23 +92,23 @@ class ImageTextEncoder(L.LightningModule):
         return torch.optim.Adam(self.parameters(), given["lr"], (float(given["betas"][0]), float(given["betas"][1])))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Say what the checkpoint holds, as those of the models of a game do."""
+        """Save the class of the model and its optimizer settings, as `AdversarialModule` does."""
         checkpoint["adversarial"] = {"model": class_path(type(self)), "settings": self._given or []}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse a checkpoint of other words than the data's, which `setup` took before it was read.
+        """Refuse a checkpoint whose vocabulary is not the data's, which `setup` took before.
 
         Raises:
-            ValueError: if it is.
+            ValueError: if it is not.
         """
         check_same(checkpoint["hyper_parameters"]["vocabulary"], self.hparams["vocabulary"])
         self._resumed = checkpoint["adversarial"].get("settings") or [[{}]]
 
     def training_step(self, batch: tuple[Tensor, ...], batch_idx: int) -> Tensor:
-        """Return how badly images and sentences of a batch find each other."""
+        """Return the contrastive loss of a batch."""
         assert self.matcher is not None
         seen, read = self.matcher(*captioned(batch))
-        self.matcher.spread.update(gathered(read.detach()))  # of all processes, or each would know its own
+        self.matcher.spread.update(gathered(read.detach()))  # of all processes
         loss = both_ways(seen, read, self.matcher.scale(), self.global_rank)
         self.log("loss/contrastive", loss.detach(), prog_bar=True)
         return loss
@@ -124,10 +124,13 @@ class ImageTextEncoder(L.LightningModule):
 
 
 def built(given: Any, vocabulary: Vocabulary, width: int) -> Matcher:
-    """Return the encoders that hyperparameters `given` describe, and note in these what a checkpoint has to know.
+    """Return the encoders that hyper-parameters `given` describe.
+
+    In `given`, the vocabulary and the description of CLIP are set, so that a checkpoint can be loaded without the data
+    and the folder.
 
     Raises:
-        ValueError: if CLIP cannot be read, or does not know the tokens.
+        ValueError: if CLIP cannot be read, or has fewer tokens than the vocabulary.
     """
     given["vocabulary"] = vocabulary if isinstance(vocabulary, str) else list(vocabulary)
     matcher = Matcher(
@@ -151,12 +154,12 @@ def built(given: Any, vocabulary: Vocabulary, width: int) -> Matcher:
 
 
 def both_ways(seen: Tensor, read: Tensor, scale: Tensor, rank: int) -> Tensor:
-    """Return the contrastive loss of a batch, both ways; rivals are the images and sentences of all processes.
+    """Return the contrastive loss of a batch in both directions, with the negatives of all processes.
 
     Args:
         seen: unit vectors of images, `(N, D)`.
         read: of their sentences, `(N, D)`.
-        scale: what inner products are multiplied by.
+        scale: factor of the inner products, the inverse temperature.
         rank: of this process.
     """
     first = rank * len(seen)
@@ -164,10 +167,10 @@ def both_ways(seen: Tensor, read: Tensor, scale: Tensor, rank: int) -> Tensor:
 
 
 def shared_vocabulary(module: L.LightningModule, own: Vocabulary | None) -> Vocabulary:
-    """Return the vocabulary of a model, which is that of its data.
+    """Return the vocabulary of a model and its data.
 
     Raises:
-        ValueError: if there is none, or they differ.
+        ValueError: if neither has one, or they differ.
     """
     theirs = getattr(getattr(module.trainer, "datamodule", None), "vocabulary", None)
     if own is None and theirs is None:
@@ -179,10 +182,10 @@ def shared_vocabulary(module: L.LightningModule, own: Vocabulary | None) -> Voca
 
 
 def check_same(own: Vocabulary | None, theirs: Vocabulary | None) -> None:
-    """Refuse data, if there are some, that number tokens otherwise than the model, if it has a vocabulary.
+    """Refuse data whose vocabulary is not the model's, if both have one.
 
     Raises:
-        ValueError: if they do.
+        ValueError: if they differ.
     """
     if own is not None and theirs is not None and not same(own, theirs):
         raise ValueError(
@@ -192,10 +195,10 @@ def check_same(own: Vocabulary | None, theirs: Vocabulary | None) -> None:
 
 
 def held_encoders(path: str, vocabulary: Vocabulary, device: torch.device) -> dict[str, Tensor]:
-    """Return the weights of the encoders that a checkpoint holds.
+    """Return the weights of the encoders in a checkpoint.
 
     Raises:
-        ValueError: if it holds none, or such as were trained on other tokens.
+        ValueError: if it has none, or they were trained with another vocabulary.
     """
     try:
         held = torch.load(path, map_location=device, weights_only=True, mmap=True)
@@ -210,7 +213,7 @@ def held_encoders(path: str, vocabulary: Vocabulary, device: torch.device) -> di
 
 
 def same(one: Vocabulary, other: Vocabulary) -> bool:
-    """Return whether two vocabularies number the same tokens in the same way."""
+    """Return whether two vocabularies have the same tokens in the same order."""
     if isinstance(one, str) or isinstance(other, str):
         return one == other
     return list(one) == list(other)

@@ -14,32 +14,32 @@ from gans.networks import gated
 from gans.networks.gated import composed
 from gans.networks.layers import Size
 
-WHITE = 1.0  # what holes are shown as
+WHITE = 1.0  # holes in pictures
 
 
 class Inpainting(Translator):
     """A gated network that fills holes, against a critic that sees the filled image and its mask.
 
-    Batches are `(image, mask)`, with 1 in the mask where there is a hole, as `datamodules.degraded` gives them. Known
-    pixels come back bit for bit.
+    Batches are `(image, mask)`, as `datamodules.degraded` gives them: the mask is 1 in the hole. Pixels outside it are
+    copied unchanged.
 
-    The critic, its loss, the weights and the rate are the paper's; the generator differs, see `networks.gated`. So do
-    masks: the authors train on the union of a rectangle and strokes, `datamodules.masks` draws one kind for each image.
+    The critic, its loss, the weights and the rate are the paper's. The generator differs, see `networks.gated`, and so
+    do masks: the authors train on the union of a rectangle and strokes, `datamodules.masks` draws one kind an image.
 
     Args:
-        size: side of the images in training, or (height, width); filled are images of any size.
+        size: side of the images in training, or (height, width). `translate` takes images of any size.
         channels: of the images: 1, 3 or 4.
-        width: channels of the generator next to the image; four times as many in its middle.
-        discriminator_width: channels of the critic next to the image, 64 in the paper; None is `width`.
-        critic: `sn_patchgan`, the paper's, whose logits see 253 pixels each; or `patchgan`, pix2pix's, which see 70.
-        refine: have a second stage that betters the first one's guess, for twice the time.
-        spectral_norm: normalise the critic's weights.
-        scales: critics `patchgan`, each of which sees the image half as large as the one before.
-        l1_weight: weight of the mean absolute difference from the whole image, of each stage.
-        hole_weight: how much more a pixel of a hole counts in it than a known one; 1 in the paper.
-        adversarial_weight: weight of the critic's opinion; with 0 the image alone says what is right, and the critic
-            learns only if the features are its own.
-        objective: what the players minimise.
+        width: channels of the generator's first layer; four times as many in its middle.
+        discriminator_width: channels of the critic's first layer, 64 in the paper; None is `width`.
+        critic: `sn_patchgan`, the paper's, whose logits see 253 pixels each, or `patchgan`, pix2pix's, which see 70.
+        refine: whether a second stage refines the first one's result, which takes twice the time.
+        spectral_norm: spectral normalisation of the critic's weights.
+        scales: number of critics `patchgan`; each sees the image at half the size of the one before.
+        l1_weight: weight of the mean absolute error of the whole image, for each stage.
+        hole_weight: weight of a pixel within the hole in that error, relative to one outside; 1 in the paper.
+        adversarial_weight: weight of the adversarial loss. With 0 there is none, and the critic is trained only if
+            `features` is `discriminator`.
+        objective: the adversarial loss.
         lr: learning rate of Adam, of both players.
         options: as in `Translator`.
     """
@@ -81,7 +81,7 @@ class Inpainting(Translator):
         self.average_generator()
 
     def training_step(self, batch: tuple[Tensor, ...], batch_idx: int) -> None:
-        """One step of the critic, where it has a say, and, in its turn, one of the generator."""
+        """One step of the critic, if its output is used, and, in its turn, one of the generator."""
         optimizer_g, optimizer_d = self.player_optimizers()
         images, masks = self.inputs(batch)
         weight: float = self.hparams["adversarial_weight"]
@@ -119,14 +119,14 @@ class Inpainting(Translator):
                 self.descend(loss, optimizer)
 
     def l1(self, guess: Tensor, image: Tensor, mask: Tensor) -> Tensor:
-        """Return the mean absolute error, a scalar, in which a hole's pixels count `hole_weight` times."""
+        """Return the mean absolute error, a scalar, in which pixels of the hole have the weight `hole_weight`."""
         weight: float = self.hparams["hole_weight"]
         return ((guess - image).abs() * (1 + (weight - 1) * mask)).mean()
 
     # -- a batch ------------------------------------------------------------------------------------------------------
 
     def inputs(self, batch: Any) -> tuple[Tensor, ...]:
-        """Return the images `(N, C, H, W)` and masks `(N, 1, H, W)` of a batch; of images, holes are not looked at.
+        """Return the images `(N, C, H, W)` and masks `(N, 1, H, W)` of a batch.
 
         Raises:
             ValueError: if it has no masks.
@@ -141,7 +141,7 @@ class Inpainting(Translator):
         return parts[0], parts[1].to(parts[0])
 
     def _binary(self, masks: Tensor) -> bool:
-        """Return whether masks are 0 or 1; once, for looking at numbers waits for the device."""
+        """Return whether masks are 0 or 1. Only the first are checked, because the check waits for the device."""
         if self._looked:
             return True
         self._looked = bool(((masks == 0) | (masks == 1)).all())
@@ -153,7 +153,7 @@ class Inpainting(Translator):
         return super().targets((image, image))
 
     def example(self, n: int) -> tuple[Tensor, ...]:
-        """Return `n` random images and masks whose middle is a hole."""
+        """Return `n` random images, and masks with a hole in the middle."""
         images = super().example(n)[0]
         masks = torch.zeros_like(images[:, :1])
         height, width = images.shape[-2:]
@@ -161,7 +161,7 @@ class Inpainting(Translator):
         return images, masks
 
     def forward(self, *inputs: Tensor) -> Tensor:
-        """Return images `(N, C, H, W)` in [-1, 1], filled by the averaged generator, given images and masks."""
+        """Return images `(N, C, H, W)` in [-1, 1] whose holes the averaged generator has filled."""
         images, masks = inputs
         return composed(super().forward(images, masks), images, masks)
 

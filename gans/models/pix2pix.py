@@ -13,35 +13,35 @@ from gans.networks import translation, unet
 from gans.networks.layers import Norm, Size, widened
 from gans.pictures.colour import lab_to_rgb, rgb_to_lab
 
-AB = 110.0  # Lab's a and b are divided by it, L by 50, less 1
+AB = 110.0  # the networks see L / 50 - 1, a / 110 and b / 110
 
 
 class Pix2Pix(Translator):
-    """A U-Net that makes an image of another, against a critic of patches that sees both, and close to the target.
+    """A U-Net that translates images, against a patch critic that sees source and target, with an L1 loss.
 
-    The paper normalises over a batch of one image, in training and in tests. `instance_affine` computes the same for
-    each image, whatever the batch. `instance` has neither gain nor shift; `batch` tests with running statistics.
+    The paper normalises over batches of one image, in training and in tests. `instance_affine` computes the same for
+    each image of a batch of any size. `instance` has neither gain nor shift; `batch` uses running statistics in tests.
 
-    Differences from the authors' code: pictures come from averaged weights (`ema_halflife` 0 takes the last ones),
-    dropout is off in tests, and pictures that are not square are cropped, not squashed (`--data.fit stretch`).
+    Differences from the authors' code: images come from averaged weights (`ema_halflife` 0 takes the last ones),
+    dropout is off in tests, and images that are not square are cropped, not squashed (`--data.fit stretch`).
 
     Args:
-        size: side of the images in training, or (height, width); translated are images of any size.
-        channels: of the images made: 1, 3 or 4.
-        source_channels: of the images given; None is `channels`.
-        width: channels of the generator next to the image; twice as many further in, up to 8 times.
+        size: side of the images in training, or (height, width). `translate` takes images of any size.
+        channels: of the target images: 1, 3 or 4.
+        source_channels: of the source images; None is `channels`.
+        width: channels of the generator's first layer; they double with depth, up to 8 times.
         discriminator_width: the same of the critic; None is `width`.
-        network: the generator, a U-Net or CycleGAN's residual one.
+        network: of the generator: a U-Net, or CycleGAN's residual network.
         norm: in both networks; none in the critic with `spectral_norm`.
-        dropout: of the U-Net's innermost layers, in training only. Its masks, unlike all else that a step draws, depend
-            on the number of processes and on `accumulate`.
-        spectral_norm: normalise the critic's weights, instead of its maps.
-        scales: critics, each of which sees the image half as large as the one before.
-        l1_weight: weight of the mean absolute difference from the target.
-        adversarial_weight: weight of the critic's opinion; with 0 the target alone says what is right, and the critic
-            learns only if the features are its own.
-        space: what the game is about: `rgb`, or `lab` for colourisation, where the colours a and b of the target are
-            made of the lightness L of the source.
+        dropout: of the U-Net's innermost layers, in training only. Its masks depend on the number of processes and on
+            `accumulate`, unlike everything else that a step draws.
+        spectral_norm: spectral normalisation of the critic's weights instead of `norm`.
+        scales: number of critics; each sees the image at half the size of the one before.
+        l1_weight: weight of the mean absolute error.
+        adversarial_weight: weight of the adversarial loss. With 0 there is none, and the critic is trained only if
+            `features` is `discriminator`.
+        space: `rgb`, or `lab` for colourisation: the networks see Lab, and the generator makes a and b of the target
+            from L of the source.
         options: as in `Translator`.
     """
 
@@ -80,7 +80,7 @@ class Pix2Pix(Translator):
         self.average_generator()
 
     def training_step(self, batch: tuple[Tensor, ...], batch_idx: int) -> None:
-        """One step of the critic, where it has a say, and, in its turn, one of the generator."""
+        """One step of the critic, if its output is used, and, in its turn, one of the generator."""
         optimizer_g, optimizer_d = self.player_optimizers()
         pairs = self.given(batch[0]), self.wanted(self.targets(batch))
         weight: float = self.hparams["adversarial_weight"]
@@ -116,35 +116,35 @@ class Pix2Pix(Translator):
                 self.descend(loss, optimizer)
 
     def features_apart(self, made: Tensor, target: Tensor, source: Tensor) -> Tensor:
-        """Return `feature_error` of what is made, as the critic sees it or, for networks of images, as images."""
+        """Return `feature_error` of images made; the critic's features are of what the critic sees."""
         if self.features == "discriminator":
             return self.feature_error(made, target, source)
         return self.feature_error(self.pictured(made, source), self.pictured(target, source))
 
     def given(self, source: Tensor) -> Tensor:
-        """Return what the generator is given of source images: these, or their lightness `(N, 1, H, W)`."""
+        """Return the generator's input for source images: the images, or their lightness `(N, 1, H, W)`."""
         if self.hparams["space"] == "rgb":
             return source
         return (rgb_to_lab(source[:, :3].expand(-1, 3, -1, -1))[:, :1] / 50 - 1).to(source)
 
     def wanted(self, target: Tensor) -> Tensor:
-        """Return what the generator shall make of target images: these, or their colours `(N, 2, H, W)`."""
+        """Return the generator's target for target images: the images, or their colours `(N, 2, H, W)`."""
         return target if self.hparams["space"] == "rgb" else (rgb_to_lab(target)[:, 1:] / AB).to(target)
 
     def forward(self, *inputs: Tensor) -> Tensor:
-        """Return images `(N, C, H, W)` in [-1, 1] that the averaged generator makes of images."""
+        """Return images `(N, C, H, W)` in [-1, 1]: translations of source images by the averaged generator."""
         source = self.given(inputs[0])
         return self.pictured(super().forward(source), source)
 
     def baseline(self, *inputs: Tensor) -> Tensor | None:
-        """Return grey images where colours are to be made."""
+        """Return grey images if the model colours images, else None."""
         if self.hparams["space"] == "rgb":
             return None
         source = self.given(inputs[0])
         return self.pictured(source.new_zeros(len(source), 2, *source.shape[-2:]), source)
 
     def pictured(self, made: Tensor, source: Tensor) -> Tensor:
-        """Return the images `(N, C, H, W)` in [-1, 1] of what the generator made, given `source`."""
+        """Return images `(N, C, H, W)` in [-1, 1] from the generator's output and input."""
         if self.hparams["space"] == "rgb":
             return made
         return lab_to_rgb(torch.cat([50 * (widened(source) + 1), AB * widened(made)], 1))

@@ -1,7 +1,7 @@
-"""SRGAN, Ledig et al. 2016 (arXiv 1609.04802), and ESRGAN, Wang et al. 2018 (arXiv 1809.00219): images made better.
+"""SRGAN, Ledig et al. 2016 (arXiv 1609.04802), and ESRGAN, Wang et al. 2018 (arXiv 1809.00219): super-resolution.
 
-With a scale of 1 the same two stages take away noise (DnCNN, Zhang et al. 2016, arXiv 1608.03981), darkness, blur or
-whatever else the sources have of it and the targets not.
+With a scale of 1 the same two stages restore images: they remove noise (DnCNN, Zhang et al. 2016, arXiv 1608.03981),
+darkness, blur or any other difference between sources and targets.
 """
 
 from math import inf
@@ -19,43 +19,46 @@ from gans.networks.layers import Size, image_size
 from gans.networks.superresolution import Generator, Kernel, enlarged
 from gans.reconstruction import absolute_distance
 
-LEAST = 16  # pixels of a side, of which four poolings leave conv5_4 one
+LEAST = 16  # the least side in pixels of which four poolings leave conv5_4 one
 
 
 class SRGAN(Translator):
-    """A network that enlarges or restores images: close to their targets first, then such that a critic believes them.
+    """A generator that enlarges or restores images, trained for pixel error first and against a critic after that.
 
-    The first stage, of `content_steps`, minimises the mean absolute error alone, and `checkpoints/content.ckpt` is its
-    end: the images with the best PSNR, and smooth. The second adds a critic of patches and a distance of features.
+    The first stage, of `content_steps`, minimises the mean absolute error alone. Its images, of
+    `checkpoints/content.ckpt`, are smooth and have the best PSNR. The second stage adds a patch critic and a feature
+    distance.
 
-    The weights of the second stage are ESRGAN's; they hold for `features: vgg19`, whose distance then is ESRGAN's, the
-    mean absolute difference of conv5_4. In other networks it is relative, the mean of all maps, and weighs otherwise.
+    The weights of the second stage are ESRGAN's. They hold for `features: vgg19`, where the feature distance is
+    ESRGAN's, the mean absolute difference of conv5_4. In other networks it is a relative distance, the mean over all
+    maps, and needs another weight.
 
-    Differences from ESRGAN: pixel shuffles behind the blocks instead of nearest-neighbour doublings, added to an
-    interpolation; pix2pix's critic of patches with spectral norm instead of one in VGG's shape; learning rates that
-    fall in a line, not by halves. SRGAN itself has BatchNorm, squared errors and VGG19's relu5_4.
+    Differences from ESRGAN: pixel shuffles behind the blocks, added to an interpolation, instead of nearest-neighbour
+    doublings; pix2pix's patch critic with spectral normalisation instead of a VGG-like one; learning rates that fall
+    linearly, not by halves. SRGAN itself has BatchNorm, squared errors and VGG19's relu5_4.
 
     Args:
-        size: side of the images made in training, or (height, width), multiples of `scale`; those that `translate` is
-            given have any size.
+        size: side of the target images in training, or (height, width), multiples of `scale`. `translate` takes images
+            of any size.
         channels: 1, 3 or 4.
-        scale: how much larger images become: 1 restores them, 2, 3, 4 or 8.
+        scale: factor by which images are enlarged; 1 restores them.
         width: channels of all layers of the generator.
-        discriminator_width: of the critic, next to the image; None is `width`.
-        network: residual blocks of SRResNet, or ESRGAN's dense ones.
-        blocks: how many of them; the papers have 16 and 23.
-        growth: channels that each layer of a dense block adds.
-        base: kernel of the interpolation that the network starts with, and that it has to be better than.
-        spectral_norm: normalise the critic's weights; nothing else is in it, as a norm of maps would hide exposure.
-        scales: critics, each of which sees the image half as large as the one before.
+        discriminator_width: channels of the critic's first layer; None is `width`.
+        network: the generator's blocks: `residual` as in SRResNet, or `rrdb`, ESRGAN's dense ones.
+        blocks: number of blocks; the papers have 16 and 23.
+        growth: channels that each layer of a dense block adds; `rrdb` only.
+        base: kernel of the interpolation that the generator adds to, and that is its baseline.
+        spectral_norm: spectral normalisation of the critic's weights. The critic has no other norm, for a norm of maps
+            would hide the exposure.
+        scales: number of critics; each sees the image at half the size of the one before.
         content_steps: trainer steps of the first stage.
-        content_lr: learning rate of Adam in it.
-        final_lr: share of that rate that the first stage ends with.
-        pixel_weight: in the second stage, weight of the mean absolute error on [-1, 1]. ESRGAN's 0.01 is of images in
+        content_lr: learning rate of Adam in the first stage.
+        final_lr: share of `content_lr` at the end of the first stage.
+        pixel_weight: weight of the mean absolute error in the second stage, on [-1, 1]. ESRGAN's 0.01 is for images in
             [0, 1], where errors are half as large.
-        feature_weight: weight of the distance of features, absolute in `vgg19` and relative in others.
-        adversarial_weight: weight of the critic's opinion; with 0 there is none.
-        objective: what the players minimise; ESRGAN has `relativistic_average`.
+        feature_weight: weight of the feature distance in the second stage.
+        adversarial_weight: weight of the adversarial loss; 0 switches it off.
+        objective: the adversarial loss; ESRGAN has `relativistic_average`.
         lr: learning rate of Adam in the second stage.
         betas: Adam's decay rates, of both players.
         options: as in `Translator`.
@@ -109,7 +112,7 @@ class SRGAN(Translator):
     # -- stages -------------------------------------------------------------------------------------------------------
 
     def setup(self, stage: str) -> None:
-        """Read the network of features, and refuse images that are too small for the layer that the loss is of.
+        """Read the feature network, and refuse images that are too small for the loss's layer.
 
         Raises:
             ValueError: if they are.
@@ -123,11 +126,11 @@ class SRGAN(Translator):
 
     @property
     def content(self) -> bool:
-        """Whether it is the first stage."""
+        """Whether the run is in its first stage."""
         return self.trainer.global_step < int(self.hparams["content_steps"])
 
     def schedule(self) -> None:
-        """Let the generator's rate fall through the first stage in a line, and begin anew with the second."""
+        """Let the generator's rate fall linearly in the first stage, and start the second with `lr`."""
         super().schedule()
         given = self.hparams
         for group in self.trainer.optimizers[0].param_groups:
@@ -138,16 +141,16 @@ class SRGAN(Translator):
                 group["lr"] = self.rates[0]
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Save the end of the first stage under a name of its own."""
+        """Save `content.ckpt` at the end of the first stage."""
         folder = getattr(self.trainer.checkpoint_callback, "dirpath", None)
         ended = self._ticked and self.trainer.global_step == self.hparams["content_steps"]
         if folder and ended:
             self.trainer.save_checkpoint(Path(folder) / "content.ckpt")
 
-    # -- the game -----------------------------------------------------------------------------------------------------
+    # -- training -----------------------------------------------------------------------------------------------------
 
     def training_step(self, batch: tuple[Tensor, ...], batch_idx: int) -> None:
-        """The first stage moves the generator; the second the critic, where it has a say, and in its turn both."""
+        """One step: in the first stage of the generator, in the second of the critic and, in its turn, the generator."""
         optimizer_g, optimizer_d = self.player_optimizers()
         sources, targets = batch[0], self.targets(batch)
         if self.content:
@@ -170,13 +173,13 @@ class SRGAN(Translator):
                     self.descend(self.perceptual(self.generator(source), target), optimizer_g)
 
     def error(self, made: Tensor, target: Tensor) -> Tensor:
-        """Return the mean absolute error."""
+        """Return the mean absolute error, a scalar."""
         l1 = (made - target).abs().mean()
         self.record("loss/l1", l1)
         return l1
 
     def perceptual(self, made: Tensor, target: Tensor) -> Tensor:
-        """Return the weighted sum of the error, the distance of features and the critic's opinion."""
+        """Return the weighted sum of the pixel error, the feature distance and the adversarial loss, a scalar."""
         loss: Tensor = self.hparams["pixel_weight"] * self.error(made, target)
         if self.feature_weight:
             apart = self.feature_error(made, target)
@@ -190,7 +193,7 @@ class SRGAN(Translator):
         return loss
 
     def feature_error(self, made: Tensor, target: Tensor, *given: Tensor) -> Tensor:
-        """Return the distance of features, a scalar: in VGG19 ESRGAN's, of conv5_4 in front of its rectifier."""
+        """Return the feature distance, a scalar: in VGG19 ESRGAN's, of conv5_4 before its ReLU."""
         network = self.networks.on(self.device)[0]
         if self.features == "discriminator" or network.name != "vgg19":
             return super().feature_error(made, target, *given)
@@ -198,12 +201,12 @@ class SRGAN(Translator):
             goal = network(target)[-1]
         return absolute_distance(network(made)[-1], goal).mean()
 
-    # -- what is made -------------------------------------------------------------------------------------------------
+    # -- translation --------------------------------------------------------------------------------------------------
 
     def forward(self, *inputs: Tensor) -> Tensor:
-        """Return images `(N, C, scale H, scale W)` in [-1, 1] that the averaged generator makes of images."""
+        """Return images `(N, C, scale H, scale W)` in [-1, 1], made of images by the averaged generator."""
         return super().forward(*inputs).clamp(-1, 1)
 
     def baseline(self, *inputs: Tensor) -> Tensor:
-        """Return the images as interpolation enlarges them, or as they are: what the network starts with."""
+        """Return the interpolated images, or with a scale of 1 the images themselves: what the generator adds to."""
         return enlarged(inputs[0], self.scale, self.hparams["base"])

@@ -1,7 +1,7 @@
 """Style transfer by adaptive instance normalisation, Huang and Belongie 2017 (arXiv 1703.06868), with a critic.
 
-The critic of patches, as in Isola et al. 2017 (arXiv 1611.07004), sees whether images are of the set of styles; that
-images come back as they are when nothing is restyled is Park and Lee's condition, 2019 (arXiv 1812.02342).
+The patch critic is that of Isola et al. 2017 (arXiv 1611.07004); its real images are the styles. The identity loss is
+that of Park and Lee 2019 (arXiv 1812.02342).
 """
 
 from typing import Any, Literal
@@ -26,31 +26,32 @@ DISTANCES = {"moments": moments_distance, "gram": gram_distance}
 
 
 class StyleTransfer(Translator):
-    """A decoder of features of one image that were given the statistics of another one's, whichever it is.
+    """A decoder of the features of a content image with the statistics of a style image's features.
 
-    Batches are `(content, style)`, as `UnpairedFoldersDataModule` gives them. The encoder is never trained nor in the
-    checkpoint, which needs it again, and its weights unchanged.
+    Batches are `(content, style)`, as `UnpairedFoldersDataModule` gives them. The encoder is frozen and not in the
+    checkpoint. Loading a checkpoint needs the encoder's weights again, and they must be the same.
 
-    Maps, statistics, decoder and reflected borders are the paper's. Differences: distances are relative, by which one
-    set of weights holds for every encoder; an identity term and a critic are added (weights of 0 take them away); and
-    `vgg19` has torchvision's weights, not those that were normalised for the paper.
+    Maps, statistics, decoder and reflected borders are the paper's. Differences: distances are relative, so that one
+    set of weights fits every encoder; an identity loss and a critic are added, which weights of 0 switch off; `vgg19`
+    has torchvision's weights, not those that were normalised for the paper.
 
     Args:
-        size: side of the images in training, or (height, width); restyled are images of any size, by those of any.
-        channels: of the images: 1, 3 or 4, the last of which, alpha, is the content's.
-        width: channels of the decoder next to the images; twice as many further in, up to 8 times.
-        discriminator_width: the same of the critic; None is `width`.
+        size: side of the images in training, or (height, width). `translate` takes contents and styles of any size.
+        channels: of the images: 1, 3 or 4. The alpha channel is the content's.
+        width: channels of the decoder's last layer; they double with depth, up to 8 times.
+        discriminator_width: the same of the critic's first layer; None is `width`.
         features: the encoder: `vgg19` from torch's cache or a file of its weights, `random`, which needs none, `mnist`
-            or a file of `train_features`.
-        depth: maps of the encoder that statistics are compared of; the last of them is restyled. The paper has 4.
-        spectral_norm: normalise the critic's weights.
-        scales: critics, each of which sees the image half as large as the one before.
-        statistics: of a style: `moments`, means and deviations of each map, or `gram`, products of each two.
-        content_weight: weight of the distance of the features made from the restyled ones.
-        style_weight: weight of the distance of their statistics from the style's.
-        identity_weight: weight of the mean absolute difference of contents that are not restyled from themselves.
-        adversarial_weight: weight of the critic's opinion; with 0 it is not asked, and learns nothing.
-        objective: what the players minimise.
+            or a file of `gans train_features`.
+        depth: number of the encoder's maps whose statistics are compared; the last of them is restyled. The paper has
+            4.
+        spectral_norm: spectral normalisation of the critic's weights.
+        scales: number of critics; each sees the image at half the size of the one before.
+        statistics: of a style: `moments`, the mean and deviation of each channel, or `gram`, the Gram matrix.
+        content_weight: weight of the content loss, the feature distance of the result from the restyled features.
+        style_weight: weight of the style loss, the distance of the result's statistics from the style's.
+        identity_weight: weight of the mean absolute error of contents that are decoded without a style.
+        adversarial_weight: weight of the adversarial loss; with 0 the critic is not trained.
+        objective: the adversarial loss.
         lr: learning rate of Adam, of both players.
         options: as in `Translator`.
     """
@@ -87,7 +88,7 @@ class StyleTransfer(Translator):
         if features == "discriminator":
             raise ValueError("features is discriminator, which changes; expected vgg19, random, mnist or a file")
         self.depth, self.style_distance = depth, DISTANCES[statistics]
-        # In a tuple, so that it is neither a part of the model nor in its checkpoints.
+        # In a tuple, so that its weights are neither parameters of the model nor in checkpoints.
         self._encoder = (feature_network(features, LAYERS[:depth], "reflect"),)
         self._weights = digest(self._encoder[0])
         self.multiple = 2 ** (depth - 1)
@@ -103,7 +104,7 @@ class StyleTransfer(Translator):
         self.average_generator()
 
     def training_step(self, batch: tuple[Tensor, ...], batch_idx: int) -> None:
-        """One step of the critic, where it has a say, and, in its turn, one of the decoder."""
+        """One step of the critic, if its output is used, and, in its turn, one of the decoder."""
         optimizer_g, optimizer_d = self.player_optimizers()
         contents, styles = self.inputs(batch)[0], self.targets(batch)
         weight: float = self.hparams["adversarial_weight"]
@@ -147,7 +148,7 @@ class StyleTransfer(Translator):
     # -- from images to maps and back ---------------------------------------------------------------------------------
 
     def encoder(self) -> Features:
-        """Return the encoder where the model is, in its precision."""
+        """Return the encoder on the model's device and in its precision."""
         network, like = self._encoder[0], next(self.parameters(), None)  # None while this is being built
         own = next(network.parameters())
         here = like is None or (own.device, own.dtype) == (like.device, like.dtype)
@@ -175,7 +176,7 @@ class StyleTransfer(Translator):
         return adain(content, style, strength, norm)
 
     def decode(self, maps: Tensor, content: Tensor, averaged: bool = False) -> Tensor:
-        """Return images of maps, of the size and with the alpha of `content`."""
+        """Return the images of maps, with the size and the alpha channel of `content`."""
         made: Tensor = (self.generator_ema if averaged else self.generator)(maps)
         made = made[..., : content.shape[-2], : content.shape[-1]]
         return torch.cat([made, content[:, 3:].to(made)], 1) if content.shape[1] == 4 else made
@@ -186,7 +187,7 @@ class StyleTransfer(Translator):
         return self.restyled(contents, styles)
 
     def restyled(self, contents: Tensor, styles: Tensor, strength: float = 1.0) -> Tensor:
-        """Return contents between as they are decoded, for a strength of 0, and in the whole style, for 1."""
+        """Return contents in the styles of other images. A strength of 0 decodes contents without a style."""
         maps = self.adain(self.encode(contents)[-1], self.encode(styles)[-1], strength, averaged=True)
         return self.decode(maps, contents, averaged=True)
 
@@ -203,12 +204,12 @@ class StyleTransfer(Translator):
     # -- the encoder's weights ----------------------------------------------------------------------------------------
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Note which weights the encoder has."""
+        """Save the hash of the encoder's weights."""
         super().on_save_checkpoint(checkpoint)
         checkpoint["encoder"] = self._weights
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse to go on with an encoder of other weights.
+        """Refuse an encoder of other weights.
 
         Raises:
             ValueError: if it has, or the checkpoint does not fit this model.

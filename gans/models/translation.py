@@ -22,18 +22,18 @@ from gans.networks import patch
 from gans.networks.layers import Norm, Size, image_channels, image_size, widened
 from gans.reconstruction import feature_distance
 
-PIXELS = 2**20  # of the images that go through a network at once
-SHOWN, COLUMNS = 12, 3  # triptychs of a picture, and beside each other
+PIXELS = 2**20  # of images that go through a network at once
+SHOWN, COLUMNS = 12, 3  # triptychs in a grid, and in a row of it
 
 
 class Translator(AdversarialModule):
-    """Base of the models that make images of images; a model adds its generator and its `training_step`.
+    """Base of the models that make images of images; a model adds its networks and its `training_step`.
 
     Args:
-        size: side of the images in training, or (height, width); translated are images of any size.
-        channels: of the images made: 1, 3 or 4.
-        source_channels: of the images given; None is `channels`.
-        objective: what the players minimise.
+        size: side of the images in training, or (height, width). `translate` takes images of any size.
+        channels: of the target images: 1, 3 or 4.
+        source_channels: of the source images; None is `channels`.
+        objective: the adversarial loss.
         features: network that a feature distance is measured in: `random`, `vgg19`, `mnist` or a file; with
             `discriminator` the loss is in its own, and the distance of held-out images in `random`.
         feature_weight: weight of that distance in the generator's loss; 0 does without.
@@ -45,9 +45,9 @@ class Translator(AdversarialModule):
 
     usage = "`gans predict CKPT --input`"
     loss: Loss
-    scored: type[Translations] = Paired  # what scores held-out images
+    scored: type[Translations] = Paired  # how held-out images are scored
     extras: tuple[str, ...] = ()  # what `translate` takes besides the images: `mask` or `style`, as `gans predict` does
-    scale = 1  # how much larger the images made are than those given
+    scale = 1  # factor by which images are enlarged
 
     def __init__(
         self,
@@ -62,7 +62,7 @@ class Translator(AdversarialModule):
         betas: tuple[float, float] = (0.5, 0.999),
         **engine: Any,
     ) -> None:
-        # No latents, and no augmentation: it would have to treat both images of a pair alike.
+        # No latents, and no augmentation, which would have to change both images of a pair alike.
         super().__init__(1, "normal", augment=None, augment_options=None, **engine)
         at_least(0, feature_weight=feature_weight)
         positive(lr=lr, discriminator_lr=discriminator_lr)
@@ -83,7 +83,7 @@ class Translator(AdversarialModule):
     def make_discriminator(
         self, channels: int, width: int, norm: Norm, spectral_norm: bool, scales: int, **options: Any
     ) -> nn.Module:
-        """Return a critic of patches of images with `channels` channels; options are those of `patch.Discriminator`."""
+        """Return a patch critic of images with `channels` channels; options are those of `patch.Discriminator`."""
         assert self.image_shape is not None
         _, height, breadth = self.image_shape
         return patch.Discriminator((height, breadth), channels, width, 3, scales, norm, spectral_norm, **options)
@@ -94,11 +94,11 @@ class Translator(AdversarialModule):
         return [self.adam(network, rate, self.betas) for network, rate in zip(players, self.rates, strict=True)]
 
     def setup(self, stage: str) -> None:
-        """Read the network of feature distances, before anything is written.
+        """Check that the data fit the model, and read the feature network, before anything is written.
 
         Raises:
-            ValueError: if there is no such network, or the data are images with holes and the model fills none, or the
-                other way round.
+            ValueError: if there is no such network, or the data have holes or a scale that the model does not have, or
+                the other way round.
         """
         super().setup(stage)
         chain = getattr(getattr(self.trainer, "datamodule", None), "chain", None)
@@ -119,7 +119,7 @@ class Translator(AdversarialModule):
     # -- a batch ------------------------------------------------------------------------------------------------------
 
     def inputs(self, batch: Any) -> tuple[Tensor, ...]:
-        """Return what `translate` is given of a batch: the source images `(N, C, H, W)`.
+        """Return the arguments of `translate` in a batch: the source images `(N, C, H, W)`.
 
         Raises:
             ValueError: if the batch is no pair.
@@ -127,10 +127,10 @@ class Translator(AdversarialModule):
         return (pair(batch)[0],)
 
     def targets(self, batch: Any) -> Tensor:
-        """Return what shall be made of a batch: the target images `(N, C, H, W)`.
+        """Return the target images `(N, C, H, W)` of a batch.
 
         Raises:
-            ValueError: if the batch is no pair, or its targets are not what the model makes.
+            ValueError: if the batch is no pair, or its targets have another shape than the model's images.
         """
         target = pair(batch)[1]
         if tuple(target.shape[1:]) != self.image_shape:
@@ -148,7 +148,7 @@ class Translator(AdversarialModule):
         return source * 2 - 1, target * 2 - 1
 
     def feature_error(self, made: Tensor, target: Tensor, *given: Tensor) -> Tensor:
-        """Return the distance of the features of images `(N, C, H, W)`, a scalar, in the network of the loss."""
+        """Return the distance of the features of images `(N, C, H, W)`, a scalar, in the network `features`."""
         if self.features == "discriminator":
             critic: Any = self.discriminator
             maps, goal = (widened(tuple(critic.features(images, *given))) for images in (made, target))
@@ -160,20 +160,20 @@ class Translator(AdversarialModule):
         return feature_distance(maps, goal).mean()
 
     def record_discriminator(self, loss: Tensor, real_logits: Tensor, fake_logits: Tensor) -> None:
-        """Note how the discriminator does, and how often it is right."""
+        """Record the discriminator's loss, logits and accuracy."""
         self.record("loss/discriminator", loss)
         self.record("logits/real", real_logits)
         self.record("logits/fake", fake_logits)
         self.record("accuracy/discriminator", self.loss.right(real_logits, fake_logits))
 
     def borrowed(self) -> tuple[nn.Module, ...]:
-        """Return the networks that `forward` uses besides the generator, and that are no parts of the model."""
+        """Return the networks that `forward` uses but that are no submodules of the model."""
         return ()
 
     # -- translation --------------------------------------------------------------------------------------------------
 
     def forward(self, *inputs: Tensor) -> Tensor:
-        """Return images `(N, C, H, W)` in [-1, 1] that the averaged generator makes of images."""
+        """Return images `(N, C, H, W)` in [-1, 1], made of images by the averaged generator."""
         made: Tensor = self.generator_ema(*inputs)
         return made
 
@@ -181,7 +181,7 @@ class Translator(AdversarialModule):
     def translate(self, *inputs: Tensor) -> Tensor:
         """Return images `(N, C, H, W)` in [-1, 1] of images `(N, source_channels, H, W)` of any size.
 
-        A few at a time: memory does not grow with N.
+        They are made a few at a time, so memory does not grow with N.
         """
         rows = max(1, PIXELS // (self.scale**2 * inputs[0].shape[-2] * inputs[0].shape[-1]))
         return torch.cat([self(*part) for part in zip(*(torch.split(given, rows) for given in inputs), strict=True)])
@@ -202,18 +202,18 @@ class Translator(AdversarialModule):
         raise ValueError(f"{type(self).__name__} makes images of images; expected translate(images), not sample({n})")
 
     def predict_step(self, batch: Any, batch_idx: int) -> Tensor:
-        """Return what is made of a batch."""
+        """Return the translations of a batch."""
         return self.translate(*self.inputs(batch))
 
     def pictures(self, batch: Any) -> dict[str, tuple[Tensor, int]]:
-        """Return a grid of triptychs: what was given, what was made of it, what should have been."""
+        """Return a grid of triptychs: source, translation and target."""
         given, target = self.inputs(batch), self.targets(batch)
         some = [part[:SHOWN] for part in given]
         made = self.translate(*some)
         return {"translations": (triptychs(self.shown(*some), made, target[:SHOWN]), 3 * COLUMNS)}
 
     def shown(self, *inputs: Tensor) -> Tensor:
-        """Return inputs as images `(N, C, H, W)` to look at."""
+        """Return the inputs as images `(N, C, H, W)` to show."""
         return inputs[0]
 
     def baseline(self, *inputs: Tensor) -> Tensor | None:
@@ -240,9 +240,9 @@ class Translator(AdversarialModule):
 
 
 def triptychs(given: Tensor, made: Tensor, target: Tensor) -> Tensor:
-    """Return images `(3 N, C, H, W)`, on the CPU: what was given, made and wanted, again and again.
+    """Return images `(3 N, C, H, W)` on the CPU: source, translation and target of each row.
 
-    Those given are enlarged to the size of the others, pixel by pixel, and all have the channels of the richest.
+    Sources are enlarged to the size of the translations without interpolation. All get the most channels of the three.
     """
     parts = [part.detach().float().cpu() for part in (given, made, target)]
     channels, size = max(part.shape[1] for part in parts), parts[1].shape[-2:]
