@@ -11,16 +11,13 @@ from gans.checks import at_least
 from gans.engine.checkpoint import ends
 from gans.engine.interface import BrokenSamplesError, translates
 from gans.metrics.extractors import extractor
-from gans.metrics.features import of_samples
+from gans.metrics.features import Statistics, of_subject, statistics
 from gans.metrics.interface import Extractor
-from gans.metrics.reference import Reference, reference
-from gans.metrics.sampling import Targets
+from gans.metrics.sampling import Samples, Targets
 from gans.metrics.suite import PROTOCOLS, scores
 from gans.runs.folder import rehearsal
 
 Trainer = L.Trainer
-
-
 Module = L.LightningModule
 
 
@@ -53,7 +50,7 @@ class Evaluate(L.Callback):
         self.every_n_steps = every_n_steps
         self.protocol = replace(PROTOCOLS["quick"], samples=samples, reference=reference)
         self.seed = seed
-        self.real: Reference | None = None
+        self.real: Statistics | None = None
         self.given: Any = None
         self.last = 0
 
@@ -72,7 +69,7 @@ class Evaluate(L.Callback):
             self.protocol = replace(self.protocol, samples=min(self.protocol.samples, len(self.given)))
         if trainer.is_global_zero:
             count = min(self.protocol.reference or 0, len(dataset))
-            self.real = reference(dataset, self.extractor, count, self.protocol.neighbours, pl_module.device)
+            self.real = statistics(dataset, self.extractor, count, self.protocol.neighbours, pl_module.device)
         trainer.strategy.barrier()
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: Module, outputs: Any, batch: Any, batch_idx: int) -> None:
@@ -89,12 +86,10 @@ class Evaluate(L.Callback):
 
     def evaluate(self, trainer: Trainer, module: Module, extractor: Extractor) -> dict[str, float]:
         """Return the scores by their tags; every process draws its share of the samples, and one compares."""
-        rank, world = trainer.global_rank, trainer.world_size
-        count = self.protocol.samples
+        subject, count = Samples(module, self.given), self.protocol.samples
+        share = {"rank": trainer.global_rank, "world": trainer.world_size}
         try:
-            fake = of_samples(
-                module, extractor, count, self.seed, rank=rank, world=world, device=module.device, given=self.given
-            )
+            fake = of_subject(subject, extractor, count, self.seed, device=module.device, **share)
         except BrokenSamplesError as error:
             raise diverged(trainer, f"{error} at step {trainer.global_step}: training diverged") from error
         values = {}

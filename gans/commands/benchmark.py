@@ -5,16 +5,13 @@ the ratio of two neighbouring rounds is meaningful where absolute times drift.
 """
 
 import argparse
-import logging
 import multiprocessing
 import statistics
 import tempfile
 import time
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from math import prod
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -26,6 +23,7 @@ from torch import Tensor
 from gans.callbacks.health import Health
 from gans.callbacks.progress import Progress
 from gans.checks import at_least
+from gans.commands.timing import Repeat, peak_memory, quiet, wait
 from gans.engine.checkpoint import AtomicCheckpoints, Checkpoint
 from gans.engine.interface import pretended, translates
 from gans.models import (
@@ -81,19 +79,6 @@ def build_bare(options: Options) -> Any:
     return model if options.layout == "same" else model.to(memory_format=torch.contiguous_format)
 
 
-class Repeat:
-    """A loader that gives the same batch on the device for ever."""
-
-    def __init__(self, batch: tuple[Tensor, ...], steps: int) -> None:
-        self.batch, self.steps = batch, steps
-
-    def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
-        return iter([self.batch] * self.steps)
-
-    def __len__(self) -> int:
-        return self.steps
-
-
 class Turns(L.Callback):
     """Times rounds of steps and gives the other side its turn after each."""
 
@@ -119,12 +104,6 @@ class Turns(L.Callback):
         """Start the clock."""
         wait(device)
         self.start = time.perf_counter()
-
-
-def wait(device: torch.device) -> None:
-    """Wait until the device has done its work."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 class Bare:
@@ -244,12 +223,6 @@ def bare_loop(model: Any, batch: tuple[Tensor, ...], precision: str) -> Bare:
     return (Plain if translates(model) else Bare)(model, batch, precision)
 
 
-def quiet() -> None:
-    """Silence Lightning's advice and the health of a network that learns noise."""
-    warnings.filterwarnings("ignore")
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-
-
 def trainer_of(options: Options, steps: int, folder: str, *callbacks: L.Callback) -> L.Trainer:
     """Return a trainer with all that a recipe has on: logging, averaging, health, bar, checkpoints."""
     return L.Trainer(
@@ -303,15 +276,6 @@ def peak(options: Options, side: str) -> float:
         with tempfile.TemporaryDirectory() as folder:
             trainer_of(options, options.steps, folder).fit(model, Repeat(batch, options.steps))
     return peak_memory()
-
-
-def peak_memory() -> float:
-    """Return the most memory that this process has used, in MB: allocated on CUDA, else resident (Linux)."""
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated() / 1e6
-    # Not getrusage: its peak of a started process begins at that of the process that started it.
-    [line] = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")]
-    return int(line.split()[1]) * 1024 / 1e6
 
 
 def memory(options: Options) -> dict[str, float]:

@@ -1,8 +1,6 @@
-"""`gans evaluate --runs` and `--compare`: several runs of one recipe over seeds, and the costs of several models."""
+"""`gans evaluate --compare`: parameters, work, speed and memory of models in one table with their scores."""
 
-import math
 import multiprocessing
-import statistics
 import tempfile
 import time
 from pathlib import Path
@@ -10,145 +8,42 @@ from typing import Any
 
 import lightning as L
 import torch
-from jsonargparse import Namespace
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.utils.flop_counter import FlopCounterMode
 
-from gans.commands.benchmark import Repeat, peak_memory, quiet, wait
-from gans.commands.device import chosen_device
-from gans.commands.parser import own_model
-from gans.engine.checkpoint import fits, held_model, load_model
+from gans.commands.timing import Repeat, peak_memory, quiet, wait
+from gans.engine.checkpoint import load_model
 from gans.engine.interface import made, pretended
-from gans.metrics import report
 from gans.metrics.sampling import BLOCK
 
-DIVERGED = 3  # a run has diverged whose FID is over this many times its best in the last fifth of its scores
-PASSED_ON = ("features", "weights", "protocol", "samples", "reference", "split", "truncation", "batch_size", "device")
 STEPS = 20  # timed training steps, after five to warm up
+SCORES = ("fid", "recall", "coverage")
+COLUMNS = {
+    "generator": "parameters of G",
+    "discriminator": "parameters of D",
+    "multiply_adds": "multiply-adds of G",
+    "sampling": "sampled images/s",
+    "training": "trained images/s",
+    "memory": "peak MB of training",
+    "fid": "FID",
+    "recall": "recall",
+    "coverage": "coverage",
+}
 
 
-def main(options: Namespace) -> None:
-    """Print the table that was asked for, and write it as JSON too if `--out` is given."""
-    result = over_runs(options.runs, options.features) if options.runs else costs(options)
-    if options.out:
-        report.write(options.out, result)
-        print(f"report       {options.out}")
+def row(
+    path: Path, device: torch.device, kind: type[L.LightningModule] | None, report: dict[str, Any]
+) -> dict[str, Any]:
+    """Return the costs of a checkpoint's model, as `cost` does, and its scores, which are in its report."""
+    found = {name: report["metrics"][name]["value"] for name in SCORES}
+    protocol, features = report["protocol"]["name"], report["extractor"]["name"]
+    return cost(path, device, kind) | found | {"protocol": protocol, "features": features}
 
 
-def over_runs(runs: list[Path], features: str | None) -> dict[str, Any]:
-    """Print and return final and best FID of run folders, their spread, and the share of runs that diverged.
-
-    Raises:
-        ValueError: if a folder has no curve of FID, or several and none was asked for.
-    """
-    found = {str(run): stability(*curve(run, features)) for run in runs}
-    print(f"{'run':40} {'final':>10} {'best':>10} {'at step':>9} {'final/best':>11}  diverged")
-    for name, row in found.items():
-        numbers = f"{'-':>10} {'-':>10} {'-':>9} {'-':>11}"
-        if row["final"] is not None:
-            numbers = f"{row['final']:10.3f} {row['best']:10.3f} {row['best_step']:9} {row['ratio']:11.3f}"
-        print(f"{name[-40:]:40} {numbers}  {'yes' if row['diverged'] else 'no'}")
-    summary: dict[str, Any] = {"runs": len(found)}
-    for name in ("final", "best", "ratio"):
-        values = [row[name] for row in found.values() if row[name] is not None]
-        if not values:  # all diverged before their first score
-            continue
-        summary[name] = {"mean": statistics.fmean(values)}
-        if len(values) > 1:
-            summary[name]["std"] = statistics.stdev(values)
-        spread = f" ± {summary[name]['std']:.3f}" if len(values) > 1 else ""
-        print(f"{name:12} {summary[name]['mean']:.3f}{spread}")
-    summary["diverged"] = statistics.fmean(float(row["diverged"]) for row in found.values())
-    print(f"{'diverged':12} {summary['diverged']:.0%}")
-    return {"summary": summary, "apart": found}
-
-
-def curve(run: Path, features: str | None) -> tuple[list[int], list[float], bool]:
-    """Return steps and values of a run's curve `fid/<features>`, and whether it was stopped for a number not finite.
-
-    Raises:
-        ValueError: if there is none, or several and none was asked for.
-    """
-    if not run.is_dir():
-        raise ValueError(f"there is no run folder {run}")
-    events = EventAccumulator(str(run), size_guidance={"scalars": 0})
-    events.Reload()
-    tags = [tag for tag in events.Tags()["scalars"] if tag.startswith("fid/")]
-    if features is not None:
-        tags = [tag for tag in tags if tag == f"fid/{features}"]
-    stopped = "health/diverged" in events.Tags()["scalars"]
-    if stopped and not tags:
-        return [], [], True
-    if len(tags) != 1:
-        known = (
-            f"the curves {', '.join(tags)}: give --features"
-            if tags
-            else "no curve of FID: fit with --evaluate.features"
-        )
-        raise ValueError(f"{run} has {known}")
-    points = events.Scalars(tags[0])
-    return [point.step for point in points], [point.value for point in points], stopped
-
-
-def stability(steps: list[int], values: list[float], stopped: bool) -> dict[str, Any]:
-    """Return the final and best of a curve, their ratio, and whether the run was stopped for it or diverged."""
-    if not values:
-        return {"final": None, "best": None, "best_step": None, "ratio": None, "diverged": True}
-    sound = [value for value in values if math.isfinite(value)]
-    best = min(sound) if sound else math.inf
-    last = values[-max(1, len(values) // 5) :]
-    diverged = stopped or len(sound) < len(values) or min(last) > DIVERGED * best
-    place = values.index(best) if sound else 0
-    return {
-        "final": values[-1],
-        "best": best,
-        "best_step": steps[place],
-        "ratio": values[-1] / best,
-        "diverged": diverged,
-    }
-
-
-def costs(options: Namespace) -> dict[str, Any]:
-    """Print and return what models cost and how they score, in one table."""
-    from gans.commands import evaluate
-
-    rows, own = [], own_model(options.model)
-    names = {path: held_model(path) for path in options.compare}
-    if own is not None and not any(fits(name, own) for name in names.values()):
-        raise ValueError(f"model is {options.model}, which none of the checkpoints holds")
-    for path in options.compare:
-        kind = own if own is not None and fits(names[path], own) else None
-        flags: list[str] = [] if kind is None else ["--model", str(options.model)]
-        for name in PASSED_ON:
-            if options.get(name) is not None:
-                flags += [f"--{name}", str(options[name])]
-        flags += ["--scores", "fid", "recall", "coverage"]
-        if options.seeds:
-            flags += ["--seeds", *map(str, options.seeds)]
-        given = evaluate.parsed([str(path), *flags])
-        if options.get("data") is not None:
-            given.data = options.data
-        device = chosen_device(options.device)
-        print(f"-- {path}")
-        scored = evaluate.evaluate(given, [str(path), *flags])
-        row = cost(path, device, kind)
-        row |= {name: scored["metrics"][name]["value"] for name in ("fid", "recall", "coverage")}
-        rows.append(row | {"protocol": scored["protocol"]["name"], "features": scored["extractor"]["name"]})
-    columns = {
-        "generator": "parameters of G",
-        "discriminator": "parameters of D",
-        "multiply_adds": "multiply-adds of G",
-        "sampling": "sampled images/s",
-        "training": "trained images/s",
-        "memory": "peak MB of training",
-        "fid": "FID",
-        "recall": "recall",
-        "coverage": "coverage",
-    }
-    print(f"{'':22}" + "".join(f"{row['model']:>16}" for row in rows))
-    for name, title in columns.items():
-        print(f"{title:22}" + "".join(f"{number(row[name]):>16}" for row in rows))
-    return {"models": rows, "environment": report.environment(chosen_device(options.device))}
+def table(rows: list[dict[str, Any]]) -> str:
+    """Return lines to print: a column for each model."""
+    lines = [f"{'':22}" + "".join(f"{row['model']:>16}" for row in rows)]
+    lines += [f"{title:22}" + "".join(f"{number(row[name]):>16}" for row in rows) for name, title in COLUMNS.items()]
+    return "\n".join(lines)
 
 
 def number(value: float) -> str:

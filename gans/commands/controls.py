@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from gans.engine.interface import samples
 from gans.latent import key
-from gans.metrics.features import Features, extract, of_samples
+from gans.metrics.features import Features, extract, of_subject
 from gans.metrics.interface import Extractor
-from gans.metrics.sampling import BLOCK, Labelled, chosen, stored
+from gans.metrics.sampling import BLOCK, Labelled, Samples, chosen, stored
 from gans.metrics.suite import Score
 from gans.models.autoencoder import Autoencoder, cycle_error
 from gans.pictures.images import to_float, to_uint8
@@ -79,7 +79,7 @@ def controls(
     codes = torch.cat([model.encode(images) for images in floats(model, training, chosen(len(training), None)[:CODES])])
     for name, components in (("gaussian", 1), ("mixture", max(1, min(COMPONENTS, len(codes) // 10)))):
         sampler = Mixture(model, codes, components)
-        fake = of_samples(sampler, network, count, seed, device=model.device)
+        fake = of_subject(Samples(sampler), network, count, seed, device=model.device)
         found[name] = judge(fake) | {"cycle_error": cycle(model, sampler, seed)}
     return found
 
@@ -103,18 +103,19 @@ def cycle(model: Autoencoder, sampler: nn.Module, seed: int) -> Score:
     return Score(float(errors.mean()), 0, len(errors))
 
 
-def table(name: str, model: dict[str, Score], found: dict[str, dict[str, Score]]) -> str:
-    """Return lines to print: the model's scores, and those of what it has to be compared with."""
+def table(report: dict[str, Any]) -> str:
+    """Return lines to print of a report: the model's scores, and those of what it is compared with."""
     meaning = {
-        "samples": f"the {name}",
+        "samples": f"the {report['generator']['model']}",
         "ceiling": "held-out images, encoded and decoded",
         "gaussian": "a Gaussian on the codes, decoded",
         "mixture": f"a mixture of {COMPONENTS} Gaussians on the codes, decoded",
     }
-    rows = {**found, "samples": model | found["samples"]}
+    found = report["on_the_manifold"]
+    rows = {**found, "samples": report["metrics"] | found["samples"]}
     columns = [column for column in SHOWN if any(column in row for row in rows.values())]
     lines = [f"{'on this manifold':16}" + "".join(f" {column:>11}" for column in columns)]
     for row, scores in rows.items():
-        cells = [f"{scores[column].value:.3g}" if column in scores else "-" for column in columns]
+        cells = [f"{scores[column]['value']:.3g}" if column in scores else "-" for column in columns]
         lines.append(f"{row:16}" + "".join(f" {cell:>11}" for cell in cells) + f"  {meaning[row]}")
     return "\n".join(lines)

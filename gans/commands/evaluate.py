@@ -1,10 +1,7 @@
 """`gans evaluate`: scores of a checkpoint, or of a folder of pictures from anyone's generator, with their protocol."""
 
-import hashlib
-import json
 import shlex
-from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -17,22 +14,26 @@ from torch import Tensor
 from datamodules.decode import Fit, dimensions, reason
 from datamodules.files import existing_folder, image_files
 from datamodules.folder import ImageFolderDataModule
-from gans.commands import controls
+from gans.commands import compare, controls, stability
 from gans.commands.device import chosen_device
 from gans.commands.parser import Parser, add_own_model, check_writable, own_model
-from gans.commands.splits import Split, bar, data_config, data_of, sets, with_data
-from gans.engine.checkpoint import load_model
-from gans.engine.interface import conditions, translates
-from gans.metrics import report
+from gans.commands.splits import Split, bar, classes_of, data_config, data_of, sets, shape_of, with_data
+from gans.engine.checkpoint import fits, held_model, load_model
+from gans.engine.interface import translates
 from gans.metrics.extractors import extractor
-from gans.metrics.features import Features, extract, of_samples
+from gans.metrics.features import Reference
 from gans.metrics.framed import Framed
 from gans.metrics.interface import Extractor
-from gans.metrics.reference import FORMAT, Reference, cache_folder, read, reference, write
-from gans.metrics.sampling import BLOCK, Targets, chosen, items, stored
-from gans.metrics.suite import LEAST, PROTOCOLS, Protocol, Score, over_seeds, scores
+from gans.metrics.report import check_scores, environment, report, sha256, table, write
+from gans.metrics.sampling import BLOCK, Pictures, Samples, Subject, Targets, chosen
+from gans.metrics.suite import PROTOCOLS
 from gans.models.autoencoder import Autoencoder
-from gans.runs.memory import check_fits
+
+# The flags that `--compare` takes for each of its checkpoints.
+COMPARED = (
+    *("features", "weights", "protocol", "seeds", "samples", "reference", "split", "truncation", "batch_size"),
+    "device",
+)
 
 
 def parser() -> Parser:
@@ -77,23 +78,6 @@ def parser() -> Parser:
     return flags
 
 
-@dataclass(frozen=True)
-class Subject:
-    """What is evaluated.
-
-    Args:
-        describe: what the report says of it.
-        features: of `count` images for a seed.
-        classes: number of classes of the data that the images are of; 0 if they have no labels.
-        model: that made them, if it is there.
-    """
-
-    describe: dict[str, Any]
-    features: Callable[[int, int], Features]
-    classes: int = 0
-    model: L.LightningModule | None = None
-
-
 def main(args: list[str]) -> None:
     """Run the command.
 
@@ -101,14 +85,15 @@ def main(args: list[str]) -> None:
         ValueError: for bad input, in one sentence.
     """
     options = parsed(args)
-    if options.runs or options.compare:
-        from gans.commands import compare
-
-        compare.main(options)
-        return
-    result = evaluate(options, args)
+    if options.runs:
+        result = stability.over_runs(options.runs, options.features)
+    elif options.compare:
+        result = compared(options)
+    else:
+        found = evaluated(options, options.checkpoint, own_model(options.model))
+        result = found | {"command": shlex.join(["gans", "evaluate", *args])}
     if options.out:
-        report.write(options.out, result)
+        write(options.out, result)
         print(f"report       {options.out}")
 
 
@@ -136,220 +121,149 @@ def parsed(args: list[str]) -> Namespace:
     return options
 
 
-def evaluate(options: Namespace, args: list[str]) -> dict[str, Any]:
-    """Compute and print the scores, and return the report."""
+def evaluated(options: Namespace, checkpoint: Path | None, kind: type[L.LightningModule] | None) -> dict[str, Any]:
+    """Print and return the report of a checkpoint, or of the pictures of `--images` if there is none.
+
+    Args:
+        options: of the command line.
+        checkpoint: file of a model.
+        kind: class of the model, for one that is not of `gans.models`.
+    """
     device = chosen_device(options.device)
     data = data_of(options, parser())
-    real_set, held_set, held_name = sets(data, options.split)
-    shape = shape_of(real_set)
-    network = network_of(options, shape)
+    images, held_out, held_name = sets(data, options.split)
+    about = {"data": data_config(options), "split": options.split, "held_out": held_name}
+    reference = Reference(images, held_out, classes_of(images, data), about)
+    network = extractor_of(shape_of(images), options.features, options.weights, options.frames)
     check_scores(options.scores or (), network)
-    own = own_model(options.model)
-    model = load_model(options.checkpoint, device, model=own) if options.checkpoint else None
-    given = None
-    if model is not None and translates(model):
-        # Made of images that were not trained on, where there are some; set beside the targets of the split.
-        given = held_set if options.split == "train" and held_set is not None else real_set
-        real_set, held_set = Targets(real_set, model), None if held_set is None else Targets(held_set, model)
-    protocol = asked_protocol(options)
-    if given is not None:
-        protocol = replace(protocol, samples=options.samples or min(protocol.samples, len(given)))
-    count = protocol.reference if options.reference else min(protocol.reference or len(real_set), len(real_set))
-    if model is None:
-        subject = images_of(options, data, network, device)
-        protocol = replace(protocol, samples=options.samples or subject.describe["count"])
+    protocol, model, given = PROTOCOLS[options.protocol], None, None
+    samples, seeds = protocol.samples, protocol.seeds
+    if checkpoint is not None:
+        model = load_model(checkpoint, device, model=kind)
+        if translates(model):
+            # Images that it was not trained on, if there are some.
+            given = held_out if options.split == "train" and held_out is not None else images
+            samples, seeds = min(samples, len(given)), (0,)
+            others = None if held_out is None else Targets(held_out, model)
+            reference = Reference(Targets(images, model), others, about=about)
+        subject: Subject = samples_of(model, checkpoint, shape_of(images), given, options.truncation)
     else:
-        subject = samples_of(model, options, shape, network, device, given)
-    there = 0 if given is not None else labels_of(real_set, data)
-    check_possible(options.scores, network, protocol, count or len(real_set), (there, subject.classes))
-    keep = None if protocol.thorough else protocol.neighbours
-    real = reference(real_set, network, count, keep, device, watch=bar("real images", count or len(real_set)))
-    default = (0, 1, 2) if options.protocol == "final" and model is not None and given is None else (0,)
-    seeds = tuple(options.seeds or default)
-    names: list[str] | None = options.scores
-    runs = [scores(real, subject.features(protocol.samples, seed), protocol, names) for seed in seeds]
-    found, baseline = over_seeds(runs), real_baseline(real, held_set, network, protocol, device, names)
-    for name in options.scores or ():
-        if name not in found:
-            raise ValueError(f"{name} cannot be computed by the {protocol.name} protocol for these images")
-    if options.scores:
-        found = {name: found[name] for name in options.scores}
-    where = f"{real.gaussian.n:,} {options.split} images"
-    print(f"{protocol.samples:,} samples against {where}, features: {network.name} ({network.resize})")
-    print(report.table(found, baseline))
-    beside: dict[str, dict[str, Score]] = {}
-    if isinstance(subject.model, Autoencoder):
-        judge = partial(scores, real, protocol=protocol, names=names)
-        beside = controls.controls(subject.model, real_set, held_set, protocol.samples, seeds[0], network, judge)
-        print(controls.table(type(subject.model).__name__, found, beside))
-    return {
-        "metrics": {name: score.plain() for name, score in found.items()},
-        "baseline_real": {name: score.plain() for name, score in baseline.items()},
-        "on_the_manifold": {name: {key: score.plain() for key, score in row.items()} for name, row in beside.items()},
-        "protocol": {**asdict(protocol), "seeds": seeds, "seeds_apart": [plain(run) for run in runs]},
-        "extractor": report.about(network),
-        "reference": {
-            "data": data_config(options),
-            "split": options.split,
-            "held_out": held_name,
-            "n": real.gaussian.n,
-            "fingerprint": real.images,
-            "key": real.key,
-        },
-        "generator": subject.describe,
-        "environment": report.environment(device),
-        "command": shlex.join(["gans", "evaluate", *args]),
-    }
+        subject = pictures_of(options.images, data, options.resize)
+        samples, seeds = len(subject.dataset), (0,)
+        chosen(samples, options.samples)  # raises an error if there are too few
+    chosen(len(images), options.reference)
+    protocol = replace(
+        protocol,
+        samples=options.samples or samples,
+        reference=options.reference or protocol.reference,
+        seeds=tuple(options.seeds or seeds),
+    )
+    beside = None
+    if isinstance(model, Autoencoder):
+        beside = partial(controls.controls, model, images, held_out, protocol.samples, protocol.seeds[0], network)
+    found = report(
+        subject,
+        reference,
+        network,
+        protocol,
+        names=options.scores,
+        controls=beside,
+        device=device,
+        batch_size=options.batch_size,
+        bar=bar,
+    )
+    print(table(found))
+    if beside:
+        print(controls.table(found))
+    return found
 
 
-def shape_of(dataset: Any) -> tuple[int, ...]:
-    """Return the shape of the images of a data set, (C, H, W), or (C, T, H, W); of pairs that of the targets."""
-    images, second, *_ = (*items(dataset, [0]), None)
-    alone = second is None or second.ndim != images.ndim or second.dtype == torch.bool  # a mask belongs to the image
-    return tuple((images if alone else second).shape[1:])
+def compared(options: Namespace) -> dict[str, Any]:
+    """Print and return what the models of `--compare` cost and how they score, in one table.
+
+    Raises:
+        ValueError: if a class was given that none of the checkpoints holds.
+    """
+    own, rows = own_model(options.model), []
+    names = [held_model(path) for path in options.compare]
+    if own is not None and not any(fits(name, own) for name in names):
+        raise ValueError(f"model is {options.model}, which none of the checkpoints holds")
+    for path, name in zip(options.compare, names, strict=True):
+        kind = own if own is not None and fits(name, own) else None
+        asked = with_data(parser(), [str(path)])  # with the data of its own run
+        for flag in COMPARED:
+            asked[flag] = options[flag]
+        asked.data, asked.scores = options.get("data") or asked.get("data"), list(compare.SCORES)
+        print(f"-- {path}")
+        scored = evaluated(asked, path, kind)
+        rows.append(compare.row(path, chosen_device(options.device), kind, scored))
+    print(compare.table(rows))
+    return {"models": rows, "environment": environment(chosen_device(options.device))}
 
 
-def network_of(options: Namespace, shape: tuple[int, ...]) -> Extractor:
-    """Return the extractor for data of a shape (C, H, W), or (C, T, H, W): that of `--features` or the usual one.
+def extractor_of(
+    shape: tuple[int, ...], features: str | None, weights: Path | None = None, frames: str | None = None
+) -> Extractor:
+    """Return the extractor for data of a shape `(C, H, W)`, or `(C, T, H, W)` of clips.
+
+    Args:
+        shape: of an image, or of a clip.
+        features: name or file; None chooses by the shape.
+        weights: file of Inception's weights.
+        frames: name or file of another extractor, for single frames of clips.
 
     Raises:
         ValueError: if it is for images and the data are clips, or the other way round.
     """
     clips = len(shape) == 4
     usual = "moving" if clips else "mnist" if shape[0] == 1 else "inception"
-    network = extractor(options.features or usual, options.weights)
+    network = extractor(features or usual, weights)
     if network.clips != clips:
-        names = {True: "clips", False: "images"}
-        wrong = f"{network.name}, which is for {names[network.clips]}"
-        raise ValueError(f"features is {wrong}; the data are {names[clips]} of shape {shape}")
-    return network if options.frames is None else Framed(network, extractor(options.frames))
-
-
-def check_scores(names: Iterable[str], network: Extractor) -> None:
-    """Refuse scores that there are not, and those that the extractor gives nothing for.
-
-    Raises:
-        ValueError: if there is one.
-    """
-    for name in names:
-        if name not in report.MEANING:
-            raise ValueError(f"there is no score {name}; expected {', '.join(report.MEANING)}")
-        if name in ("inception_score", "modes", "mode_kl", "class_accuracy") and network.num_classes is None:
-            raise ValueError(f"{name} needs an extractor with logits; {network.name} has none")
-
-
-def labels_of(dataset: Any, data: Any) -> int:
-    """Return the number of classes of a set of real images; 0 if they have no labels."""
-    _, labels, *_ = (*items(dataset, [0]), None)
-    whole = labels is not None and labels.ndim == 1 and not labels.is_floating_point()
-    count = int(getattr(data, "num_classes", 1))
-    return count if whole and count > 1 else 0
-
-
-def check_possible(
-    names: list[str] | None, network: Extractor, protocol: Protocol, reals: int, classes: tuple[int, int]
-) -> None:
-    """Refuse scores that cannot be computed, before an image is generated.
-
-    Args:
-        names: of the scores; None are all that can be computed.
-        network: the extractor.
-        protocol: with the number of generated images.
-        reals: number of real images.
-        classes: number of the classes of the data, and of those of the generated images that are of the data's.
-
-    Raises:
-        ValueError: if one cannot.
-    """
-    check_fits(4 * protocol.samples * network.num_features, f"keeping the features of {protocol.samples} samples")
-    few = min(protocol.samples, reals)
-    for name in names or ["fid"]:
-        least = LEAST[name]
-        if few < least:
-            told = f"{protocol.samples:,} generated and {reals:,} real"
-            raise ValueError(f"{name} needs at least {least} images of both; there are {told}")
-        if name == "fid_infinity" and not protocol.thorough:
-            raise ValueError(f"{name} is of the final protocol; the protocol is {protocol.name}")
-        if name in ("class_fid", "class_accuracy") and (not all(classes) or classes[0] != classes[1]):
-            real, made = (str(count or "none") for count in classes)
-            raise ValueError(f"{name} needs generated images of the classes of the data: {real} there, {made} here")
-        if name == "class_accuracy" and network.num_classes != classes[0]:
-            raise ValueError(
-                f"{name} needs an extractor of {classes[0]} classes; {network.name} has {network.num_classes}"
-            )
-        if name == "motion" and not network.clips:
-            raise ValueError("motion is of clips; the data are images")
-        if name == "frame_fid" and not isinstance(network, Framed):
-            raise ValueError("frame_fid is of clips and needs --frames")
-
-
-def plain(run: dict[str, Score]) -> dict[str, float]:
-    """Return the values of one seed."""
-    return {name: score.value for name, score in run.items()}
-
-
-def asked_protocol(options: Namespace) -> Protocol:
-    """Return the protocol with the counts that were given; all pictures of `--images` are looked at besides."""
-    protocol = PROTOCOLS[options.protocol]
-    if options.reference:
-        protocol = replace(protocol, reference=options.reference)
-    if options.samples:
-        protocol = replace(protocol, samples=options.samples)
-    return protocol
+        kinds = {True: "clips", False: "images"}
+        wrong = f"{network.name}, which is for {kinds[network.clips]}"
+        raise ValueError(f"features is {wrong}; the data are {kinds[clips]} of shape {shape}")
+    return network if frames is None else Framed(network, extractor(frames))
 
 
 def samples_of(
-    model: L.LightningModule,
-    options: Namespace,
-    data: tuple[int, ...],
-    network: Extractor,
-    device: torch.device,
-    given: Any,
-) -> Subject:
+    model: L.LightningModule, checkpoint: Path, shape: tuple[int, ...], given: Any, truncation: float | None
+) -> Samples:
     """Return the samples of a checkpoint's model, or what it makes of the data set `given`.
 
     Raises:
-        ValueError: if the model makes images of another shape than that of the data, or has no latents to truncate.
+        ValueError: if its images are not of the shape of the data, or it has no latents to truncate.
     """
-    if given is not None and options.truncation is not None:
+    if given is not None and truncation is not None:
+        raise ValueError(f"truncation is {truncation}; expected none, for {type(model).__name__} has no latents")
+    makes = getattr(model, "image_shape", None)
+    if makes is not None and tuple(makes) != shape:
+        frames = ("frames, ", ", --data.frames") if len(shape) == 4 else ("", "")
         raise ValueError(
-            f"truncation is {options.truncation}; expected none, for {type(model).__name__} has no latents"
+            f"{checkpoint} makes images of shape {tuple(makes)} (channels, {frames[0]}height, width), the data "
+            f"are {shape}: give --data.size{frames[1]} and --data.channels"
         )
-    shape = getattr(model, "image_shape", None)
-    if shape is not None and tuple(shape) != data:
-        frames = ("frames, ", ", --data.frames") if len(data) == 4 else ("", "")
-        raise ValueError(
-            f"{options.checkpoint} makes images of shape {tuple(shape)} (channels, {frames[0]}height, width), the data "
-            f"are {data}: give --data.size{frames[1]} and --data.channels"
-        )
-
-    def features(count: int, seed: int) -> Features:
-        watch = bar(f"samples, seed {seed}", count)
-        truncated, batch = options.truncation, options.batch_size
-        return of_samples(model, network, count, seed, truncated, 0, 1, device, batch, watch, given)
-
-    describe = {
-        "checkpoint": str(options.checkpoint),
-        "sha256": report.sha256(options.checkpoint),
+    about = {
+        "checkpoint": str(checkpoint),
+        "sha256": sha256(checkpoint),
         "model": type(model).__name__,
-        "step": int(torch.load(options.checkpoint, weights_only=True, mmap=True)["global_step"]),
+        "step": int(torch.load(checkpoint, weights_only=True, mmap=True)["global_step"]),
         "images_seen": int(getattr(model, "images_seen", 0)),
         "classes": list(getattr(model, "class_names", ())),
         "weights": f"averaged, half-life {model.hparams.get('ema_halflife', 'default')} images",
         "batch_norm": "running statistics of the trained generator",
-        "truncation": options.truncation,
+        "truncation": truncation,
         "latents": f"blocks of {BLOCK}, each from a key of (seed, block)" if given is None else "none: translated",
     }
-    return Subject(describe, features, 0 if given is not None else conditions(model), model)
+    return Samples(model, given, truncation, about=about)
 
 
-def images_of(options: Namespace, data: Any, network: Extractor, device: torch.device) -> Subject:
-    """Return the pictures of a folder.
+def pictures_of(path: Path, data: Any, resize: bool) -> Pictures:
+    """Return the pictures of a folder, of the size of the datamodule `data`.
 
     Raises:
-        ValueError: if they are not of one size, that of the data, or there are too few.
+        ValueError: if they are of other sizes and `resize` is false, or one cannot be read.
     """
-    folder = existing_folder(options.images, "images")
+    folder = existing_folder(path, "images")
     sizes: dict[tuple[int, int], str] = {}
     for name in image_files(folder):
         try:
@@ -357,62 +271,32 @@ def images_of(options: Namespace, data: Any, network: Extractor, device: torch.d
         except OSError as error:
             raise ValueError(f"{folder / name} cannot be read: {reason(folder / name, error)}") from error
     there = f"the data {data.size[1]}x{data.size[0]}"
-    if len(sizes) > 1 and not options.resize:
-        told = " and ".join(f"{name} is {width}x{height}" for (width, height), name in list(sizes.items())[:2])
-        raise ValueError(f"the pictures in {folder} differ in size: {told}; --resize fits them to those of {there}")
-    for width, height in sizes if not options.resize else ():
+    if len(sizes) > 1 and not resize:
+        several = " and ".join(f"{name} is {width}x{height}" for (width, height), name in list(sizes.items())[:2])
+        raise ValueError(f"the pictures in {folder} differ in size: {several}; --resize fits them to those of {there}")
+    for width, height in sizes if not resize else ():
         if (height, width) != tuple(data.size):
-            told = f"the pictures in {folder} are {width}x{height}, {there}"
-            raise ValueError(f"{told}: give --data.size, or --resize to fit the pictures")
+            raise ValueError(
+                f"the pictures in {folder} are {width}x{height}, {there}: give --data.size, or --resize to fit the "
+                "pictures"
+            )
     fit: Fit = getattr(data, "fit", "crop")
     pictures = ImageFolderDataModule(
         folder, data.size, data.channels, fit=fit, val_fraction=0, num_workers=0, on_error="raise"
     )
-    dataset, numbers = pictures.everything(), numbers_of(pictures, data)
-    chosen(len(dataset), options.samples)  # complains of too few before anything is computed
-
-    def features(count: int, seed: int) -> Features:
-        rows = chosen(len(dataset), count, seed)
-        blocks = (
-            (block, None if numbers is None or labels is None else numbers[labels])
-            for block, labels in stored(dataset, rows)
-        )
-        return extract(bar("pictures", count)(blocks), network, device, options.batch_size)
-
-    resized = {"resized": f"to {data.size[1]}x{data.size[0]}, {fit}"} if options.resize else {}
-    kinds = 0 if numbers is None else len(numbers)
-    return Subject({"images": str(folder), "count": len(dataset), **resized}, features, kinds)
+    dataset = pictures.everything()
+    about = {"images": str(folder), "count": len(dataset)}
+    if resize:
+        about["resized"] = f"to {data.size[1]}x{data.size[0]}, {fit}"
+    return Pictures(dataset, numbers_of(pictures, data), about=about)
 
 
 def numbers_of(pictures: ImageFolderDataModule, data: Any) -> Tensor | None:
-    """Return the labels `(K,)` that the data have for the classes of pictures, which are told by their folders' names.
+    """Return the labels `(K,)` that the data have for the classes of pictures, found by the names of their folders.
 
-    None if the pictures have no classes, or such as the data have not.
+    None if the pictures have no classes, or some that the data do not have.
     """
     names, known = pictures.classes, list(getattr(data, "classes", ()))
     if not names or not set(names) <= set(known):
         return None
     return torch.tensor([known.index(name) for name in names])
-
-
-def real_baseline(
-    real: Reference,
-    held: Any,
-    network: Extractor,
-    protocol: Protocol,
-    device: torch.device,
-    names: list[str] | None = None,
-) -> dict[str, Score]:
-    """Return the scores of as many held-out real images, those of `names`, as far as possible; kept on the disk."""
-    if held is None or len(held) < 10:
-        return {}
-    count = min(protocol.samples, len(held))
-    if names is not None:
-        names = sorted(name for name in names if count >= LEAST[name])
-    other = reference(held, network, count, None, device, watch=bar("held-out images", count))
-    facts = (FORMAT, real.key, other.key, asdict(protocol), names)
-    path = cache_folder() / f"baseline-{hashlib.sha256(json.dumps(facts).encode()).hexdigest()}.pt"
-    if not path.is_file():
-        found = scores(real, other.features, protocol, names)
-        write(path, {name: score.plain() for name, score in found.items()})
-    return {name: Score(**values) for name, values in read(path).items()}

@@ -2,11 +2,12 @@
 
 import json
 import sys
-from collections.abc import Callable, Iterable, Iterator, Set
+from collections.abc import Iterator, Set
 from pathlib import Path
 from typing import Any, Literal
 
 import lightning as L
+import torch
 import yaml
 from jsonargparse import Namespace
 from tqdm import tqdm
@@ -15,12 +16,12 @@ from datamodules.archive import is_folder
 from gans.checks import named_in
 from gans.commands.parser import Parser
 from gans.commands.words import expanded
-from gans.metrics.sampling import Labelled
+from gans.metrics.features import Watch
+from gans.metrics.sampling import Labelled, items
 from gans.recipes.catalogue import check_nodes
 from gans.runs.folder import of_checkpoint, trained
 
 Split = Literal["train", "val", "test"]
-Watch = Callable[[Iterator[Labelled]], Iterable[Labelled]]
 
 
 def with_data(flags: Parser, args: list[str], instead: Set[str] = frozenset({"--data"})) -> Namespace:
@@ -100,6 +101,21 @@ def sets(data: Any, split: Split) -> tuple[Any, Any, str | None]:
         raise ValueError(f"split is {split}, which has no images; expected {' or '.join(found)}")
     others = [name for name in found if found[name] is not found[split]]
     return found[split], found[others[0]] if others else None, others[0] if others else None
+
+
+def shape_of(dataset: Any) -> tuple[int, ...]:
+    """Return the shape of the images of a data set, `(C, H, W)`, or `(C, T, H, W)` of clips; of pairs the target's."""
+    images, second, *_ = (*items(dataset, [0]), None)
+    alone = second is None or second.ndim != images.ndim or second.dtype == torch.bool  # a mask belongs to the image
+    return tuple((images if alone else second).shape[1:])
+
+
+def classes_of(dataset: Any, data: Any) -> int:
+    """Return the number of classes of a data set of the datamodule `data`; 0 if its images have no labels."""
+    _, labels, *_ = (*items(dataset, [0]), None)
+    whole = labels is not None and labels.ndim == 1 and not labels.is_floating_point()
+    count = int(getattr(data, "num_classes", 1))
+    return count if whole and count > 1 else 0
 
 
 def bar(what: str, count: int) -> Watch:

@@ -1,16 +1,11 @@
-"""The images that an evaluation is about: sets that depend on a seed and a count, not on batches or processes.
+"""The images that an evaluation is about: a subject's, which depend on a seed and a count, and a data set's rows.
 
-A module draws its images, by `sample(n)`, or it makes them of what it is given. One of the second kind has
-
-    inputs(batch) -> tuple of tensors, what it is given of a batch,
-    translate(*inputs) -> images `(N, C, H, W)` in [-1, 1],
-    targets(batch) -> images, what it shall make of them, or of what kind,
-    example(n) -> a batch of n random images, of the shapes that it is trained on.
-
-So its set of images belongs to a data set: the images are made of the items that `chosen` names for the seed.
+Image i of a subject is the same for every count, batch size and number of processes. Models that translate make image
+i of an item of a data set; see `gans.engine.interface` for what models offer.
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from numbers import Number
 from typing import Any
 
@@ -23,12 +18,11 @@ from gans.latent import draw, key, truncate
 from gans.metrics.ranges import SIGNED, check_range
 from gans.pictures.images import to_float, to_uint8
 
-# Latents are drawn a block at a time from a key of its own, so that image i is the same in every set that holds it:
-# one call of torch.randn would give other numbers for another count.
+# Each block of latents is drawn from a key of its own, so that image i is the same in every set that holds it: one call
+# of torch.randn would give other numbers for another count.
 BLOCK = 250
 
-
-Labelled = tuple[Tensor, Tensor | None]
+Labelled = tuple[Tensor, Tensor | None]  # images (n, C, H, W) as uint8, and their labels (n,) if they have some
 
 
 def items(dataset: Any, rows: Sequence[int]) -> tuple[Any, ...]:
@@ -81,6 +75,75 @@ class Targets:
     def __getitems__(self, rows: Sequence[int]) -> Labelled:
         """Return the images `(n, C, H, W)`, uint8 or floats in [-1, 1], and no labels."""
         return self.module.targets(items(self.dataset, rows)), None
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is evaluated: the images that a model makes, or those of a data set.
+
+    Args:
+        about: what the report says of it.
+    """
+
+    about: dict[str, Any] = field(default_factory=dict, kw_only=True)
+
+    @property
+    def classes(self) -> int:
+        """Number of classes that its labels are of; 0 if its images have no labels of the data."""
+        raise NotImplementedError
+
+    def images(self, count: int, seed: int, rank: int = 0, world: int = 1) -> Iterator[Labelled]:
+        """Yield the share of process `rank` of `count` images, uint8 `(n, C, H, W)`, with their labels or None."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Samples(Subject):
+    """The images that a model makes.
+
+    Args:
+        model: has `sample(n)`, or translates.
+        given: data set whose items a model that translates is given.
+        truncation: of the latents, or None.
+    """
+
+    model: nn.Module
+    given: Any = None
+    truncation: float | None = None
+
+    @property
+    def classes(self) -> int:
+        """Number of classes of a class-conditional model; 0 for others."""
+        return 0 if translates(self.model) else conditions(self.model)
+
+    def images(self, count: int, seed: int, rank: int = 0, world: int = 1) -> Iterator[Labelled]:
+        """Yield samples as `generated` does."""
+        return generated(self.model, count, seed, self.truncation, rank, world, self.given)
+
+
+@dataclass(frozen=True)
+class Pictures(Subject):
+    """The images of a data set, which the seed chooses and puts in order.
+
+    Args:
+        dataset: its items are images, or tuples of one and a label.
+        numbers: `(K,)` the labels that the reference has for the labels of `dataset`; None ignores labels.
+    """
+
+    dataset: Any
+    numbers: Tensor | None = None
+
+    @property
+    def classes(self) -> int:
+        """Number of classes; 0 if labels are ignored."""
+        return 0 if self.numbers is None else len(self.numbers)
+
+    def images(self, count: int, seed: int, rank: int = 0, world: int = 1) -> Iterator[Labelled]:
+        """Yield rows of the data set."""
+        order = chosen(len(self.dataset), count, seed)
+        share = [order[row] for rows in blocks(count, rank, world) for row in rows]
+        for images, labels in stored(self.dataset, share):
+            yield images, None if self.numbers is None or labels is None else self.numbers[labels]
 
 
 def blocks(count: int, rank: int = 0, world: int = 1) -> Iterator[range]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from gans.metrics.features import Features
+from gans.metrics.features import Features, Statistics
 from gans.metrics.functional import (
     authenticity,
     class_fid,
@@ -20,7 +20,6 @@ from gans.metrics.functional import (
 )
 from gans.metrics.moments import Gaussian, frechet
 from gans.metrics.neighbours import neighbour_scores
-from gans.metrics.reference import Reference
 
 # Nearest neighbours that scores look for.
 NEIGHBOURS = {"precision": 3, "recall": 3, "density": 5, "coverage": 5, "authenticity": 1, "one_nn_accuracy": 1}
@@ -51,6 +50,7 @@ class Protocol:
         reference: real images that define the mean and covariance; None takes all.
         neighbours: real and generated images whose nearest neighbours are searched.
         thorough: search for copies among all real images, and extrapolate FID to infinitely many samples.
+        seeds: of the images of the subject; scores are the means over them.
     """
 
     name: str
@@ -58,11 +58,12 @@ class Protocol:
     reference: int | None
     neighbours: int
     thorough: bool
+    seeds: tuple[int, ...] = (0,)
 
 
 PROTOCOLS = {
     "quick": Protocol("quick", 5_000, 10_000, 5_000, False),
-    "final": Protocol("final", 50_000, None, 10_000, True),
+    "final": Protocol("final", 50_000, None, 10_000, True, (0, 1, 2)),
 }
 
 
@@ -90,7 +91,7 @@ class Score:
 
 
 def scores(
-    real: Reference, fake: Features, protocol: Protocol, names: Collection[str] | None = None
+    real: Statistics, fake: Features, protocol: Protocol, names: Collection[str] | None = None
 ) -> dict[str, Score]:
     """Return scores by their names.
 
@@ -140,7 +141,7 @@ def of_neighbours(real: Features, fake: Features, due: Collection[str]) -> dict[
     return {name: Score(values[name], len(real), len(fake), k=NEIGHBOURS[name]) for name in named}
 
 
-def of_classes(real: Reference, fake: Features, due: Collection[str]) -> dict[str, Score]:
+def of_classes(real: Statistics, fake: Features, due: Collection[str]) -> dict[str, Score]:
     """Return the scores that need a classifier's logits, or the classes that images were asked to be of."""
     found = {}
     if fake.logits is not None and real.features.logits is not None:

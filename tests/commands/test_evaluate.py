@@ -11,10 +11,10 @@ from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 
 from datamodules import DigitsDataModule
-from gans.commands.evaluate import check_scores
 from gans.engine.checkpoint import load_model
 from gans.metrics.extractors import extractor
 from gans.metrics.interface import Wrapped
+from gans.metrics.report import check_scores
 from gans.metrics.sampling import items
 from gans.models import GAN
 

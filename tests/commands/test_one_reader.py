@@ -1,7 +1,5 @@
 """Pictures of unusual kinds are the same to training, `gans predict`, `gans explore invert` and `gans evaluate`."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 import torch
@@ -10,7 +8,6 @@ from PIL import Image
 from datamodules import ImageFolderDataModule
 from gans.commands import evaluate, predict
 from gans.commands.explore_pictures import read_pictures
-from gans.metrics.extractors import extractor
 from gans.pictures.images import to_float, to_uint8
 
 ORIENTATION = 0x0112
@@ -49,6 +46,5 @@ def test_every_reader_sees_the_same(tmp_path, make):
     files, inverted, *_ = read_pictures(tmp_path, (1, 12, 8))
     assert files == [path]
     assert torch.equal(inverted[0], to_float(trained))
-    options = SimpleNamespace(images=tmp_path, samples=None, batch_size=4, resize=False)
-    subject = evaluate.images_of(options, data, extractor("mnist"), torch.device("cpu"))
-    assert subject.describe["count"] == 1
+    [(evaluated, _)] = evaluate.pictures_of(tmp_path, data, resize=False).images(1, seed=0)
+    assert torch.equal(evaluated[0], trained)

@@ -16,11 +16,10 @@ from gans.callbacks.evaluate import Evaluate
 from gans.metrics import features as features_of
 from gans.metrics.classifiers import SHIPPED, WEIGHTS
 from gans.metrics.extractors import extractor
-from gans.metrics.features import Features, extract, gathered
+from gans.metrics.features import Features, extract, gathered, statistics
 from gans.metrics.framed import Framed
 from gans.metrics.functional import fid
 from gans.metrics.interface import Wrapped
-from gans.metrics.reference import reference
 from gans.metrics.sequences import disordered, frozen, motion, shuffled, stills
 from gans.metrics.suite import Protocol, scores
 
@@ -206,12 +205,12 @@ def test_gathering_puts_extras_in_order(monkeypatch):
 def test_extras_of_real_clips_come_from_the_cache():
     clips = TensorDataset(noise(40, 1, 5, 8, 8), torch.zeros(40, dtype=torch.long))
     network = Framed(Wrapped(Summary()), Wrapped(Thumbnail()))
-    first, second = (reference(clips, network, 30, keep=20) for _ in range(2))
+    first, second = (statistics(clips, network, 30, keep=20) for _ in range(2))
     assert (first.cached, second.cached) == (False, True)
     for name, shape in (("motion", (20,)), ("stills", (20, 4, 16))):
         assert first.features.extras[name].shape == shape
         assert torch.equal(first.features.extras[name], second.features.extras[name])
-    assert first.key != reference(clips, Wrapped(Summary()), 30, keep=20).key
+    assert first.key != statistics(clips, Wrapped(Summary()), 30, keep=20).key
 
 
 # -- what the scores see -----------------------------------------------------------------------------------------------
@@ -237,7 +236,7 @@ def test_scores_of_clips(clips, tmp_path, monkeypatch):
     monkeypatch.setenv("GANS_CACHE", str(tmp_path))
     train, real = clips
     network = Framed(extractor("moving"), Wrapped(Thumbnail()))
-    known = reference(train, network)
+    known = statistics(train, network)
     good, mixed, still = (
         scores(known, extract(iter([(some, None)]), network), SMALL) for some in (real, shuffled(real, 0), frozen(real))
     )

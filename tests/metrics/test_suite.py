@@ -12,12 +12,11 @@ from datamodules import DigitsDataModule
 from gans.callbacks.evaluate import Evaluate
 from gans.engine.checkpoint import Best, Checkpoint
 from gans.engine.interface import samples
-from gans.metrics import reference as references
+from gans.metrics import cache as caches
 from gans.metrics import suite
-from gans.metrics.features import Features, extract, gathered, of_samples
+from gans.metrics.features import Features, extract, gathered, of_subject, statistics
 from gans.metrics.interface import Wrapped
-from gans.metrics.reference import reference
-from gans.metrics.sampling import BLOCK, chosen, generated, stored
+from gans.metrics.sampling import BLOCK, Samples, chosen, generated, stored
 from gans.metrics.suite import PROTOCOLS, Protocol, Score, over_seeds, scores
 from gans.models import GAN
 
@@ -149,9 +148,10 @@ def test_any_dataset_gives_bytes(labelled):
 
 
 def test_batches_and_processes_do_not_change_fid(network):
-    gan, real = model(), reference(digits(), network, 1000)
+    gan, real = model(), statistics(digits(), network, 1000)
     values = [
-        scores(real, of_samples(gan, network, 1003, batch_size=size), SMALL)["fid"] for size in (BLOCK, 50, 64, 1003)
+        scores(real, of_subject(Samples(gan), network, 1003, batch_size=size), SMALL)["fid"]
+        for size in (BLOCK, 50, 64, 1003)
     ]
     assert {value.n_fake for value in values} == {1003}
     assert values[0].value > 1e-3
@@ -169,7 +169,7 @@ def test_no_images_are_no_features(network):
 
 
 def test_the_second_time_comes_from_the_disk(network, cache):
-    first, second = (reference(digits(), network, 500, keep=100) for _ in range(2))
+    first, second = (statistics(digits(), network, 500, keep=100) for _ in range(2))
     assert (first.cached, second.cached) == (False, True)
     assert first.key == second.key
     for name in ("mean", "covariance", "root"):
@@ -187,7 +187,7 @@ def test_whatever_changes_the_statistics_is_another_key(network):
     resized = Wrapped(Thumbnail(), "thumbnail")
     resized.resize = "other"
     keys = {
-        reference(TensorDataset(pixels), net, count, keep).key
+        statistics(TensorDataset(pixels), net, count, keep).key
         for pixels, net, count, keep in [
             (images, network, None, None),
             (images.clone(), Wrapped(Thumbnail(), "thumbnail"), None, None),  # the same once more
@@ -202,22 +202,22 @@ def test_whatever_changes_the_statistics_is_another_key(network):
 
 
 def test_a_damaged_cache_is_an_error(network, cache):
-    real = reference(digits(), network, 300)
+    real = statistics(digits(), network, 300)
     path = cache / f"reference-{real.key}.pt"
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
     with pytest.raises(ValueError, match=rf"statistics .*{real.key}.* are damaged: delete the file"):
-        reference(digits(), network, 300)
+        statistics(digits(), network, 300)
 
 
 def test_an_interrupted_write_leaves_nothing_that_looks_whole(tmp_path, monkeypatch):
     def interrupted(*args):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(references.os, "replace", interrupted)
+    monkeypatch.setattr(caches.os, "replace", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        references.write(tmp_path / "a.pt", {"x": 1})
+        caches.write(tmp_path / "a.pt", {"x": 1})
     assert not (tmp_path / "a.pt").exists()
 
 
@@ -423,7 +423,7 @@ def test_samples_of_another_range_are_an_error_and_overshoot_is_clipped():
 
 
 def test_what_is_kept_is_what_is_saved(network, cache):
-    small, whole = (reference(digits(), network, 1000, keep) for keep in (10, None))
+    small, whole = (statistics(digits(), network, 1000, keep) for keep in (10, None))
     sizes = [(cache / f"reference-{real.key}.pt").stat().st_size for real in (small, whole)]
     assert sizes[0] < sizes[1] / 5
 

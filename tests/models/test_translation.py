@@ -11,7 +11,7 @@ from datamodules import DegradedDigitsDataModule
 from gans.callbacks.evaluate import Evaluate
 from gans.callbacks.grid import ImageGrid
 from gans.callbacks.health import Health
-from gans.commands.evaluate import shape_of
+from gans.commands.splits import shape_of
 from gans.engine.checkpoint import check_checkpoint
 from gans.engine.interface import made
 from gans.metrics.functional import fid

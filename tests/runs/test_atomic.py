@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from gans import hub
 from gans.engine.checkpoint import AtomicCheckpoints
 from gans.explore import codes, directions
-from gans.metrics import reference, report
+from gans.metrics import cache, report
 from gans.models import DCGAN
 from gans.pictures import film, plot
 from gans.pictures.images import save_grid
@@ -63,7 +63,7 @@ def test_a_folder_made_for_a_file_goes_with_it(tmp_path):
 WRITERS = {
     "last.ckpt": lambda path, n: AtomicCheckpoints().save_checkpoint({"weights": torch.rand(n)}, path),
     "report.json": lambda path, n: report.write(path, {"values": torch.rand(n).tolist()}),
-    "reference-key.pt": lambda path, n: reference.write(path, {"mean": torch.rand(n)}),
+    "reference-key.pt": lambda path, n: cache.write(path, {"mean": torch.rand(n)}),
     "codes.safetensors": lambda path, n: codes.save(path, torch.rand(n, 1), ["name"] * n),
     "directions.safetensors": lambda path, n: directions.save(path, {"way": torch.rand(n)}),
     "table.csv": lambda path, n: plot.save_table({"step": torch.rand(n).tolist()}, path),
