@@ -87,9 +87,9 @@ class Evaluate(L.Callback):
     def evaluate(self, trainer: Trainer, module: Module, extractor: Extractor) -> dict[str, float]:
         """Return the scores by their tags; every process draws its share of the samples, and one compares."""
         subject, count = Samples(module, self.given), self.protocol.samples
-        share = {"rank": trainer.global_rank, "world": trainer.world_size}
+        rank, world = trainer.global_rank, trainer.world_size
         try:
-            fake = of_subject(subject, extractor, count, self.seed, device=module.device, **share)
+            fake = of_subject(subject, extractor, count, self.seed, device=module.device, rank=rank, world=world)
         except BrokenSamplesError as error:
             raise diverged(trainer, f"{error} at step {trainer.global_step}: training diverged") from error
         values = {}
