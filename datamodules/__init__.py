@@ -1,4 +1,4 @@
-"""LightningDataModules for images and image sequences, by their names, each imported when it is first asked for."""
+"""LightningDataModules for images and image sequences. Each is imported when it is first used."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -55,7 +55,7 @@ _FILES = {
 
 
 def __getattr__(name: str) -> Any:
-    # Not imports above: a package that imports files that import its other files is a cycle with them.
+    # Imports at the top would be a cycle, because the imported files import other files of this package.
     if name not in _FILES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"{__name__}.{_FILES[name]}"), name)

@@ -1,7 +1,7 @@
-"""Files of a folder or of a zip archive, by one kind of path: `photos.zip/cats/1.png` goes on inside the archive.
+"""Files in folders and zip archives, by the same kind of path, such as `photos.zip/cats/1.png`.
 
-An archive is read in place. Its table of contents is read once a process, and workers that are forked share it. Every
-read opens the file anew, so workers, threads and processes do not disturb each other.
+An archive is not unpacked. Its table of contents is read once per process and shared with forked workers. Every read
+opens the archive again, so workers, threads and processes can read it at the same time.
 """
 
 import io
@@ -16,9 +16,9 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 
 PACKED = (".tar", ".tgz", ".tbz2", ".txz", ".tar.gz", ".tar.bz2", ".tar.xz", ".tar.zst", ".7z", ".rar", ".gz")
-HEADER = 30  # bytes of a member before its name; bytes 26 to 30 are the lengths of the name and of what follows it
-ENCRYPTED = 0x1
-# Folders that systems and tools leave behind, whose pictures are thumbnails or copies; in lower case.
+HEADER = 30  # bytes of a member's header before its name; bytes 26 to 30 are the lengths of name and extra field
+ENCRYPTED = 0x1  # flag of encrypted members
+# Folders that systems and tools create, in lower case. Their images are thumbnails or copies.
 LEFT_BEHIND = {"@eadir", "__macosx", "__pycache__", "$recycle.bin", "#recycle", "@recycle", "lost+found", "@tmp"}
 LEFT_BEHIND_FILES = {"thumbs.db", "desktop.ini", "icon\r"}
 
@@ -26,28 +26,31 @@ LEFT_BEHIND_FILES = {"thumbs.db", "desktop.ini", "icon\r"}
 class Contents(NamedTuple):
     """The members of an archive, sorted by name.
 
-    Arrays, not objects: counting references to a million objects would copy their pages into every worker.
+    They are stored in arrays, because the reference counts of a million objects would be copied into every worker.
     """
 
     names: "np.ndarray[Any, np.dtype[np.bytes_]]"  # folders end with "/"
     entries: "np.ndarray[Any, np.dtype[np.int64]]"  # (N, 6): offset, packed size, size, method, checksum, flags
 
     def find(self, name: str) -> int | None:
-        """Return the number of a member, or None."""
+        """Return the index of a member, or None."""
         wanted = os.fsencode(name)
         row = int(np.searchsorted(self.names, np.bytes_(wanted)))
         return row if row < len(self.names) and self.names[row] == wanted else None
 
     def below(self, folder: str) -> range:
-        """Return the numbers of all members in a folder, whose name ends with "/" or is empty."""
+        """Return the indices of all members in a folder, whose name ends with "/" or is empty."""
         first = int(np.searchsorted(self.names, np.bytes_(os.fsencode(folder))))
-        # "0" is what comes behind "/".
+        # "0" is the next character after "/".
         last = int(np.searchsorted(self.names, np.bytes_(os.fsencode(folder[:-1] + "0")))) if folder else None
         return range(first, len(self.names) if last is None else last)
 
 
 def within(path: str | Path) -> tuple[str, str] | None:
-    """Return the zip archive that a path leads into and the path inside, "" for all of it; None for other paths."""
+    """Return the zip archive in a path and the path inside it, or None without an archive.
+
+    The path inside is empty for the whole archive.
+    """
     text = os.fspath(path)
     lower = text.lower()
     end = lower.find(".zip")
@@ -60,10 +63,10 @@ def within(path: str | Path) -> tuple[str, str] | None:
 
 
 def contents(archive: str) -> Contents:
-    """Return what is in an archive; read again if the file has changed.
+    """Return the table of contents of an archive. It is read again if the file has changed.
 
     Raises:
-        ValueError: It is damaged or encrypted.
+        ValueError: The archive is damaged or encrypted.
     """
     state = os.stat(archive)
     return _contents(os.path.abspath(archive), state.st_mtime_ns, state.st_size)
@@ -78,7 +81,7 @@ def _contents(archive: str, modified: int, size: int) -> Contents:
         raise ValueError(f"{archive} is no readable zip archive ({error})") from error
     if any(info.flag_bits & ENCRYPTED for info in infos.values()):
         raise ValueError(f"{archive} is encrypted; expected a zip archive without a password")
-    # As bytes they sort as text does, and as a folder's paths do.
+    # UTF-8 bytes have the same order as text, and as the paths in a folder.
     rows = sorted((os.fsencode(name), info) for name, info in infos.items() if name)
     entries = [
         (info.header_offset, info.compress_size, info.file_size, info.compress_type, info.CRC, info.flag_bits)
@@ -89,10 +92,10 @@ def _contents(archive: str, modified: int, size: int) -> Contents:
 
 
 def opened(path: str | Path) -> BinaryIO:
-    """Return an open file; what is in an archive is unpacked into memory.
+    """Return an open file. A member of an archive is unpacked into memory.
 
     Raises:
-        OSError: There is none, or the archive is damaged there.
+        OSError: The file does not exist, or the archive is damaged.
     """
     place = within(path)
     if place is None:
@@ -103,7 +106,7 @@ def opened(path: str | Path) -> BinaryIO:
     if row is None:
         raise FileNotFoundError(f"no {name} in {archive}")
     offset, packed, size, method, checksum, _ = held.entries[row].tolist()
-    if method not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # rare: Python's own reader knows some more
+    if method not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # zipfile supports some rare methods
         try:
             with zipfile.ZipFile(archive) as file:
                 return io.BytesIO(file.read(name))
@@ -116,7 +119,7 @@ def opened(path: str | Path) -> BinaryIO:
         data = raw.read(packed)
     try:
         if method == zipfile.ZIP_DEFLATED:
-            data = zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, max(1, size))  # never more than it says
+            data = zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, max(1, size))  # at most the declared size
     except zlib.error as error:
         raise OSError(f"damaged in the archive ({error})") from error
     if len(data) != size or zlib.crc32(data) != checksum:
@@ -128,15 +131,15 @@ def read_text(path: str | Path) -> str:
     """Return the text of a file, without a byte order mark.
 
     Raises:
-        UnicodeDecodeError: It is not UTF-8.
-        OSError: It cannot be read.
+        UnicodeDecodeError: The text is not UTF-8.
+        OSError: The file cannot be read.
     """
     with opened(path) as file:
         return file.read().decode("utf-8-sig")
 
 
 def is_file(path: str | Path) -> bool:
-    """Return whether there is a file, in a folder or in an archive."""
+    """Return whether a file exists, in a folder or in an archive."""
     place = within(path)
     if place is None or not place[1]:
         return os.path.isfile(path)
@@ -144,7 +147,7 @@ def is_file(path: str | Path) -> bool:
 
 
 def is_folder(path: str | Path) -> bool:
-    """Return whether there is a folder; a zip archive is one."""
+    """Return whether a folder exists. A zip archive counts as a folder."""
     place = within(path)
     if place is None:
         return os.path.isdir(path)
@@ -152,7 +155,7 @@ def is_folder(path: str | Path) -> bool:
 
 
 def folders(path: str | Path) -> list[str]:
-    """Return the names of the folders directly in a folder, sorted, without those that are hidden or left behind."""
+    """Return the sorted names of the direct subfolders, without hidden ones and those of systems and tools."""
     place = within(path)
     if place is None:
         with os.scandir(path) as entries:
@@ -164,10 +167,10 @@ def folders(path: str | Path) -> list[str]:
 
 
 def walk(root: str | Path) -> Iterator[str]:
-    """Yield the paths of all files below a folder or in an archive, relative to it, with "/", in no order.
+    """Yield the relative paths of all files and folders in a folder or an archive, in no particular order.
 
-    Folders come too and end with "/". What is hidden, or what systems leave behind, is not there. Links are followed,
-    except to a folder they are in.
+    The separator is "/", and folders end with "/". Hidden files and files of systems and tools are skipped. Links are
+    followed, except links to a parent folder.
     """
     place = within(root)
     if place is None:
@@ -175,7 +178,7 @@ def walk(root: str | Path) -> Iterator[str]:
         return
     prefix = f"{place[1]}/" if place[1] else ""
     held = contents(place[0])
-    seen: set[str] = set()  # not every archive lists its folders
+    seen: set[str] = set()  # folders are derived from paths, because not every archive lists them
     for row in held.below(prefix):
         path = os.fsdecode(held.names[row])[len(prefix) :]
         *above, name = path.split("/")
@@ -197,17 +200,17 @@ def _walk(root: str | Path, under: str, above: tuple[str, ...]) -> Iterator[str]
         return
     with os.scandir(folder) as entries:
         for entry in entries:
-            folder_too = entry.is_dir()
-            if skipped(entry.name, folder_too):
+            is_dir = entry.is_dir()
+            if skipped(entry.name, is_dir):
                 continue
-            if folder_too:
+            if is_dir:
                 yield f"{under}{entry.name}/"
                 yield from _walk(root, f"{under}{entry.name}/", (*above, real))
-            # No pipe, which would be waited for; a link that leads nowhere is a file that cannot be read.
+            # Pipes are skipped, because reading one would block. A broken link counts as an unreadable file.
             elif entry.is_file() or (entry.is_symlink() and not os.path.exists(entry.path)):
                 yield under + entry.name
 
 
 def skipped(name: str, folder: bool) -> bool:
-    """Return whether a file or folder is hidden, or one that systems leave behind."""
+    """Return whether a file or folder is hidden or was created by a system or tool."""
     return name.startswith(".") or name.lower() in (LEFT_BEHIND if folder else LEFT_BEHIND_FILES)

@@ -1,4 +1,4 @@
-"""What all image data modules share: loaders, resuming, scaling to [-1, 1], and checks of their arguments."""
+"""Base of all image data modules: dataloaders, resuming, scaling to [-1, 1], and checks of arguments."""
 
 import os
 import signal
@@ -16,15 +16,15 @@ from torch.utils.data import DataLoader, Dataset
 from datamodules.files import ImageFiles, listed
 from datamodules.order import Key, ShareSampler, StreamSampler, even_batch_size, mix, shuffled
 
-Batch: TypeAlias = tuple[Tensor, ...]  # images first, then what belongs to each; two tensors unless said otherwise
+Batch: TypeAlias = tuple[Tensor, ...]  # images, then labels, targets or captions; usually two tensors
 Size: TypeAlias = int | tuple[int, int]
 Choice = TypeVar("Choice")
 
-SHOWN = 20  # classes in a line
+SHOWN = 20  # maximum of classes that are printed
 
 
 class BatchDataset(Sized, Protocol):
-    """What the loaders need: a length, and whole batches `(images (N, C, H, W) uint8, labels (N,) int64)` for keys."""
+    """A data set with a length that returns batches `(images (N, C, H, W) uint8, labels (N,) int64)` for keys."""
 
     def __getitem__(self, key: Key) -> Batch: ...
 
@@ -51,16 +51,16 @@ class ImageTensors(Dataset[Batch]):
         return self.images[row], self.labels[row]
 
     def __getitems__(self, keys: Sequence[Key]) -> Batch:
-        """Return the images `(N, C, H, W)` and labels `(N,)` of the keys: one gather, no list to collate."""
+        """Return the images `(N, C, H, W)` and labels `(N,)` of the keys, without collating single images."""
         rows = torch.tensor([key if isinstance(key, int) else key[0] for key in keys])
         return self.images[rows], self.labels[rows]
 
 
 class StreamLoader(DataLoader[Batch]):
-    """A training loader that tells Lightning it can be resumed; the position itself is the trainer's batch count."""
+    """A training dataloader that declares itself resumable. Its position is the trainer's batch count."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Return nothing: having this method keeps Lightning from warning that a resumed epoch starts over."""
+        """Return an empty state. Without this method Lightning warns that a resumed epoch starts over."""
         return {}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -68,14 +68,14 @@ class StreamLoader(DataLoader[Batch]):
 
 
 class ImageDataModule(L.LightningDataModule):
-    """Base of the image data modules: subclasses say only what the three sets are, in `splits`.
+    """Base of the image data modules. Subclasses define the three data sets in `splits`.
 
-    Batches are `(images, labels)`: uint8 `(N, C, H, W)` from the loader, float in [-1, 1] on the device. The order of
-    training images depends on nothing but the seeds and the number of batches done, so the same global batch size
-    gives the same run on any number of processes, and a checkpoint continues with the very next batch.
+    Batches are `(images, labels)`. The images are uint8 `(N, C, H, W)` in the dataloader and float in [-1, 1] on the
+    device. The order of training images is a function of the seeds and the number of processed batches. So any number
+    of processes gives the same order for the same global batch size, and a resumed run continues with the next batch.
 
     Args:
-        size: Height and width of the images, one number if they are equal.
+        size: Height and width of the images, or one number if they are equal.
         channels: 1 (grey), 3 (colour) or 4 (colour and alpha).
         batch_size: Images per process and batch.
         num_workers: Processes that load images; 0 loads them in the training process.
@@ -83,8 +83,8 @@ class ImageDataModule(L.LightningDataModule):
         infinite: Repeat the training images until an epoch has at least 100 batches.
     """
 
-    items = "images"  # what the sets consist of
-    unclassed = ""  # why there are no classes, for who needs some
+    items = "images"  # name of the items in messages
+    unclassed = ""  # reason why there are no classes, for messages
 
     def __init__(
         self, size: Size, channels: int, batch_size: int, num_workers: int, seed: int, infinite: bool = False
@@ -97,13 +97,13 @@ class ImageDataModule(L.LightningDataModule):
         self.batch_size = integer("batch_size", batch_size, least=1)
         self.num_workers = integer("num_workers", num_workers, least=0)
         cores = os.cpu_count() or 1
-        if num_workers > max(16, 4 * cores):  # each is a process with torch in it, some 0.5 GiB
+        if num_workers > max(16, 4 * cores):  # each worker is a process of about 0.5 GiB
             raise ValueError(f"num_workers is {num_workers}; expected at most {max(16, 4 * cores)} on {cores} cores")
         self.seed = integer("seed", seed)
         self.infinite = infinite
         self._sets: tuple[BatchDataset, BatchDataset, BatchDataset] | None = None
         self._run_seed = 0
-        self._readers: list[ImageFiles] = []  # what reads files, where there are some
+        self._readers: list[ImageFiles] = []  # readers of image files, if there are any
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -117,30 +117,30 @@ class ImageDataModule(L.LightningDataModule):
 
     @property
     def classes(self) -> list[str]:
-        """Names of the classes in the order of their labels: here their numbers; empty if there are no classes."""
+        """Names of the classes in the order of their labels, by default their numbers. Empty without classes."""
         return [str(label) for label in range(self.num_classes)] if self.num_classes > 1 else []
 
     @property
     def left_out(self) -> Counter[str]:
-        """How many files are not used, by kind."""
+        """Number of unused files by kind."""
         return Counter()
 
     @abstractmethod
     def splits(self) -> tuple[BatchDataset, BatchDataset, BatchDataset]:
-        """Return the training, validation and test set; called once."""
+        """Return the training, validation and test set. It is called once."""
 
     def setup(self, stage: str | None = None) -> None:
-        """Read the data, once however often it is called, and take the seed of the run from Lightning."""
+        """Read the data on the first call, and read the seed of the run from Lightning."""
         if stage in (None, "fit"):
             self._run_seed = int(os.environ.get("PL_GLOBAL_SEED", 0))
         self._datasets()
 
     def describe(self) -> dict[str, str]:
-        """Return what is used, in words: the images of each set, the classes by name, the files left out by kind."""
+        """Return a summary in words: number of images per set, names of classes, unused files by kind."""
         train, val, test = self._datasets()
         held = f"{len(val):,} for validation"
-        told = f"{held} and tests" if test is val or not len(test) else f"{held}, {len(test):,} for tests"
-        lines = {"data": f"{len(train):,} {self.items} to train on, {told}"}
+        held = f"{held} and tests" if test is val or not len(test) else f"{held}, {len(test):,} for tests"
+        lines = {"data": f"{len(train):,} {self.items} to train on, {held}"}
         if self.classes:
             names = [f"{label} {name}" if name != str(label) else name for label, name in enumerate(self.classes)]
             more = f", ... {names[-1]}" if len(names) > SHOWN else ""
@@ -154,23 +154,23 @@ class ImageDataModule(L.LightningDataModule):
         return lines
 
     def teardown(self, stage: str | None = None) -> None:
-        """Say at the end which files could not be read, those of all workers together."""
+        """Warn at the end of a run about files that no worker could read."""
         for files in self._readers:
-            if files.broken > 1:  # a single one has been named
+            if files.broken > 1:  # a single one was reported when it was read
                 say = f"{files.broken:,} of the {len(files):,} image files in {files.root} could not be read"
                 warnings.warn(f"{say}: {listed(files.broken_paths())}", stacklevel=2)
         self._readers = []
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the seed of the run: a resumed run keeps its order whatever seed its process was given."""
+        """Return the seed of the run, so that a resumed run keeps its order of images."""
         return {"run_seed": self._run_seed}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take the seed of the run over from the checkpoint."""
+        """Restore the seed of the run from the checkpoint."""
         self._run_seed = state_dict["run_seed"]
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        """Return the shuffled loader; it starts behind the last batch that the trainer has processed."""
+        """Return the shuffled training dataloader. It starts after the last batch that the trainer has processed."""
         world, rank = self._world()
         train = self._datasets()[0]
         sampler = StreamSampler(
@@ -186,23 +186,23 @@ class ImageDataModule(L.LightningDataModule):
         return StreamLoader(**self._loader(train), batch_size=self.batch_size, sampler=sampler, drop_last=True)
 
     def turn(self) -> Callable[[], float] | None:
-        """Return what gives the batch from which on training images are shown in a second way, or None."""
+        """Return a function for the batch at which training images change to a second form, or None."""
         return None
 
     def val_dataloader(self) -> DataLoader[Batch] | list[Any]:
-        """Return the validation images in order; an empty list (no validation) if there are fewer than processes."""
+        """Return the validation dataloader, in order. It is an empty list if there are fewer images than processes."""
         return self._sequential(self._datasets()[1])
 
     def test_dataloader(self) -> DataLoader[Batch] | list[Any]:
-        """Return the test images in order; an empty list if there are none."""
+        """Return the test dataloader, in order. It is an empty list if there are fewer images than processes."""
         return self._sequential(self._datasets()[2])
 
     def predict_dataloader(self) -> DataLoader[Batch] | list[Any]:
-        """Return the validation images in order."""
+        """Return the validation dataloader."""
         return self.val_dataloader()
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
-        """Scale the uint8 tensors of a batch to [-1, 1] in the model's dtype, and make 0 and 1 of masks (bool)."""
+        """Scale the uint8 tensors of a batch to [-1, 1] in the model's dtype, and convert bool masks to 0 and 1."""
         dtype = torch.get_default_dtype()
         if self.trainer is not None and self.trainer.lightning_module is not None:
             dtype = cast(torch.dtype, self.trainer.lightning_module.dtype)
@@ -217,16 +217,16 @@ class ImageDataModule(L.LightningDataModule):
         return (self.trainer.world_size, self.trainer.global_rank) if self.trainer is not None else (1, 0)
 
     def _batches_done(self) -> int:
-        # `processed` is right wherever a checkpoint was saved: `completed` lags one behind in `on_train_batch_end`,
-        # `ready` counts a batch that an exception cut short, and epoch counters do not know about the batches.
+        # `processed` is correct wherever a checkpoint is saved. `completed` is one too low in `on_train_batch_end`.
+        # `ready` also counts a batch that raised an exception.
         assert self.trainer is not None
         total: Any = self.trainer.fit_loop.epoch_loop.batch_progress.total
         return int(total.processed)
 
     def _sequential(self, dataset: BatchDataset) -> DataLoader[Batch] | list[Any]:
         world, rank = self._world()
-        if len(dataset) < world:  # every process must take part in a validation step, or none
-            warnings.filterwarnings("ignore", message="Total length of `list` across ranks is zero")  # so it is meant
+        if len(dataset) < world:  # all processes must take part in a validation step
+            warnings.filterwarnings("ignore", message="Total length of `list` across ranks is zero")  # intended here
             return []
         batch_size = even_batch_size(len(dataset), self.batch_size, world)
         sampler = ShareSampler(dataset, num_replicas=world, rank=rank)
@@ -240,7 +240,7 @@ class ImageDataModule(L.LightningDataModule):
             "persistent_workers": self.num_workers > 0,
             "worker_init_fn": _outlive_signals,
             "pin_memory": self.trainer is not None and self.trainer.strategy.root_device.type == "cuda",
-            # Its own generator: starting an iterator draws a seed for workers, which would move the global state.
+            # A separate generator, because an iterator draws a seed for its workers from it.
             "generator": torch.Generator(),
         }
 
@@ -250,10 +250,10 @@ def _finished(batch: Batch) -> Batch:
 
 
 def _outlive_signals(worker: int) -> None:
-    """Leave the end of a worker to its training process, which may need more batches until it has saved.
+    """Let a worker ignore signals, because the training process may need more batches until it has saved.
 
-    Schedulers and terminals send their signals to all processes of a run. A second SIGTERM ends a worker: the training
-    process has no other means, if one does not end when asked.
+    Schedulers and terminals send signals to all processes of a run. A second SIGTERM ends a worker, so that the
+    training process can stop workers that hang.
     """
     for name in ("SIGINT", "SIGUSR1", "SIGUSR2"):
         if hasattr(signal, name):
@@ -262,23 +262,23 @@ def _outlive_signals(worker: int) -> None:
 
 
 def on_device(part: Tensor, dtype: torch.dtype) -> Tensor:
-    """Return a tensor of a batch as models take it: images in [-1, 1], masks as 0 and 1, everything else as it is."""
+    """Return images (uint8) in [-1, 1], masks (bool) as 0 and 1, and other tensors unchanged."""
     if part.dtype == torch.uint8:
         return unit_range(part, dtype)
     return part.to(dtype) if part.dtype == torch.bool else part
 
 
 def unit_range(images: Tensor, dtype: torch.dtype) -> Tensor:
-    """Return images of 0..255 as values in [-1, 1]; computed in at least float32."""
+    """Return images of 0..255 as values in [-1, 1] in `dtype`, computed in at least float32."""
     wide = images.to(torch.promote_types(dtype, torch.float32))
     return wide.div_(127.5).sub_(1).to(dtype)
 
 
 def split(count: int, val_size: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Return the sorted rows for training and validation, chosen by the seed.
+    """Return sorted row indices for training and for validation, a random split by the seed.
 
     Raises:
-        ValueError: No image would be left to train on.
+        ValueError: No image would remain for training.
     """
     if val_size >= count:
         raise ValueError(f"val_size must be less than the number of images ({count}), got {val_size}.")
@@ -287,15 +287,15 @@ def split(count: int, val_size: int, seed: int) -> tuple[Tensor, Tensor]:
 
 
 def quiet_about_workers() -> None:
-    """Silence Lightning's advice to load data in more processes, which is wrong where the images are in memory."""
+    """Silence Lightning's advice to use more workers, which does not apply to images in memory."""
     warnings.filterwarnings("ignore", message=r".*does not have many workers which may be a bottleneck")
 
 
 def integer(name: str, value: object, least: int | None = None) -> int:
-    """Return the value of an argument, checked.
+    """Return the value of an argument if it is an integer of at least `least`.
 
     Raises:
-        ValueError: It is not an integer or less than `least`.
+        ValueError: It is not.
     """
     if not isinstance(value, int) or isinstance(value, bool) or (least is not None and value < least):
         expected = "an integer" if least is None else f"an integer of at least {least}"
@@ -304,10 +304,10 @@ def integer(name: str, value: object, least: int | None = None) -> int:
 
 
 def one_of(name: str, value: Choice, choices: tuple[Choice, ...]) -> Choice:
-    """Return the value of an argument, checked.
+    """Return the value of an argument if it is one of `choices`.
 
     Raises:
-        ValueError: It is none of the choices.
+        ValueError: It is not.
     """
     if value not in choices:
         raise ValueError(f"{name} must be one of {', '.join(map(str, choices))}, got {value!r}.")
@@ -315,10 +315,10 @@ def one_of(name: str, value: Choice, choices: tuple[Choice, ...]) -> Choice:
 
 
 def pair(name: str, value: object) -> tuple[int, int]:
-    """Return (height, width) from one number or two.
+    """Return (height, width) from one number or a pair.
 
     Raises:
-        ValueError: It is neither a positive integer nor two of them.
+        ValueError: It is neither a positive integer nor a pair of them.
     """
     sides = tuple(value) if isinstance(value, (tuple, list)) else (value, value)
     if len(sides) != 2 or any(not isinstance(side, int) or isinstance(side, bool) or side < 1 for side in sides):

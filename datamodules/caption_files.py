@@ -1,7 +1,7 @@
-"""Reads captions of images: a JSON file of names, lines of JSON, text files beside the images, or COCO's annotations.
+"""Readers of caption files: JSON, JSON lines, a text file for each image, or COCO's annotations.
 
-COCO (Lin et al. 2014, arXiv 1405.0312; captions of Chen et al. 2015, arXiv 1504.00325) lists images with an `id` and a
-`file_name`, and annotations with an `image_id` and a `caption`.
+COCO (Lin et al. 2014, arXiv 1405.0312; captions by Chen et al. 2015, arXiv 1504.00325) has a list of images with `id`
+and `file_name`, and a list of annotations with `image_id` and `caption`.
 """
 
 import json
@@ -15,33 +15,35 @@ from datamodules.archive import is_file, read_text
 from datamodules.files import listed
 from datamodules.text import words
 
-Captions: TypeAlias = list[list[str]]  # of each image
+Captions: TypeAlias = list[list[str]]  # the captions of each image
 Table: TypeAlias = dict[str, list[str]]
 
-FILES = ("captions.json", "captions.jsonl", "metadata.jsonl")  # the last is what Hugging Face's image folders have
+FILES = ("captions.json", "captions.jsonl", "metadata.jsonl")  # the last is Hugging Face's name in image folders
 IMAGE_KEYS, CAPTION_KEYS = ("file_name", "image", "file"), ("caption", "text")
 
 
 def captions_of(root: Path, folder: Path, paths: list[str], file: Path | None) -> Captions:
-    """Return the captions of the images at `paths` below a folder, each at least one.
+    """Return the captions of the images at `paths`, at least one for each.
+
+    Names in a caption file are relative to the file's folder. Names in `file` are relative to `root`.
 
     Args:
-        root: Folder of the data set, to which the names in a file in it, or in `file`, are relative.
-        folder: The same, or that of one split, to which the names of a file in that are.
-        paths: Images, relative to `folder`.
-        file: Where the captions are; None looks for a file in both folders, then for texts beside the images.
+        root: Folder of the data set.
+        folder: Folder of the images: `root`, or the folder of one split in it.
+        paths: Paths of the images, relative to `folder`.
+        file: File of the captions; None searches for one in both folders, then for a `.txt` file for each image.
 
     Raises:
-        ValueError: Images have no caption, a caption has no word, or a file is damaged; a few are named.
+        ValueError: Images have no caption, a caption has no word, or a file is damaged; the message names a few.
         OSError: A file cannot be read.
     """
     places = [folder / name for name in FILES] + [root / name for name in FILES]
     found = file or next((path for path in places if is_file(path)), None)
     if found is None:
-        table, source = beside(folder, paths), f"a .txt beside each image, or {' or '.join(FILES[:2])} in {root}"
+        table, source = text_files(folder, paths), f"a .txt file for each image, or {' or '.join(FILES[:2])} in {root}"
     else:
         table, source = read(found), f"them in {found}"
-        # Names in a file outside of the folder may begin with that of the split, or not.
+        # Names in a file outside of the folder may start with the name of the split.
         prefix = "" if folder == root or found.parent == folder else f"{folder.relative_to(root).as_posix()}/"
         table = {name.removeprefix("./").removeprefix(prefix): captions for name, captions in table.items()}
     missing = [path for path in paths if not table.get(path)]
@@ -56,8 +58,8 @@ def captions_of(root: Path, folder: Path, paths: list[str], file: Path | None) -
     return [table[path] for path in paths]
 
 
-def beside(folder: Path, paths: list[str]) -> Table:
-    """Return the lines of the `.txt` files beside images."""
+def text_files(folder: Path, paths: list[str]) -> Table:
+    """Return the lines of the `.txt` files with the names of the images."""
     table = {}
     for path in paths:
         file = (folder / path).with_suffix(".txt")
@@ -67,10 +69,10 @@ def beside(folder: Path, paths: list[str]) -> Table:
 
 
 def read(file: Path) -> Table:
-    """Return the captions of the images that a `.json` or `.jsonl` file names.
+    """Return the captions in a `.json` or `.jsonl` file by image name.
 
     Raises:
-        ValueError: It is of another kind.
+        ValueError: The file has another layout.
     """
     table: Table = defaultdict(list)
     for name, caption in lines(file) if file.suffix == ".jsonl" else entries(file):
@@ -81,7 +83,7 @@ def read(file: Path) -> Table:
 
 
 def lines(file: Path) -> Iterator[tuple[Any, Any]]:
-    """Yield image and caption of each line that is not blank."""
+    """Yield image name and caption of each line of a `.jsonl` file. Blank lines are skipped."""
     for number, line in enumerate(decoded(file).split("\n"), 1):
         if not line.strip():
             continue
@@ -100,7 +102,7 @@ def lines(file: Path) -> Iterator[tuple[Any, Any]]:
 
 
 def entries(file: Path) -> Iterator[tuple[Any, Any]]:
-    """Yield image and caption of a JSON file, each caption of an image by itself."""
+    """Yield image name and caption of a `.json` file, one pair for each caption."""
     held = parsed(decoded(file), str(file))
     if isinstance(held, dict) and isinstance(held.get("annotations"), list):
         yield from coco(held, file)
@@ -114,10 +116,10 @@ def entries(file: Path) -> Iterator[tuple[Any, Any]]:
 
 
 def coco(held: dict[str, Any], file: Path) -> Iterator[tuple[Any, Any]]:
-    """Yield image and caption of COCO's annotations.
+    """Yield image name and caption of COCO's annotations.
 
     Raises:
-        ValueError: They are others than captions, or name images that are not listed.
+        ValueError: The annotations are not captions, or their images are not listed.
     """
     try:
         names = {image["id"]: image["file_name"] for image in held["images"]}
@@ -132,7 +134,7 @@ def decoded(file: Path) -> str:
     """Return the text of a file.
 
     Raises:
-        ValueError: It is not UTF-8.
+        ValueError: The text is not UTF-8.
     """
     try:
         return read_text(file)
@@ -141,10 +143,10 @@ def decoded(file: Path) -> str:
 
 
 def parsed(content: str, where: str) -> Any:
-    """Return what JSON holds.
+    """Return the value of a JSON text.
 
     Raises:
-        ValueError: It is none.
+        ValueError: The text is not JSON.
     """
     try:
         return json.loads(content)
@@ -153,6 +155,6 @@ def parsed(content: str, where: str) -> Any:
 
 
 def shortened(value: Any) -> str:
-    """Return a value for a message."""
+    """Return a value as text of at most 60 characters, for messages."""
     shown = repr(value)
     return shown if len(shown) <= 60 else f"{shown[:60]}..."

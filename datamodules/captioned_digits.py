@@ -1,7 +1,7 @@
-"""Handwritten digits in colours, sizes and places, each with a sentence about it: text to image without a download.
+"""Handwritten digits in different colours, sizes and positions, with captions: text-to-image data without a download.
 
-Ten of the eighty pairs of digit and colour never occur in training, so a model shows by them whether it has learned
-what the words mean, or which pictures there were.
+Ten of the eighty pairs of digit and colour never occur in training. They test whether a model generalises to new
+combinations of words.
 """
 
 from collections.abc import Sequence
@@ -52,9 +52,9 @@ COLOURS = {
 SIZES = ("small", "large")
 POSITIONS = ("left", "right", "top", "bottom", "middle")
 BACKGROUNDS = {"black": (0, 0, 0), "white": (255, 255, 255), "grey": (120, 120, 120), "navy": (10, 20, 90)}
-CLEAR = 165  # least distance of two colours in RGB for the digit to stand out from its background
+CLEAR = 165  # minimum distance in RGB between the colours of digit and background
 
-# Every one names digit and colour; `digit` is a word, `number` the figure.
+# Every template names digit and colour; `digit` is a word, `number` the figure.
 TEMPLATES = (
     "a {colour} {digit}",
     "the digit {number} in {colour}",
@@ -69,18 +69,18 @@ TEMPLATES = (
     "a {size} {digit} at the {position}, {colour} on {background}",
     "the digit {number} in {colour}, {size}, at the {position}, on a {background} background",
 )
-# The colour of each digit that training leaves out: every digit once, two colours twice and the others once.
+# The colour of each digit that does not occur in training. Two colours occur twice, the others once.
 HELD_OUT = tuple(3 * digit % len(COLOURS) for digit in range(len(DIGITS)))
 
-MARGIN = 2  # pixels of MNIST's 28 on each side that next to no digit reaches
-SHARES = (0.42, 0.70)  # of the shorter side, for small and large digits
+MARGIN = 2  # pixels that are cropped from each side of MNIST's 28, where there is almost never any ink
+SHARES = (0.42, 0.70)  # size of small and large digits as a share of the shorter side
 SMALLEST = 16
-WANDER = 1  # pixels, at 32, that a digit may be beside its place
+WANDER = 1  # maximum random shift of a digit, in pixels at a size of 32
 VAL_SIZES = {"digits": 197, "mnist": 5000}
 
 
 def sentence(template: int, attributes: Sequence[int]) -> str:
-    """Return what a template says of the attributes, in the order of `ATTRIBUTES`."""
+    """Return the sentence of a template for attributes in the order of `ATTRIBUTES`."""
     digit, colour, size, position, background, *_ = attributes
     return TEMPLATES[template].format(
         digit=DIGITS[digit],
@@ -94,7 +94,7 @@ def sentence(template: int, attributes: Sequence[int]) -> str:
 
 @cache
 def sentences() -> tuple[str, ...]:
-    """Return every sentence there is, each once."""
+    """Return all possible sentences."""
     counts = {
         "digit": 10,
         "colour": len(COLOURS),
@@ -110,8 +110,8 @@ def sentences() -> tuple[str, ...]:
     return tuple(found)
 
 
-def told() -> Tensor:
-    """Return which attributes each template tells `(templates, 6)` bool; whether a pair is held out is always known."""
+def mentioned() -> Tensor:
+    """Return which attributes each template mentions, `(templates, 6)` bool. `held_out` is always true."""
     rows = []
     for template in TEMPLATES:
         named = {"digit" if name == "number" else name for _, name, _, _ in Formatter().parse(template) if name}
@@ -120,26 +120,26 @@ def told() -> Tensor:
 
 
 def clear() -> Tensor:
-    """Return which background `(8, 4)` bool each colour stands out from."""
+    """Return for each colour which backgrounds have enough contrast, `(8, 4)` bool."""
     colours, backgrounds = (torch.tensor([*table.values()]).float() for table in (COLOURS, BACKGROUNDS))
     return torch.cdist(colours, backgrounds) >= CLEAR
 
 
 class CaptionedDigits(Dataset[Batch]):
-    """Pictures and sentences that are drawn when they are asked for.
+    """Images and captions that are generated on access.
 
-    Item i shows digit image i. How, and what is said of it, depends in order on the seed and i alone, in training on
-    the key alone.
+    Item i shows digit i. Its other attributes and its caption are a function of the key in training, and of the seed
+    and i in evaluation.
 
     Args:
-        digits: Grey square digits `(N, 1, S, S)` of the size of large ones, and their labels.
-        small: The same of the size of small ones.
-        size: Height and width of the pictures.
-        seed: Seed of the pictures without a key.
-        tokenizer: Of the sentences.
-        max_length: Most tokens of a sentence.
-        pairs: Digits and colours: those seen in training, half seen and half held out, or all alike.
-        vary: What is different from picture to picture besides.
+        digits: Grey digits `(N, 1, S, S)` in the large size, and their labels.
+        small: The same digits in the small size.
+        size: Height and width of the images.
+        seed: Seed of the images in evaluation.
+        tokenizer: Tokenizer of the captions.
+        max_length: Maximum of tokens of a caption.
+        pairs: Pairs of digit and colour: `seen` in training, `half` seen and half held out, or `all`.
+        vary: Attributes that vary besides digit and colour.
     """
 
     def __init__(
@@ -161,41 +161,42 @@ class CaptionedDigits(Dataset[Batch]):
         self.colours, self.backgrounds = (torch.tensor([*table.values()]) for table in (COLOURS, BACKGROUNDS))
         allowed = clear()
         self.choices = allowed.sum(1)
-        self.allowed = allowed.int().argsort(dim=1, descending=True, stable=True)  # those that are clear come first
-        self.told, self.vary = told(), vary
-        silent = [ATTRIBUTES.index(name) for name in VARIABLE if name not in vary]
-        self.templates = (~self.told[:, silent].any(1)).nonzero().squeeze(1)  # that say nothing of what never varies
+        self.allowed = allowed.int().argsort(dim=1, descending=True, stable=True)  # backgrounds with contrast first
+        self.mentioned, self.vary = mentioned(), vary
+        constant = [ATTRIBUTES.index(name) for name in VARIABLE if name not in vary]
+        # Templates that mention no constant attribute.
+        self.templates = (~self.mentioned[:, constant].any(1)).nonzero().squeeze(1)
         self._tokens: dict[str, tuple[Tensor, Tensor]] = {}
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def __getitem__(self, key: Key) -> Batch:
-        """Return a picture `(3, H, W)`, tokens `(max_length,)`, how many are no padding, and attributes `(6,)`."""
+        """Return an image `(3, H, W)`, tokens `(max_length,)`, their number without padding, and attributes `(6,)`."""
         image, tokens, length, attributes = self.__getitems__([key])
         return image[0], tokens[0], length[0], attributes[0]
 
     def __getitems__(self, keys: Sequence[Key]) -> Batch:
-        """Return pictures `(N, 3, H, W)`, tokens `(N, max_length)`, lengths `(N,)` and what they say `(N, 6)`."""
+        """Return images `(N, 3, H, W)`, tokens `(N, max_length)`, lengths `(N,)` and mentioned attributes `(N, 6)`."""
         rows, attributes, template, wander = self.drawn(keys)
-        captions = [sentence(*told) for told in zip(template.tolist(), attributes.tolist(), strict=True)]
-        said = torch.where(self.told[template], attributes, -1)
+        captions = [sentence(*item) for item in zip(template.tolist(), attributes.tolist(), strict=True)]
+        said = torch.where(self.mentioned[template], attributes, -1)
         return self._pictures(rows, attributes, wander), *self._numbers(captions), said
 
     def caption(self, key: Key) -> str:
-        """Return the sentence of an item."""
+        """Return the caption of an item."""
         _, attributes, template, _ = self.drawn([key])
         return sentence(int(template), attributes[0].tolist())
 
     def drawn(self, keys: Sequence[Key]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Return rows `(N,)`, attributes `(N, 6)`, templates `(N,)` and steps from the place `(N, 2)`, -1 to 1."""
+        """Return rows `(N,)`, attributes `(N, 6)`, templates `(N,)` and shifts `(N, 2)` from -1 to 1."""
         rows = torch.tensor([key if isinstance(key, int) else key[0] for key in keys])
         word = torch.tensor([mix(self.seed, key) if isinstance(key, int) else mix(key[1], 5) for key in keys])
         digit, wrong = self.labels[rows], self.wrong[rows]
         left_out = self.held[digit]
 
         def draw(count: Tensor | int) -> Tensor:
-            # Digits of the word to the bases of the counts: 63 bits are far more than all of them use.
+            # The word is a number in mixed radix; its 63 bits are far more than all draws use.
             nonlocal word
             count = torch.as_tensor(count)
             found, word = word % count, word // count
@@ -229,7 +230,7 @@ class CaptionedDigits(Dataset[Batch]):
         return ((mixed + 127) // 255).to(torch.uint8)
 
     def _placed(self, sprites: Tensor, position: Tensor, wander: Tensor) -> Tensor:
-        """Return frames `(N, H, W)` of 0 to 255 with digits `(N, S, S)` at their places."""
+        """Return masks `(N, H, W)` of 0 to 255 with digits `(N, S, S)` at their positions."""
         room = torch.tensor(self.size) - sprites.shape[-1]
         most = max(1, round(WANDER * min(self.size) / 32))
         corner = room // 2 + most * wander  # down, across
@@ -239,20 +240,20 @@ class CaptionedDigits(Dataset[Batch]):
             there = position == POSITIONS.index(name)
             corner[there, axis] = edge + most * wander[there, axis]
         down, across = room.tolist()
-        # Each frame is a window of a larger one with the digit in its middle: one gather of whole lines.
+        # Each mask is a window into a larger, padded one with the digit in the centre, so that one gather suffices.
         windows = pad(sprites, (across, across, down, down)).unfold(1, self.size[0], 1).unfold(2, self.size[1], 1)
         return windows[torch.arange(len(sprites)), down - corner[:, 0], across - corner[:, 1]]
 
     def _numbers(self, captions: list[str]) -> tuple[Tensor, Tensor]:
         new = list(dict.fromkeys(caption for caption in captions if caption not in self._tokens))
-        if new:  # remembered, for there are some ten thousand sentences only
+        if new:  # cached, because there are only about ten thousand sentences
             self._tokens.update(zip(new, zip(*self.tokenizer(new, self.max_length), strict=True), strict=True))
         tokens, lengths = zip(*(self._tokens[caption] for caption in captions), strict=True)
         return torch.stack(tokens), torch.stack(lengths)
 
 
 def alternate(labels: Tensor) -> Tensor:
-    """Return for labels `(N,)` whether each is the second, fourth, ... of its class `(N,)` bool."""
+    """Return for labels `(N,)` whether each is the second, fourth, ... of its class, `(N,)` bool."""
     found = torch.zeros(len(labels), dtype=torch.bool)
     for label in set(labels.tolist()):
         found[(labels == label).nonzero()[1::2]] = True
@@ -260,27 +261,29 @@ def alternate(labels: Tensor) -> Tensor:
 
 
 class CaptionedDigitsDataModule(ImageDataModule):
-    """Digits in one of 8 colours, 2 sizes, 5 places, on one of 4 backgrounds, with a sentence that tells some of that.
+    """Captioned digits in 8 colours, 2 sizes and 5 positions, on 4 backgrounds.
 
-    A batch is `(images, tokens, lengths, attributes)`: uint8 `(N, 3, H, W)` (on the device floats in [-1, 1]), int64
-    `(N, max_length)` with padding behind the lengths `(N,)`, and the attributes `(N, 6)`, named by
-    `attributes`: what a sentence says, -1 for what it leaves out. Every sentence names digit and colour. Training and
-    validation show 70 of the 80 pairs of these; of the test images half show the other ten (`held_out` is 1). No digit
-    image is in two of the sets, except that scikit-learn's for tests are those for validation.
+    A batch is `(images, tokens, lengths, attributes)`. Images are uint8 `(N, 3, H, W)`, and floats in [-1, 1] on the
+    device. Tokens are int64 `(N, max_length)`, padded after their lengths `(N,)`. Attributes `(N, 6)` are those that
+    the caption mentions, in the order of `attributes`, and -1 for the others.
+
+    Every caption names digit and colour. Training and validation have 70 of the 80 pairs. Half of the test images have
+    the other ten pairs (`held_out` is 1). The sets share no digit image, except that the validation and test sets of
+    scikit-learn's digits are the same.
 
     Args:
-        source: digits for the 1,797 of scikit-learn, which need no download, or mnist.
-        root: Folder that holds `MNIST/raw`; only for `source` mnist.
-        size: Height and width of the pictures.
-        channels: 3; a model on the command line takes its own from here.
+        source: digits for the 1,797 digits of scikit-learn, which need no download, or mnist.
+        root: Folder that contains `MNIST/raw`; only for `source` mnist.
+        size: Height and width of the images.
+        channels: Must be 3; on the command line it sets the model's channels too.
         batch_size: Images per process and batch.
-        val_size: Digits kept for validation, chosen by the seed; by default 197, or 5,000 of MNIST.
-        max_length: Most tokens of a sentence; longer ones are cut.
-        tokenizer: words, bpe for parts of words, or a file of a tokenizer; see `datamodules.text`.
-        held_out: Keep ten pairs of digit and colour for tests; false shows all pairs alike in all sets.
-        vary: What varies besides digit and colour, in pictures and sentences; the rest is large, middle and black.
-        seed: Seed of the split, of what is drawn for validation and tests and, with the run's seed, for training.
-        num_workers: Loading processes; a batch takes a few milliseconds, so 0 does.
+        val_size: Digits kept for validation, chosen by the seed; by default 197, or 5,000 for MNIST.
+        max_length: Maximum of tokens of a caption; longer ones are truncated.
+        tokenizer: words, bpe for subwords, or a file of a tokenizer; see `datamodules.text`.
+        held_out: Keep ten pairs of digit and colour for tests; false uses all pairs in all sets.
+        vary: Attributes that vary besides digit and colour; the others are large, middle and black.
+        seed: Seed of the split and of validation and test images and, with the run's seed, of the training images.
+        num_workers: Processes that generate images; 0 is fast enough.
         infinite: Repeat the training images until an epoch has at least 100 batches.
     """
 
@@ -318,11 +321,11 @@ class CaptionedDigitsDataModule(ImageDataModule):
 
     @property
     def vocabulary(self) -> text.Vocabulary:
-        """The plain value from which `datamodules.text.tokenizer` makes the tokenizer again."""
+        """The tokenizer as a plain value, from which `datamodules.text.tokenizer` restores it."""
         return self.tokenizer.vocabulary
 
     def prepare_data(self) -> None:
-        """Download MNIST if it is asked for and not there, in one process."""
+        """Download MNIST, if it is the source and missing, in one process."""
         if self._mnist:
             self._mnist.prepare_data()
 

@@ -1,8 +1,8 @@
-"""Images of a folder with sentences about them, from caption files or from the names of class folders.
+"""Images of a folder with captions, from caption files or from the names of class folders.
 
-A batch is `(images, tokens, lengths)`: uint8 `(N, C, H, W)` from the loader, float in [-1, 1] on the device; the
-tokens of one caption of each image, int64 `(N, max_length)`, with padding behind their lengths `(N,)` int64. In
-training the caption is one of the image's, as the key says, and another one next time; in order it is the first.
+A batch is `(images, tokens, lengths)`. Images are uint8 `(N, C, H, W)` in the dataloader, and float in [-1, 1] on the
+device. Tokens are those of one caption of each image, int64 `(N, max_length)`, padded after their lengths `(N,)` int64.
+In training, the key of an item chooses one of the image's captions. In evaluation it is the first caption.
 """
 
 import warnings
@@ -29,7 +29,7 @@ PARTS = ("training", "validation", "test")
 
 
 class Part(NamedTuple):
-    """A folder, its images' paths and captions, and which of them belong to a set `(N,)`."""
+    """A folder with paths and captions of its images, and the row indices `(N,)` of the images in a set."""
 
     root: Path
     paths: list[str]
@@ -42,7 +42,7 @@ class Part(NamedTuple):
 
 
 class Folder(NamedTuple):
-    """What all sets of a folder share: its files, and tokens `(C, max_length)` and lengths `(C,)` of all captions."""
+    """The files of a folder, and tokens `(C, max_length)` and lengths `(C,)` of all captions, shared by its sets."""
 
     files: ImageFiles
     tokens: Tensor
@@ -53,10 +53,10 @@ class CaptionedImages(Dataset[Batch]):
     """Images and captions of a set.
 
     Args:
-        images: The images of the set, whose labels are their indices among the files.
-        captions: Those of all files.
-        tokens: Of all captions, one after the other, `(C, max_length)`.
-        lengths: Their lengths `(C,)`.
+        images: Images of the set, whose labels are indices of files.
+        captions: Captions of all files.
+        tokens: Tokens `(C, max_length)` of all captions, concatenated.
+        lengths: Lengths `(C,)` of all captions.
     """
 
     def __init__(self, images: FolderImages, captions: Captions, tokens: Tensor, lengths: Tensor) -> None:
@@ -74,13 +74,13 @@ class CaptionedImages(Dataset[Batch]):
 
     def __getitems__(self, keys: Sequence[Key]) -> Batch:
         """Return images `(N, C, H, W)`, tokens `(N, max_length)` and lengths `(N,)` of the keys."""
-        # A file that cannot be read is replaced by another, and its captions with it.
+        # An unreadable file is replaced by another one, whose captions are used then.
         images, indices = self.images.__getitems__(keys)
         rows = self.starts[indices] + self._drawn(keys) % self.counts[indices]
         return images, self.tokens[rows].long(), self.lengths[rows].long()
 
     def caption(self, key: Key) -> str:
-        """Return the sentence of an item; that of a file that can be read."""
+        """Return the caption of an item, whose file must be readable."""
         some = self.captions[int(self.images.rows[key if isinstance(key, int) else key[0]])]
         return some[int(self._drawn([key])) % len(some)]
 
@@ -89,23 +89,25 @@ class CaptionedImages(Dataset[Batch]):
 
 
 class CaptionedDataModule(ImageFolderDataModule):
-    """Images of a folder and their captions; see the module's docstring for what a batch is.
+    """Images of a folder and their captions. For batches see the module's docstring.
 
-    Captions stand in `captions.json` (image to caption, or to several), in `captions.jsonl` (an image and a caption a
-    line), in a `.txt` beside each image (a caption a line) or in a file of COCO's layout; or are made of the names of
-    class folders. Folders `train`, `val` and `test` below the root are the three sets; without them images are kept
-    for validation, and those for tests are the same ones. The vocabulary is learned from the captions of the training
-    images, and words of the others that it does not have are counted in a warning.
+    Captions are read from `captions.json` (image to one or several captions), `captions.jsonl` (an image and a caption
+    per line), a `.txt` file for each image (a caption per line), or a file in COCO's layout. They can also be generated
+    from the names of class folders.
+
+    The folders `train`, `val` and `test` in the root are the three sets. Without them a random part of the images is
+    used for validation and tests. The vocabulary is learned from the training captions. A warning counts the unknown
+    words in other captions.
 
     Args:
         root: Folder of the images.
-        captions: File of the captions (.json, also COCO's, or .jsonl); by default looked for in the folders.
-        templates: Captions of class folders, with {} for the name, such as `a photo of a {}`; no files are read then.
-        tokenizer: words, bpe for parts of words, or a file of a tokenizer; see `datamodules.text`.
-        max_length: Most tokens of a caption; longer ones are cut.
-        vocabulary_size: Most numbers of a vocabulary that is learned.
-        min_count: How often a word has to occur to be learned.
-        options: As in `ImageFolderDataModule`; `flip` also mirrors what captions call left.
+        captions: File of the captions (.json, also COCO's, or .jsonl); by default searched in the folders.
+        templates: Captions for class folders, with {} for the name, such as `a photo of a {}`; no files are read then.
+        tokenizer: words, bpe for subwords, or a file of a tokenizer; see `datamodules.text`.
+        max_length: Maximum of tokens of a caption; longer ones are truncated.
+        vocabulary_size: Maximum size of a learned vocabulary.
+        min_count: Minimum of occurrences for a word to be learned.
+        options: Arguments of `ImageFolderDataModule`. `flip` does not swap left and right in captions.
     """
 
     items = "images with captions"
@@ -140,22 +142,22 @@ class CaptionedDataModule(ImageFolderDataModule):
 
     @property
     def num_classes(self) -> int:
-        """1: what an image shows is said by its captions."""
+        """1, because captions describe the images."""
         return 1
 
     @property
     def classes(self) -> list[str]:
-        """None: what an image shows is said by its captions."""
+        """Empty, because captions describe the images."""
         return []
 
     @property
     def unclassed(self) -> str:  # type: ignore[override]
-        """Nothing: nobody expects classes beside captions."""
+        """Empty, because captioned images need no classes."""
         return ""
 
     @property
     def left_out(self) -> Counter[str]:
-        """How many files are not used, by kind."""
+        """Number of unused files by kind."""
         return unused([self.root], self._readers, (".txt", ".json", ".jsonl"))
 
     @property
@@ -170,15 +172,15 @@ class CaptionedDataModule(ImageFolderDataModule):
 
     @property
     def vocabulary(self) -> text.Vocabulary:
-        """The plain value from which `datamodules.text.tokenizer` makes the tokenizer again."""
+        """The tokenizer as a plain value, from which `datamodules.text.tokenizer` restores it."""
         return self.tokenizer.vocabulary
 
     def splits(self) -> tuple[BatchDataset, BatchDataset, BatchDataset]:
         """Return the training, validation and test images with their captions.
 
         Raises:
-            ValueError: Images have no caption, a caption no word or a set no known one, `channels` is more than the
-                images have, or the cache more than memory holds.
+            ValueError: Images have no caption, a caption has no word, no word of a set is known, the images have fewer
+                channels, or the cache does not fit into memory.
             OSError: No file is readable, or one is not and `on_error` is raise.
         """
         train, val, test = self._parts()
@@ -204,7 +206,7 @@ class CaptionedDataModule(ImageFolderDataModule):
         return train, val, held.get("test") or val
 
     def _mixed(self, part: Part) -> Part:
-        """Return held-out images in an order by the seed: in class folders, neighbours have the same caption."""
+        """Return held-out images shuffled by the seed, because neighbours in class folders have the same caption."""
         return part._replace(rows=part.rows[shuffled(len(part.rows), self.seed)])
 
     def _whole(self, folder: Path) -> Part:
@@ -217,7 +219,7 @@ class CaptionedDataModule(ImageFolderDataModule):
         return Part(folder, paths, found, torch.arange(len(paths)))
 
     def _folder(self, part: Part) -> Folder:
-        """Return the files of a folder and the tokens of all its captions; warn of those that were cut."""
+        """Return the files of a folder and the tokens of all its captions. Warn about truncated captions."""
         target = Target(self.channels, self.size, self.fit, self.crop, self.half)
         files = ImageFiles(part.root, part.paths, target, self.on_error, shared=self.num_workers > 0)
         self._readers.append(files)
@@ -231,13 +233,13 @@ class CaptionedDataModule(ImageFolderDataModule):
         if cut:
             longer = f"longer than max_length={self.max_length} tokens"
             warnings.warn(f"{cut} captions in {part.root} are {longer} and were cut", stacklevel=2)
-        return Folder(files, tokens.int(), lengths.int())  # half the bytes: there may be a million captions
+        return Folder(files, tokens.int(), lengths.int())  # int32, because there may be a million captions
 
     def _set(self, part: Part, folder: Folder, name: str) -> CaptionedImages:
-        """Return a set; warn of words that are unknown.
+        """Return a set. Warn about unknown words.
 
         Raises:
-            ValueError: None is known.
+            ValueError: No word is known.
         """
         sentences, known = list(part.sentences()), self.tokenizer
         unknown = Counter(word for caption in sentences for word in text.words(" ".join(known.unknown(caption))))
@@ -255,10 +257,10 @@ class CaptionedDataModule(ImageFolderDataModule):
 
 
 def checked(templates: Sequence[str]) -> tuple[str, ...]:
-    """Return templates of captions.
+    """Return the templates if each has exactly one {}.
 
     Raises:
-        ValueError: There are none, or one has not exactly one {}.
+        ValueError: One has not, or there are none.
     """
     wrong = [one for one in templates if not isinstance(one, str) or one.count("{}") != 1]
     if wrong or not templates or isinstance(templates, str):
@@ -268,10 +270,10 @@ def checked(templates: Sequence[str]) -> tuple[str, ...]:
 
 
 def named(folder: Path, paths: list[str], templates: Sequence[str]) -> Captions:
-    """Return the captions of images by the names of their class folders, `_` read as a space.
+    """Return captions from the names of the images' class folders, with `_` as a space.
 
     Raises:
-        ValueError: An image is in no class folder.
+        ValueError: An image is not in a class folder.
     """
     flat = [path for path in paths if "/" not in path]
     if flat:

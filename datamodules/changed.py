@@ -1,4 +1,4 @@
-"""Digits in two forms without pairs, as they are and changed: a translation whose digit is known."""
+"""Unpaired digits in two domains, original and degraded. The known digit measures whether a translation keeps it."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,11 +17,11 @@ from datamodules.pairs import Direction
 
 
 class Rows(Dataset[Batch]):
-    """Some rows of a data set.
+    """A subset of a data set.
 
     Args:
         dataset: Images and labels.
-        rows: Of it, in their order.
+        rows: Row indices, in order.
     """
 
     def __init__(self, dataset: BatchDataset, rows: Sequence[int]) -> None:
@@ -43,17 +43,17 @@ class Rows(Dataset[Batch]):
 
 
 class Changed(Dataset[Batch]):
-    """Images of a set, each beside one of another set that its key draws; one side is changed, the other as it is.
+    """Unpaired source and target images, of which one side is degraded.
 
-    In training an image is changed anew every time, as its key says. In order, images are always changed alike, and
-    beside the next one.
+    In training, the key of an item draws its target and its degradation. In evaluation, both are fixed: the target is
+    the next image.
 
     Args:
-        sources: Images and labels of the source's side.
-        targets: Images of the target's side.
-        chain: Changes one side.
-        direction: Which: a_to_b the sources, b_to_a the targets.
-        seed: Of the changes of images without a key.
+        sources: Images and labels of the source domain.
+        targets: Images of the target domain.
+        chain: Degradation of one side.
+        direction: a_to_b degrades the sources, b_to_a the targets.
+        seed: Seed of the degradation in evaluation.
     """
 
     def __init__(
@@ -73,9 +73,9 @@ class Changed(Dataset[Batch]):
     def __getitems__(self, keys: Sequence[Key]) -> Batch:
         """Return the sources and targets `(N, C, H, W)` of the keys, and the labels `(N,)` of the sources."""
         count = len(self.sides[1])
-        beside = [(key + 1 if isinstance(key, int) else mix(key[1], 3)) % count for key in keys]
+        partners = [(key + 1 if isinstance(key, int) else mix(key[1], 3)) % count for key in keys]
         sources, labels = self.sides[0].__getitems__(keys)
-        images = [sources, self.sides[1].__getitems__(beside)[0]]
+        images = [sources, self.sides[1].__getitems__(partners)[0]]
         words = [mix(self.seed, key) if isinstance(key, int) else mix(key[1], 5) for key in keys]
         made = [self.chain(image, word) for image, word in zip(images[self.changed], words, strict=True)]
         images[self.changed] = torch.stack(made)
@@ -83,10 +83,10 @@ class Changed(Dataset[Batch]):
 
 
 def change(text: str, size: tuple[int, int], channels: int) -> Chain:
-    """Return the chain of changes that `text` describes.
+    """Return the degradation that `text` describes.
 
     Raises:
-        ValueError: There is no such, or it makes holes, or images of another size.
+        ValueError: A step is unknown, cuts holes or changes the size of images.
     """
     chain = Chain(text, size, channels)
     if chain.hole or chain(torch.zeros(channels, *size, dtype=torch.uint8), 0).shape[1:] != size:
@@ -95,7 +95,7 @@ def change(text: str, size: tuple[int, int], channels: int) -> Chain:
 
 
 def changed(sets: Sets, chain: Chain, direction: Direction, seed: int) -> Sets:
-    """Return the three sets in two forms; no image of the training set is there in both."""
+    """Return the three sets in two domains. No training image is in both domains."""
     train, val, test = sets
     order, half = shuffled(len(train), seed, 2).tolist(), len(train) // 2
     kept = Changed(val, val, chain, direction, seed)
@@ -107,17 +107,17 @@ def changed(sets: Sets, chain: Chain, direction: Direction, seed: int) -> Sets:
 
 
 class UnpairedMNISTDataModule(MNISTDataModule):
-    """MNIST in two forms without pairs: `(source, target, label of the source)`, see `datamodules.pairs`.
+    """Unpaired MNIST in two domains, with batches `(source, target, label of the source)`, see `datamodules.pairs`.
 
-    One half of the training images, changed, are A, the other half, as they are, B. Validation and test images are
-    there in both forms, in an order that sets different images beside each other.
+    Domain A is one half of the training images, degraded. Domain B is the other half, unchanged. All validation and
+    test images are in both domains, in an order that pairs different images.
 
     Args:
-        root: Folder that holds `MNIST/raw`.
-        degrade: What A has been through: `invert`, `rotate 90`, `tint` (for 3 channels), or any steps of
-            `datamodules.degrade` that leave the size.
-        direction: Which of both is the source: A, the changed ones, or B.
-        options: As in `MNISTDataModule`.
+        root: Folder that contains `MNIST/raw`.
+        degrade: Degradation of domain A: `invert`, `rotate 90`, `tint` (for 3 channels), or any steps of
+            `datamodules.degrade` that preserve the size.
+        direction: a_to_b translates the degraded images of A to B, b_to_a the reverse.
+        options: Arguments of `MNISTDataModule`.
     """
 
     num_classes = 1
@@ -130,17 +130,17 @@ class UnpairedMNISTDataModule(MNISTDataModule):
         self.direction: Direction = one_of("direction", direction, ("a_to_b", "b_to_a"))
 
     def splits(self) -> Sets:
-        """Return the training, validation and test images in two forms."""
+        """Return the training, validation and test images in two domains."""
         return changed(super().splits(), self.chain, self.direction, self.seed)
 
 
 class UnpairedDigitsDataModule(DigitsDataModule):
-    """scikit-learn's digits in two forms without pairs, as `UnpairedMNISTDataModule` has them, which need no file.
+    """Unpaired scikit-learn digits in two domains, like `UnpairedMNISTDataModule`, without a download.
 
     Args:
-        degrade: What A has been through, as in `UnpairedMNISTDataModule`.
-        direction: Which of both is the source: A, the changed ones, or B.
-        options: As in `DigitsDataModule`.
+        degrade: Degradation of domain A, see `UnpairedMNISTDataModule`.
+        direction: a_to_b translates the degraded images of A to B, b_to_a the reverse.
+        options: Arguments of `DigitsDataModule`.
     """
 
     num_classes = 1
@@ -151,5 +151,5 @@ class UnpairedDigitsDataModule(DigitsDataModule):
         self.direction: Direction = one_of("direction", direction, ("a_to_b", "b_to_a"))
 
     def splits(self) -> Sets:
-        """Return the training images and, twice, the validation images in two forms."""
+        """Return the training images and, twice, the validation images in two domains."""
         return changed(super().splits(), self.chain, self.direction, self.seed)

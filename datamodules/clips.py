@@ -1,18 +1,18 @@
-"""What the data modules of image sequences share: batches with a time axis, and how many frames a clip has."""
+"""Base of the data modules of image sequences: batches with a time axis, and the number of frames."""
 
 from datamodules.base import ImageDataModule, Size, integer
 
 
 class ClipDataModule(ImageDataModule):
-    """Base of the data modules of image sequences; all that it promises of images holds for clips.
+    """Base of the data modules of image sequences. Order and resuming are as in `ImageDataModule`.
 
-    Batches are `(clips, labels)`: uint8 `(N, C, T, H, W)` from the loader, float in [-1, 1] on the device, and int64
-    `(N,)`. `image_shape` is that of a frame.
+    Batches are `(clips, labels)`. Clips are uint8 `(N, C, T, H, W)` in the dataloader, and float in [-1, 1] on the
+    device. Labels are int64 `(N,)`. `image_shape` is the shape of a frame.
 
     Args:
-        size: Height and width of the frames, one number if they are equal.
+        size: Height and width of the frames, or one number if they are equal.
         channels: 1 (grey), 3 (colour) or 4 (colour and alpha).
-        frames: Frames of every clip.
+        frames: Number of frames of every clip.
         batch_size: Clips per process and batch.
         num_workers: Processes that load clips; 0 loads them in the training process.
         seed: Seed of the split and, with the run's seed (`seed_everything`), of the training order.

@@ -1,11 +1,11 @@
-"""One image file, of whatever kind that Pillow reads, as a uint8 tensor of the channels and size asked for.
+"""Decoding of image files, of all formats that Pillow reads, to uint8 tensors of given channels and size.
 
-Everything that reads pictures reads them here: first frame, turned as EXIF says, with 8 bits a channel.
+All code of this project reads images with this module: the first frame, with EXIF orientation, 8 bits per channel.
 
-Numbers become 8 bits by one rule. 8 bits stay as they are. 16 bits are divided by 257. The type of 32-bit integers and
-of floats does not say their range, so they are scaled by what they hold. Their range is the smallest of 0..1, 0..255,
-0..65535 and 0..maximum that holds all values; with negative values, -1..1 or else minimum..maximum. It becomes 0..255.
-NaN and -infinity count as the lower end, infinity as the upper end. The range is that of each picture by itself.
+Values are converted to 8 bits by one rule. 8-bit values stay unchanged, and 16-bit values are divided by 257. For
+32-bit integers and floats the range is guessed for each image. It is the smallest of 0..1, 0..255, 0..65535 and
+0..maximum that contains all values. With negative values it is -1..1 or else minimum..maximum. This range is scaled to
+0..255. NaN and -infinity count as the lower end, infinity as the upper end.
 """
 
 import os
@@ -28,14 +28,14 @@ Half: TypeAlias = Literal["left", "right"]
 
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 ALPHA_MODES = ("LA", "La", "PA", "RGBA", "RGBa")
-ORIENTATION, SIDEWAYS = 0x0112, (5, 6, 7, 8)  # a tag of EXIF, and its values that swap width and height
+ORIENTATION, SIDEWAYS = 0x0112, (5, 6, 7, 8)  # EXIF tag, and its values that swap width and height
 WIDTH, HEIGHT = 256, 257  # tags of TIFF
 GREY_MODES = ("1", "L", "LA", "La", "I", "F", "I;16", "I;16L", "I;16B", "I;16N")
-SIXTEEN_BIT = ("PNG", "PPM")  # what Pillow opens with mode I, in some versions, although it has 16 bits
-RANGES = (1, 255, 65535)  # usual upper ends of 32-bit numbers
-# What Pillow opens but does not decode by itself (EPS would be run by Ghostscript), or what holds no picture.
+SIXTEEN_BIT = ("PNG", "PPM")  # formats with 16 bits that some versions of Pillow open with mode I
+RANGES = (1, 255, 65535)  # usual maxima of 32-bit values
+# Formats that are not images, or that Pillow does not decode itself (EPS would be run by Ghostscript).
 NO_PICTURES = {"BUFR", "EPS", "GRIB", "HDF5", "IPTC", "MPEG", "PDF", "WMF"}
-COMMON = ("jpg", "jpeg", "png", "webp", "bmp", "gif", "tif", "tiff")  # named first
+COMMON = ("jpg", "jpeg", "png", "webp", "bmp", "gif", "tif", "tiff")  # listed first in messages
 
 
 def _formats() -> tuple[str, ...]:
@@ -49,14 +49,19 @@ def _extensions() -> tuple[str, ...]:
     return tuple([name for name in COMMON if name in found] + sorted(found - set(COMMON)))
 
 
-FORMATS = _formats()  # of the installed Pillow
-EXTENSIONS = _extensions()  # of their files, in lower case without the dot
+FORMATS = _formats()  # formats that the installed Pillow decodes
+EXTENSIONS = _extensions()  # their file extensions, in lower case without the dot
 
 
 class Target(NamedTuple):
-    """What every image becomes: channels, (height, width), how it fits, and a centre crop (height, width) before.
+    """The form to which images are converted.
 
-    With `half`, the image is that half of the picture in the file.
+    Attributes:
+        channels: 1, 3 or 4.
+        size: (height, width).
+        fit: How other aspect ratios are fitted.
+        crop: (height, width) of a centre crop before resizing, or None.
+        half: Half of the image that is used, or None for the whole image.
     """
 
     channels: int
@@ -67,19 +72,19 @@ class Target(NamedTuple):
 
 
 class UnreadableImageError(OSError):
-    """An image file that cannot be decoded; the message is the reason, without the path."""
+    """An image file cannot be decoded. The message is the reason, without the path."""
 
 
 def read_image(path: str | Path, target: Target) -> Tensor:
-    """Return the image `(C, H, W)` uint8: first frame, EXIF orientation applied, antialiased bicubic.
+    """Return the first frame of an image `(C, H, W)` uint8, with EXIF orientation, resized by antialiased bicubic.
 
     Raises:
-        UnreadableImageError: The file is missing, truncated, too large or no image.
+        UnreadableImageError: The file is missing, truncated, too large or not an image.
     """
     height, width = target.size
     with picture(path) as file:
         if target.crop is None:
-            # JPEG can be decoded at 1/2, 1/4 or 1/8; twice the final size leaves the resampling its detail.
+            # JPEG can be decoded at 1/2, 1/4 or 1/8. At least twice the final size is needed for good resampling.
             side = 2 * max(height, width)
             file.draft(None, (2 * side if target.half else side, side))
         image = halved(whole(file), target.half)
@@ -88,10 +93,10 @@ def read_image(path: str | Path, target: Target) -> Tensor:
 
 
 def read_whole(path: str | Path, channels: int | None = None) -> Tensor:
-    """Return the image `(C, H, W)` uint8 in its own size, with the channels asked for or, by default, with its own.
+    """Return the image `(C, H, W)` uint8 in its original size, with the given channels or with those of the file.
 
     Raises:
-        UnreadableImageError: The file is missing, truncated, too large or no image.
+        UnreadableImageError: The file is missing, truncated, too large or not an image.
     """
     with picture(path) as file:
         image = whole(file)
@@ -101,13 +106,13 @@ def read_whole(path: str | Path, channels: int | None = None) -> Tensor:
 
 @contextmanager
 def picture(path: str | Path) -> Iterator[Any]:
-    """Open an image file, in a folder or in a zip archive, without a warning; what Pillow raises gets a reason.
+    """Open an image file, in a folder or a zip archive, without warnings, and convert all errors to one type.
 
     Raises:
-        UnreadableImageError: The file is missing, truncated, too large or no image.
+        UnreadableImageError: The file is missing, truncated, too large or not an image.
     """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # PIL's hints about odd but readable files
+        warnings.simplefilter("ignore")  # Pillow's warnings about unusual but readable files
         with _picture(path) as file:
             yield file
 
@@ -117,29 +122,29 @@ def _picture(path: str | Path) -> Iterator[Any]:
     try:
         with Image.open(opened(path) if within(path) else path, formats=FORMATS) as file:
             yield file
-    except Exception as error:  # decoders raise almost anything for a damaged file
+    except Exception as error:  # decoders raise many kinds of exceptions for damaged files
         raise UnreadableImageError(reason(path, error)) from error
 
 
 def dimensions(path: str | Path) -> tuple[int, int]:
-    """Return width and height of an image that is turned as its EXIF orientation says, from its header alone.
+    """Return (width, height) of an image after its EXIF orientation. Only the header is read.
 
     Raises:
-        UnreadableImageError: The file is missing or its header is no image's.
+        UnreadableImageError: The file is missing or not an image.
     """
     with picture(path) as file:
-        looked = file.format != "PNG" or "exif" in file.info  # else Pillow decodes a PNG to search behind it
-        turned = looked and file.getexif().get(ORIENTATION, 1) in SIDEWAYS
-        if turned and file.format == "TIFF":  # whose size newer versions of Pillow turn themselves
+        readable = file.format != "PNG" or "exif" in file.info  # else Pillow decodes the whole PNG to search for EXIF
+        turned = readable and file.getexif().get(ORIENTATION, 1) in SIDEWAYS
+        if turned and file.format == "TIFF":  # newer versions of Pillow swap the size of TIFF themselves
             turned = file.size == (file.tag_v2[WIDTH], file.tag_v2[HEIGHT])
         return (file.height, file.width) if turned else (file.width, file.height)
 
 
 def look(path: str | Path) -> tuple[bool, bool]:
-    """Return whether an image has colour and whether it has alpha, from its header alone.
+    """Return whether an image has colour and whether it has alpha. Only the header is read.
 
     Raises:
-        UnreadableImageError: The file is missing or its header is no image's.
+        UnreadableImageError: The file is missing or not an image.
     """
     [found] = look_all([path])
     if isinstance(found, UnreadableImageError):
@@ -148,7 +153,7 @@ def look(path: str | Path) -> tuple[bool, bool]:
 
 
 def look_all(paths: Sequence[str | Path]) -> list[tuple[bool, bool] | UnreadableImageError]:
-    """Return what `look` does of many files, or why it cannot, eight at once: a network's disk answers late."""
+    """Return the results of `look` for many files, or its errors. Eight threads hide the latency of network disks."""
 
     def one(path: str | Path) -> tuple[bool, bool] | UnreadableImageError:
         try:
@@ -157,7 +162,7 @@ def look_all(paths: Sequence[str | Path]) -> list[tuple[bool, bool] | Unreadable
         except UnreadableImageError as error:
             return error
 
-    with warnings.catch_warnings():  # around all threads, which share the filters
+    with warnings.catch_warnings():  # outside of the threads, which share the filters
         warnings.simplefilter("ignore")
         if len(paths) == 1:
             return [one(paths[0])]
@@ -166,20 +171,20 @@ def look_all(paths: Sequence[str | Path]) -> list[tuple[bool, bool] | Unreadable
 
 
 def whole(file: Image.Image) -> Image.Image:
-    """Return the first frame of an open file, turned as its EXIF orientation says, as `eight_bit` does."""
+    """Return the first frame of an open file with EXIF orientation and 8 bits per channel."""
     return eight_bit(upright(file), sixteen=file.format in SIXTEEN_BIT)
 
 
 def upright(image: Image.Image) -> Image.Image:
-    """Return the image turned as its EXIF orientation says."""
+    """Return the image rotated by its EXIF orientation."""
     try:
         return ImageOps.exif_transpose(image)
-    except (SyntaxError, ValueError, KeyError, TypeError, EOFError):  # damaged EXIF data of a good image
+    except (SyntaxError, ValueError, KeyError, TypeError, EOFError):  # damaged EXIF data in a good image
         return image
 
 
 def halved(image: Image.Image, half: Half | None) -> Image.Image:
-    """Return the left or the right half of an image, or all of it."""
+    """Return the left or right half of an image, or the whole image for None."""
     if half is None:
         return image
     middle = image.width // 2
@@ -187,11 +192,11 @@ def halved(image: Image.Image, half: Half | None) -> Image.Image:
 
 
 def eight_bit(image: Image.Image, sixteen: bool = False) -> Image.Image:
-    """Return the image as `L`, `RGB` or `RGBA` with 8 bits a channel; see the module's docstring for the rule.
+    """Return the image as `L`, `RGB` or `RGBA` with 8 bits per channel, see the module's docstring.
 
     Args:
-        image: Of any mode.
-        sixteen: Integers of mode `I` have 16 bits.
+        image: An image of any mode.
+        sixteen: Whether integers of mode `I` have 16 bits.
     """
     if image.mode.startswith("I;16") or (image.mode == "I" and sixteen):
         return _from_array(np.asarray(image).astype(np.float64) / 257)
@@ -203,7 +208,7 @@ def eight_bit(image: Image.Image, sixteen: bool = False) -> Image.Image:
 
 
 def scaled(values: "np.typing.NDArray[Any]") -> "np.typing.NDArray[np.floating]":
-    """Return 32-bit integers or floats in 0..255, scaled by what they hold; see the module's docstring."""
+    """Return 32-bit integers or floats scaled to 0..255, see the module's docstring."""
     values = values.astype(np.float64)
     finite = values[np.isfinite(values)]
     least, most = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
@@ -216,14 +221,14 @@ def scaled(values: "np.typing.NDArray[Any]") -> "np.typing.NDArray[np.floating]"
 
 
 def in_channels(image: Image.Image, channels: int) -> Image.Image:
-    """Return the image with 1, 3 or 4 channels: alpha is composited over white, colour weighted to grey."""
+    """Return the image with 1, 3 or 4 channels. Alpha is composed over white, and colour is converted to grey."""
     if channels != 4 and image.mode == "RGBA":
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     return image.convert(MODES[channels])
 
 
 def resized(image: Image.Image, target: Target) -> Image.Image:
-    """Return the image in the target's size; padding is black, or transparent with alpha."""
+    """Return the image in the target's size. Padding is black, or transparent with alpha."""
     height, width = target.size
     if target.crop:
         image = image.crop(centre(image.size, (target.crop[1], target.crop[0])))
@@ -240,7 +245,7 @@ def resized(image: Image.Image, target: Target) -> Image.Image:
 
 
 def centre(inside: tuple[int, int], size: tuple[int, int]) -> tuple[int, int, int, int]:
-    """Return the window (left, upper, right, lower) of (width, height), or what there is of it, in the middle."""
+    """Return the centred window (left, upper, right, lower) of `size` (width, height), at most as large as `inside`."""
     width, height = max(1, min(size[0], inside[0])), max(1, min(size[1], inside[1]))
     left, upper = (inside[0] - width) // 2, (inside[1] - height) // 2
     return left, upper, left + width, upper + height
@@ -251,7 +256,7 @@ def _from_array(values: "np.typing.NDArray[np.floating]") -> Image.Image:
 
 
 def reason(path: str | Path, error: Exception) -> str:
-    """Return in a few words why a file could not be decoded."""
+    """Return the reason why a file could not be decoded, in a few words."""
     if isinstance(error, FileNotFoundError):
         return "no such file"
     if os.path.isfile(path) and not os.path.getsize(path):

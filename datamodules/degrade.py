@@ -1,22 +1,22 @@
-"""Degradations of clean images, made when they are asked for: functions of (image, key), chained as a line of text.
+"""Degradations of clean images on access: functions of (image, key), described by a line of text.
 
     blur 0.2..3, downscale 4 bicubic, noise 0..25, jpeg 40..95
 
-is a chain of four steps, in this order. A range draws a value for each image, evenly; one number stands for itself.
-Only what changes the size or turns the image changes its alpha.
+is a chain of four steps, in this order. A range draws a uniform value for each image. A single number is constant. Only
+steps that resize or rotate the image change its alpha channel.
 
-    blur S                  Gaussian, of standard deviation S in pixels
-    downscale N [KERNEL]    N times smaller: bicubic, bilinear, box or nearest
-    enlarge [KERNEL]        back to the size of the clean image
-    noise S                 Gaussian, of standard deviation S on the scale 0..255
-    poisson N               noise of light, N photons where the image is white
-    jpeg Q                  compression of quality Q, 1 to 100
-    dark F                  low light: F times as much of it (F at most 1), before the camera's curve
-    grey                    no colour; the channels stay as many
+    blur S                  Gaussian blur with standard deviation S in pixels
+    downscale N [KERNEL]    N times smaller; the kernel is bicubic, bilinear, box or nearest
+    enlarge [KERNEL]        resize to the size of the clean image
+    noise S                 Gaussian noise with standard deviation S on the scale 0..255
+    poisson N               shot noise with N photons at white
+    jpeg Q                  JPEG compression of quality Q, 1 to 100
+    dark F                  low light: F times the light (F at most 1), before gamma
+    grey                    no colour; the number of channels stays the same
     invert                  the negative
-    rotate D                turned by D degrees against the clock, black where nothing is
-    tint                    a colour of the key's choice for what is white; for three channels
-    mask KIND               a hole: rectangle, brush, irregular, one of these (mixed), or centre; it stands alone
+    rotate D                rotated counterclockwise by D degrees, padded with black
+    tint                    multiplied by a random colour; for three channels
+    mask KIND               a hole: rectangle, brush, irregular, one of these (mixed), or centre; without other steps
 """
 
 import io
@@ -35,11 +35,11 @@ from torchvision.transforms.v2.functional import gaussian_blur, pil_to_tensor, r
 from datamodules import masks
 from datamodules.order import mix
 
-GAMMA = 2.2  # of the curve between light and pixels
-LUMA = (0.299, 0.587, 0.114)  # weights of red, green and blue in grey, ITU-R 601, as Pillow has them
+GAMMA = 2.2  # between light and pixel values
+LUMA = (0.299, 0.587, 0.114)  # weights of red, green and blue in grey, ITU-R 601, as in Pillow
 KERNELS = ("bicubic", "bilinear", "box", "nearest")
-WHOLE = ("downscale", "jpeg")  # whose values are whole numbers
-COLOUR = ("blur", "noise", "poisson", "dark", "grey", "invert")  # which leave alpha alone
+WHOLE = ("downscale", "jpeg")  # steps whose values are integers
+COLOUR = ("blur", "noise", "poisson", "dark", "grey", "invert")  # steps that do not change alpha
 Size = tuple[int, int]
 
 
@@ -47,10 +47,10 @@ class Step(NamedTuple):
     """One degradation.
 
     Args:
-        name: of the function.
-        low: least value that is drawn.
-        high: largest one.
-        word: a kernel, or the kind of a mask.
+        name: Name of the step.
+        low: Minimum of its value.
+        high: Maximum of its value.
+        word: Kernel, or kind of mask.
     """
 
     name: str
@@ -60,7 +60,7 @@ class Step(NamedTuple):
 
 
 class Limits(NamedTuple):
-    """What a step takes: the least and largest value or None for no value, its words, and the usual one."""
+    """Arguments of a step: range of its value, or None without a value; possible words, and the default word."""
 
     values: tuple[float, float] | None
     words: tuple[str, ...] = ()
@@ -84,15 +84,15 @@ KNOWN = {
 
 
 class Chain:
-    """Degrades images, each as its key says.
+    """A chain of degradations, a function of image and key.
 
     Args:
-        text: the steps, see the module's docstring.
+        text: Description of the steps, see the module's docstring.
         size: (height, width) of the clean images.
-        channels: of them.
+        channels: Channels of the clean images.
 
     Raises:
-        ValueError: the text says something else, or what the images are too small for.
+        ValueError: The text has an unknown or unsupported step, or the images are too small for the scale.
     """
 
     def __init__(self, text: str, size: Size, channels: int) -> None:
@@ -112,9 +112,9 @@ class Chain:
                 self._check_scale(text, scale)
             if step.name == "enlarge":
                 scale = 1
-        self.scale = scale  # how much smaller the degraded images are
+        self.scale = scale  # factor by which the degraded images are smaller
         if scale > 1 and any(step.low < step.high for step in self.steps if step.name == "downscale"):
-            raise ValueError(f"degrade is {text}; expected one number for downscale, or enlarge behind it")
+            raise ValueError(f"degrade is {text}; expected one number for downscale, or enlarge after it")
 
     def _check_scale(self, text: str, scale: int) -> None:
         enlarged = any(other.name == "enlarge" for other in self.steps)
@@ -125,12 +125,12 @@ class Chain:
             raise ValueError(f"degrade is {text}; expected a scale that leaves pixels of {min(self.size)}")
 
     def __call__(self, image: Tensor, key: int) -> Tensor:
-        """Return what becomes of a clean image `(C, H, W)` uint8: the degraded one, or the mask `(1, H, W)`, bool."""
+        """Return the degraded image for a clean one `(C, H, W)` uint8, or a mask `(1, H, W)` bool."""
         if self.hole:
             return masks.KINDS[self.hole](self.size, Generator().manual_seed(mix(key, 0)))
         pixels = image.float() / 255
         for number, step in enumerate(self.steps):
-            # A generator for each step: what one draws does not depend on the steps before.
+            # A generator for each step, so that its numbers do not depend on the steps before.
             generator = Generator().manual_seed(mix(key, number))
             share = float(torch.rand((), generator=generator, dtype=torch.float64))
             if step.name in WHOLE:
@@ -148,10 +148,10 @@ class Chain:
 
 
 def parsed(part: str) -> Step:
-    """Return a step as it is written.
+    """Return the step that a text describes.
 
     Raises:
-        ValueError: There is no such step.
+        ValueError: The step is unknown, or its value or word is not supported.
     """
     name, *rest = part.split() or [""]
     if name not in KNOWN:
@@ -167,8 +167,8 @@ def parsed(part: str) -> Step:
             raise ValueError(f"degrade says {part}; expected whole numbers for {name}")
     word = rest[0] if len(rest) == 1 else limits.usual if not rest else None
     if (limits.words and word not in limits.words) or (not limits.words and rest):
-        told = f"one of {', '.join(limits.words)}" if limits.words else "nothing more"
-        raise ValueError(f"degrade says {part}; expected {told} behind {name}")
+        expected = f"one of {', '.join(limits.words)}" if limits.words else "nothing"
+        raise ValueError(f"degrade says {part}; expected {expected} after {name}")
     return Step(name, low, high, word or "")
 
 
@@ -178,18 +178,18 @@ def rounded(pixels: Tensor) -> Tensor:
 
 
 def resized(pixels: Tensor, size: Size, kernel: str) -> Tensor:
-    """Return an image `(C, H, W)` in another size; smaller ones are antialiased, except by `nearest`."""
+    """Return an image `(C, H, W)` resized to `size`, antialiased except for `nearest`."""
     mode = {"nearest": "nearest-exact", "box": "area"}.get(kernel, kernel)
     found: Tensor = interpolate(pixels[None], size, mode=mode, antialias=mode == kernel)[0]
     return found.clamp(0, 1)
 
 
-# -- the steps, of pixels `(C, H, W)` of 0..1, the value that was drawn, a word and a generator ------------------------
+# -- the steps: functions of pixels `(C, H, W)` in 0..1, a value, a word and a generator -------------------------------
 
 
 def blur(pixels: Tensor, value: float, _: str, generator: Generator) -> Tensor:
     """Return the image convolved with a Gaussian of standard deviation `value`."""
-    if value < 0.05:  # of which nothing reaches the next pixel
+    if value < 0.05:  # too small to reach the next pixel
         return pixels
     radius = min(ceil(3 * value), min(pixels.shape[-2:]) - 1)
     blurred: Tensor = gaussian_blur(pixels, [2 * radius + 1] * 2, [value] * 2)
@@ -208,25 +208,25 @@ def noise(pixels: Tensor, value: float, _: str, generator: Generator) -> Tensor:
 
 
 def poisson(pixels: Tensor, value: float, _: str, generator: Generator) -> Tensor:
-    """Return what `value` photons at white leave of the image."""
+    """Return the image with shot noise, for `value` photons at white."""
     return torch.poisson(pixels.clamp(min=0) * value, generator=generator) / value
 
 
 def compress(pixels: Tensor, value: float, _: str, generator: Generator) -> Tensor:
-    """Return the image as JPEG of quality `value` has it."""
-    file = io.BytesIO()  # torchvision has a function for it, which it is about to lose
+    """Return the image after JPEG compression of quality `value`."""
+    file = io.BytesIO()  # not torchvision's function, which is deprecated
     to_pil_image(rounded(pixels)).save(file, "JPEG", quality=round(value))
     compressed: Tensor = pil_to_tensor(Image.open(file))
     return compressed.float() / 255
 
 
 def dark(pixels: Tensor, value: float, _: str, generator: Generator) -> Tensor:
-    """Return the image in `value` times as much light."""
+    """Return the image with `value` times the light."""
     return pixels.clamp(min=0) * float(value ** (1 / GAMMA))
 
 
 def grey(pixels: Tensor, value: float, _: str, generator: Generator) -> Tensor:
-    """Return the image without colour, in as many channels."""
+    """Return the image without colour, with the same number of channels."""
     if len(pixels) == 1:
         return pixels
     return (pixels * torch.tensor(LUMA).view(3, 1, 1)).sum(0).expand(3, -1, -1)
@@ -238,13 +238,13 @@ def invert(pixels: Tensor, value: float, _: str, generator: Generator) -> Tensor
 
 
 def turn(pixels: Tensor, value: float, _: str, generator: Generator) -> Tensor:
-    """Return the image turned by `value` degrees around its middle."""
+    """Return the image rotated counterclockwise by `value` degrees around its centre."""
     turned: Tensor = rotate(pixels, value, InterpolationMode.BILINEAR)
     return turned.clamp(0, 1)
 
 
 def tint(pixels: Tensor, value: float, _: str, generator: Generator) -> Tensor:
-    """Return the image times a colour, of any hue and full strength: its largest channel is 1, its smallest 0."""
+    """Return the image times a fully saturated colour of random hue, whose largest channel is 1 and smallest 0."""
     hue = 6 * float(torch.rand((), generator=generator))
     colour = [min(max(abs((hue - shift) % 6 - 3) - 1, 0.0), 1.0) for shift in (0, 2, 4)]
     return pixels * torch.tensor(colour).view(3, 1, 1)

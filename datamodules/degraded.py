@@ -1,4 +1,4 @@
-"""Clean images beside what is left of them: pairs for restoration, super-resolution, colourisation and inpainting."""
+"""Pairs of clean and degraded images, for restoration, super-resolution, colourisation and inpainting."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,16 +18,16 @@ Sets = tuple[BatchDataset, BatchDataset, BatchDataset]
 
 
 class Degraded(Dataset[Batch]):
-    """The images of a set as targets, and as sources what a chain of degradations makes of them.
+    """Pairs of degraded sources and clean targets.
 
-    In training each image is degraded anew every time, as its key says; in order, an image is always degraded alike.
-    With a mask for the chain, items are the image and its mask.
+    In training the degradation of an image is a function of the item's key, so it differs each time. In evaluation it
+    is fixed. If the chain is a mask, items are the image and its mask.
 
     Args:
-        clean: Images.
-        chain: Degrades them.
-        seed: Of the degradations of images without a key.
-        reverse: The other way round: clean sources, degraded targets.
+        clean: The clean images.
+        chain: The degradation.
+        seed: Seed of the degradation in evaluation.
+        reverse: Use clean sources and degraded targets.
     """
 
     def __init__(self, clean: BatchDataset, chain: Chain, seed: int, reverse: bool = False) -> None:
@@ -50,7 +50,7 @@ class Degraded(Dataset[Batch]):
 
 
 def degraded(sets: Sets, chain: Chain, seed: int, reverse: bool = False) -> Sets:
-    """Return the three sets, degraded; validation and test images that are the same stay so."""
+    """Return the three sets with degraded images. A shared validation and test set stays shared."""
     train, val, test = sets
     kept = Degraded(val, chain, seed, reverse)
     other = kept if test is val else Degraded(test, chain, mix(seed, 1), reverse)
@@ -58,16 +58,16 @@ def degraded(sets: Sets, chain: Chain, seed: int, reverse: bool = False) -> Sets
 
 
 class DegradedFolderDataModule(ImageFolderDataModule):
-    """Images of a folder, degraded when they are asked for: `(source, target)`, or for a mask `(image, mask)`.
+    """Images of a folder, degraded on access, with batches `(source, target)`, or `(image, mask)` for a mask.
 
-    See `datamodules.pairs` for what these batches are.
+    For batches see `datamodules.pairs`.
 
     Args:
         root: Folder of the clean images.
-        degrade: What happens to them, such as `noise 0..55`, `downscale 4 bicubic` or `mask brush`, in this order where
-            commas separate several; see `datamodules.degrade`.
-        reverse: Learn to degrade: `grey` then is `(colour, grey)`.
-        options: As in `ImageFolderDataModule`.
+        degrade: Degradation, such as `noise 0..55`, `downscale 4 bicubic` or `mask brush`, or several steps separated
+            by commas; see `datamodules.degrade`.
+        reverse: Learn the degradation: with `grey`, batches are `(colour, grey)`.
+        options: Arguments of `ImageFolderDataModule`.
     """
 
     def __init__(self, root: str | Path, degrade: str = "noise 0..55", reverse: bool = False, **options: Any) -> None:
@@ -79,17 +79,17 @@ class DegradedFolderDataModule(ImageFolderDataModule):
 
     @property
     def num_classes(self) -> int:
-        """1: classes are not looked at."""
+        """1, because classes are ignored."""
         return 1
 
     @property
     def classes(self) -> list[str]:
-        """None: classes are not looked at."""
+        """Empty, because classes are ignored."""
         return []
 
     @property
     def unclassed(self) -> str:  # type: ignore[override]
-        """Nothing: nobody expects classes."""
+        """Empty, because classes are not expected."""
         return ""
 
     def splits(self) -> Sets:
@@ -98,12 +98,12 @@ class DegradedFolderDataModule(ImageFolderDataModule):
 
 
 class DegradedMNISTDataModule(MNISTDataModule):
-    """MNIST, degraded when it is asked for: `(source, target)`, or for a mask `(image, mask)`.
+    """MNIST, degraded on access, with batches `(source, target)`, or `(image, mask)` for a mask.
 
     Args:
-        root: Folder that holds `MNIST/raw`.
-        degrade: What happens to the digits, as in `DegradedFolderDataModule`.
-        options: As in `MNISTDataModule`.
+        root: Folder that contains `MNIST/raw`.
+        degrade: Degradation, see `DegradedFolderDataModule`.
+        options: Arguments of `MNISTDataModule`.
     """
 
     num_classes = 1
@@ -118,11 +118,11 @@ class DegradedMNISTDataModule(MNISTDataModule):
 
 
 class DegradedDigitsDataModule(DigitsDataModule):
-    """scikit-learn's digits, degraded when they are asked for, which need no file.
+    """scikit-learn's digits, degraded on access, without a download.
 
     Args:
-        degrade: What happens to the digits, as in `DegradedFolderDataModule`.
-        options: As in `DigitsDataModule`.
+        degrade: Degradation, see `DegradedFolderDataModule`.
+        options: Arguments of `DigitsDataModule`.
     """
 
     num_classes = 1

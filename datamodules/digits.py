@@ -1,4 +1,4 @@
-"""The 1,797 handwritten digits of 8x8 pixels that come with scikit-learn (Alpaydin and Kaynak, 1998): no download."""
+"""scikit-learn's 1,797 handwritten digits of 8x8 pixels (Alpaydin and Kaynak, 1998), without a download."""
 
 import torch
 from torch import Tensor
@@ -8,9 +8,9 @@ from datamodules.base import BatchDataset, ImageDataModule, ImageTensors, Size, 
 
 
 class DigitsDataModule(ImageDataModule):
-    """Handwritten digits that are always there: the set for a first run, for tests and for small machines.
+    """scikit-learn's handwritten digits, for first runs, tests and small machines.
 
-    Validation and test images are the same ones.
+    The validation and test sets are the same.
 
     Args:
         size: Height and width to which the 8x8 pixels are enlarged.
@@ -54,15 +54,15 @@ class DigitsDataModule(ImageDataModule):
 def enlarge(images: Tensor, size: tuple[int, int]) -> Tensor:
     """Resize images `(N, C, H, W)` of 0..255, up or down, to uint8 `(N, C, *size)`.
 
-    Antialiased bicubic: of nearest, bilinear, bicubic and Lanczos it gives the most even strokes without halos.
+    The filter is antialiased bicubic, which gives smoother strokes than nearest, bilinear or Lanczos.
     """
-    parts = torch.split(images, 1000)  # a float copy of 60,000 images at once would be large
+    parts = torch.split(images, 1000)  # in parts, because a float copy of 60,000 images is large
     enlarged = (interpolate(part.float(), size=size, mode="bicubic", antialias=True) for part in parts)
     return torch.cat([part.clamp_(0, 255).round_().to(torch.uint8) for part in enlarged])
 
 
 def greyscale(channels: int) -> None:
-    """Check the channels asked of a greyscale set.
+    """Check the channels of a greyscale data set.
 
     Raises:
         ValueError: They are neither 1 nor 3.

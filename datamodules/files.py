@@ -1,4 +1,4 @@
-"""The image files of a folder: found in a fixed order, decoded when asked for, broken ones and pixels remembered."""
+"""The image files of a folder: listed in a fixed order, decoded on access, with a cache and a list of broken files."""
 
 import contextlib
 import os
@@ -17,33 +17,33 @@ from datamodules.decode import COMMON, EXTENSIONS, Target, UnreadableImageError,
 
 OnError: TypeAlias = Literal["skip", "raise"]
 
-LOOKED_AT = 32  # images all over a folder whose headers are looked at first
-GREY = 1024  # images all over a folder that are looked at before it is called grey
-DECODED = 12  # images all over a folder that are decoded first
-NAMED = 5  # files in a message
+LOOKED_AT = 32  # images, spread over a folder, whose headers are read first
+GREY = 1024  # images, spread over a folder, whose headers are read before it counts as grey
+DECODED = 12  # images, spread over a folder, that are decoded as a check
+NAMED = 5  # maximum of files in a message
 UNKNOWN, CACHED, BROKEN = 0, 1, 2
 
 
 class BrokenDataError(OSError):
-    """Files of a data set cannot be read, which may first be seen in the middle of a run, in a worker process."""
+    """Files of a data set cannot be read. It may be raised in the middle of a run, in a worker process."""
 
 
 class ImageFiles:
-    """Decodes the images of a folder and remembers which are broken and, after `allocate`, their pixels.
+    """Reader of the image files of a folder, which records broken files and, after `allocate`, caches the pixels.
 
-    What it remembers is in shared memory, so the workers of a process, also later ones, know it from each other.
+    Records and cache are in memory shared by all workers.
 
     Args:
-        root: The folder or zip archive.
-        paths: Image files, relative to it.
-        target: What every image becomes.
-        on_error: For a broken file, skip (warn once) or raise.
-        shared: Whether worker processes are going to read.
+        root: Folder or zip archive.
+        paths: Paths of image files, relative to the root.
+        target: Form to which images are converted.
+        on_error: For broken files, skip (warn once) or raise.
+        shared: Whether worker processes will read.
     """
 
     def __init__(self, root: Path, paths: list[str], target: Target, on_error: OnError, shared: bool) -> None:
         self.root, self.target, self.on_error, self.shared = root, target, on_error, shared
-        # One array: counting references to a million strings would copy all their pages into every worker.
+        # One array, because the reference counts of a million strings would be copied into every worker.
         self._paths = np.array([os.fsencode(path) for path in paths])
         self._state = in_shared_memory(torch.full((len(paths),), UNKNOWN, dtype=torch.uint8))
         self._pixels: Tensor | None = None
@@ -60,10 +60,10 @@ class ImageFiles:
         return map(self.path, range(len(self)))
 
     def first_readable(self, candidates: Iterable[int]) -> tuple[int, Tensor]:
-        """Return the first candidate that can be decoded and its image `(C, H, W)` uint8.
+        """Return the first index among `candidates` whose file can be decoded, and its image `(C, H, W)` uint8.
 
         Raises:
-            OSError: None can, or one before it cannot and `on_error` is raise.
+            OSError: No file can be decoded, or one cannot and `on_error` is raise.
         """
         for index in candidates:
             image = self.read(index)
@@ -72,7 +72,7 @@ class ImageFiles:
         raise BrokenDataError(f"None of the {len(self)} image files in {self.root} can be read.")
 
     def cached(self, indices: Tensor) -> Tensor | None:
-        """Return a batch of images `(N, C, H, W)` in one gather if all of them are in memory, else None."""
+        """Return a batch of images `(N, C, H, W)` if all of them are cached, else None."""
         if self._pixels is None or bool((self._state[indices] != CACHED).any()):
             return None
         return self._pixels[indices]
@@ -81,7 +81,7 @@ class ImageFiles:
         """Return an image `(C, H, W)` uint8, or None if its file is broken.
 
         Raises:
-            OSError: It is broken and `on_error` is raise.
+            OSError: The file is broken and `on_error` is raise.
         """
         state = int(self._state[index])
         if state == BROKEN:
@@ -95,14 +95,14 @@ class ImageFiles:
             return None
         if self._pixels is not None:
             self._pixels[index] = image
-            self._state[index] = CACHED  # after the pixels: another worker may be looking
+            self._state[index] = CACHED  # after the pixels, because another worker may read at the same time
         return image
 
     def allocate(self) -> None:
-        """Keep decoded images from now on, in memory that all workers share.
+        """Cache decoded images from now on, in memory shared by all workers.
 
         Raises:
-            ValueError: They do not fit into the free memory.
+            ValueError: The images do not fit into the free memory.
         """
         shape = (len(self), self.target.channels, *self.target.size)
         needed, free = int(np.prod(shape)), free_memory(self.shared)
@@ -115,13 +115,13 @@ class ImageFiles:
         self._pixels = in_shared_memory(pixels) if self.shared else pixels
 
     def check_channels(self) -> None:
-        """Check that the channels asked for are in the images: look at their headers until one has them.
+        """Check by their headers that some image has the channels of the target.
 
-        Alpha is looked for in all images. Grey images may become colour ones, which is only warned of, so colour is
-        looked for in no more than about a thousand of them, all over the folder.
+        Alpha is searched in all images. Colour is searched in about a thousand images, spread over the folder, because
+        missing colour causes only a warning.
 
         Raises:
-            ValueError: Alpha is asked for, but none has it.
+            ValueError: The target has alpha, but no image has it.
             OSError: Most files cannot be read, or one cannot and `on_error` is raise.
         """
         if self.target.channels == 1:
@@ -146,7 +146,7 @@ class ImageFiles:
             )
 
     def check_readable(self) -> None:
-        """Decode a few images all over the folder, so that a broken folder is refused before anything is trained.
+        """Decode a few images, spread over the folder, to find broken data before training.
 
         Raises:
             OSError: More than half of all files are broken, or one is and `on_error` is raise.
@@ -155,22 +155,22 @@ class ImageFiles:
         if 4 * sum(self.read(index) is None for index in some) <= len(some):
             return
         readable = 0
-        for index in range(len(self)):  # `_broken` refuses as soon as there are too many
+        for index in range(len(self)):  # `_broken` raises as soon as there are too many
             readable += self.read(index) is not None
             if 2 * readable >= len(self):
                 return
 
     @property
     def broken(self) -> int:
-        """How many files have turned out to be broken so far, in all workers of this process."""
+        """Number of files that were found to be broken so far, by all workers of this process."""
         return int((self._state == BROKEN).sum())
 
     def broken_paths(self) -> list[str]:
-        """Return their paths, relative to the root."""
+        """Return the paths of broken files, relative to the root."""
         return [os.fsdecode(self._paths[i]) for i in (self._state == BROKEN).nonzero().flatten().tolist()]
 
     def _looks(self, most: int) -> Iterator[tuple[bool, bool]]:
-        """Yield colour and alpha of about `most` images all over the folder, from their headers, at first of a few."""
+        """Yield colour and alpha of about `most` images, spread over the folder, from their headers."""
         every = max(1, len(self) // most)
         step = every * max(1, len(self) // (every * LOOKED_AT))
         order = [*range(0, len(self), step), *(i for i in range(0, len(self), every) if i % step)]
@@ -185,10 +185,10 @@ class ImageFiles:
             at_once = 4096
 
     def _broken(self, index: int, error: UnreadableImageError) -> None:
-        """Note a broken file; warn of the first one, and again when there are ten times as many.
+        """Record a broken file. Warn about the first one, and again at ten times as many.
 
         Raises:
-            OSError: `on_error` is raise, or more than half of all are broken.
+            OSError: `on_error` is raise, or more than half of all files are broken.
         """
         path = self.path(index)
         if self.on_error == "raise":
@@ -210,15 +210,15 @@ class ImageFiles:
 
 
 class Listing(NamedTuple):
-    """What is below a folder or in an archive: images, files of other kinds, and folders."""
+    """The contents of a folder or an archive: images, files of other kinds, and subfolders."""
 
-    paths: list[str]  # of the images, relative, with "/"; sorted as text, so not by a locale or file system
-    others: dict[str, int]  # how many files of each other extension, such as ".txt"
+    paths: list[str]  # relative paths of the images, with "/", sorted by code points independently of the locale
+    others: dict[str, int]  # number of other files by extension, such as ".txt"
     folders: set[str]
 
 
 def listing(root: str | Path) -> Listing:
-    """Return what is below a folder or in an archive; hidden files and folders that systems leave behind are not."""
+    """Return the contents of a folder or an archive, without hidden files and those of systems and tools."""
     paths, others, folders = [], Counter[str](), set()
     for path in walk(root):
         if path.endswith("/"):
@@ -231,31 +231,35 @@ def listing(root: str | Path) -> Listing:
 
 
 def listed(names: Sequence[str]) -> str:
-    """Return the first of the names, and how many more there are."""
+    """Return the first names and the number of the others, as text."""
     return ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED:,} more" if len(names) > NAMED else "")
 
 
 def is_image(path: str) -> bool:
-    """Return whether a file is named as an image that the installed Pillow reads."""
+    """Return whether the installed Pillow reads files with this extension."""
     return os.path.splitext(path)[1][1:].lower() in EXTENSIONS
 
 
 def image_files(root: str | Path) -> Iterator[str]:
-    """Yield the paths of all image files below a folder or in an archive, relative to it, with "/", in no order.
+    """Yield the relative paths of all image files in a folder or an archive, in no particular order.
 
-    Hidden ones, and folders that systems leave behind, are left out. Links are followed, except to a folder they are
-    in.
+    The separator is "/". Hidden files and files of systems and tools are skipped. Links are followed, except links to a
+    parent folder.
     """
     return (path for path in walk(root) if not path.endswith("/") and is_image(path))
 
 
 def existing_folder(root: str | Path, word: str = "root") -> Path:
-    """Return the path of a folder, or zip archive, with at least one image file in it.
+    """Return the path of a folder or zip archive that contains at least one image.
+
+    Args:
+        root: Path of the folder or archive.
+        word: Name of the argument in error messages.
 
     Raises:
-        FileNotFoundError: There is no such folder, or no image file in it.
-        NotADirectoryError: It is a file.
-        ValueError: It is a damaged or encrypted archive.
+        FileNotFoundError: The folder does not exist or contains no image.
+        NotADirectoryError: The path is a file of another kind.
+        ValueError: The archive is damaged or encrypted.
     """
     path = Path(root).expanduser()
     if not is_folder(path):
@@ -271,10 +275,10 @@ def existing_folder(root: str | Path, word: str = "root") -> Path:
 
 
 def free_memory(shared: bool) -> int:
-    """Return how many bytes can be allocated; shared memory may have a limit of its own, as in containers."""
+    """Return the free memory in bytes. In containers shared memory may have a smaller limit."""
     free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     with contextlib.suppress(OSError, StopIteration):
-        # Not SC_AVPHYS_PAGES: reading a data set fills the page cache, which that counts as taken.
+        # Not SC_AVPHYS_PAGES, which counts the page cache as used.
         lines = Path("/proc/meminfo").read_text().splitlines()
         free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
     if shared and os.path.isdir("/dev/shm"):
@@ -284,16 +288,16 @@ def free_memory(shared: bool) -> int:
 
 
 def in_shared_memory(tensor: Tensor) -> Tensor:
-    """Return the tensor, moved to where worker processes can write to it too."""
+    """Return the tensor, moved to memory that worker processes can write to."""
     return tensor.share_memory_()  # type: ignore[no-untyped-call,no-any-return]
 
 
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Let one process at a time pass for a file or folder; it is the lock, so there is nothing to pass to workers."""
+    """Context manager that locks a file or folder for other processes. Workers need only the path."""
     place = within(path)
     with contextlib.ExitStack() as stack:
-        with contextlib.suppress(ImportError, OSError):  # not on Windows, not for files that cannot be opened
+        with contextlib.suppress(ImportError, OSError):  # no lock on Windows or for unreadable files
             import fcntl
 
             handle = os.open(place[0] if place else path, os.O_RDONLY)

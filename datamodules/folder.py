@@ -1,4 +1,4 @@
-"""Any folder of images, flat or with one folder per class, of any size, kind and quality."""
+"""Images of a folder or zip archive, flat or with one folder per class, of any size and format."""
 
 import os
 import warnings
@@ -29,13 +29,13 @@ from datamodules.order import Key, mix
 
 
 class FolderImages(Dataset[Batch]):
-    """Some of a folder's images.
+    """A subset of a folder's images.
 
     Args:
         files: All image files of the folder.
-        labels: Labels of all of them, `(M,)` int64.
-        rows: Which of them belong to this set, `(N,)`.
-        flip: Mirror half of the images, as their keys say.
+        labels: Labels of all files, `(M,)` int64.
+        rows: Indices of the files in this set, `(N,)`.
+        flip: Mirror half of the images, chosen by their keys.
     """
 
     def __init__(self, files: ImageFiles, labels: Tensor, rows: Tensor, flip: bool = False) -> None:
@@ -64,40 +64,41 @@ class FolderImages(Dataset[Batch]):
         return images, self.labels[indices]
 
     def _readable(self, row: int) -> tuple[int, Tensor]:
-        """Return index and image of the first readable file from a row on, if need be one of the other sets."""
+        """Return index and image of the first readable file from a row on, as a last resort from another set."""
         within = (int(self.rows[(row + i) % len(self)]) for i in range(len(self)))
         return self.files.first_readable(chain(within, range(len(self.files))))
 
 
 class ImageFolderDataModule(ImageDataModule):
-    """Images of a folder or zip archive: flat (all labels 0) or `ROOT/CLASS/...` (a label is the sorted name's index).
+    """Images of a folder or zip archive: flat (all labels are 0), or with class folders `ROOT/CLASS/...`.
 
-    Folders `train` beside `val` or `test` below the root are the three sets; what is missing of the latter two is taken
-    from the other. Else images are kept for validation, and those for tests are the same ones. A root with images
-    directly in it is flat, folders in it included. StyleGAN's `dataset.json` says the classes if it is there. Folders
-    without images are no classes.
+    Labels are the indices of the sorted class names. A root with images directly in it is flat, including its
+    subfolders. Folders without images are not classes. A `dataset.json` in StyleGAN's format overrides the folders.
 
-    Sizes, aspect ratios and kinds may be mixed: palettes, CMYK, 16 bits, 32-bit numbers and animations (their first
-    frame) are converted, see `datamodules.decode`. Alpha is composited over white unless `channels` is 4. Files that
-    are hidden, and folders that systems leave behind, are not looked at.
+    The folders `train` and `val` or `test` in the root are the three sets. If only one of `val` and `test` exists, it
+    is used for both. Without these folders, a random part of the images is used for validation and tests.
+
+    Sizes, aspect ratios and formats may be mixed. Palettes, CMYK, 16-bit and 32-bit values and animations (first frame)
+    are converted, see `datamodules.decode`. Alpha is composed over white unless `channels` is 4. Hidden files and those
+    of systems and tools are ignored.
 
     Args:
-        root: Folder or .zip of the images, of any kind that the installed Pillow reads.
-        size: Height and width that every image gets.
+        root: Folder or .zip of the images, in any format that the installed Pillow reads.
+        size: Height and width to which all images are resized.
         channels: 1 (grey), 3 (colour; grey images are repeated) or 4 (colour and alpha, which some image must have).
         batch_size: Images per process and batch.
-        fit: How other aspect ratios fit: crop the centre, pad with black, or stretch.
-        half: Take the left or right half of every picture only, as of pictures that hold a pair.
+        fit: How other aspect ratios are fitted: crop the centre, pad with black, or stretch.
+        half: Use only the left or right half of every image, such as of files that contain a pair.
         crop: Side, or height and width, of a centre crop in original pixels before resizing, such as 148 for CelebA.
-        flip: Mirror training images from left to right at random.
-        cache: Keep decoded images in memory, shared by the workers of a process, so that each is decoded once.
+        flip: Mirror training images horizontally at random.
+        cache: Cache decoded images in memory shared by the workers of a process, so that each is decoded once.
         on_error: For unreadable files, skip (use the next readable image and warn once) or raise.
-        val_fraction: Share of the images kept for validation where there is no folder for it, at least one unless it is
-            0; chosen by the seed.
+        val_fraction: Share of the images kept for validation if there is no folder for it, chosen by the seed. At least
+            one image is kept unless it is 0.
         val_size: Number of images kept for validation, instead of `val_fraction`.
         infinite: Repeat the training images until an epoch has at least 100 batches.
         seed: Seed of the split and, with the run's seed, of the training order and flips.
-        num_workers: Loading processes; by default the number of processors, at most 8.
+        num_workers: Processes that load images; by default the number of CPU cores, at most 8.
     """
 
     def __init__(
@@ -136,7 +137,7 @@ class ImageFolderDataModule(ImageDataModule):
 
     @property
     def classes(self) -> list[str]:
-        """Names of the class folders in the order of their labels; empty for a flat folder."""
+        """Names of the classes in the order of their labels; empty for a flat folder."""
         return self._layout.classes
 
     @property
@@ -146,19 +147,19 @@ class ImageFolderDataModule(ImageDataModule):
 
     @property
     def unclassed(self) -> str:  # type: ignore[override]
-        """Why there are no classes."""
+        """Reason why there are no classes."""
         return self._layout.unclassed
 
     @property
     def left_out(self) -> Counter[str]:
-        """How many files are not used, by kind."""
+        """Number of unused files by kind."""
         return Counter(self._layout.left_out)
 
     def splits(self) -> tuple[BatchDataset, BatchDataset, BatchDataset]:
-        """Return the training, validation and test images; the last two may be the same.
+        """Return the training, validation and test images. The last two may be the same.
 
         Raises:
-            ValueError: Alpha is asked for and no image has it, or the cache is more than memory holds.
+            ValueError: `channels` is 4 and no image has alpha, or the cache does not fit into memory.
             OSError: Most files cannot be read, or one cannot and `on_error` is raise.
         """
         root, paths, labels, classes, sets, _, _ = self._layout
@@ -168,7 +169,7 @@ class ImageFolderDataModule(ImageDataModule):
         files.check_channels()
         if self.cache:
             files.allocate()
-        files.check_readable()  # headers may be all that is left of broken files
+        files.check_readable()  # in a broken file the header may still be intact
         train = sets.get("train", torch.arange(len(paths)))
         held = {name: FolderImages(files, labels, rows) for name, rows in sets.items() if name != "train"}
         if not held:
@@ -184,7 +185,7 @@ class ImageFolderDataModule(ImageDataModule):
         return FolderImages(files, labels, train, self.flip), first, last
 
     def everything(self) -> FolderImages:
-        """Return the images of all sets, as they are, with their labels."""
+        """Return the images of all sets, without flips, with their labels."""
         train = self._datasets()[0]
         assert isinstance(train, FolderImages)
         return FolderImages(train.files, train.labels, torch.arange(len(train.files)))

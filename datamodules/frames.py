@@ -1,4 +1,4 @@
-"""Any folder of clips: folders of frame images or video files, flat or with one folder per class, of any length."""
+"""Clips of a folder: folders of frame images, or video files; flat or with one folder per class; of any length."""
 
 import os
 import warnings
@@ -22,16 +22,16 @@ from datamodules.video import VIDEOS
 
 
 class Windows(Dataset[Batch]):
-    """Windows of some of a folder's clips: where its key says, or in the middle where there is no key.
+    """Windows of a subset of a folder's clips: chosen by the key in training, in the middle in evaluation.
 
     Args:
         files: All clips of the folder.
-        labels: Labels of all of them, `(M,)` int64.
-        usable: Which of them are long enough.
-        rows: Which of those belong to this set, `(N,)`.
+        labels: Labels of all clips, `(M,)` int64.
+        usable: Indices of the clips that are long enough.
+        rows: Indices of the clips in this set, `(N,)`.
         frames: Frames of a window.
-        every: Take each frame, each second one, ...
-        flip: Mirror half of the windows, as their keys say.
+        every: Stride in frames.
+        flip: Mirror half of the windows, chosen by their keys.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class Windows(Dataset[Batch]):
         """Return a clip `(C, T, H, W)` and its label `()`, both of the next readable clip if this one is broken."""
         row, word = (key, None) if isinstance(key, int) else key
         within = (int(self.rows[(row + i) % len(self)]) for i in range(len(self)))
-        for clip in chain(within, self.usable.tolist()):  # if need be one of the other sets
+        for clip in chain(within, self.usable.tolist()):  # as a last resort from another set
             window = self.files.window(clip, self._indices(int(self.files.lengths[clip]), word))
             if window is not None:
                 mirrored = self.flip and word is not None and mix(word) & 1
@@ -74,30 +74,33 @@ class Windows(Dataset[Batch]):
 
 
 class FrameFolderDataModule(ClipDataModule):
-    """Clips of a folder: flat (all labels 0) or `ROOT/CLASS/...` (a label is the index of the sorted class name).
+    """Clips of a folder: flat (all labels are 0), or with class folders `ROOT/CLASS/...`.
 
-    A clip is a folder of images, in the natural order of their names (2 before 10), or a video file: GIF, or with the
-    extra `video` mp4, avi, mov, mkv and webm, which are decoded from their beginning and so should be short. A root
-    with a clip directly in it is flat. Folders `train` beside `val` or `test` are the three sets. Training takes
-    another window of a clip each time, validation and tests the middle one. Each frame is fitted by itself as images
-    are, so a clip's frames may differ in size; a flip is the same for all of them. Clips that are too short are left
-    out; where a frame is unreadable, the next clip takes its place.
+    Labels are the indices of the sorted class names. A root with a clip directly in it is flat. The folders `train` and
+    `val` or `test` are the three sets.
+
+    A clip is a folder of images, in the natural order of their names (2 before 10), or a video file. Videos are GIF or,
+    with the extra `video`, mp4, avi, mov, mkv and webm. They are decoded from the beginning, so they should be short.
+
+    Training uses a random window of a clip each time, validation and tests use the middle one. Frames are resized one
+    by one, so they may differ in size. A flip is the same for all frames. Clips that are too short are omitted. If a
+    frame is unreadable, the next clip is used.
 
     Args:
         root: Folder of the clips.
-        size: Height and width that every frame gets.
-        channels: 1 (grey), 3 (colour) or 4 (colour and alpha); at most what the frames have.
-        frames: Frames of every clip.
-        every: Take each frame (1), each second one (2), ...
+        size: Height and width to which all frames are resized.
+        channels: 1 (grey), 3 (colour) or 4 (colour and alpha); not more than the frames have.
+        frames: Number of frames of every clip.
+        every: Stride: use every frame (1), every second one (2), ...
         batch_size: Clips per process and batch.
-        fit: How other aspect ratios fit: crop the centre, pad with black, or stretch.
-        flip: Mirror training clips from left to right at random.
+        fit: How other aspect ratios are fitted: crop the centre, pad with black, or stretch.
+        flip: Mirror training clips horizontally at random.
         on_error: For unreadable files, skip (use the next readable clip and warn once) or raise.
         val_size: Number of clips kept for validation, chosen by the seed; by default one in twenty, at least one.
-        test_size: Number of clips kept for tests; with 0 they are the validation clips.
+        test_size: Number of clips kept for tests; 0 uses the validation clips.
         infinite: Repeat the training clips until an epoch has at least 100 batches.
         seed: Seed of the split and, with the run's seed, of the training order, windows and flips.
-        num_workers: Loading processes; by default the number of processors, at most 8.
+        num_workers: Processes that load clips; by default the number of CPU cores, at most 8.
     """
 
     def __init__(
@@ -128,7 +131,7 @@ class FrameFolderDataModule(ClipDataModule):
         self.root = clip_folder(root)
         found = find_clips(self.root)
         sets = set_folders({top(clip.path) for clip in found if "/" in clip.path})
-        self._set_folders = sets if len(sets) > 1 else {}  # by train, val and test; empty if no folders say so
+        self._set_folders = sets if len(sets) > 1 else {}  # folders of train, val and test, if there are any
         self._clips = [clip for clip in found if not self._set_folders or top(clip.path) in self._set_folders.values()]
         if len(self._clips) < len(found):
             say = f"{len(found) - len(self._clips)} clips beside the folders {', '.join(self._set_folders.values())}"
@@ -141,27 +144,27 @@ class FrameFolderDataModule(ClipDataModule):
         return [] if "" in names else sorted(names)
 
     def _kind(self, path: str) -> str:
-        """Return the name of the class folder of a clip, or nothing."""
+        """Return the name of the class folder of a clip, or an empty string."""
         inner = path.partition("/")[2] if self._set_folders else path
         return top(inner) if "/" in inner else ""
 
     @property
     def left_out(self) -> Counter[str]:
-        """How many files are not used, by kind."""
+        """Number of unused files by kind."""
         others = Counter(listing(self.root).others)
         return Counter({kind: count for kind, count in others.items() if kind[1:] not in VIDEOS})
 
     @property
     def num_classes(self) -> int:
-        """Number of class folders with clips in them; 1 for a flat folder."""
+        """Number of class folders with clips; 1 for a flat folder."""
         return max(1, len(self.classes))
 
     def splits(self) -> tuple[BatchDataset, BatchDataset, BatchDataset]:
         """Return windows of the training, validation and test clips.
 
         Raises:
-            ValueError: All clips are too short, none would be left to train on, `channels` is more than the frames
-                have, or PyAV is needed but not installed.
+            ValueError: All clips are too short, none remains for training, the frames have fewer channels, or PyAV is
+                needed but not installed.
             OSError: No clip is readable, or one is not and `on_error` is raise.
         """
         files = ClipFiles(
@@ -177,11 +180,11 @@ class FrameFolderDataModule(ClipDataModule):
             Windows(files, labels, usable, usable[rows], self.frames, self.every, flip)
             for rows, flip in zip(self._rows(files.paths, usable), (self.flip, False, False), strict=True)
         )
-        train[0]  # headers may be all that is left of broken files
+        train[0]  # in a broken file the header may still be intact
         return train, val, test
 
     def _rows(self, paths: list[str], usable: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return which of the usable clips are for training, validation and tests."""
+        """Return the indices of the usable clips for training, validation and tests."""
         if self._set_folders:
             tops = [top(paths[clip]) for clip in usable.tolist()]
             rows = {
@@ -207,5 +210,5 @@ class FrameFolderDataModule(ClipDataModule):
 
 
 def spanned(frames: int, every: int) -> int:
-    """Return how many frames of a clip lie from the first to the last frame of a window."""
+    """Return the length in a clip, in frames, of a window of `frames` frames with stride `every`."""
     return (frames - 1) * every + 1

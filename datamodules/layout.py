@@ -1,4 +1,4 @@
-"""What the folders below a root stand for: classes, the sets train, val and test, or both sides of pairs."""
+"""The meaning of folders in a root: classes, the sets train, val and test, or the two sides of pairs."""
 
 import json
 import warnings
@@ -13,32 +13,32 @@ from torch import Tensor
 from datamodules.archive import folders, is_file, read_text
 from datamodules.files import ImageFiles, Listing, listed, listing
 
-# The sets, and the names that a folder of each may have, in lower case.
+# The sets, and the possible names of their folders in lower case.
 SETS = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test", "testing")}
-MOST = 1_000_000  # classes: each gets a name
-LABELS = "dataset.json"  # of StyleGAN's data sets: {"labels": [[path, label], ...]}
+MOST = 1_000_000  # maximum of classes, because each has a name in memory
+LABELS = "dataset.json"  # file in StyleGAN's data sets: {"labels": [[path, label], ...]}
 
 
 class Layout(NamedTuple):
-    """The images of a root, the class of each, and which of them belong to which set."""
+    """The images of a root with their classes and sets."""
 
     root: Path
     paths: list[str]  # relative to the root, with "/"
     labels: Tensor  # (N,) int64
     classes: list[str]  # names in the order of the labels; empty if there are no classes
-    sets: dict[str, Tensor]  # rows of train, and of val or test or both; empty if no folders say so
-    left_out: Counter[str]  # files that are not used, by kind
-    unclassed: str  # why there are no classes
+    sets: dict[str, Tensor]  # row indices of train, val and test; empty without folders for the sets
+    left_out: Counter[str]  # number of unused files by kind
+    unclassed: str  # reason why there are no classes
 
 
 def layout(root: Path) -> Layout:
-    """Return what the images of a folder or archive are.
+    """Return the classes and sets of the images in a folder or archive.
 
-    - A single folder that holds everything, and no images directly in it, takes the place of the root.
-    - `dataset.json` with StyleGAN's labels says the classes. Folders then say nothing.
-    - `train` beside `val` or `test` are the sets. Images beside them are left out, which is warned of.
-    - Folders below the root, or below the sets, are the classes, sorted by name as text. Folders without images are
-      not, which is warned of. With images directly in the root there are no classes.
+    - If the root contains only one folder, which has no images directly in it, this folder is used as the root.
+    - A `dataset.json` with StyleGAN's labels defines the classes, and folders are ignored.
+    - Folders `train` and `val` or `test` are the sets. Images outside of them are omitted with a warning.
+    - Folders in the root, or in the sets, are the classes, sorted by name. Folders without images are not classes,
+      which causes a warning. If images are directly in the root, there are no classes.
 
     Raises:
         ValueError: `dataset.json` has no label for an image.
@@ -61,8 +61,8 @@ def in_classes(root: Path, found: Listing) -> Layout:
     direct = [path for path in found.paths if "/" not in path]
     if direct:
         classes, beside = [], sorted({top(path) for path in found.paths if "/" in path})
-        why = f"{listed(direct)} {'lie' if len(direct) > 1 else 'lies'} directly in {root}"
-        why = f"{why}, beside the folders {listed(beside)}" if beside else f"all images lie directly in {root}"
+        why = f"{listed(direct)} {'are' if len(direct) > 1 else 'is'} directly in {root}"
+        why = f"{why}, beside the folders {listed(beside)}" if beside else f"all images are directly in {root}"
     else:
         why = ""
         warn_of_empty(root, {folder for folder in found.folders if "/" not in folder} - set(classes))
@@ -90,7 +90,7 @@ def in_sets(root: Path, found: Listing, sets: dict[str, str]) -> Layout:
     rows = {name: torch.arange(end - len(some), end) for (name, some), end in zip(below.items(), starts, strict=True)}
     if flat["train"]:
         direct = [path for path in below["train"] if path.count("/") == 1]
-        why = f"{listed(direct)} {'lie' if len(direct) > 1 else 'lies'} directly in {root / sets['train']}"
+        why = f"{listed(direct)} {'are' if len(direct) > 1 else 'is'} directly in {root / sets['train']}"
         return Layout(root, paths, torch.zeros(len(paths), dtype=torch.long), [], rows, left_out, why)
     names = [path.split("/")[1] for path in paths]
     classes = sorted(set(names))
@@ -100,7 +100,7 @@ def in_sets(root: Path, found: Listing, sets: dict[str, str]) -> Layout:
 
 
 def entered(root: Path, found: Listing) -> tuple[Path, Listing]:
-    """Return the folder that holds everything, and what is in it: an archive often has one folder in the way."""
+    """Return the innermost folder that contains all images, and its listing. Archives often have one outer folder."""
     while True:
         only, *more = {top(path) for path in found.paths}
         if more or any(path.count("/") < 2 for path in found.paths) or is_file(root / LABELS):
@@ -119,17 +119,17 @@ def entered(root: Path, found: Listing) -> tuple[Path, Listing]:
 def stylegan_labels(root: Path, paths: list[str]) -> Tensor | None:
     """Return the labels `(N,)` that StyleGAN's `dataset.json` gives to images; 0 for all if it has none.
 
-    None if there is no such file.
+    The result is None if there is no such file.
 
     Raises:
-        ValueError: It is no JSON, or has no label for an image.
+        ValueError: The file is not JSON, or has no label for an image.
     """
     file = root / LABELS
     if not is_file(file):
         return None
     try:
         held = json.loads(read_text(file))
-    except ValueError as error:  # no UTF-8 is one too
+    except ValueError as error:  # includes invalid UTF-8
         raise ValueError(f"{file} is not JSON ({error})") from error
     if not isinstance(held, dict) or "labels" not in held:
         return None
@@ -157,11 +157,11 @@ def stylegan_labels(root: Path, paths: list[str]) -> Tensor | None:
 
 
 def set_folders(names: set[str], side: str = "") -> dict[str, str]:
-    """Return the folders of the sets by `train`, `val` and `test`; none unless there is `train`.
+    """Return the names of the folders for `train`, `val` and `test`, or nothing without a folder for `train`.
 
     Args:
-        names: Of the folders that there are.
-        side: What stands behind each, as in `trainA`.
+        names: Names of existing folders.
+        side: Suffix of the folders, as in `trainA`.
     """
     lower = {name.lower(): name for name in sorted(names)}
     found = {
@@ -174,38 +174,38 @@ def set_folders(names: set[str], side: str = "") -> dict[str, str]:
 
 
 def split_folders(root: Path, side: str = "") -> dict[str, Path]:
-    """Return the folders of the sets below `root`, named so and with `side` behind, as in `trainA`."""
+    """Return the paths of the folders for the sets in `root`, with the suffix `side`, as in `trainA`."""
     return {name: root / folder for name, folder in set_folders(set(folders(root)), side).items()}
 
 
 def both_sides(root: Path) -> tuple[Path, Path] | None:
-    """Return the folders `A` and `B` below `root`, None unless both are there."""
+    """Return the folders `A` and `B` in `root`, or None unless both exist."""
     found = {name.lower(): root / name for name in folders(root)}
     return (found["a"], found["b"]) if "a" in found and "b" in found else None
 
 
 def top(path: str) -> str:
-    """Return the first folder of a path, or a name without one."""
+    """Return the first folder of a path, or the file name if there is no folder."""
     return path.partition("/")[0]
 
 
 def numbered(names: Sequence[str], classes: list[str]) -> Tensor:
-    """Return the labels `(N,)` of images, given the name of the class of each; 0 for all without classes."""
+    """Return the labels `(N,)` of images, given the class name of each. Without classes all are 0."""
     label = {name: i for i, name in enumerate(classes)}
     return torch.tensor([label.get(name, 0) for name in names], dtype=torch.long)
 
 
 def warn_of_empty(root: Path, names: set[str]) -> None:
-    """Warn of folders that hold no images, where others are classes."""
+    """Warn about folders without images among class folders."""
     if names:
-        say = "holds no images and is no class: labels count without it"
+        say = "contains no images and is not a class: labels count without it"
         if len(names) > 1:
-            say = "hold no images and are no classes: labels count without them"
+            say = "contain no images and are not classes: labels count without them"
         warnings.warn(f"{listed(sorted(names))} in {root} {say}", stacklevel=2)
 
 
 def unused(roots: Sequence[Path], readers: Sequence[ImageFiles], kinds: Sequence[str] = ()) -> Counter[str]:
-    """Return how many files below the roots no reader reads, by kind; files of some `kinds` are used otherwise."""
+    """Return the number of files in the roots that no reader reads, by kind. Files of the given `kinds` are ignored."""
     used = {str(path) for files in readers for path in files.paths()}
     found: Counter[str] = Counter()
     for root in roots:

@@ -1,7 +1,7 @@
-"""Masks of holes, drawn from a generator: rectangles, brush strokes, and irregular ones; lengths are of 256 pixels.
+"""Random masks of holes: rectangles, brush strokes and irregular ones.
 
-Brush strokes are those of Yu et al. 2019 (arXiv 1806.03589), irregular masks, of lines and boxes, those of Suvorov et
-al. 2022 (arXiv 2109.07161); both are scaled to the shorter side of the image.
+Brush strokes follow Yu et al. 2019 (arXiv 1806.03589). Irregular masks of lines and boxes follow Suvorov et al. 2022
+(arXiv 2109.07161). Their lengths are for 256 pixels and are scaled to the shorter side of the image.
 """
 
 from collections.abc import Callable
@@ -16,17 +16,17 @@ Size = tuple[int, int]
 
 
 def whole(generator: Generator, low: int, high: int) -> int:
-    """Return a whole number from `low` to `high`, both included."""
+    """Return a random integer from `low` to `high`, both included."""
     return int(torch.randint(low, max(low, high) + 1, (), generator=generator))
 
 
 def real(generator: Generator, low: float, high: float) -> float:
-    """Return a number from `low` to `high`."""
+    """Return a random number from `low` to `high`."""
     return low + (high - low) * float(torch.rand((), generator=generator))
 
 
 def rectangle(size: Size, generator: Generator) -> Tensor:
-    """Return a mask `(1, H, W)` with one rectangle of a quarter to a half of each side, anywhere."""
+    """Return a mask `(1, H, W)` with a rectangle of a quarter to a half of each side, at a random position."""
     height, width = (max(1, whole(generator, side // 4, side // 2)) for side in size)
     top, left = whole(generator, 0, size[0] - height), whole(generator, 0, size[1] - width)
     mask = torch.zeros(1, *size, dtype=torch.bool)
@@ -35,7 +35,7 @@ def rectangle(size: Size, generator: Generator) -> Tensor:
 
 
 def centre(size: Size, generator: Generator) -> Tensor:
-    """Return the mask `(1, H, W)` whose middle half of each side is a hole."""
+    """Return a mask `(1, H, W)` with a centred hole of half of each side."""
     mask = torch.zeros(1, *size, dtype=torch.bool)
     height, width = (max(1, side // 2) for side in size)
     top, left = (size[0] - height) // 2, (size[1] - width) // 2
@@ -44,7 +44,7 @@ def centre(size: Size, generator: Generator) -> Tensor:
 
 
 def brush(size: Size, generator: Generator) -> Tensor:
-    """Return a mask `(1, H, W)` of one to three strokes that turn to and fro."""
+    """Return a mask `(1, H, W)` of one to three zigzag strokes."""
     height, width = size
     scale, radius = min(size) / 256, hypot(height, width) / 8
     canvas = Image.new("1", (width, height))
@@ -85,12 +85,12 @@ def irregular(size: Size, generator: Generator) -> Tensor:
 
 
 def mixed(size: Size, generator: Generator) -> Tensor:
-    """Return a mask `(1, H, W)` of one of the three kinds that are drawn, each as often as the others."""
+    """Return a mask `(1, H, W)` of one of the three random kinds, with equal probability."""
     return (rectangle, brush, irregular)[whole(generator, 0, 2)](size, generator)
 
 
 def stroke(pen: ImageDraw.ImageDraw, points: list[tuple[float, float]], thick: int) -> None:
-    """Draw a line with round corners and ends."""
+    """Draw a polyline with round corners and ends."""
     pen.line(points, fill=1, width=thick)
     for across, down in points:
         r = thick / 2
@@ -98,7 +98,7 @@ def stroke(pen: ImageDraw.ImageDraw, points: list[tuple[float, float]], thick: i
 
 
 def pixels(canvas: Image.Image) -> Tensor:
-    """Return what was drawn as a mask `(1, H, W)`."""
+    """Return the canvas as a mask `(1, H, W)`."""
     return torch.from_numpy(np.array(canvas, dtype=bool))[None]
 
 

@@ -21,16 +21,16 @@ FILES = (
 
 
 class MNISTDataModule(ImageDataModule):
-    """MNIST in memory, in torchvision's layout `ROOT/MNIST/raw`; downloaded only if its files are not there.
+    """MNIST in memory, in torchvision's layout `ROOT/MNIST/raw`. It is downloaded if its files are missing.
 
     Args:
-        root: Folder that holds `MNIST/raw`, `raw` or the four files; it may be read-only if the files are there.
-        size: Height and width; 28 are the original pixels, 32 adds two black pixels on each side, others resize.
+        root: Folder that contains `MNIST/raw`, `raw` or the four files; it may be read-only if the files exist.
+        size: Height and width. 28 keeps the original pixels, 32 adds two black pixels on each side, others resize.
         channels: 1, or 3 for three equal channels.
         batch_size: Images per process and batch.
         val_size: Number of the 60,000 images kept for validation, chosen by the seed.
         seed: Seed of the split and, with the run's seed, of the training order.
-        num_workers: Loading processes; the images are in memory, so 0 is fastest.
+        num_workers: Processes that load images; 0 is fastest, because the images are in memory.
         infinite: Repeat the training images until an epoch has at least 100 batches.
     """
 
@@ -55,15 +55,15 @@ class MNISTDataModule(ImageDataModule):
 
     @property
     def folder(self) -> Path:
-        """The folder of the four files: torchvision's `MNIST/raw`, unless `raw` or the root itself has them."""
+        """The folder of the four files: `MNIST/raw`, `raw` or the root. If they are missing, it is `MNIST/raw`."""
         places = [self.root / "MNIST" / "raw", self.root / "raw", self.root]
         return next((place for place in places if complete(place)), places[0])
 
     def prepare_data(self) -> None:
-        """Download the files that are missing, in one process.
+        """Download missing files, in one process.
 
         Raises:
-            FileNotFoundError: They are missing and the download failed; folders made for it are removed again.
+            FileNotFoundError: The download failed. Folders that were created for it are removed.
         """
         if complete(self.folder):
             return
@@ -74,12 +74,12 @@ class MNISTDataModule(ImageDataModule):
             if made:
                 shutil.rmtree(self.folder, ignore_errors=True)
             for path in made[1:]:
-                with contextlib.suppress(OSError):  # somebody else may have put something there
+                with contextlib.suppress(OSError):  # another process may have written files there
                     path.rmdir()
             raise self._missing(f"and downloading them failed ({_first_line(error)})") from error
 
     def splits(self) -> tuple[BatchDataset, BatchDataset, BatchDataset]:
-        """Return the 60,000 images less the validation images, these, and the 10,000 test images."""
+        """Return the training and validation images, a split of the 60,000, and the 10,000 test images."""
         if not complete(self.folder):
             raise self._missing("and this step does not download them")
         images, labels = self._read(train=True)
@@ -102,7 +102,7 @@ class MNISTDataModule(ImageDataModule):
         if self.size == (28, 28):
             return images
         if self.size == (32, 32):
-            return pad(images, (2, 2, 2, 2))  # powers of two suit convolutions, and every pixel stays exact
+            return pad(images, (2, 2, 2, 2))  # a power of two for convolutions, with unchanged pixels
         return enlarge(images, self.size)
 
     def _missing(self, why: str) -> FileNotFoundError:

@@ -1,4 +1,4 @@
-"""Moving MNIST (Srivastava, Mansimov and Salakhutdinov 2015, arXiv 1502.04681): digits that bounce about in a frame."""
+"""Moving MNIST (Srivastava, Mansimov and Salakhutdinov 2015, arXiv 1502.04681): digits that bounce in a frame."""
 
 import math
 from collections.abc import Sequence
@@ -21,13 +21,13 @@ Labels: TypeAlias = Literal["digit", "direction"]
 Speed: TypeAlias = float | tuple[float, float]
 
 COMPASS = ("north", "north-east", "east", "south-east", "south", "south-west", "west", "north-west")
-LARGEST_DIGIT = 28  # pixels, as in the published frames of 64
-LARGEST_SHARE = 0.6  # of the shorter side of a frame: the rest is room to move
+LARGEST_DIGIT = 28  # pixels, as in the published frames of 64x64
+LARGEST_SHARE = 0.6  # maximum size of a digit as a share of the shorter side, so that it can move
 SMALLEST_FRAME = 8
 
 
 class Scene(NamedTuple):
-    """What all clips of a set have in common; speeds are pixels per frame, (least, most)."""
+    """The common settings of all clips of a set. `speed` is (least, most) in pixels per frame."""
 
     size: tuple[int, int]
     channels: int
@@ -38,13 +38,13 @@ class Scene(NamedTuple):
 
 
 class MovingDigits(Dataset[Batch]):
-    """Clips that are drawn when they are asked for; clip i depends on the seed and i alone.
+    """Clips that are generated on access. Clip i is a function of the seed and i.
 
     Args:
         sprites: Grey square digits and their labels from 0 to 9.
         count: Number of clips.
         seed: Seed of the clips.
-        scene: What the clips have in common.
+        scene: Common settings of the clips.
     """
 
     def __init__(self, sprites: ImageTensors, count: int, seed: int, scene: Scene) -> None:
@@ -66,59 +66,60 @@ class MovingDigits(Dataset[Batch]):
         sprites = self.sprites.images[rows, 0]
         room = torch.tensor(self.scene.size, dtype=torch.float64) - sprites.shape[-1]
         path = bouncing(*self._launch(bearing, pace, start, room), room, self.scene.frames)
-        # Whole pixels, as published: every frame holds the very digit, which interpolation would blur now and then.
+        # Positions are rounded to pixels, as published, because interpolation would blur the digits.
         views = placed(sprites.flatten(0, 1), path.round().long().flatten(0, 1), self.scene.size)
         clips = views.view(*rows.shape, *views.shape[1:]).amax(1)
         labels = self.sprites.labels[rows] if self.scene.labels == "digit" else (len(COMPASS) * bearing).long()
         return clips[:, None].repeat(1, self.scene.channels, 1, 1, 1), labels[:, 0]
 
     def _draws(self, row: int) -> Tensor:
-        """Return numbers in [0, 1) for each digit of a clip `(D, 5)`: which, bearing, speed, start down and across."""
+        """Return random numbers in [0, 1) for each digit of a clip, `(D, 5)`: digit, bearing, speed, start y and x."""
         generator = torch.Generator().manual_seed(mix(self.seed, row))
         return torch.rand(self.scene.digits, 5, generator=generator, dtype=torch.float64)
 
     def _launch(self, bearing: Tensor, pace: Tensor, start: Tensor, room: Tensor) -> tuple[Tensor, Tensor]:
-        """Return start and velocity `(N, D, 2)` (down, across); no bounce before the second frame hides the bearing."""
+        """Return start and velocity `(N, D, 2)` (y, x). The first step has no bounce, so it shows the bearing."""
         least, most = self.scene.speed
-        angle = 2 * math.pi * bearing - math.pi / len(COMPASS)  # so that each octant has its direction in the middle
+        angle = 2 * math.pi * bearing - math.pi / len(COMPASS)  # each octant is centred at its direction
         velocity = (least + (most - least) * pace)[..., None] * torch.stack([-angle.cos(), angle.sin()], -1)
         return start * (room - velocity.abs()) - velocity.clamp(max=0), velocity
 
 
 def bouncing(start: Tensor, velocity: Tensor, room: Tensor, frames: int) -> Tensor:
-    """Return the positions `(..., T, 2)` of points that start at `(..., 2)` and bounce perfectly off 0 and `room`."""
+    """Return the positions `(..., T, 2)` of points that start at `(..., 2)` and bounce elastically off 0 and `room`."""
     time = torch.arange(frames, dtype=start.dtype)[:, None]
-    # Without walls the room would be followed by its mirror image, that by the room again, and so on.
+    # The motion without walls in a room that alternates with its mirror image has a period of two rooms.
     unfolded = (start[..., None, :] + velocity[..., None, :] * time).remainder(2 * room)
     return room - (room - unfolded).abs()
 
 
 def placed(sprites: Tensor, corners: Tensor, size: tuple[int, int]) -> Tensor:
-    """Return black frames `(K, T, *size)` with sprites `(K, S, S)` at their upper left corners `(K, T, 2)`."""
+    """Return black frames `(K, T, *size)` with sprites `(K, S, S)` at upper left corners `(K, T, 2)`."""
     down, across = (side - sprites.shape[-1] for side in size)
-    # Each frame is a window of a larger one with the sprite in its middle: one gather of whole lines.
+    # Each frame is a window into a larger, padded one with the sprite in the centre, so that one gather suffices.
     windows = pad(sprites, (across, across, down, down)).unfold(1, size[0], 1).unfold(2, size[1], 1)
     y, x = corners.unbind(-1)
     return windows[torch.arange(len(sprites))[:, None], down - y, across - x]
 
 
 class MovingDigitsDataModule(ClipDataModule):
-    """Digits that move at constant speed and bounce off the edges: sequences of any number, made as they are needed.
+    """Digits that move at constant speed and bounce off the edges of the frame. Clips are generated on access.
 
-    Digits have 28 pixels, or 0.6 of the frame's shorter side if that is less; where they overlap, the brighter pixel
-    counts. No digit is in two of the sets, except that scikit-learn's digits for tests are those for validation.
+    Digits have a side of 28 pixels, or 0.6 of the frame's shorter side if that is less. Where they overlap, the
+    brighter pixel is shown. The sets share no digit image, except that the validation and test sets of scikit-learn's
+    digits are the same.
 
     Args:
-        root: Folder that holds `MNIST/raw`; only for `source` mnist.
-        source: mnist, or digits for the 1,797 of scikit-learn, which need no download.
+        root: Folder that contains `MNIST/raw`; only for `source` mnist.
+        source: mnist, or digits for the 1,797 digits of scikit-learn, which need no download.
         size: Height and width of the frames.
         channels: 1, or 3 for three equal channels.
-        frames: Frames of every clip.
-        digits: Digits in every clip.
-        speed: Pixels per frame, one number or (least, most), between which each digit has its own.
-        labels: digit (the class of the first one) or direction (the compass point it starts towards, 8 classes).
+        frames: Number of frames of every clip.
+        digits: Number of digits in every clip.
+        speed: Pixels per frame: one number, or (least, most), a range from which each digit's speed is drawn.
+        labels: digit (the class of the first digit) or direction (its initial direction, 8 classes).
         batch_size: Clips per process and batch.
-        num_workers: Loading processes; a batch takes a few milliseconds, so 0 does.
+        num_workers: Processes that generate clips; 0 is fast enough.
         seed: Seed of the clips and, with the run's seed, of the training order.
         clips: Number of training clips.
         val_clips: Number of validation clips.
@@ -167,15 +168,15 @@ class MovingDigitsDataModule(ClipDataModule):
 
     @property
     def num_classes(self) -> int:
-        """10 digits or 8 directions."""
+        """10 for digits or 8 for directions."""
         return len(self.classes)
 
     def prepare_data(self) -> None:
-        """Download MNIST if it is asked for and not there, in one process."""
+        """Download MNIST, if it is the source and missing, in one process."""
         self._images.prepare_data()
 
     def splits(self) -> tuple[BatchDataset, BatchDataset, BatchDataset]:
-        """Return clips of eleven twelfths of the training digits, of the others, and of the test digits."""
+        """Return clips of 11/12 of the training digits, of the other training digits, and of the test digits."""
         digits, _, test = self._images.splits()
         assert isinstance(digits, ImageTensors)
         assert isinstance(test, ImageTensors)
@@ -192,10 +193,10 @@ class MovingDigitsDataModule(ClipDataModule):
 
 
 def digit_side(size: tuple[int, int]) -> int:
-    """Return height and width of the digits in frames of a size.
+    """Return the side of digits in frames of `size`.
 
     Raises:
-        ValueError: The frames are too small for a digit to be seen and to move.
+        ValueError: The frames are too small.
     """
     if min(size) < SMALLEST_FRAME:
         raise ValueError(f"size must be at least {SMALLEST_FRAME} for a digit to fit and to move, got {size}.")
@@ -203,10 +204,10 @@ def digit_side(size: tuple[int, int]) -> int:
 
 
 def slow_enough(speed: Speed, room: int, size: tuple[int, int]) -> tuple[float, float]:
-    """Return the least and the most speed.
+    """Return the minimum and maximum speed.
 
     Raises:
-        ValueError: They are no speeds, or a digit would cross its whole room in less than a frame.
+        ValueError: They are not positive numbers, or a digit would cross the frame in less than one step.
     """
     least, most = speed if isinstance(speed, (tuple, list)) and len(speed) == 2 else (speed, speed)
     if not all(isinstance(value, (int, float)) for value in (least, most)) or not 0 < least <= most:

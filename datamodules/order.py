@@ -1,4 +1,4 @@
-"""The order of images as a pure function of (seed, epoch, position), for any number of processes and workers."""
+"""The order of images as a pure function of seed, epoch and position, for any number of processes and workers."""
 
 from collections.abc import Callable, Iterator, Sized
 from typing import Any, TypeAlias
@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, DistributedSampler
 
-# What a sampler yields and a dataset takes: a row and the key of its random transforms, or, without those, a row.
+# An index of a data set: a row in evaluation, or in training a row and the key of its random transforms.
 Key: TypeAlias = int | tuple[int, int]
 
 MASK = (1 << 64) - 1
-SHORTEST_EPOCH = 100  # batches; below that the cost of starting an epoch shows
+SHORTEST_EPOCH = 100  # batches; in shorter epochs the cost of starting one is noticeable
 
 
 def mix(*words: int) -> int:
@@ -26,34 +26,33 @@ def mix(*words: int) -> int:
 
 
 def shuffled(count: int, *words: int) -> Tensor:
-    """Return the permutation `(count,)` that belongs to the words; no global random state is read or moved."""
+    """Return a permutation `(count,)`, a function of the words. The global random state is neither read nor changed."""
     return torch.randperm(count, generator=torch.Generator().manual_seed(mix(*words)))
 
 
 class StreamSampler(DistributedSampler[Key]):
-    """This process's part of an endless stream of global batches, as keys `(row, transform key)`.
+    """One process's part of an infinite stream of global batches, as keys `(row, transform key)`.
 
-    Batch `b` of epoch `e`, over all processes together, holds `permutation_e[b * G:(b + 1) * G]` with
-    `G = batch_size * num_replicas`; process `r` takes rows `r * batch_size` to `(r + 1) * batch_size` of it. So one
-    process with 24 images and three with 8 see the same batches. Batch `t` of the stream is batch `t % batches` of
-    epoch `t // batches`.
+    The global batch `b` of epoch `e` is `permutation_e[b * G:(b + 1) * G]` with `G = batch_size * num_replicas`.
+    Process `r` gets its rows `r * batch_size` to `(r + 1) * batch_size`. So one process with 24 images and three with 8
+    have the same global batches. Batch `t` of the stream is batch `t % batches` of epoch `t // batches`.
 
-    Lightning leaves subclasses of `DistributedSampler` alone, whatever `use_distributed_sampler` says.
+    Lightning does not replace subclasses of `DistributedSampler`, even with `use_distributed_sampler`.
 
     Args:
-        dataset: What is sampled; only its length matters.
+        dataset: The data set, of which only the length is used.
         batch_size: Images per process and batch.
         num_replicas: Number of processes.
         rank: Index of this process.
         seed: Seed of the order and of the transform keys.
-        infinite: Repeat the set, each pass in its own order, until an epoch has at least 100 batches.
-        progress: Gives the number of batches of the stream that are done, and then says where iteration starts,
-            which makes resuming exact; without it, iteration starts at the epoch given by `set_epoch`.
-        turn: Gives the batch of the stream from which on rows are counted from `len(dataset)`, for a set that shows its
-            images in two ways; None counts from 0 throughout.
+        infinite: Repeat the set, in a new order each time, until an epoch has at least 100 batches.
+        progress: Function that returns the number of processed batches, at which iteration starts, for exact resuming.
+            Without it iteration starts at the epoch of `set_epoch`.
+        turn: Function that returns the batch from which rows are offset by `len(dataset)`, for a set with two forms of
+            its images. None means no offset.
 
     Raises:
-        ValueError: The set does not fill one global batch and `infinite` is off.
+        ValueError: The set is smaller than one global batch and `infinite` is off.
     """
 
     def __init__(
@@ -84,12 +83,12 @@ class StreamSampler(DistributedSampler[Key]):
         self._permutation: tuple[tuple[int, int], Tensor] | None = None
 
     def __len__(self) -> int:
-        """Return this process's images per epoch; the same after a resume."""
+        """Return this process's images per epoch, the same after a resume."""
         return self.batches * self.batch_size
 
     def __iter__(self) -> Iterator[Key]:
-        # Always a full epoch's length: after a resume in mid-epoch the trainer stops at the epoch's last batch itself,
-        # and where its epochs drift from ours (limit_train_batches) the stream goes on without a gap or a repeat.
+        # Always the length of a full epoch: after a resume within an epoch the trainer stops at the epoch's last batch.
+        # If its epochs are shorter (limit_train_batches), the stream continues without gaps or repetitions.
         start = self.progress() if self.progress else self.epoch * self.batches
         for batch in range(start, start + self.batches):
             yield from self.share(batch)
@@ -100,8 +99,8 @@ class StreamSampler(DistributedSampler[Key]):
         first = (position * self.num_replicas + self.rank) * self.batch_size
         base = mix(self.seed, epoch)
         rows = self._rows(epoch, first, self.batch_size)
-        way = self.count if self.turn is not None and batch >= self.turn() else 0
-        return [(way + row, (base + first + i) & MASK) for i, row in enumerate(rows)]
+        offset = self.count if self.turn is not None and batch >= self.turn() else 0
+        return [(offset + row, (base + first + i) & MASK) for i, row in enumerate(rows)]
 
     def _rows(self, epoch: int, first: int, count: int) -> list[int]:
         rows: list[int] = []
@@ -117,10 +116,10 @@ class StreamSampler(DistributedSampler[Key]):
 
 
 class ShareSampler(DistributedSampler[Key]):
-    """Every `num_replicas`-th row from `rank` on: in order, without padding, no row on two processes.
+    """Every `num_replicas`-th row, starting at `rank`, in order. There is no padding, so no row occurs twice.
 
     Args:
-        dataset: What is sampled; only its length matters.
+        dataset: The data set, of which only the length is used.
         num_replicas: Number of processes.
         rank: Index of this process.
     """
@@ -138,18 +137,18 @@ class ShareSampler(DistributedSampler[Key]):
 
 
 def batches(count: int, size: int) -> int:
-    """Return the number of batches of a size that hold all of a count."""
+    """Return the number of batches of `size` for `count` items."""
     return -(-count // size)
 
 
 def even_batch_size(count: int, batch_size: int, num_replicas: int) -> int:
-    """Return the batch size nearest below (else above) `batch_size` that cuts all shares into equally many batches.
+    """Return the nearest smaller (else larger) batch size with which all processes have the same number of batches.
 
-    Shares differ by one row. A process with one batch more than the others would wait forever in a collective
-    operation of its extra step, so 25 images on 2 processes are cut by 11 (11 + 2 and 11 + 1), not by 12 (12 + 1, 12).
+    The processes' shares may differ by one row. A process with an additional batch would wait forever in a collective
+    operation. For example, 25 images on 2 processes have batches of 11 (11 + 2 and 11 + 1), not of 12 (12 + 1 and 12).
 
     Raises:
-        ValueError: A process would have no row at all.
+        ValueError: There are fewer rows than processes.
     """
     if count < num_replicas:
         raise ValueError(
@@ -162,4 +161,4 @@ def even_batch_size(count: int, batch_size: int, num_replicas: int) -> int:
 
 def _as_dataset(sized: Sized) -> Dataset[Any]:
     assert hasattr(sized, "__getitem__")
-    return sized  # type: ignore[return-value]  # torch asks for a Dataset, but only its length is read
+    return sized  # type: ignore[return-value]  # torch requires a Dataset, but reads only its length

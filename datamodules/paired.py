@@ -1,4 +1,4 @@
-"""Paired images of folders: pictures side by side in one file, or two folders with the same names."""
+"""Paired images of folders: both images side by side in one file, or two folders with the same file names."""
 
 from functools import partial
 from pathlib import Path
@@ -12,18 +12,19 @@ from datamodules.pairs import PairDataModule, Pairs, Side, Views, check_pairs, m
 
 
 class PairedFolderDataModule(PairDataModule):
-    """Pairs `(source, target)`: A is the left half of each picture of a folder and B the right, or A and B are folders.
+    """Pairs `(source, target)` from two folders A and B, or from the left (A) and right (B) halves of images.
 
-    Folders `train`, `val` and `test` below (in both, for two folders) are the three sets, and what is missing of the
-    latter two is taken from the other or, if both are, chosen by the seed. A root may hold the two folders itself: as
-    `A` and `B`, with the sets above or below them, or as `trainA` and `trainB`, `testA` and `testB`. Window and
-    mirroring are the same for both images of a pair. Pictures that are not of an even width, pairs of unequal size and
-    files that cannot be read are refused by their names.
+    The folders `train`, `val` and `test` (in both A and B) are the three sets. If only one of `val` and `test` exists,
+    it is used for both. If both are missing, a random part of the pairs is used. A root may contain both folders: `A`
+    and `B`, with the sets above or below them, or `trainA`, `trainB`, `testA` and `testB`.
+
+    Crop and flip are the same for both images of a pair. Images with halves must have an even width, and both images of
+    a pair must have the same size. Unreadable files raise an error.
 
     Args:
-        root: Folder or .zip of the pictures side by side, or of A, or of the folders A and B.
-        target_root: Folder of B, with the names of A; None if all is in `root`.
-        options: As in `PairDataModule`.
+        root: Folder or .zip of images with halves, or of A, or of the folders A and B.
+        target_root: Folder of B, with the same file names as A; None if both are in `root`.
+        options: Arguments of `PairDataModule`.
     """
 
     def __init__(self, root: str | Path, target_root: str | Path | None = None, **options: Any) -> None:
@@ -33,7 +34,7 @@ class PairedFolderDataModule(PairDataModule):
         """Return the training, validation and test pairs.
 
         Raises:
-            ValueError: Pairs cannot be used, `channels` is more than the images have, or the cache than memory holds.
+            ValueError: A pair is not valid, the images have fewer channels, or the cache does not fit into memory.
         """
         train = self._sides("train")
         held = {name: self._set(self._sides(name)) for name in self._folders() if name != "train"}
@@ -43,7 +44,7 @@ class PairedFolderDataModule(PairDataModule):
         return self._set(train, training=True), val, held.get("test") or val
 
     def _folders(self) -> dict[str, tuple[Path, Path | None]]:
-        """Return the folders of A and of B for each set; no B for pictures side by side, only `train` for no sets."""
+        """Return the folders of A and B for each set. B is None for halves. Without sets there is only `train`."""
         here, other = self.root, self.target_root
         if other is None:
             sides = [split_folders(here, side) for side in "AB"]
@@ -73,12 +74,12 @@ class PairedFolderDataModule(PairDataModule):
         return self._set(sides, rows=train, training=True), kept, kept
 
     def _set(self, sides: tuple[Side, Side], rows: torch.Tensor | None = None, training: bool = False) -> BatchDataset:
-        """Return the pairs of these rows; those for training move and are mirrored."""
+        """Return the pairs of these rows. Those for training are cropped and flipped at random."""
         read = partial(self._read, sides, rows, self.flip and training)
         return cast(BatchDataset, self.moving(read)) if training else read(0)
 
     def _read(self, sides: tuple[Side, Side], rows: torch.Tensor | None, flip: bool, more: int) -> Pairs:
-        """Return the pairs of these rows, read larger by `more` pixels than what is shown of them."""
+        """Return the pairs of these rows, read `more` pixels larger than the crop."""
         sources, targets = (
             self.reader(side, channels, more, rows)
             for side, channels in zip(sides, (self.source_channels, self.channels), strict=True)

@@ -1,11 +1,12 @@
-"""What the data modules of pairs share: batches, matching files, folders for each split, crops and flips of a key.
+"""Base of the data modules of pairs: batches, matching of files, and the same crops and flips for both images.
 
-A batch of pairs is `(source, target)`: images that a model is given, and images that it shall make of them. uint8
-`(N, C, H, W)` from the loader, float in [-1, 1] on the device, like all images; the source may have other channels,
-and for super-resolution another size. Where the sources have classes that a translation shall keep, their labels
-`(N,)` int64 come third, as `datamodules.changed` gives them; who trains on pairs need not look. For inpainting a batch
-is `(image, mask)`: the whole image, and `(N, 1, H, W)` with 1 where there is a hole and 0 where pixels are known; bool
-from the loader, 0 and 1 in the model's dtype on the device.
+A batch of pairs is `(source, target)`: input images and expected outputs. They are uint8 `(N, C, H, W)` in the
+dataloader and float in [-1, 1] on the device. The source may have other channels and, for super-resolution, another
+size. If a translation should keep the class of the source, its labels `(N,)` int64 are the third element, see
+`datamodules.changed`.
+
+For inpainting a batch is `(image, mask)`. The mask `(N, 1, H, W)` is 1 in holes and 0 where pixels are known. It is
+bool in the dataloader, and 0 and 1 in the model's dtype on the device.
 """
 
 import os
@@ -29,27 +30,28 @@ Direction: TypeAlias = Literal["a_to_b", "b_to_a"]
 
 
 class PairDataModule(ImageDataModule):
-    """Base of the data modules of pairs; see the module's docstring for what a batch is.
+    """Base of the data modules of pairs. For batches see the module's docstring.
 
     Args:
         root: Folder of the images, or of A.
         target_root: Folder of B, if it is another one.
-        direction: Which of both is the source.
-        size: Height and width that every image gets.
-        channels: Of the targets: 1 (grey), 3 (colour) or 4 (colour and alpha).
-        source_channels: Of the sources; None is `channels`.
+        direction: a_to_b uses A as the source, b_to_a uses B.
+        size: Height and width to which all images are resized.
+        channels: Channels of the targets: 1 (grey), 3 (colour) or 4 (colour and alpha).
+        source_channels: Channels of the sources; None is the same as `channels`.
         batch_size: Pairs per process and batch.
-        fit: How other aspect ratios fit: crop the centre, pad with black, or stretch.
-        jitter: Pixels that training images are larger by before a random window of `size` is taken; pix2pix has 30.
-        jitter_until: Share of the run's batches after which training images are read at `size`, without jitter; CUT
-            has 0.5, FastCUT 0.75. A cache keeps both sizes.
-        flip: Mirror training images from left to right at random.
-        cache: Keep decoded images in memory, so that each is decoded once.
-        on_error: For files that turn out to be unreadable later on, raise or skip (use the next one and warn once).
-        val_size: Kept for validation where there is no folder for it; by default one in twenty, at least one.
+        fit: How other aspect ratios are fitted: crop the centre, pad with black, or stretch.
+        jitter: Training images are resized to this many pixels more than `size` and cropped at random; 30 in pix2pix.
+        jitter_until: Share of the run's batches after which there is no jitter. CUT uses 0.5, FastCUT 0.75. A cache
+            contains both sizes.
+        flip: Mirror training images horizontally at random.
+        cache: Cache decoded images in memory, so that each is decoded once.
+        on_error: For files that turn out to be unreadable in training, raise or skip (use the next one and warn once).
+        val_size: Number of pairs kept for validation if there is no folder for it; by default one in twenty, at least
+            one.
         infinite: Repeat the training images until an epoch has at least 100 batches.
-        seed: Seed of the split and, with the run's seed, of the training order, windows and flips.
-        num_workers: Loading processes; by default the number of processors, at most 8.
+        seed: Seed of the split and, with the run's seed, of the training order, crops and flips.
+        num_workers: Processes that load images; by default the number of CPU cores, at most 8.
     """
 
     num_classes = 1
@@ -91,17 +93,17 @@ class PairDataModule(ImageDataModule):
         self.flip, self.cache = flip, cache
         self.on_error: OnError = one_of("on_error", on_error, ("skip", "raise"))
         self.val_size = None if val_size is None else integer("val_size", val_size, least=0)
-        self._checked: set[tuple[Path, int]] = set()  # folders whose channels have been looked for
+        self._checked: set[tuple[Path, int]] = set()  # folders whose channels have been checked
         self.root = existing_folder(root)
         self.target_root = None if target_root is None else existing_folder(target_root, "target_root")
         if cache:
             quiet_about_workers()
 
     def reader(self, side: "Side", channels: int, more: int, rows: Tensor | None) -> ImageFiles:
-        """Return what reads these rows of a side, or all, larger by `more` pixels than what is shown of them.
+        """Return a reader of these rows of a side, or of all rows, `more` pixels larger than `size`.
 
         Raises:
-            ValueError: Alpha is asked for and no image has it, or the cache does not fit into memory.
+            ValueError: There are to be 4 channels and no image has alpha, or the cache does not fit into memory.
             OSError: Most files cannot be read, or one cannot and `on_error` is raise.
         """
         target = Target(channels, (self.size[0] + more, self.size[1] + more), self.fit)
@@ -113,25 +115,27 @@ class PairDataModule(ImageDataModule):
 
     @property
     def left_out(self) -> Counter[str]:
-        """How many files are not used, by kind."""
+        """Number of unused files by kind."""
         roots = [self.root] if self.target_root is None else [self.root, self.target_root]
         return unused(roots, self._readers)
 
     def moving(self, read: Callable[[int], Dataset[Batch]]) -> Dataset[Batch]:
-        """Return the training pairs: what `read` gives for the jitter and, from `jitter_until` on, for none."""
+        """Return the training pairs, given a function `read` of the jitter: without jitter from `jitter_until` on."""
         first = read(self.jitter)
         if self.jitter_until == 1:
             return first
         readers = [*self._readers]
         settling = Settling(first, read(0))
-        self._readers = readers  # the same files again, which are counted once
+        self._readers = readers  # the second reader has the same files, which must not be counted twice
         return settling
 
     def turn(self) -> Callable[[], float] | None:
-        """Return what gives the batch from which on there is no jitter, as soon as the run's length is known.
+        """Return a function that returns the batch from which there is no jitter, or None.
+
+        It may be called when the run's length is known.
 
         Raises:
-            ValueError: The jitter shall end before the run, which has no end.
+            ValueError: `jitter_until` is below 1 and the run has no end.
         """
         run = self.trainer
         if self.jitter_until == 1 or run is None:
@@ -149,11 +153,11 @@ class PairDataModule(ImageDataModule):
 
 
 class Settling(Dataset[Batch]):
-    """Pairs that are shown in two ways: rows from `len(self)` on are those of the second set, counted from 0.
+    """Pairs in two forms: rows from `len(self)` on are those of the second form.
 
     Args:
-        first: Pairs.
-        second: The same pairs in another way.
+        first: Pairs in the first form.
+        second: The same pairs in the second form.
     """
 
     def __init__(self, first: Dataset[Batch], second: Dataset[Batch]) -> None:
@@ -174,7 +178,7 @@ class Settling(Dataset[Batch]):
 
 
 class Side(NamedTuple):
-    """One side of the pairs: a folder, the files in it in the order of the pairs, and which half of each."""
+    """One side of the pairs: a folder, its files in the order of the pairs, and the half of each image, if any."""
 
     root: Path
     paths: list[str]
@@ -189,12 +193,18 @@ class Side(NamedTuple):
         rows: Tensor | None = None,
         check: bool = True,
     ) -> ImageFiles:
-        """Return what reads the files of these rows, or all, and keeps them, and no others, if `cache`.
+        """Return a reader of the files of these rows, or of all rows.
 
-        `check` looks for the channels, in the files of all rows.
+        Args:
+            target: Form to which images are converted.
+            on_error: For unreadable files, skip or raise.
+            shared: Whether worker processes will read.
+            cache: Whether the images of these rows are cached.
+            rows: Row indices, or None for all.
+            check: Whether the channels of all files are checked.
 
         Raises:
-            ValueError: Alpha is asked for and no image has it, or the cache does not fit into memory.
+            ValueError: There are to be 4 channels and no image has alpha, or the cache does not fit into memory.
             OSError: Most files cannot be read, or one cannot and `on_error` is raise.
         """
 
@@ -213,15 +223,15 @@ class Side(NamedTuple):
 
 
 class Views(NamedTuple):
-    """How images of a side are shown: the (height, width) of a window of what was read, and whether it is mirrored."""
+    """Random crop and flip: the (height, width) of the crop, and whether images are flipped at random."""
 
     size: tuple[int, int]
     flip: bool = False
 
     def __call__(self, image: Tensor, word: int | None) -> Tensor:
-        """Return the window `(C, *size)` of an image that a key chooses, mirrored or not; that in the middle for None.
+        """Return the crop `(C, *size)` of an image for a key, or the centre crop for None.
 
-        One key gives the same window of all images of one size.
+        A key gives the same crop and flip for all images of one size.
         """
         height, width = self.size
         down, right = image.shape[-2] - height, image.shape[-1] - width
@@ -231,12 +241,12 @@ class Views(NamedTuple):
 
 
 class Pairs(Dataset[Batch]):
-    """The pairs of two sides, both shown alike.
+    """Pairs of two sides, with the same crop and flip for both.
 
     Args:
-        sources: Files of one side.
-        targets: Those of the other, in the same order.
-        views: Window and mirroring.
+        sources: Reader of the sources.
+        targets: Reader of the targets, in the same order.
+        views: Crop and flip.
     """
 
     def __init__(self, sources: ImageFiles, targets: ImageFiles, views: Views) -> None:
@@ -246,7 +256,7 @@ class Pairs(Dataset[Batch]):
         return len(self.sources)
 
     def __getitem__(self, key: Key) -> Batch:
-        """Return a source and its target `(C, H, W)`, both of the next readable pair if one of them is broken."""
+        """Return a source and its target `(C, H, W)`, or the next readable pair if one of them is broken."""
         row, word = (key, None) if isinstance(key, int) else key
         for i in range(len(self)):
             index = (row + i) % len(self)
@@ -268,13 +278,13 @@ def stacked(pairs: Iterable[Batch]) -> Batch:
 
 
 def matched(root: Path, other: Path | None) -> tuple[Side, Side]:
-    """Return both sides of the pairs: the halves of each picture in `root`, or its files and those named so in `other`.
+    """Return both sides of the pairs: files of the same name in `root` and `other`, or halves of the images in `root`.
 
-    Folders `A` and `B` in `root` are two sides, too. Names match without their extensions.
+    Folders `A` and `B` in `root` are two sides, too. Names are compared without extensions.
 
     Raises:
         ValueError: A file has no partner, or a name occurs twice.
-        OSError: A folder is not there, or has no images.
+        OSError: A folder does not exist or has no images.
     """
     paths = sorted(image_files(existing_folder(root)))
     if other is None:
@@ -304,10 +314,10 @@ def _by_name(root: Path) -> dict[str, str]:
 
 
 def check_pairs(source: Side, target: Side) -> None:
-    """Check, by the files' headers, that they can be read and that the images of each pair are of one size.
+    """Check by the headers of the files that both images of each pair are readable and have the same size.
 
     Raises:
-        ValueError: Some are not, with their names.
+        ValueError: Some pairs are not valid; the message names them.
     """
     wrong = []
     for first, second in zip(source.paths, target.paths, strict=True):

@@ -1,4 +1,4 @@
-"""The clips of a folder, folders of frames or video files: found in a fixed order, read a window at a time."""
+"""The clips of a folder, which are folders of frames or video files: listed in a fixed order, read by windows."""
 
 import os
 import re
@@ -19,21 +19,21 @@ NAMED = 3  # examples in a warning
 
 
 class Clip(NamedTuple):
-    """A clip's path below the root, with "/", and the names of its frames in their order; a video has none."""
+    """A clip's path in the root, with "/", and the names of its frames in order, which are empty for a video."""
 
     path: str
     frames: tuple[str, ...] = ()
 
 
 class ClipFiles:
-    """Reads clips of a folder, and remembers what it has warned of.
+    """Reader of the clips of a folder.
 
     Args:
         root: The folder.
-        clips: What is to be read.
-        target: What every frame becomes.
-        on_error: For a file that cannot be read, skip (warn once) or raise.
-        shared: Whether worker processes are going to read.
+        clips: The clips.
+        target: Form to which frames are converted.
+        on_error: For unreadable files, skip (warn once) or raise.
+        shared: Whether worker processes will read.
 
     Raises:
         OSError: A video has no readable header and `on_error` is raise.
@@ -52,11 +52,11 @@ class ClipFiles:
         self.lengths = self._with_videos(counts)
 
     def check_channels(self) -> None:
-        """Check that the channels asked for are in the frames' files, as folders of images do; videos have colour.
+        """Check that some frame has the channels of the target, as for images. Videos are not checked.
 
         Raises:
-            ValueError: All frames are grey but colour is asked for, or none has alpha but alpha is.
-            OSError: No file has a readable header, or one has not and `on_error` is raise.
+            ValueError: The target has alpha, but no frame has it.
+            OSError: Most files cannot be read, or one cannot and `on_error` is raise.
         """
         if not self.videos.any():
             self._images.check_channels()
@@ -65,7 +65,7 @@ class ClipFiles:
         """Return the frames `(C, T, H, W)` uint8 of a clip, or None if one of them cannot be read.
 
         Raises:
-            OSError: One cannot be read and `on_error` is raise.
+            OSError: A frame cannot be read and `on_error` is raise.
         """
         if self.videos[clip]:
             try:
@@ -82,11 +82,15 @@ class ClipFiles:
         return torch.stack(frames, 1)
 
     def long_enough(self, span: int, needed: str) -> Tensor:
-        """Return the indices of the clips with at least `span` frames; warn once of all others.
+        """Return the indices of the clips with at least `span` frames. Warn about the others.
+
+        Args:
+            span: Minimum of frames.
+            needed: Name of the minimum in the error message.
 
         Raises:
-            ValueError: All are shorter.
-            OSError: None is readable.
+            ValueError: All clips are shorter.
+            OSError: No clip is readable.
         """
         readable = self.lengths > 0
         if not readable.any():
@@ -104,7 +108,7 @@ class ClipFiles:
         return (self.lengths >= span).nonzero().flatten()
 
     def _with_videos(self, counts: Tensor) -> Tensor:
-        """Return the frames of each clip, 0 for an unreadable video."""
+        """Return the number of frames of each clip, which is 0 for an unreadable video."""
         lengths, unreadable = counts.clone(), []
         for clip in self.videos.nonzero().flatten().tolist():
             try:
@@ -118,7 +122,7 @@ class ClipFiles:
         return lengths
 
     def _broken(self, clip: int, error: UnreadableImageError) -> None:
-        # Not remembered as broken: whether another window is readable must not depend on which was asked for before.
+        # The video is not marked as broken: results must not depend on the order in which windows are read.
         if self.on_error == "raise":
             raise self._error(clip, error) from error
         path = self.root / self.paths[clip]
@@ -134,17 +138,17 @@ class ClipFiles:
 
 
 def skipping(count: int, total: int, what: str, named: list[str]) -> None:
-    """Warn that some of the clips are left out, with examples."""
+    """Warn that some clips are omitted, with examples."""
     examples = ", ".join(named[:NAMED]) + (", ..." if count > NAMED else "")
     warnings.warn(f"skipping {count} of {total} {what}: {examples}", stacklevel=2)
 
 
 def clip_folder(root: str | Path) -> Path:
-    """Return the path of a folder that exists.
+    """Return the path of a folder of clips.
 
     Raises:
-        FileNotFoundError: There is none.
-        NotADirectoryError: It is a file.
+        FileNotFoundError: The folder does not exist.
+        NotADirectoryError: The path is a file.
     """
     path = Path(root).expanduser()
     if not path.exists():
@@ -157,10 +161,10 @@ def clip_folder(root: str | Path) -> Path:
 
 
 def find_clips(root: Path) -> list[Clip]:
-    """Return the clips of a folder, sorted by path as text: video files, and folders with images in them.
+    """Return the clips of a folder, sorted by path: video files, and folders with images.
 
-    A folder with images is no clip if folders with images are in it or as many videos as images; else its videos are
-    none. Images directly in the root are left out.
+    A folder with images is a clip if it has more images than videos and no subfolder with images. Its videos are then
+    ignored. Images directly in the root are ignored.
 
     Raises:
         FileNotFoundError: There are no clips.
@@ -189,7 +193,7 @@ def find_clips(root: Path) -> list[Clip]:
 
 
 def natural(name: str) -> tuple[list[Any], str]:
-    """Return a sort key by which frame2 comes before frame10."""
+    """Return a key for sorting in natural order: frame2 comes before frame10."""
     return [int(part) if i % 2 else part for i, part in enumerate(re.split(r"(\d+)", name))], name
 
 
@@ -199,17 +203,17 @@ def _above(folder: str) -> set[str]:
 
 
 def _scan(root: Path) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
-    """Return the names of the images and of the videos by folder, "" for the root; links are followed, hidden not."""
+    """Return the names of images and of videos by folder, "" for the root. Links are followed, hidden files skipped."""
     images: dict[str, list[str]] = {}
     videos: dict[str, list[str]] = {}
     seen = set()
     for folder, below, names in os.walk(root, followlinks=True):
         real = os.path.realpath(folder)
-        if real in seen:  # a link, perhaps in a circle
+        if real in seen:  # a link, possibly to a parent folder
             below.clear()
             continue
         seen.add(real)
-        below[:] = sorted(name for name in below if not skipped(name, folder=True))  # which of two links comes first
+        below[:] = sorted(name for name in below if not skipped(name, folder=True))  # a fixed order for links
         relative = os.path.relpath(folder, root).replace(os.sep, "/")
         for name in names:
             extension = "" if skipped(name, folder=False) else os.path.splitext(name)[1][1:].lower()

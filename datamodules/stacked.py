@@ -1,4 +1,4 @@
-"""Stacked MNIST (Metz et al. 2017, arXiv 1611.02163): three digits as red, green and blue, 1,000 classes to cover."""
+"""Stacked MNIST (Metz et al. 2017, arXiv 1611.02163): three digits as red, green and blue, which give 1,000 classes."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,20 +14,20 @@ from datamodules.order import Key, mix
 
 
 class Stacks(Dataset[Batch]):
-    """Triples of random digits, put together when they are asked for.
+    """Triples of random digits, stacked on access.
 
-    Which digits are in image i depends on the seed and i alone, not on the number of images.
+    The digits of image i are a function of the seed and i. They do not depend on the number of images.
 
     Args:
-        digits: grey images and their labels from 0 to 9.
-        count: number of triples.
-        seed: seed of the triples.
+        digits: Grey images and their labels from 0 to 9.
+        count: Number of triples.
+        seed: Seed of the triples.
     """
 
     def __init__(self, digits: ImageTensors, count: int, seed: int) -> None:
         self.digits = digits
         generator = torch.Generator().manual_seed(seed)
-        # With no digits there are no triples: an empty validation set.
+        # Without digits, as in an empty validation set, there are no triples.
         self.triples = torch.randint(max(len(digits), 1), (count if len(digits) else 0, 3), generator=generator)
 
     def __len__(self) -> int:
@@ -39,7 +39,7 @@ class Stacks(Dataset[Batch]):
         return images[0], labels[0]
 
     def __getitems__(self, keys: Sequence[Key]) -> Batch:
-        """Return the images `(N, 3, H, W)` and labels `(N,)` of the keys; the red digit counts hundreds."""
+        """Return the images `(N, 3, H, W)` and labels `(N,)` of the keys: 100 x red + 10 x green + blue digit."""
         triples = self.triples[torch.tensor([key if isinstance(key, int) else key[0] for key in keys])]
         red, green, blue = self.digits.labels[triples].unbind(1)
         return self.digits.images[triples, 0], 100 * red + 10 * green + blue
@@ -48,18 +48,18 @@ class Stacks(Dataset[Batch]):
 class StackedMNISTDataModule(MNISTDataModule):
     """Three random MNIST digits as the channels of an RGB image, from the files of `MNISTDataModule`.
 
-    No digit is in two of the sets: the triples for validation are of `val_size` digits kept for it, as many as they
-    are, and the 10,000 for tests of the 10,000 test digits.
+    The sets share no digit. The validation set has `val_size` triples of the `val_size` digits kept for it. The test
+    set has 10,000 triples of the 10,000 test digits.
 
     Args:
-        root: Folder that holds `MNIST/raw`; it may be read-only if the files are there.
-        size: Height and width; 28 are the original pixels, 32 adds two black pixels on each side, others resize.
-        channels: 3; a model on the command line takes its own from here.
+        root: Folder that contains `MNIST/raw`; it may be read-only if the files exist.
+        size: Height and width. 28 keeps the original pixels, 32 adds two black pixels on each side, others resize.
+        channels: Must be 3; on the command line it sets the model's channels too.
         batch_size: Images per process and batch.
         val_size: Number of the 60,000 digits kept for validation, chosen by the seed.
         count: Number of training images.
         seed: Seed of the split, of the triples and, with the run's seed, of the training order.
-        num_workers: Loading processes; the digits are in memory, so 0 is fastest.
+        num_workers: Processes that load images; 0 is fastest, because the digits are in memory.
         infinite: Repeat the training images until an epoch has at least 100 batches.
     """
 
@@ -83,7 +83,7 @@ class StackedMNISTDataModule(MNISTDataModule):
         self.count = integer("count", count, least=1)
 
     def splits(self) -> tuple[BatchDataset, BatchDataset, BatchDataset]:
-        """Return `count` triples of the training digits, and as many triples as digits for validation and test."""
+        """Return `count` triples of training digits, and as many triples as digits for validation and tests."""
         train, val, test = super().splits()
         return self._stacked(train, self.count, 0), self._stacked(val, len(val), 1), self._stacked(test, len(test), 2)
 
@@ -93,4 +93,4 @@ class StackedMNISTDataModule(MNISTDataModule):
 
     def _read(self, train: bool) -> tuple[Tensor, Tensor]:
         images, labels = super()._read(train)
-        return images[:, :1], labels  # of three equal channels
+        return images[:, :1], labels  # the three channels are equal

@@ -1,8 +1,8 @@
-"""Captions as numbers, by a vocabulary of words or of parts of words (Sennrich et al. 2016, arXiv 1508.07909).
+"""Tokenizers for captions, with a vocabulary of words or of subwords (Sennrich et al. 2016, arXiv 1508.07909).
 
-A tokenizer is rebuilt from its `vocabulary`, a plain value: a tuple of words, or the JSON of a `tokenizers.Tokenizer`
-(Hugging Face), which needs the extra `text`. Tokens of sentences are `(N, max_length)` int64, filled up with a number
-for padding behind their lengths `(N,)`.
+A tokenizer is restored from its `vocabulary`, a plain value. It is a tuple of words, or the JSON of Hugging Face's
+`tokenizers.Tokenizer`, which needs the extra `text`. Tokens are int64 `(N, max_length)`, padded after their lengths
+`(N,)`.
 """
 
 import json
@@ -23,16 +23,16 @@ Vocabulary: TypeAlias = tuple[str, ...] | str
 Kind: TypeAlias = Literal["words", "bpe"]
 
 PADDING, UNKNOWN = 0, 1
-UNKNOWN_WORD = "[?]"  # what `decode` shows, for its number has no word
+UNKNOWN_WORD = "[?]"  # result of `decode` for an unknown word
 PAD_TOKEN, UNK_TOKEN = "[PAD]", "[UNK]"
-NAMED = 20  # words in a complaint
+NAMED = 20  # maximum of words in an error message
 CURLY = "\N{RIGHT SINGLE QUOTATION MARK}"
 
 
 class Tokenizer(ABC):
-    """Turns sentences into numbers; `len` of it is how many numbers there are.
+    """Converts sentences to token ids. Its `len` is the number of ids.
 
-    `cut` counts the sentences so far that were longer than `max_length` and lost their end.
+    `cut` is the number of sentences so far that were truncated to `max_length`.
     """
 
     vocabulary: Vocabulary
@@ -42,10 +42,10 @@ class Tokenizer(ABC):
         self.cut = 0
 
     def __call__(self, sentences: Sequence[str], max_length: int) -> tuple[Tensor, Tensor]:
-        """Return the tokens `(N, max_length)` and lengths `(N,)` of sentences, int64; too long ones are cut.
+        """Return the tokens `(N, max_length)` and lengths `(N,)` of sentences, int64. Long sentences are truncated.
 
         Raises:
-            ValueError: A sentence holds no word at all.
+            ValueError: A sentence has no word.
         """
         integer("max_length", max_length, least=1)
         rows = self.numbers(sentences, max_length)
@@ -60,25 +60,25 @@ class Tokenizer(ABC):
 
     @abstractmethod
     def numbers(self, sentences: Sequence[str], max_length: int) -> list[list[int]]:
-        """Return at most `max_length` numbers for each sentence, none for one without words."""
+        """Return at most `max_length` ids for each sentence, and none for a sentence without words."""
 
     @abstractmethod
     def unknown(self, sentence: str) -> list[str]:
-        """Return the words of a sentence that are not, or not wholly, in the vocabulary."""
+        """Return the words of a sentence that are not, or not completely, in the vocabulary."""
 
     @abstractmethod
     def known(self) -> list[str]:
-        """Return what is in the vocabulary."""
+        """Return the words or subwords in the vocabulary."""
 
     @abstractmethod
     def decode(self, tokens: Sequence[int] | Tensor) -> str:
-        """Return the sentence of tokens `(L,)` without the padding."""
+        """Return the sentence of tokens `(L,)`, without padding."""
 
     def check_known(self, sentences: Iterable[str]) -> None:
-        """Check that every sentence has a word that is known.
+        """Check that every sentence has at least one known word.
 
         Raises:
-            ValueError: One has none, with words that are.
+            ValueError: A sentence has none; the message names some known words.
         """
         for sentence in sentences:
             if words(sentence) and words(" ".join(self.unknown(sentence))) == words(sentence):
@@ -86,10 +86,13 @@ class Tokenizer(ABC):
 
 
 class Words(Tokenizer):
-    """One number for each word: 0 is padding, 1 every word that is unknown, 2 the first of the vocabulary.
+    """A tokenizer of words. Id 0 is padding, 1 an unknown word, 2 the first word of the vocabulary.
 
     Args:
-        vocabulary: Different words as `words` finds them: in lower case, without punctuation.
+        vocabulary: Distinct words in lower case without punctuation, as `words` returns them.
+
+    Raises:
+        ValueError: The vocabulary is empty, or a word is not valid or not unique.
     """
 
     padding = PADDING
@@ -113,7 +116,7 @@ class Words(Tokenizer):
         return len(self.vocabulary) + UNKNOWN + 1
 
     def numbers(self, sentences: Sequence[str], max_length: int) -> list[list[int]]:
-        """Return at most `max_length` numbers for each sentence, none for one without words."""
+        """Return at most `max_length` ids for each sentence, and none for a sentence without words."""
         rows = [[self._number.get(word, UNKNOWN) for word in words(sentence)] for sentence in sentences]
         self.cut += sum(len(row) > max_length for row in rows)
         return [row[:max_length] for row in rows]
@@ -123,14 +126,14 @@ class Words(Tokenizer):
         return [word for word in words(sentence) if word not in self._number]
 
     def known(self) -> list[str]:
-        """Return the words."""
+        """Return the words of the vocabulary."""
         return list(self.vocabulary)
 
     def decode(self, tokens: Sequence[int] | Tensor) -> str:
-        """Return the words of tokens `(L,)`; unknown ones are shown as [?].
+        """Return the sentence of tokens `(L,)`. Unknown words are shown as [?].
 
         Raises:
-            ValueError: A number has no word.
+            ValueError: An id is out of range.
         """
         found = within(tokens, len(self))
         shown = (UNKNOWN_WORD if token == UNKNOWN else self.vocabulary[token - UNKNOWN - 1] for token in found if token)
@@ -138,10 +141,13 @@ class Words(Tokenizer):
 
 
 class Subwords(Tokenizer):
-    """A `tokenizers.Tokenizer`, with its own numbers for padding (0 if it has none) and for what is unknown.
+    """A wrapper of `tokenizers.Tokenizer`, with its ids for padding (0 if it has none) and unknown subwords.
 
     Args:
-        vocabulary: Its JSON, as `Tokenizer.to_str()` gives it or `tokenizer.json` holds it.
+        vocabulary: Its JSON, the result of `Tokenizer.to_str()` or the content of `tokenizer.json`.
+
+    Raises:
+        ValueError: The text is not valid, or the package is not installed.
     """
 
     def __init__(self, vocabulary: str) -> None:
@@ -150,7 +156,7 @@ class Subwords(Tokenizer):
         try:
             self._tokenizer = package().Tokenizer.from_str(vocabulary)
             model = json.loads(vocabulary)["model"]
-        except Exception as error:  # which the package raises as plain ones
+        except Exception as error:  # the package raises `Exception` itself
             shown = vocabulary if len(vocabulary) < 40 else f"{vocabulary[:40]}..."
             if isinstance(error, ValueError) and isinstance(error.__cause__, ImportError):
                 raise
@@ -169,19 +175,19 @@ class Subwords(Tokenizer):
         return int(self._tokenizer.get_vocab_size())
 
     def numbers(self, sentences: Sequence[str], max_length: int) -> list[list[int]]:
-        """Return at most `max_length` numbers for each sentence, none for one without words."""
+        """Return at most `max_length` ids for each sentence, and none for a sentence without words."""
         found = self._tokenizer.encode_batch_fast(list(sentences))
         rows = [row.ids if any(not special for special in row.special_tokens_mask) else [] for row in found]
         long = [i for i, row in enumerate(rows) if len(row) > max_length]
         self.cut += len(long)
-        for i in long:  # anew, so that what a tokenizer puts at the end is still there
+        for i in long:  # encoded again, so that special tokens at the end are kept
             rows[i] = self._cut(sentences[i], max_length)
         return rows
 
     def _cut(self, sentence: str, max_length: int) -> list[int]:
         if max_length <= self._tokenizer.num_special_tokens_to_add(False):
             raise ValueError(
-                f"max_length is {max_length}; expected more, for this tokenizer adds as many to a sentence"
+                f"max_length is {max_length}; expected more, because this tokenizer adds as many special tokens"
             )
         self._tokenizer.enable_truncation(max_length)
         found = self._tokenizer.encode(sentence).ids
@@ -189,7 +195,7 @@ class Subwords(Tokenizer):
         return list(found)
 
     def unknown(self, sentence: str) -> list[str]:
-        """Return the words of a sentence that have a part that is not in the vocabulary."""
+        """Return the words of a sentence that contain an unknown subword."""
         found = self._tokenizer.encode(sentence, add_special_tokens=False)
         parts = zip(found.ids, found.word_ids, strict=True)
         places = dict.fromkeys(word for number, word in parts if number == self._unknown and word is not None)
@@ -197,42 +203,42 @@ class Subwords(Tokenizer):
         return [sentence[start:end].strip() for start, end in spans]
 
     def known(self) -> list[str]:
-        """Return the parts of words, by their numbers; special tokens are left out."""
+        """Return the subwords in the order of their ids, without special tokens."""
         numbers, special = self._tokenizer.get_vocab(), self._tokenizer.get_added_tokens_decoder()
         return sorted((part for part in numbers if numbers[part] not in special), key=numbers.__getitem__)
 
     def decode(self, tokens: Sequence[int] | Tensor) -> str:
-        """Return the sentence of tokens `(L,)` without the padding and other special ones."""
+        """Return the sentence of tokens `(L,)`, without special tokens."""
         return str(self._tokenizer.decode([token for token in within(tokens, len(self)) if token != self.padding]))
 
     def __getstate__(self) -> dict[str, Any]:
         return {"vocabulary": self.vocabulary, "cut": self.cut}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(state["vocabulary"])  # type: ignore[misc]  # how the package pickles itself is its own affair
+        self.__init__(state["vocabulary"])  # type: ignore[misc]  # independent of how the package pickles itself
         self.cut = state["cut"]
 
 
 def tokenizer(vocabulary: Sequence[str]) -> Tokenizer:
-    """Return the tokenizer of a vocabulary: of words, or of the JSON of a `tokenizers.Tokenizer`.
+    """Return the tokenizer for a vocabulary: words, or the JSON of a `tokenizers.Tokenizer`.
 
     Raises:
-        ValueError: It is neither, or the package is not there.
+        ValueError: The vocabulary is neither, or the package is not installed.
     """
     return Subwords(vocabulary) if isinstance(vocabulary, str) else Words(vocabulary)
 
 
 def learn(captions: Iterable[str], kind: Kind = "words", size: int = 10_000, min_count: int = 1) -> Tokenizer:
-    """Return a tokenizer for captions.
+    """Learn a tokenizer from captions.
 
     Args:
-        captions: What it is to know.
-        kind: words, or bpe for the most frequent parts of words, of which a word that never occurred can be made.
-        size: How many numbers there may be, those for padding and unknown words among them.
-        min_count: How often a word, or a pair of parts, has to occur.
+        captions: Training captions.
+        kind: words, or bpe for subwords, which can also represent new words.
+        size: Maximum number of ids, including those for padding and unknown words.
+        min_count: Minimum of occurrences of a word, or of a pair of subwords.
 
     Raises:
-        ValueError: No word occurs so often, or the package is not there.
+        ValueError: No word occurs often enough, or the package is not installed.
     """
     one_of("tokenizer", kind, ("words", "bpe"))
     integer("size", size, least=3)
@@ -240,7 +246,7 @@ def learn(captions: Iterable[str], kind: Kind = "words", size: int = 10_000, min
     if kind == "bpe":
         return _learn_parts(captions, size, min_count)
     counts = Counter(word for caption in captions for word in words(caption))
-    # By their number and then by name, so that the order of the captions does not matter.
+    # Sorted by count and then by name, so that the order of the captions does not matter.
     kept = sorted((word for word in counts if counts[word] >= min_count), key=lambda word: (-counts[word], word))
     if not kept:
         raise ValueError(f"the captions hold no word that occurs {min_count} times; expected at least one")
@@ -255,8 +261,8 @@ def _learn_parts(captions: Iterable[str], size: int, min_count: int) -> Subwords
     normal, before = hugging.normalizers, hugging.pre_tokenizers
     spaces = normal.Replace(hugging.Regex(r"\s+"), " ")
     found.normalizer = normal.Sequence([normal.NFKC(), normal.Lowercase(), spaces, normal.Strip()])
-    # A sign for the space before a word. One at its end (`end_of_word_suffix`) would make the package give numbers in
-    # the order of a hash table, other ones in every process.
+    # Metaspace marks the space before a word. With `end_of_word_suffix` instead, the package assigns ids in the order
+    # of a hash table, which differs between processes.
     found.pre_tokenizer = before.Sequence([before.Metaspace(), before.Punctuation()])
     found.decoder = hugging.decoders.Metaspace()
     trainer = hugging.trainers.BpeTrainer(
@@ -271,11 +277,11 @@ def _learn_parts(captions: Iterable[str], size: int, min_count: int) -> Subwords
 
 
 def read(path: str | Path) -> Tokenizer:
-    """Return the tokenizer of a file: a `tokenizer.json` of Hugging Face, or words, one a line, in a `.txt`.
+    """Return the tokenizer of a file: Hugging Face's `tokenizer.json`, or a `.txt` with one word per line.
 
     Raises:
-        FileNotFoundError: There is no such file.
-        ValueError: It holds neither.
+        FileNotFoundError: The file does not exist.
+        ValueError: The file contains neither.
     """
     path = Path(path).expanduser()
     if not path.is_file():
@@ -309,9 +315,9 @@ def package() -> ModuleType:
 
 def words(sentence: str) -> list[str]:
     """Return the words of a sentence: runs of letters, digits and apostrophes of any script, in lower case."""
-    # Normalised again behind `lower`, for a word must remain itself when it is looked at once more.
+    # Normalised again after `lower`, so that the words of a word are the word itself.
     plain = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", sentence).lower()).replace(CURLY, "'")
-    # Not \w of `re`, which leaves out the vowel signs of Indian scripts and takes underscores.
+    # Not \w of `re`, which excludes the vowel signs of Indian scripts and includes underscores.
     kept = "".join(sign if sign == "'" or unicodedata.category(sign)[0] in "LMN" else " " for sign in plain)
     return [word for word in (run.strip("'") for run in kept.split()) if word]
 
@@ -320,7 +326,7 @@ def within(tokens: Sequence[int] | Tensor, count: int) -> list[int]:
     """Return tokens as a list.
 
     Raises:
-        ValueError: One of them is not from 0 to `count` - 1.
+        ValueError: An id is not from 0 to `count` - 1.
     """
     found = [int(token) for token in tokens]
     wrong = [token for token in found if not 0 <= token < count]
@@ -330,5 +336,5 @@ def within(tokens: Sequence[int] | Tensor, count: int) -> list[int]:
 
 
 def some(names: Sequence[str]) -> str:
-    """Return the first of the names, and how many more there are."""
+    """Return the first names and the number of the others, as text."""
     return ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")

@@ -1,4 +1,4 @@
-"""Two folders of images that show the same kinds of things in two ways, without pairs."""
+"""Unpaired images of two domains, from two folders."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -16,14 +16,14 @@ from datamodules.pairs import PairDataModule, Side, Views, stacked
 
 
 class Unpaired(Dataset[Batch]):
-    """Images of one set, each beside one of another set that its key draws; in order they are beside the next one.
+    """Unpaired images of two sets. The key of an item draws its partner in training; in evaluation partners are fixed.
 
-    The length is that of the larger set, all of which is shown; the smaller one is drawn from.
+    The length is that of the larger set, whose images are all used. Images of the smaller set are drawn at random.
 
     Args:
-        sources: Files of one set.
-        targets: Files of the other.
-        views: Window and mirroring, chosen for each side by itself.
+        sources: Reader of the source images.
+        targets: Reader of the target images.
+        views: Crop and flip, independent for both sides.
     """
 
     def __init__(self, sources: ImageFiles, targets: ImageFiles, views: Views) -> None:
@@ -33,7 +33,7 @@ class Unpaired(Dataset[Batch]):
         return max(map(len, self.sides)) if all(map(len, self.sides)) else 0
 
     def __getitem__(self, key: Key) -> Batch:
-        """Return an image `(C, H, W)` of each set, the next readable ones where one is broken."""
+        """Return an image `(C, H, W)` of each set, or the next readable one if a file is broken."""
         row, word = (key, None) if isinstance(key, int) else key
         images = []
         for side, files in enumerate(self.sides):
@@ -50,18 +50,18 @@ class Unpaired(Dataset[Batch]):
 
 
 class UnpairedFoldersDataModule(PairDataModule):
-    """Images of two folders, A and B, in independent order: `(source, target)`, which have nothing to do with another.
+    """Unpaired images `(source, target)` of two folders A and B, in independent random order.
 
-    An epoch has the length of the larger folder. Either both folders are given, each flat or with folders `train`,
-    `val` and `test`, or one with the folders `trainA` and `trainB`, and `testA` and `testB`, as CycleGAN's sets have,
-    or with the folders `A` and `B`. What is missing of validation and test images is taken from the other or, if both
-    are, chosen by the seed.
+    An epoch has the length of the larger folder. A and B can be two folders, each flat or with folders `train`, `val`
+    and `test`. They can also be in one root: as `A` and `B`, or as `trainA`, `trainB`, `testA` and `testB`, the layout
+    of CycleGAN's data sets. If only one of `val` and `test` exists, it is used for both. If both are missing, a random
+    part of the images is used.
 
     Args:
         root: Folder or .zip of A, or of both.
-        target_root: Folder of B; None for the second layout.
+        target_root: Folder of B; None if both are in `root`.
         on_error: For unreadable files, skip (use the next readable image and warn once) or raise.
-        options: As in `PairDataModule`.
+        options: Arguments of `PairDataModule`.
     """
 
     items = "images of the larger side"
@@ -82,7 +82,7 @@ class UnpairedFoldersDataModule(PairDataModule):
         """Return the training, validation and test images.
 
         Raises:
-            ValueError: `channels` is more than the images have, or the cache more than memory holds.
+            ValueError: The images have fewer channels, or the cache does not fit into memory.
             OSError: A folder has no images.
         """
         folders = self._folders()
@@ -96,7 +96,7 @@ class UnpairedFoldersDataModule(PairDataModule):
         return self._set(train, [some for some, _ in rows], training=True), kept, kept
 
     def _folders(self) -> list[dict[str, Path]]:
-        """Return the folders of the splits of the sources and of the targets."""
+        """Return the folders of the sets for the sources and for the targets."""
         both = [split_folders(self.root, side) for side in "AB"]
         if self.target_root is not None or not all(both):
             roots = both_sides(self.root) if self.target_root is None else (self.root, self.target_root)
@@ -110,12 +110,12 @@ class UnpairedFoldersDataModule(PairDataModule):
         return min(count - 1, max(1, round(count / 20))) if self.val_size is None else self.val_size
 
     def _set(self, sides: list[Side], rows: list[Tensor] | None = None, training: bool = False) -> BatchDataset:
-        """Return these images of both sides; those for training move and are mirrored."""
+        """Return these images of both sides. Those for training are cropped and flipped at random."""
         read = partial(self._read, sides, rows, self.flip and training)
         return cast(BatchDataset, self.moving(read)) if training else read(0)
 
     def _read(self, sides: list[Side], rows: list[Tensor] | None, flip: bool, more: int) -> Unpaired:
-        """Return these images of both sides, read larger by `more` pixels than what is shown of them."""
+        """Return these images of both sides, read `more` pixels larger than the crop."""
         sources, targets = (
             self.reader(side, channels, more, some)
             for side, channels, some in zip(

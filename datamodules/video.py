@@ -1,4 +1,4 @@
-"""The frames of one video file: GIF through Pillow, everything else through PyAV."""
+"""Decoding of video files: GIF with Pillow, other formats with PyAV."""
 
 from collections.abc import Iterator
 from importlib import import_module
@@ -17,17 +17,17 @@ VIDEOS = ("mp4", "avi", "mov", "mkv", "webm", "gif")
 
 
 def count_frames(path: Path) -> int:
-    """Return the number of frames, from the headers alone; where they do not say it, the packets are counted.
+    """Return the number of frames from the headers, or the number of packets if the headers do not contain it.
 
     Raises:
-        UnreadableImageError: The file is missing, damaged or no video.
+        UnreadableImageError: The file is missing, damaged or not a video.
         ValueError: PyAV is needed but not installed.
     """
     if is_gif(path):
         try:
             with Image.open(path) as file:
                 return int(getattr(file, "n_frames", 1))
-        except Exception as error:  # decoders raise almost anything for a damaged file
+        except Exception as error:  # decoders raise many kinds of exceptions for damaged files
             raise UnreadableImageError(_reason(error)) from error
     av = pyav()
     try:
@@ -41,10 +41,10 @@ def count_frames(path: Path) -> int:
 def read_frames(path: Path, indices: range, target: Target) -> Tensor:
     """Return the frames `(C, T, H, W)` uint8 at ascending indices.
 
-    All before the last index are decoded: seeking by time is not exact to the frame in every format.
+    All frames up to the last index are decoded, because seeking by time is not exact in all formats.
 
     Raises:
-        UnreadableImageError: The file is missing, damaged, no video, or shorter than its headers say.
+        UnreadableImageError: The file is missing, damaged, not a video, or shorter than its headers say.
         ValueError: PyAV is needed but not installed.
     """
     images = gif_images(path) if is_gif(path) else video_images(pyav(), path)
@@ -59,22 +59,22 @@ def read_frames(path: Path, indices: range, target: Target) -> Tensor:
 
 
 def gif_images(path: Path) -> Iterator[Image.Image]:
-    """Yield the frames; one that was yielded changes with the next."""
+    """Yield the frames of a GIF. Each is valid only until the next one."""
     with Image.open(path) as file:
         yield from ImageSequence.Iterator(file)
 
 
 def video_images(av: Any, path: Path) -> Iterator[Any]:
-    """Yield PyAV's frames, which are converted only if they are wanted."""
+    """Yield the frames of a video as PyAV objects, which are not converted yet."""
     with av.open(str(path)) as container:
         yield from container.decode(video_stream(container))
 
 
 def video_stream(container: Any) -> Any:
-    """Return the first video of PyAV's container.
+    """Return the first video stream of PyAV's container.
 
     Raises:
-        UnreadableImageError: There is none.
+        UnreadableImageError: There is no video stream.
     """
     if not container.streams.video:
         raise UnreadableImageError("no video in it")
@@ -82,12 +82,12 @@ def video_stream(container: Any) -> Any:
 
 
 def is_gif(path: Path) -> bool:
-    """Return whether a file is named as a GIF."""
+    """Return whether a file has the suffix of a GIF."""
     return path.suffix.lower() == ".gif"
 
 
 def pyav() -> Any:
-    """Return the package `av`, which only videos need.
+    """Return the package `av`, which is needed for videos only.
 
     Raises:
         ValueError: It is not installed.
@@ -106,7 +106,7 @@ def _pixels(frame: Any, target: Target) -> Tensor:
 def _upright(frame: Any) -> Image.Image:
     if isinstance(frame, Image.Image):
         return eight_bit(frame)
-    # Telephones film as their sensors lie, and note by how much to turn that.
+    # Phones store frames in the orientation of the sensor, with the rotation as metadata.
     upright: Image.Image = frame.to_image().rotate(frame.rotation, expand=True)
     return upright
 
@@ -114,5 +114,5 @@ def _upright(frame: Any) -> Image.Image:
 def _reason(error: Exception) -> str:
     if isinstance(error, UnidentifiedImageError):
         return "not an image"
-    text = getattr(error, "strerror", None) or str(error)  # the whole text of an OSError would repeat the path
+    text = getattr(error, "strerror", None) or str(error)  # the full text of an OSError repeats the path
     return (text.strip().splitlines() or [type(error).__name__])[0].rstrip(".")

@@ -1,7 +1,7 @@
-"""Pictures of a run: samples of fixed latents, or translations of a fixed batch, in TensorBoard and as files.
+"""Image grids of a run in TensorBoard and as files: samples of fixed latents, or translations of a fixed batch.
 
-`ImageGrid` needs a LightningModule with `sample(n)` that returns images `(n, C, H, W)` in [-1, 1], and batches whose
-first element is such images; or one that translates, see `gans.engine.interface`. It knows nothing else of a model.
+`ImageGrid` works with any LightningModule that has `sample(n)`, which returns images `(n, C, H, W)` in [-1, 1], or that
+translates images, see `gans.engine.interface`. The first element of a batch must be images.
 """
 
 import math
@@ -39,11 +39,11 @@ Module = L.LightningModule
 
 
 def held_out(trainer: Trainer) -> Any:
-    """Return the data set of the run's first validation loader; None if there is no such, or none with a length."""
-    try:  # the trainer's own are there only in epochs that validate
+    """Return the data set of the first validation dataloader, or None if there is none, or if it has no length."""
+    try:  # `trainer.val_dataloaders` is set only in epochs with validation
         data = getattr(trainer, "datamodule", None)
         loaders = trainer.val_dataloaders if data is None else data.val_dataloader()
-    except MisconfigurationException:  # of a datamodule without the method
+    except MisconfigurationException:  # the datamodule does not define `val_dataloader`
         return None
     loader = (loaders[0] if loaders else None) if isinstance(loaders, list) else loaders
     dataset: Any = getattr(loader, "dataset", None)
@@ -51,19 +51,20 @@ def held_out(trainer: Trainer) -> Any:
 
 
 class ImageGrid(L.Callback):
-    """Shows samples of fixed latents through training, and once the real images beside them.
+    """Saves a grid of samples of fixed latents at intervals, and once a grid of real images.
 
-    TensorBoard gets `images/samples` and `images/real` at the trainer's step; the run folder gets PNG files under
-    `samples/`. The columns of a conditional model's grid are its classes. Clips `(N, C, T, H, W)` give a film strip,
-    a row for each of the first eight, and an animated GIF. A module that has more to show has
-    `pictures(batch) -> {name: (images (N, C, H, W), columns)}`, called in evaluation mode. One that translates shows
-    these only, of a batch that stays the same: held-out images, if there are some. In stages that train other players,
-    as encoders of sentences, there are no samples yet.
+    Grids are logged to TensorBoard as `images/samples` and `images/real`, and saved as PNG files in the run's folder
+    `samples`. The columns of a class-conditional model's grid are its classes. Of clips `(N, C, T, H, W)`, the first
+    eight are saved as rows of frames, and all of them as an animated GIF.
+
+    A module can define `pictures(batch) -> {name: (images (N, C, H, W), columns)}` for more grids. It is called in eval
+    mode. An image-to-image model shows only these, for a fixed batch of held-out images if there are any. There are no
+    samples in stages that train something else, such as a text encoder.
 
     Args:
-        every_n_steps: trainer steps between two grids; the first and the last step have one besides.
-        samples: images of a grid.
-        seed: of the latents.
+        every_n_steps: trainer steps between two grids. There is also one after the first and the last step.
+        samples: number of images in a grid.
+        seed: seed of the latents.
     """
 
     def __init__(self, every_n_steps: int = 500, samples: int = 64, seed: int = 0) -> None:
@@ -72,22 +73,22 @@ class ImageGrid(L.Callback):
         self.samples = samples
         self.seed = seed
         self.last = -1
-        self.batch: Any = None  # of which a module that translates shows what it makes
+        self.batch: Any = None  # the fixed batch of an image-to-image model
 
     def on_train_start(self, trainer: Trainer, pl_module: Module) -> None:
-        """Begin anew; a run that goes on shows the next grid when it is due.
+        """Reset the state. A resumed run shows its next grid after the next interval.
 
         Raises:
-            ValueError: if a grid could not fit in memory.
+            ValueError: if a grid does not fit into memory.
         """
         if shape := getattr(pl_module, "image_shape", None):
             check_fits(4 * self.samples * math.prod(shape), f"a grid of samples {self.samples}")
         self.last, self.batch = trainer.global_step or -1, None
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: Module, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Show a grid when it is due."""
+        """Save grids at the end of an interval."""
         step = trainer.global_step
-        # Not step % every == 0: a module with several optimizers of its own skips numbers.
+        # Not step % every == 0: with several optimizers `global_step` may increase by more than 1.
         due = self.last < 0 or step // self.every_n_steps > self.last // self.every_n_steps
         if not trainer.is_global_zero or not (due or ends(trainer)) or step == 0 or rehearsal(trainer):
             return
@@ -99,15 +100,16 @@ class ImageGrid(L.Callback):
         self.last = step
 
     def on_train_end(self, trainer: Trainer, pl_module: Module) -> None:
-        """Show the samples of a run that stopped between two batches."""
+        """Save the samples of a run that stopped between two batches."""
         if trainer.is_global_zero and trainer.global_step != self.last and not rehearsal(trainer):
             self.show_samples(trainer, pl_module, None)
             self.last = trainer.global_step
 
     def show_samples(self, trainer: Trainer, module: Module, batch: Any) -> None:
-        """Show samples of the fixed latents, or what a module makes of its fixed batch, the first one if need be.
+        """Save samples of the fixed latents, or translations of the fixed batch.
 
-        Nothing is shown while another player's steps count: the generator has learnt nothing yet.
+        Without held-out data the fixed batch is the first one. There are no grids while another player than the
+        generator trains.
         """
         if not makes_images(module) or getattr(module, "clock", 0) != 0:
             return
@@ -124,7 +126,7 @@ class ImageGrid(L.Callback):
             self.show_pictures(trainer, module, self.batch)
 
     def show_pictures(self, trainer: Trainer, module: Module, batch: Any) -> None:
-        """Show what a module has to show of a batch."""
+        """Save the grids that `module.pictures` returns for a batch."""
         with undisturbed(module, self.seed):
             shown = module.pictures(batch)  # type: ignore[operator]
         for name, (batch, count) in shown.items():
@@ -139,7 +141,7 @@ class ImageGrid(L.Callback):
         name: str = "",
         headings: Sequence[str] = (),
     ) -> None:
-        """Write images `(N, C, H, W)`, or clips `(N, C, T, H, W)`, to TensorBoard and to the run folder."""
+        """Write a grid of images `(N, C, H, W)` or clips `(N, C, T, H, W)` to TensorBoard and the run folder."""
         clips = batch.ndim == 5
         picture = images.film(batch[:8]) if clips else captions.headed(images.grid(batch, columns), headings)
         numbered = "real" if name == "real" else f"{name or tag}_{trainer.global_step:07d}"
@@ -150,7 +152,7 @@ class ImageGrid(L.Callback):
             atomic.write(path.with_suffix(".gif"), moving)
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
-                # TensorBoard's plugin shows RGB: lay a transparent picture over white.
+                # TensorBoard shows RGB only, so transparent images are composed over white.
                 flat = picture if picture.shape[0] < 4 else over_white(picture)
                 logger.experiment.add_image(f"images/{tag}", flat, trainer.global_step)
                 if moving is not None:
@@ -158,23 +160,23 @@ class ImageGrid(L.Callback):
 
 
 def add_gif(logger: TensorBoardLogger, tag: str, moving: bytes, step: int) -> None:
-    """Write a GIF as it is: TensorBoard's own `add_video` would need another package to make one."""
+    """Write an encoded GIF to TensorBoard. `add_video` would need another package for the encoding."""
     image = Summary.Image(encoded_image_string=moving, colorspace=3)
     writer = logger.experiment._get_file_writer()
     writer.add_summary(Summary(value=[Summary.Value(tag=tag, image=image)]), step)
 
 
 def columns(module: Module) -> int | None:
-    """Return the columns of a grid of samples: one for each class of a conditional model, else None for a square."""
+    """Return the columns of a grid of samples: one for each class or category, or None for a square grid."""
     return getattr(module, "num_classes", 0) or getattr(module, "num_categories", 0) or None
 
 
 def headings(module: Module) -> list[str]:
-    """Return the names of the classes above a grid's columns; none where they are called by their numbers."""
+    """Return the names of the classes as column headings, or an empty list if the classes have no names."""
     return class_names(module) if has_names(module) else []
 
 
 def over_white(picture: Tensor) -> Tensor:
-    """Return the RGBA picture `(4, H, W)`, uint8, composited over white, `(3, H, W)`."""
+    """Return an RGBA image `(4, H, W)`, uint8, composed over white, `(3, H, W)`."""
     alpha = picture[3:].float() / 255
     return (picture[:3] * alpha + 255 * (1 - alpha)).to(torch.uint8)

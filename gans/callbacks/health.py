@@ -1,7 +1,7 @@
-"""The health of a run: numbers that are not finite, players that have won, generators that collapse.
+"""Checks of training: NaN and infinity, an overconfident discriminator, vanishing gradients and mode collapse.
 
-`Health` needs a LightningModule with `sample(n)` that returns images `(n, C, H, W)` in [-1, 1], or one that
-translates, see `gans.engine.interface`. It knows nothing else of a model.
+`Health` works with any LightningModule that has `sample(n)`, which returns images `(n, C, H, W)` in [-1, 1], or that
+translates images, see `gans.engine.interface`.
 """
 
 from collections.abc import Mapping
@@ -28,23 +28,22 @@ Module = L.LightningModule
 
 
 class DivergedError(RuntimeError):
-    """Training produced a number that is not finite; nothing was saved after it."""
+    """Training produced NaN or infinity. No checkpoint was saved after that."""
 
 
 class Health(L.Callback):
-    """Warns in one line when training goes wrong, logs `health/*`, and stops before NaN or infinity is saved.
+    """Warns if training fails, logs `health/*`, and stops the run before weights with NaN or infinity are saved.
 
-    Warnings: vanishing gradients of the generator, a discriminator that has won, and collapse: the mean distance
-    between two fakes is far under that between two reals. One batch that is told apart without a fault is nothing:
-    the first two must last.
+    There are three warnings: the generator's gradient vanishes, the discriminator's accuracy is too high, or the
+    samples collapse. Diversity is the mean distance between two images. The first two conditions must hold for
+    `patience` steps, so a single perfect batch does not trigger a warning.
 
     Args:
         every_n_steps: trainer steps between two measurements of diversity.
-        collapse: warn when the diversity of fakes falls under this share of that of the reals.
-        vanishing: warn when the gradient norm of the generator falls under this.
-        won: warn when the discriminator's accuracy exceeds this.
-        patience: trainer steps for which each logged point must say so before a vanished gradient or a discriminator
-            that has won is warned of.
+        collapse: warn if the diversity of samples is below this share of the diversity of real images.
+        vanishing: warn if the gradient norm of the generator is below this.
+        won: warn if the discriminator's accuracy is above this.
+        patience: number of trainer steps for which a condition must hold at every logged point.
     """
 
     def __init__(
@@ -67,38 +66,38 @@ class Health(L.Callback):
         self.last = 0
 
     def setup(self, trainer: Trainer, pl_module: Module, stage: str) -> None:
-        """Begin anew; a run that goes on then loads its state."""
+        """Reset the state. A resumed run restores it afterwards."""
         self.since, self.warned = {}, set()
 
     def on_train_start(self, trainer: Trainer, pl_module: Module) -> None:
-        """Look next when it is due, also in a run that goes on."""
+        """Set the step from which intervals are counted."""
         self.last = trainer.global_step
 
     def state_dict(self) -> dict[str, Any]:
-        """Return since when something has been wrong, and what has been warned of."""
+        """Return the step at which each condition began to hold, and the kinds of warnings already given."""
         return {"since": self.since, "warned": sorted(self.warned)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore what `state_dict` returned."""
+        """Restore the state that `state_dict` returned."""
         self.since, self.warned = dict(state_dict["since"]), set(state_dict["warned"])
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: Module, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Look at the newest points of the curves and, when due, at a batch of samples."""
+        """Check the newest points of the curves and, at the end of an interval, the diversity of samples."""
         step = trainer.global_step
         last, self.last = self.last, step
         if step // log_interval(trainer) > last // log_interval(trainer):
             self.check(trainer, trainer.callback_metrics)
         due = step // self.every_n_steps > last // self.every_n_steps
-        # While another player's steps count, the generator has learnt nothing yet.
-        playing = getattr(pl_module, "clock", 0) == 0
-        if due and playing and trainer.is_global_zero and makes_images(pl_module):
+        # Before the generator's training starts, its samples mean nothing.
+        generating = getattr(pl_module, "clock", 0) == 0
+        if due and generating and trainer.is_global_zero and makes_images(pl_module):
             self.check_diversity(trainer, pl_module, batch)
 
     def check(self, trainer: Trainer, metrics: Mapping[str, Tensor]) -> None:
-        """Judge the curves' newest points.
+        """Check the newest points of the curves.
 
         Raises:
-            DivergedError: if a loss or logit is not finite.
+            DivergedError: if a loss, logit or penalty is not finite.
         """
         for name, value in metrics.items():
             if name.startswith(("loss/", "logits/", "penalty/")) and not torch.isfinite(value):
@@ -109,11 +108,12 @@ class Health(L.Callback):
             self.warn("vanishing", self.lasts("vanishing", norm < self.vanishing, trainer.global_step), says, trainer)
         if "accuracy/discriminator" in metrics:
             accuracy = float(metrics["accuracy/discriminator"])
-            says = f"the discriminator has won (accuracy {accuracy:.3f}): lower its learning rate or regularise it"
+            advice = "lower its learning rate or regularise it"
+            says = f"the discriminator is too strong (accuracy {accuracy:.3f}): {advice}"
             self.warn("won", self.lasts("won", accuracy > self.won, trainer.global_step), says, trainer)
 
     def check_diversity(self, trainer: Trainer, module: Module, batch: Any) -> None:
-        """Compare the mean distance between two fakes with that between two reals, on at most 64 of each."""
+        """Compare the diversity of at most 64 samples with that of as many real images."""
         real = real_images(module, batch)[:64].float().cpu()
         if len(real) < 2:
             return
@@ -124,30 +124,30 @@ class Health(L.Callback):
         self.warn("collapse", ratio < self.collapse, says, trainer)
 
     def lasts(self, kind: str, wrong: bool, step: int) -> bool:
-        """Return whether it has been wrong at every point of the curve for `patience` steps."""
+        """Return whether a condition has held at every logged point for `patience` steps."""
         if not wrong:
             self.since.pop(kind, None)
             return False
         return step - self.since.setdefault(kind, step) >= self.patience
 
     def warn(self, kind: str, wrong: bool, says: str, trainer: Trainer) -> None:
-        """Warn once, and again only after it has been well in between."""
+        """Warn once. Warn again only after the condition has stopped to hold in between."""
         if wrong and kind not in self.warned:
             rank_zero_warn(f"step {trainer.global_step}: {says}", category=UserWarning)
         self.warned = self.warned | {kind} if wrong else self.warned - {kind}
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: Module, checkpoint: dict[str, Any]) -> None:
-        """Refuse to write weights that are not finite over good ones.
+        """Check the weights, so that NaN or infinity does not overwrite a good checkpoint.
 
         Raises:
-            DivergedError: if a tensor of the checkpoint holds NaN or infinity.
+            DivergedError: if a tensor of the checkpoint contains NaN or infinity.
         """
         if name := not_finite(checkpoint["state_dict"]):
             raise diverged(trainer, f"{name} is not finite at step {trainer.global_step}: training diverged, not saved")
 
 
 def diverged(trainer: Trainer, says: str) -> DivergedError:
-    """Return the error that stops a run, noted in its curves as `health/diverged`."""
+    """Log `health/diverged`, and return the error that stops the run."""
     for logger in trainer.loggers:
         logger.log_metrics({"health/diverged": 1.0}, step=trainer.global_step)
         logger.save()
@@ -155,5 +155,5 @@ def diverged(trainer: Trainer, says: str) -> DivergedError:
 
 
 def spread(batch: Tensor) -> float:
-    """Return the mean Euclidean distance between two of the images `(N, C, H, W)`."""
+    """Return the mean Euclidean distance between two images of a batch `(N, C, H, W)`."""
     return float(torch.pdist(batch.flatten(1)).mean())

@@ -1,4 +1,4 @@
-"""What the person at the terminal gets of a run: a bar while it trains, and files of what it predicts."""
+"""A progress bar for training, and a writer for the images that `predict` returns."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ Module = L.LightningModule
 
 
 class Progress(ProgressBar):
-    """One bar for the whole run: steps done, time left, images per second, the newest losses."""
+    """A progress bar for the whole run with the step, the remaining time, images per second and the newest losses."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -25,22 +25,22 @@ class Progress(ProgressBar):
         self.by_steps = True
 
     def disable(self) -> None:
-        """Draw nothing; the trainer calls this on all processes but one."""
+        """Hide the bar. The trainer calls this in all processes but the first."""
         self.enabled = False
 
     def enable(self) -> None:
-        """Draw again."""
+        """Show the bar again."""
         self.enabled = True
 
     def on_train_start(self, trainer: Trainer, pl_module: Module) -> None:
-        """Open the bar at the step reached so far."""
+        """Open the bar at the current step."""
         self.by_steps = trainer.max_steps > 0
         total: float | None = trainer.max_steps
         if not self.by_steps:
             epochs = trainer.max_epochs if trainer.max_epochs is not None and trainer.max_epochs > 0 else float("inf")
             total = trainer.num_training_batches * epochs
             total = None if total == float("inf") else total
-        # Two draws a second at most, and no thread: a bar must not cost training time.
+        # At most two updates per second and no thread, so that the bar costs no training time.
         self.bar = tqdm(
             total=total,
             initial=self.done(trainer),
@@ -53,7 +53,7 @@ class Progress(ProgressBar):
         )
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: Module, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Move the bar by the generator's steps."""
+        """Advance the bar."""
         if self.bar is None or not self.enabled:
             return
         metrics = trainer.progress_bar_metrics
@@ -63,7 +63,7 @@ class Progress(ProgressBar):
         self.bar.update(self.done(trainer) - self.bar.n)
 
     def done(self, trainer: Trainer) -> int:
-        """Return how much of the run is done: generator steps, or batches if the run ends with an epoch."""
+        """Return the position of the bar: generator steps, or batches if the run's length is given in epochs."""
         progress: Any = trainer.fit_loop.epoch_loop.batch_progress.total
         return trainer.global_step if self.by_steps else int(progress.processed)
 
@@ -72,26 +72,26 @@ class Progress(ProgressBar):
         self.close()
 
     def on_exception(self, trainer: Trainer, pl_module: Module, exception: BaseException) -> None:
-        """Close the bar, so that the message stands on a line of its own."""
+        """Close the bar, so that the error message is on a line of its own."""
         self.close()
 
     def close(self) -> None:
-        """Leave the last state on the screen."""
+        """Close the bar and leave its last state on the screen."""
         if self.bar is not None:
             self.bar.close()
             self.bar = None
 
 
 def short(value: Any) -> str:
-    """Return a number in few characters: whole from 100 on, else three digits."""
+    """Return a number as text: an integer from 100, else with three significant digits."""
     number = float(value)
     return f"{number:,.0f}" if abs(number) >= 100 else f"{number:.3g}"
 
 
 class SaveSamples(BasePredictionWriter):
-    """Writes what `predict` returns, images `(N, C, H, W)` in [-1, 1], as `predictions/<rank>_<number>.png`.
+    """Writes the images `(N, C, H, W)` that `predict` returns as `predictions/<rank>_<number>.png`.
 
-    Clips `(N, C, T, H, W)` become GIF files.
+    Images are in [-1, 1]. Clips `(N, C, T, H, W)` are written as GIF files.
     """
 
     def __init__(self) -> None:
@@ -99,7 +99,7 @@ class SaveSamples(BasePredictionWriter):
         self.written = 0
 
     def write_on_batch_end(self, trainer: Trainer, pl_module: Module, prediction: Any, *args: Any) -> None:
-        """Write each image of a batch."""
+        """Write each image of a batch to a file."""
         folder = run_folder(trainer) / "predictions"
         for image in prediction.cpu():
             path = folder / f"{trainer.global_rank}_{self.written:06d}"

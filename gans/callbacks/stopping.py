@@ -1,12 +1,12 @@
-"""Stops a run on a signal: after a batch that all processes agree on, with a checkpoint.
+"""Stops a run on a signal: all processes finish the same batch, save a checkpoint and exit.
 
-SIGINT (Ctrl-C), SIGTERM (schedulers, `docker stop`, `kill`) and SIGUSR1 (Slurm, ahead of a time limit) do the same,
-whichever process receives them. The exit code is 128 + the signal's number.
+SIGINT (Ctrl-C), SIGTERM (schedulers, `docker stop`, `kill`) and SIGUSR1 (Slurm, before a time limit) have the same
+effect in every process. The exit code is 128 + the signal's number.
 
-Lightning's own handlers are switched off. They save in the middle of a batch, end with exit code 0, and broadcast
-from inside a handler; its loop also broadcasts a flag at every step, for which the CPU waits for the device. Here
-processes agree through the store of the process group: a thread looks for a request twice a second, and a step costs
-nothing until there is one.
+Lightning's handlers are switched off. They save in the middle of a batch, exit with code 0, and broadcast inside a
+handler. Lightning's loop also broadcasts a flag at every step, which synchronises with the device. Here the processes
+agree through the store of the process group. A thread checks the store twice per second, so steps have no extra cost
+until there is a request.
 """
 
 import contextlib
@@ -33,10 +33,10 @@ Trainer = L.Trainer
 Module = L.LightningModule
 
 SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name)]
-TWICE = 0.5  # seconds; wrappers and terminals may both deliver one Ctrl-C
-PATIENCE = 3  # seconds that the main thread has to handle a signal that ends the process at once
-LOOK = 0.5  # seconds between two looks at the store
-AHEAD = 2  # batches: no process is further than this when the last one has answered
+TWICE = 0.5  # seconds in which a repeated signal is ignored: wrapper and terminal may both deliver one Ctrl-C
+PATIENCE = 3  # seconds in which the main thread must handle a signal that ends the process at once
+LOOK = 0.5  # seconds between two checks of the store
+AHEAD = 2  # maximum of batches that a process is ahead when the last process has answered
 
 
 def nothing() -> None:
@@ -44,8 +44,8 @@ def nothing() -> None:
 
 
 def forget_pipe() -> None:
-    """Keep a forked process, a loader's worker, from noting its signals in the pipe of the one that it came from."""
-    with contextlib.suppress(ValueError):  # a thread forked it
+    """Stop a forked process, such as a dataloader's worker, from writing its signals to its parent's pipe."""
+    with contextlib.suppress(ValueError):  # forked by a thread other than the main one
         signal.set_wakeup_fd(-1)
 
 
@@ -54,16 +54,16 @@ if hasattr(os, "register_at_fork"):
 
 
 class Stopped(SystemExit):
-    """A signal ended the run; `code` is 128 + its number."""
+    """A signal ended the run. `code` is 128 + the signal's number."""
 
 
 class StopOnSignal(L.Callback):
-    """Handles signals from `with` on: at once while nothing can be saved, and after a batch while a run trains.
+    """Handles signals inside its `with` block: after the current batch in training, otherwise at once.
 
-    For the end of the trainer's list of callbacks: a batch's scores and checkpoints come first.
+    It must be the last of the trainer's callbacks, after those that compute scores and save checkpoints.
 
     Args:
-        clean: called before the process ends while its main thread cannot.
+        clean: called before the process exits if its main thread is blocked.
     """
 
     def __init__(self, clean: Callable[[], None] = nothing) -> None:
@@ -81,7 +81,7 @@ class StopOnSignal(L.Callback):
         self.store: Any = None
         self.finished: threading.Event | None = None
         self.listener: threading.Thread | None = None
-        self.launched: list[subprocess.Popen[bytes]] = []  # the other processes of this machine
+        self.launched: list[subprocess.Popen[bytes]] = []  # the other processes on this machine
 
     # -- signals ------------------------------------------------------------------------------------------------------
 
@@ -103,9 +103,9 @@ class StopOnSignal(L.Callback):
             signal.signal(number, handler)
 
     def insist(self, pipe: int) -> None:
-        """End the process if its main thread cannot: inside C++, where it waits for other processes, it sees no signal.
+        """Exit if the main thread does not handle a signal, because it is blocked in C++ and waits for other processes.
 
-        Only where it should end at once. During training it is given the time that a batch takes.
+        This happens only for signals that end the process at once. In training the current batch may finish first.
         """
         interrupts = 0
         while data := os.read(pipe, 1):
@@ -125,18 +125,18 @@ class StopOnSignal(L.Callback):
         os.close(pipe)
 
     def catch(self, number: int) -> None:
-        """Handle a signal until the end of `with`; only the main thread of a process can."""
+        """Install the handler of a signal until the end of the `with` block. Only the main thread can do this."""
         if threading.current_thread() is threading.main_thread() and signal.getsignal(number) != self.receive:
             self.handlers[number] = signal.signal(number, self.receive)
 
     def receive(self, number: int, frame: FrameType | None) -> None:
-        """Note that the run is to stop, or stop at once: before and after training, or at the second Ctrl-C.
+        """Request a stop after this batch in training. Outside of training, or at the second Ctrl-C, stop at once.
 
         Raises:
             Stopped: to stop at once.
         """
         if os.getpid() != self.process:
-            return  # a loader's worker, forked with this handler: the process that trains decides
+            return  # a dataloader's worker, forked with this handler; the training process decides
         now = time.monotonic()
         repeated, self.received = now - self.received < TWICE, now
         if repeated or self.ending or now - self.raised < PATIENCE:
@@ -145,19 +145,19 @@ class StopOnSignal(L.Callback):
         if self.training and self.requested is None:
             self.requested = number
             if number == signal.SIGINT and launcher is None and os.isatty(2):
-                # Not print: the main thread may be inside it.
+                # Not `print`, because the signal may have interrupted one.
                 os.write(2, b"\ngans: stopping after this batch; Ctrl-C again stops at once\n")
         elif launcher is not None and not self.training and number != signal.SIGINT:
-            os.kill(launcher, number)  # which ends, and this process with it; a terminal sends Ctrl-C to both
+            os.kill(launcher, number)  # this process ends with its launcher; a terminal sends Ctrl-C to both
         elif launcher is None and (not self.training or number == signal.SIGINT):
             self.raised = now
             raise Stopped(128 + number)
 
     def replace_lightning(self, trainer: Trainer) -> None:
-        """Switch off what a trainer does about signals, and what it resumes from unasked.
+        """Switch off Lightning's signal handling and its automatic resuming.
 
-        A run without `ckpt_path` is a new one: Lightning would go on from an `hpc_ckpt_*.ckpt` of another run under
-        Slurm, and from what `OnExceptionCheckpoint` left.
+        A run without `ckpt_path` is a new run. Lightning would resume from another run's `hpc_ckpt_*.ckpt` under Slurm,
+        and from the file of an `OnExceptionCheckpoint`.
         """
         self.launcher, connector = trainer.strategy.launcher, trainer._checkpoint_connector
         for owner, name, instead in (
@@ -170,14 +170,14 @@ class StopOnSignal(L.Callback):
     # -- training -----------------------------------------------------------------------------------------------------
 
     def setup(self, trainer: Trainer, pl_module: Module, stage: str) -> None:
-        """Know the process that trains, and the signal that its Slurm job is requeued with."""
+        """Remember the training process, and handle the signal with which Slurm requeues the job."""
         self.process = os.getpid()
         environment = slurm(trainer)
         if environment is not None and environment.requeue_signal is not None:
             self.catch(environment.requeue_signal)
 
     def on_train_start(self, trainer: Trainer, pl_module: Module) -> None:
-        """From here on wait for the end of a batch."""
+        """From now on, stop only after a batch."""
         self.step = trainer.global_step
         if several():
             self.store = _get_default_store()
@@ -187,24 +187,24 @@ class StopOnSignal(L.Callback):
         self.training = True
 
     def listen(self, finished: threading.Event) -> None:
-        """Wait until another process asks for the end."""
+        """Wait until another process requests a stop. It runs in a thread."""
         try:
             while not finished.wait(LOOK):
                 if self.store.check(["gans/stop"]):
                     self.requested = self.requested or int(self.store.get("gans/stop"))
                     return
-        except RuntimeError:  # the process with the store is gone: the next reduction says so
+        except RuntimeError:  # the process with the store has ended; the next all-reduce reports it
             return
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: Module, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Save and stop if it is time to.
+        """Save a checkpoint and stop if a stop was requested and all processes have reached the agreed batch.
 
         Raises:
             Stopped: after the checkpoint was written.
         """
         self.batches += 1
         stepped, self.step = trainer.global_step != self.step, trainer.global_step
-        # Between two steps of the generator BatchNorm's statistics differ between processes: not a place to go on from.
+        # A run cannot resume between two generator steps, because BatchNorm's statistics differ between processes.
         if self.requested is None or not self.all_here(trainer) or not stepped or complete(trainer):
             return
         self.ending = True
@@ -219,7 +219,7 @@ class StopOnSignal(L.Callback):
         raise Stopped(128 + self.requested)
 
     def all_here(self, trainer: Trainer) -> bool:
-        """Return whether every process has reached the batch after which all stop."""
+        """Return whether this is the batch after which all processes stop."""
         if self.store is None:
             return True
         if self.agreed is None:
@@ -235,30 +235,30 @@ class StopOnSignal(L.Callback):
         return self.agreed is not None and self.batches >= self.agreed
 
     def on_train_end(self, trainer: Trainer, pl_module: Module) -> None:
-        """Stop at once again."""
+        """From now on, stop at once."""
         self.training = False
         self.silence()
 
     def on_exception(self, trainer: Trainer, pl_module: Module, exception: BaseException) -> None:
-        """Look for requests no more."""
+        """End the listener."""
         self.training = False
         self.silence()
         self.release()
 
     def silence(self) -> None:
-        """End the thread that listens, while the store is still there."""
+        """End the listening thread while the store still exists."""
         if self.finished is not None and self.listener is not None:
             self.finished.set()
             self.listener.join(10)
 
     def release(self) -> None:
-        """Take the launched processes from Lightning's observer, which kills this one when one of them fails."""
+        """Remove the launched processes from Lightning's observer, which would kill this process if one fails."""
         running = getattr(self.launcher, "procs", [])
         self.launched += running
-        running.clear()  # the list that the observer looks at
+        running.clear()  # the observer reads this list
 
     def part(self, seconds: float | None = None) -> None:
-        """Wait for the launched processes, and end those that are left after some time."""
+        """Wait for the launched processes, and kill those that still run after `seconds`. None waits without limit."""
         until = time.monotonic() + seconds if seconds is not None else None
         for process in [*self.launched, *getattr(self.launcher, "procs", [])]:
             try:
@@ -268,13 +268,13 @@ class StopOnSignal(L.Callback):
 
 
 def slurm(trainer: Trainer) -> SLURMEnvironment | None:
-    """Return the Slurm job that this process is a task of."""
+    """Return Lightning's environment of the Slurm job that this process belongs to, or None."""
     environment = trainer._accelerator_connector.cluster_environment
     return environment if isinstance(environment, SLURMEnvironment) else None
 
 
 def requeue(environment: SLURMEnvironment) -> None:
-    """Put the Slurm job back into its queue, unless that was switched off."""
+    """Requeue the Slurm job, unless automatic requeueing is switched off."""
     if not environment.auto_requeue:
         return
     job = os.environ.get("SLURM_JOB_ID", "")
@@ -289,5 +289,5 @@ def requeue(environment: SLURMEnvironment) -> None:
 
 
 def given_only(parse: Callable[..., Any], function: Any, path: Any, **more: Any) -> Any:
-    """Return the checkpoint that Lightning finds for what was given, and none for nothing."""
+    """Return the checkpoint that Lightning finds for `path`, or None without a path."""
     return None if path is None else parse(function, path, **more)

@@ -1,4 +1,4 @@
-"""What a batch must be: images of the model's shape in [-1, 1], pairs of images, or images with captions."""
+"""Checks of batches: images of the model's shape in [-1, 1], pairs of images, or images with captions."""
 
 from typing import Any
 
@@ -7,10 +7,10 @@ from torch import Tensor
 
 
 def checked_batch(batch: Any, shape: tuple[int, ...] | None) -> Tensor:
-    """Return the images `(N, C, H, W)`, or clips `(N, C, T, H, W)`, of a batch that a model for `shape` can train on.
+    """Return the images `(N, C, H, W)`, or clips `(N, C, T, H, W)`, of a batch, which must have the model's `shape`.
 
     Raises:
-        ValueError: if it is no tuple with such images, as floats, in front.
+        ValueError: if the batch is not a tuple, or its first element has another shape or is not of floats.
     """
     if not isinstance(batch, tuple | list):
         raise ValueError(f"a batch is a {type(batch).__name__}; expected a tuple whose first element holds the images")
@@ -31,7 +31,7 @@ def pair(batch: Any) -> tuple[Tensor, Tensor]:
     """Return the first two tensors of a batch, both images.
 
     Raises:
-        ValueError: if there are none.
+        ValueError: if the batch does not start with two images.
     """
     images = isinstance(batch, tuple | list) and len(batch) > 1
     if not images or not all(isinstance(part, Tensor) and part.ndim == 4 for part in batch[:2]):
@@ -43,7 +43,7 @@ def captioned(batch: Any) -> tuple[Tensor, Tensor, Tensor]:
     """Return the images `(N, C, H, W)`, tokens `(N, T)` and lengths `(N,)` of a batch.
 
     Raises:
-        ValueError: if it has none.
+        ValueError: if the batch has no captions.
     """
     parts = batch[1:3] if isinstance(batch, tuple | list) else ()
     whole = len(parts) == 2 and all(isinstance(part, Tensor) and not part.is_floating_point() for part in parts)
@@ -53,18 +53,18 @@ def captioned(batch: Any) -> tuple[Tensor, Tensor, Tensor]:
 
 
 class Extremes:
-    """The smallest and largest pixel of the images that a run has begun with, kept on the device until it is asked."""
+    """Minimum and maximum pixel of a run's first images, kept on the device until they are checked."""
 
     def __init__(self) -> None:
         self.seen: list[Tensor] | None = []
 
     def see(self, images: Tensor) -> None:
-        """Take note of `(N, ...)`, unless the range has been judged already."""
+        """Record the range of images `(N, ...)`, unless the range has been checked already."""
         if self.seen is not None:
             self.seen += images.detach().float().aminmax()
 
     def judged(self) -> str | None:
-        """Return, the first time, what is wrong with a range that is not that of models, [-1, 1]; else None."""
+        """Return a message if the range is clearly not [-1, 1], else None. Later calls return None."""
         seen, self.seen = self.seen, None
         if not seen:
             return None

@@ -1,4 +1,4 @@
-"""Means over all processes with one all-reduce each, on torch.distributed alone."""
+"""Averages over processes with one all-reduce each, and gathering of rows, with torch.distributed only."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -11,13 +11,14 @@ from torch import Tensor, autograd, distributed, nn
 def average_gradients(parameters: list[nn.Parameter], buffers: Iterable[Tensor] = ()) -> None:
     """Replace the gradients of `parameters`, and `buffers`, by their means over all processes.
 
-    One all-reduce a dtype. The gradients become views of the reduced memory, so nothing of them is copied back, but for
-    those of another layout, `channels_last`: they keep it, for fused optimizers read weights and gradients as they lie.
+    There is one all-reduce per dtype. Contiguous gradients become views of the reduced memory, which avoids a copy.
+    Gradients in the `channels_last` format are copied back, because fused optimizers need weights and gradients in the
+    same memory format.
     """
     present = [p for p in parameters if p.grad is not None]
     sent = [*(p.grad for p in present if p.grad is not None), *buffers]
     means: dict[int, Tensor] = {}
-    for dtype in dict.fromkeys(tensor.dtype for tensor in sent):  # in one order on all processes
+    for dtype in dict.fromkeys(tensor.dtype for tensor in sent):  # in the same order on all processes
         group = [tensor for tensor in sent if tensor.dtype == dtype]
         flat = torch.cat([tensor.flatten() for tensor in group])
         distributed.all_reduce(flat)
@@ -33,7 +34,7 @@ def average_gradients(parameters: list[nn.Parameter], buffers: Iterable[Tensor] 
 
 @torch.no_grad()
 def average(tensors: list[Tensor]) -> None:
-    """Replace `tensors`, in place, by their mean over all processes with one all-reduce."""
+    """Replace `tensors`, in place, by their means over all processes with one all-reduce."""
     if not tensors:
         return
     flat = torch.cat([tensor.flatten() for tensor in tensors])
@@ -44,13 +45,13 @@ def average(tensors: list[Tensor]) -> None:
 
 
 def several() -> bool:
-    """Return whether there are other processes."""
+    """Return whether the run has several processes."""
     return distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1
 
 
 @torch.no_grad()
 def gather_rows(tensor: Tensor) -> Tensor:
-    """Return the rows of all processes' tensors `(n, ...)`, in the order of ranks; n may differ, and be 0."""
+    """Return the rows of all processes' tensors `(n, ...)`, ordered by rank. n may differ between them and be 0."""
     if not several():
         return tensor
     counts = [torch.zeros(1, dtype=torch.long, device=tensor.device) for _ in range(distributed.get_world_size())]
@@ -64,7 +65,7 @@ def gather_rows(tensor: Tensor) -> Tensor:
 
 
 class _Gathered(autograd.Function):
-    """Rows of all processes, whose gradients go back to the process that they came from."""
+    """Rows of all processes. The gradient of each row is returned to its process."""
 
     @staticmethod
     def forward(ctx: Any, rows: Tensor) -> Tensor:
@@ -80,10 +81,10 @@ class _Gathered(autograd.Function):
 
 
 def gathered(rows: Tensor) -> Tensor:
-    """Return the rows `(world * n, ...)` of all processes, `n` each, in the order of ranks; of one process its own.
+    """Return the rows `(world * n, ...)` of all processes, `n` from each, ordered by rank.
 
-    Differentiable: the gradient is that of the sum of all processes' losses, so that the mean over processes of the
-    parameters' gradients is that of the mean loss.
+    It is differentiable: the gradient is that of the sum of all processes' losses. So the mean over processes of the
+    parameters' gradients is the gradient of the mean loss.
     """
     if not several():
         return rows
@@ -92,6 +93,6 @@ def gathered(rows: Tensor) -> Tensor:
 
 
 def next_rows(rows: Tensor) -> Tensor:
-    """Return the next row of all processes for each row `(n, ...)` of this one; behind the last is the first."""
+    """Return for each row `(n, ...)` its successor in the global batch. The first row follows the last."""
     first = 1 + (distributed.get_rank() * len(rows) if several() else 0)
     return gathered(rows).roll(-first, 0)[: len(rows)]

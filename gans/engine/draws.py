@@ -1,4 +1,4 @@
-"""Random numbers for the rows of a global batch: functions of (run seed, clock, purpose, row), whoever draws them."""
+"""Random numbers for the rows of a global batch: pure functions of run seed, clock, purpose and row."""
 
 import os
 import random
@@ -14,14 +14,14 @@ from gans.latent import Prior, draw, key
 
 
 class Draws:
-    """A stream of draws for one step after the other.
+    """Random numbers for each training step.
 
     Attributes:
-        words: what the step's draws depend on.
-        rows: rows of this process's whole batch while it is taken in pieces; else None.
-        offset: rows of the pieces before.
-        piece: rows of the piece.
-        count: draws since the step began.
+        words: key of the current step, on which its draws depend.
+        rows: rows of this process's batch while it is processed in pieces, else None.
+        offset: index of the current piece's first row.
+        piece: rows of the current piece.
+        count: number of draws since the step began.
     """
 
     def __init__(self) -> None:
@@ -30,19 +30,30 @@ class Draws:
         self.offset = self.piece = self.count = 0
 
     def begin(self, *words: int | str) -> None:
-        """Begin a step: what is drawn next depends on `words`, not on what was drawn before."""
+        """Begin a step: its draws depend on `words` and not on earlier draws."""
         self.words, self.count = words, 0
 
     def draw(self, n: int, shape: tuple[int, ...], prior: Prior, rank: int, world: int, like: Tensor) -> Tensor:
-        """Draw for the whole global batch, `n` rows a process, and return those of process `rank`, as `like` is.
+        """Draw numbers for the global batch, `n` rows per process, and return the rows of process `rank`.
 
-        Inside `pieces`, a multiple of the piece's rows is that many draws, one behind the other.
+        Inside `pieces`, `n` must be a multiple of the piece's rows; each multiple is a draw of its own.
+
+        Args:
+            n: number of rows.
+            shape: shape of a row.
+            prior: distribution.
+            rank: index of the process.
+            world: number of processes.
+            like: tensor with the device and dtype of the result.
+
+        Returns:
+            A tensor `(n, *shape)`.
 
         Raises:
-            ValueError: if a piece asks for another number of rows.
+            ValueError: if `n` is not a multiple of the rows of the current piece.
         """
         if self.rows and n % self.piece:
-            raise ValueError(f"{n} rows were asked for in a piece of {self.piece}; expected a multiple inside `pieces`")
+            raise ValueError(f"{n} rows were requested in a piece of {self.piece}; expected a multiple inside `pieces`")
         rows, piece = (self.rows, self.piece) if self.rows else (n, n)
         start, drawn = rank * rows + self.offset, []
         for _ in range(n // piece if piece else 1):
@@ -53,7 +64,7 @@ class Draws:
 
 
 def run_seed(strategy: Any) -> int:
-    """Return the seed that all processes of a Lightning strategy share: that of `lightning.seed_everything`."""
+    """Return the seed of `lightning.seed_everything` in the first process, the same in all processes of a strategy."""
     given = int(os.environ.get("PL_GLOBAL_SEED", torch.initial_seed()))
     seed: int = strategy.broadcast(given % 2**63)
     return seed
@@ -61,17 +72,17 @@ def run_seed(strategy: Any) -> int:
 
 @contextmanager
 def drawn_from(seed: int) -> Iterator[None]:
-    """Draw what is built inside from a seed of its own, and leave torch's global generator as it was."""
+    """Context manager that seeds torch's global CPU generator with `seed`, and restores its state at the end."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         yield
 
 
 def seed_generators(seed: int, device: torch.device) -> None:
-    """Seed every generator of random numbers that a step may use."""
+    """Seed the random generators of Python, NumPy and torch that a step may use."""
     random.seed(seed)
     np.random.seed(seed % 2**32)
-    # torch.manual_seed would queue a call for every backend that is not initialised: a millisecond and a leak.
+    # torch.manual_seed takes 1 ms and leaks memory: it queues a call for every backend that is not initialised.
     torch.default_generator.manual_seed(seed)
     if device.type == "cuda":
         torch.cuda.manual_seed(seed)

@@ -1,8 +1,8 @@
-"""Exponential moving average of a network's weights, with its horizon stated in images.
+"""Exponential moving average of a network's weights, with a half-life in images.
 
-A half-life in images means the same for every batch size; the ramp keeps the average young while the network is: a
-fixed decay of .999 after 1,200 steps gives a picture of the initial noise. Source: Karras et al. 2019 and 2020 (arXiv
-1912.04958, 2006.06676).
+A half-life in images is independent of the batch size. The ramp-up shortens it at the start of training. Without it,
+with a decay of 0.999, the initial weights would still make up 30 % of the average after 1,200 steps. Source: Karras et
+al. 2019 and 2020 (arXiv 1912.04958, 2006.06676).
 """
 
 import torch
@@ -10,13 +10,13 @@ from torch import Tensor, nn
 
 
 def decay(images: int, images_seen: int, halflife: float, rampup: float = 0.05) -> float:
-    """Return the weight of the old average in an update that covers `images` images.
+    """Return the weight of the old average in an update, from 0 to below 1.
 
     Args:
         images: images between two updates.
         images_seen: images seen since the start of training.
-        halflife: images after which a contribution has halved; 0 keeps no memory.
-        rampup: the half-life is at most this share of the images seen; 0 switches the ramp off.
+        halflife: number of images after which the weight of a contribution has halved; 0 copies the model.
+        rampup: maximum of the half-life as a share of the images seen; 0 disables the ramp-up.
     """
     if rampup > 0:
         halflife = min(halflife, images_seen * rampup)
@@ -25,10 +25,9 @@ def decay(images: int, images_seen: int, halflife: float, rampup: float = 0.05) 
 
 @torch.no_grad()
 def update(average: nn.Module, model: nn.Module, decay: float) -> None:
-    """Move every parameter of `average` to `decay * average + (1 - decay) * model`; copy the buffers.
+    """Set every parameter of `average` to `decay * average + (1 - decay) * model`, and copy the buffers.
 
-    Buffers are copied because averaging them is wrong where it is not useless: integer counters, and the
-    power-iteration vectors of a spectral norm.
+    Buffers are not averaged, because an average of integer counters or of a spectral norm's vectors is wrong.
     """
     parameters: list[Tensor] = list(average.parameters())
     if parameters:

@@ -1,11 +1,11 @@
-"""What callbacks, metrics and commands may ask of any model.
+"""The interface of models that callbacks, metrics and commands use.
 
-A module draws its images, by `sample(n)`, or it makes them of what it is given. One of the second kind has
+A generative model has `sample(n)`. An image-to-image model has
 
-    inputs(batch) -> tuple of tensors, what it is given of a batch,
+    inputs(batch) -> tuple of tensors, the inputs of `translate`,
     translate(*inputs) -> images `(N, C, H, W)` in [-1, 1],
-    targets(batch) -> images, what it shall make of them, or of what kind,
-    example(n) -> a batch of n random images, of the shapes that it is trained on.
+    targets(batch) -> images: the expected outputs, or unpaired examples of the target domain,
+    example(n) -> a batch of n random images in the shapes of training.
 """
 
 from collections.abc import Iterator
@@ -22,9 +22,9 @@ class BrokenSamplesError(ValueError):
 
 @contextmanager
 def undisturbed(module: nn.Module, seed: int) -> Iterator[None]:
-    """Look at a module without a trace: torch's generators are seeded meanwhile and put back, no gradient is kept.
+    """Context manager for inference that leaves no trace: eval mode, no gradients, seeded random generators.
 
-    The module is in evaluation mode: BatchNorm neither learns from pictures nor mixes them.
+    Modes and generator states are restored at the end.
     """
     device = next((p.device for p in module.parameters()), torch.device("cpu"))
     modes = {part: part.training for part in module.modules()}
@@ -39,9 +39,9 @@ def undisturbed(module: nn.Module, seed: int) -> Iterator[None]:
 
 
 def samples(module: nn.Module, count: int, seed: int, **options: Any) -> Tensor:
-    """Return `count` images of `module.sample`, `(count, C, H, W)` in [-1, 1] on the module's device.
+    """Return `count` images of `module.sample`, `(count, C, H, W)`, clipped to [-1, 1], on the module's device.
 
-    The same for a seed and weights, and nothing in the module is disturbed.
+    They are a function of seed and weights. The state of the module does not change.
 
     Raises:
         ValueError: if the module has no `sample`.
@@ -50,38 +50,41 @@ def samples(module: nn.Module, count: int, seed: int, **options: Any) -> Tensor:
 
 
 def unclipped(module: nn.Module, count: int, seed: int, **options: Any) -> Tensor:
-    """Return what `samples` does before it is clipped to [-1, 1]."""
+    """Return images like `samples`, but not clipped to [-1, 1]."""
     if not callable(getattr(module, "sample", None)):
-        raise ValueError(f"{type(module).__name__} has no sample(n); expected a model that makes images")
+        raise ValueError(f"{type(module).__name__} has no sample(n); expected a model that generates images")
     with undisturbed(module, seed):
         drawn: Tensor = module.sample(count, **options)  # type: ignore[operator]
     return drawn.float()
 
 
 def makes_images(module: nn.Module) -> bool:
-    """Return whether a module makes images at all; an encoder makes none."""
+    """Return whether a module generates or translates images. An encoder does neither."""
     return callable(getattr(module, "sample", None)) or translates(module)
 
 
 def translates(module: nn.Module) -> bool:
-    """Return whether a module makes its images of images that it is given."""
+    """Return whether a module is an image-to-image model."""
     return callable(getattr(module, "translate", None))
 
 
 def translated(module: Any, batch: Any, seed: int = 0) -> Tensor:
-    """Return what a module that translates makes of a batch, `(N, C, H, W)` in [-1, 1]; nothing is disturbed."""
+    """Return an image-to-image model's output for a batch, `(N, C, H, W)`, clipped to [-1, 1].
+
+    The state of the module does not change.
+    """
     with undisturbed(module, seed):
-        made: Tensor = module.translate(*module.inputs(batch))
-    return made.clamp(-1, 1).float()
+        images: Tensor = module.translate(*module.inputs(batch))
+    return images.clamp(-1, 1).float()
 
 
 def made(module: nn.Module, batch: Any, count: int, seed: int) -> Tensor:
-    """Return images to set beside a batch: `count` samples, or of a module that translates what it makes of that."""
+    """Return at most `count` generated images to compare with a batch: its translations, or else samples."""
     return translated(module, batch, seed)[:count] if translates(module) else samples(module, count, seed)
 
 
 def real_images(module: nn.Module, batch: Any) -> Tensor:
-    """Return the images of a batch that a module's own shall be like: its targets, the batch, or its first element."""
+    """Return the real images of a batch, which a module learns to generate: its targets, or the first element."""
     if translates(module):
         batch = module.targets(batch)  # type: ignore[operator]
     real: Tensor = batch[0] if isinstance(batch, tuple | list) else batch
@@ -89,7 +92,7 @@ def real_images(module: nn.Module, batch: Any) -> Tensor:
 
 
 def pretended(module: Any, count: int) -> tuple[Tensor, ...]:
-    """Return a batch of random images, and labels if need be, of the shapes that a module is trained on."""
+    """Return a batch of random images and labels in the shapes on which a module is trained."""
     if translates(module):
         example: tuple[Tensor, ...] = module.example(count)
         return example
@@ -98,22 +101,22 @@ def pretended(module: Any, count: int) -> tuple[Tensor, ...]:
 
 
 def conditions(module: nn.Module) -> int:
-    """Return the number of classes that a conditional model takes labels of; 0 if it takes none."""
+    """Return the number of classes of a class-conditional model, or 0."""
     return int(getattr(module, "num_classes", 0) or 0)
 
 
 def classes(module: Any) -> int:
-    """Return the number of classes, or of categories that it has found, that samples take in turn; 0 for none."""
+    """Return the number of classes of samples, or of learned categories (InfoGAN), or 0."""
     return conditions(module) or int(getattr(module, "num_categories", 0) or 0)
 
 
 def class_names(module: Any) -> list[str]:
-    """Return the names of these classes in the order of their labels; their numbers where no names are known."""
+    """Return the names of these classes in the order of their labels. A class without a name has its number."""
     count = classes(module)
     known = list(getattr(module, "class_names", None) or ())[:count]
     return known + [str(label) for label in range(len(known), count)]
 
 
 def has_names(module: Any) -> bool:
-    """Return whether its classes have names other than their numbers."""
+    """Return whether a module's classes have names other than their numbers."""
     return any(name != str(label) for label, name in enumerate(class_names(module)))

@@ -1,13 +1,14 @@
-"""Numbers that change with training, as pure functions of images seen or of the share of the run: no state to resume.
+"""Schedules of hyper-parameters as pure functions of the images seen, which need no state to resume.
 
-A learning rate, Adam's beta2, a penalty's weight, an augmentation's probability, the half-life of averaged weights:
-each is one call with its own `start` and `end`. R3GAN (Huang et al. 2024, arXiv 2501.05441) moves all five on one
-cosine over its first 20 M images (200 M of ImageNet), counted for one player, and holds them then:
+A schedule changes a learning rate, Adam's beta2, the weight of a penalty, the probability of augmentation or the
+half-life of averaged weights. R3GAN (Huang et al. 2024, arXiv 2501.05441) changes all five by one cosine over the first
+20 M images (200 M for ImageNet), counted for one player, and keeps the end values then:
 
-    lr 2e-4 -> 5e-5,  beta2 .9 -> .99 (beta1 0),
-    gamma of R1 and R2, a tenth at the end: CIFAR-10 .05, FFHQ-64 2, FFHQ-256 150, ImageNet-32 .5, ImageNet-64 1,
-    augmentation 0 -> .55, .3, .3, .5, .4 of the images for the same data,
-    half-life of averaged weights 0 -> 5 M images, FFHQ 0.5 M, ImageNet 50 M.
+    lr             2e-4 -> 5e-5
+    beta2          0.9 -> 0.99 (beta1 0)
+    gamma (R1, R2) to a tenth, from: CIFAR-10 0.05, FFHQ-64 2, FFHQ-256 150, ImageNet-32 0.5, ImageNet-64 1
+    augmentation   from 0 to: CIFAR-10 0.55, FFHQ-64 0.3, FFHQ-256 0.3, ImageNet-32 0.5, ImageNet-64 0.4
+    half-life      from 0 to: CIFAR-10 5 M images, FFHQ 0.5 M, ImageNet 50 M
 """
 
 from math import cos, inf, isfinite, pi
@@ -15,11 +16,11 @@ from typing import NamedTuple
 
 
 class Span(NamedTuple):
-    """How long a schedule takes.
+    """The length of a schedule.
 
     Attributes:
-        amount: images seen, or a share of the run.
-        of_run: whether it is a share.
+        amount: number of images seen, or a share of the run.
+        of_run: whether `amount` is a share of the run.
     """
 
     amount: float
@@ -27,10 +28,14 @@ class Span(NamedTuple):
 
 
 def span(name: str, value: float | str) -> Span:
-    """Return the length of a schedule: `value` is a number of images, `run` for the whole run, or such as `50%` of it.
+    """Return the length of a schedule.
+
+    Args:
+        name: name of the option in error messages.
+        value: a number of images, `run` for the whole run, or a share of the run such as `50%`.
 
     Raises:
-        ValueError: if it is something else, or negative.
+        ValueError: if the value is something else or out of range.
     """
     if value == "run":
         return Span(1.0, True)
@@ -51,7 +56,7 @@ def span(name: str, value: float | str) -> Span:
 
 
 def progress(images: float, begin: float, total: float) -> float:
-    """Return the share of the way from `begin` to `begin + total` images that `images` has gone, within [0, 1].
+    """Return `(images - begin) / total`, clipped to [0, 1].
 
     Raises:
         ValueError: if `images` or `begin` is negative or `total` not positive.
@@ -66,9 +71,9 @@ def progress(images: float, begin: float, total: float) -> float:
 
 
 def cosine(images: float, start: float, end: float, total: float, begin: float = 0) -> float:
-    """Return `start` until `begin` images, `end` from `begin + total` on, and half a cosine wave between.
+    """Return `start` until `begin` images, `end` after `begin + total` images, and half a cosine wave in between.
 
-    Level at both ends, steepest in the middle. Source: Loshchilov and Hutter 2017 (arXiv 1608.03983), without restarts.
+    Source: Loshchilov and Hutter 2017 (arXiv 1608.03983), without restarts.
 
     Raises:
         ValueError: if `images` or `begin` is negative or `total` not positive.
@@ -77,9 +82,9 @@ def cosine(images: float, start: float, end: float, total: float, begin: float =
 
 
 def linear(images: float, start: float, end: float, total: float, begin: float = 0) -> float:
-    """Return `start` until `begin` images, `end` from `begin + total` on, and a straight line between.
+    """Return `start` until `begin` images, `end` after `begin + total` images, and a straight line in between.
 
-    From 0 it is a warm-up; to 0, from the middle of a run, the decay of SNGAN's and CycleGAN's learning rates.
+    Starting from 0 it is a warm-up. SNGAN and CycleGAN decay their learning rates linearly to 0.
 
     Raises:
         ValueError: if `images` or `begin` is negative or `total` not positive.
@@ -88,5 +93,5 @@ def linear(images: float, start: float, end: float, total: float, begin: float =
 
 
 def mix(start: float, end: float, share: float) -> float:
-    """Return `start` and `end` in the ratio of `1 - share` to `share`, both exact at the ends."""
+    """Return `(1 - share) * start + share * end`, which is exact at both ends."""
     return (1 - share) * start + share * end

@@ -187,7 +187,7 @@ def test_a_loss_that_is_not_finite_stops(trainer):
     ("metrics", "says"),
     [
         ({"grad_norm/generator": 1e-9}, "gradient has vanished"),
-        ({"accuracy/discriminator": 0.999}, "discriminator has won"),
+        ({"accuracy/discriminator": 0.999}, "discriminator is too strong"),
         ({"grad_norm/generator": 1.0, "accuracy/discriminator": 0.8}, None),
     ],
 )

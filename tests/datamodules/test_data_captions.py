@@ -232,7 +232,7 @@ BAD = [
     ),
     (
         lambda root: None,
-        r"12 of the 12 images in .* have no caption: 00.png, .*; expected a .txt beside each ",
+        r"12 of the 12 images in .* have no caption: 00.png, .*; expected a .txt file for each ",
     ),
     (holding("captions.json", json.dumps(dict.fromkeys(NAMES, "?!"))), r"12 captions in .*captions.json have no words"),
     (holding("captions.json", "{"), r"captions.json is not JSON \(Expecting property name .* at line 1\)"),

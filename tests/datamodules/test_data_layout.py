@@ -95,7 +95,9 @@ def test_an_empty_class_folder_is_no_class_and_named(tmp_path):
     for name in ("a", "c"):
         fill(tmp_path / name)
     (tmp_path / "b").mkdir()
-    with pytest.warns(UserWarning, match=rf"b in {tmp_path} holds no images and is no class: labels count without it"):
+    with pytest.warns(
+        UserWarning, match=rf"b in {tmp_path} contains no images and is not a class: labels count without it"
+    ):
         data = data_of(tmp_path)
     assert data.classes == ["a", "c"]
     assert data.describe()["classes"] == "2: 0 a, 1 c"
@@ -107,7 +109,7 @@ def test_a_stray_picture_is_named(tmp_path):
     Image.new("RGB", (8, 8)).save(tmp_path / "preview.png")
     data = data_of(tmp_path)
     assert data.num_classes == 1
-    assert data.describe()["classes"] == f"none: preview.png lies directly in {tmp_path}, beside the folders a, c"
+    assert data.describe()["classes"] == f"none: preview.png is directly in {tmp_path}, beside the folders a, c"
 
 
 LEFT_BEHIND = ["@eaDir", ".ipynb_checkpoints", "__MACOSX", ".thumbnails", "$RECYCLE.BIN", "#recycle", "lost+found"]
@@ -132,7 +134,7 @@ def test_files_left_out_are_counted_by_kind(tmp_path):
         (tmp_path / name).write_text("x")
     assert data_of(tmp_path).describe() == {
         "data": "3 images to train on, 0 for validation and tests",
-        "classes": f"none: all images lie directly in {tmp_path}",
+        "classes": f"none: all images are directly in {tmp_path}",
         "left out": "2 .heic, 1 .txt, 1 without extension",
     }
     degraded = DegradedFolderDataModule(tmp_path, size=8, num_workers=0)

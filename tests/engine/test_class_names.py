@@ -44,7 +44,7 @@ def test_a_run_names_its_data_and_the_checkpoint_its_classes(gans, tmp_path):
         "classes      3: 0 cat, 1 dog, 2 fish",
         "left out     1 .txt",
     ]
-    assert "empty in d holds no images and is no class" in err
+    assert "empty in d contains no images and is not a class" in err
     assert "num_classes is 5, but the data have 3 classes; 2 classes are never trained: give --model.num" in err
     checkpoint = "runs/conditionalgan-mnist/version_0/checkpoints/last.ckpt"
     held = torch.load(checkpoint, weights_only=True)
@@ -86,7 +86,7 @@ def test_a_stray_picture_is_named_to_who_needs_classes(gans, tmp_path):
     Image.new("RGB", (8, 8)).save(tmp_path / "d" / "preview.png")
     code, _, err = gans(f"{LINE} --model.num_classes 3")
     assert code == 2
-    assert "but the data have no classes: preview.png lies directly in d, beside the folders cat, dog, fish" in err
+    assert "but the data have no classes: preview.png is directly in d, beside the folders cat, dog, fish" in err
 
 
 PARSED = [

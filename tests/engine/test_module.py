@@ -283,7 +283,7 @@ def test_a_batch_that_is_no_tuple_is_refused(trainer, batches):
 def test_pieces_are_drawn_row_by_row():
     model = tiny(accumulate=3)
     for piece in model.pieces(torch.zeros(8, 1)):
-        with pytest.raises(ValueError, match=f"17 rows were asked for in a piece of {len(piece)}"):
+        with pytest.raises(ValueError, match=f"17 rows were requested in a piece of {len(piece)}"):
             model.latent(17)
         assert model.latent(2 * len(piece)).unique(dim=0).shape[0] == 2 * len(piece)
 
