@@ -210,7 +210,9 @@ def test_resume_is_exact_on_two_processes(trainer, tmp_path):
 def test_the_command_line_under_plain_ddp(gans, tmp_path):
     """The recipe's own words, one process and two, launched by Lightning as a user would."""
     for world in (1, 2):
-        line = f"fit gan-mnist --data.class_path DigitsDataModule --data.size 8 --data.batch_size {GLOBAL_BATCH // world}"
+        line = (
+            f"fit gan-mnist --data.class_path DigitsDataModule --data.size 8 --data.batch_size {GLOBAL_BATCH // world}"
+        )
         line += f" --model.width 2 --trainer.devices {world} --trainer.accelerator cpu --trainer.precision 64-true"
         line += f" --trainer.max_steps 4 --trainer.default_root_dir {tmp_path / str(world)}"
         if world == 1:
