@@ -94,5 +94,7 @@ def nearest(word: str, words: list[str]) -> str:
     """Return ' (did you mean X?)' with the nearest of `words`, or an empty string."""
     # lr matches model.lr, and grid.every matches grid.every_n_steps.
     close = [other for other in words if other.endswith(f".{word}") or other.startswith(f"{word}_")]
+    initials = "".join(part[:1] for part in word.split("_"))  # learning_rate is lr
+    close = close or [other for other in words if len(initials) > 1 and other.rpartition(".")[2] == initials]
     close = close or difflib.get_close_matches(word, words, n=1, cutoff=0.5)
     return f" (did you mean {close[0]}?)" if close else ""

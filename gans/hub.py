@@ -22,6 +22,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from gans import __version__
+from gans.engine.checkpoint import arguments as taken
 from gans.engine.checkpoint import class_path, model_class
 from gans.runs import atomic
 
@@ -118,7 +119,7 @@ def from_pretrained(
         raise ValueError(f"{source} holds no model of this framework ({type(error).__name__}: {error})") from error
     kind = model_class(name, source, model)
     try:
-        made: Any = kind(**arguments)
+        made: Any = kind(**taken(kind, arguments))
     except Exception as error:  # wrong arguments make a constructor raise almost anything
         raise ValueError(f"{source} does not fit {name}: {' '.join(str(error).split())}") from error
     if alone:

@@ -228,6 +228,18 @@ def info_nce(queries: Tensor, keys: Tensor, scale: Tensor | float, first: int = 
     return cross_entropy(scale * queries @ keys.T, own)
 
 
+def invariant_information(first: Tensor, second: Tensor) -> Tensor:
+    """Return the information, in nats, that the guesses `(N, K)`, as logits, of images and of their copies share.
+
+    It is the most, ln K, where each copy is guessed to be what the image is, surely, and all categories occur as often.
+    Source: Ji et al. 2019 (IIC, arXiv 1807.06653), equations 2 and 3.
+    """
+    joint = first.softmax(1).T @ second.softmax(1) / len(first)
+    joint = ((joint + joint.T) / 2).clamp_min(1e-8)
+    rows, columns = joint.sum(1, keepdim=True), joint.sum(0, keepdim=True)
+    return (joint * (joint.log() - rows.log() - columns.log())).sum()
+
+
 def objective(name: Objective, smoothing: float = 0.0) -> Loss:
     """Return the loss of this `name`, with the target `1 - smoothing` for real images.
 

@@ -1,9 +1,8 @@
-"""Regularisers of a discriminator, computed in float32 outside autocast. Every function returns an unweighted scalar.
+"""Penalties, mostly on a discriminator's gradient, as pure functions. `gans.terms` adds them to a game.
 
-A double backward pass in half precision has errors of percents (bfloat16) or underflows (float16). So these functions
-evaluate the discriminator once more, in float32. A critic that augments its input draws new augmentations for this
-pass. The code of StyleGAN2 and R3GAN reuses the forward pass of the loss instead; the expectation is the same. The
-backward pass of the result must also run outside autocast, as `AdversarialModule.descend` does.
+Half precision under a double backward is wrong by percents (bfloat16) or lost entirely (float16). So the forward pass
+is in float32 outside autocast, and the backward pass of the result must be too, as in `AdversarialModule.descend`.
+Every function returns a scalar without its weight. A function of a critic makes a forward pass of its own.
 
 PyTorch computes float32 convolutions in TF32 (10 bits of mantissa) on Ampere GPUs and newer, unless
 `torch.backends.cudnn.allow_tf32` is False.
@@ -18,17 +17,42 @@ from torch.nn.functional import relu
 Critic = Callable[..., Tensor]
 
 
-def input_gradient(critic: Critic, images: Tensor, *conditions: Tensor) -> Tensor:
-    """Return the gradient of the summed logits with respect to `images` `(N, C, H, W)`. It is differentiable.
+def gradients(logits: Tensor, inputs: list[Tensor]) -> list[Tensor]:
+    """Return the gradients of the sum of `logits` with respect to `inputs`, themselves differentiable.
+
+    `logits` must come from a forward pass on `inputs`, in float32 outside autocast.
+    """
+    with torch.autocast(logits.device.type, enabled=False):
+        return list(torch.autograd.grad(logits.sum(), inputs, create_graph=True))
+
+
+def gradient(logits: Tensor, images: Tensor) -> Tensor:
+    """Return the gradient `(N, C, H, W)` of the sum of `logits` with respect to `images`, itself differentiable.
 
     A layer that mixes samples, such as minibatch standard deviation, adds terms between samples, as in StyleGAN2.
     BatchNorm is not supported: it cancels changes that all samples share.
     """
+    return gradients(logits, [images])[0]
+
+
+def half_square(gradient: Tensor) -> Tensor:
+    """Return the mean over samples of half the squared length of a gradient `(N, ...)`, a scalar."""
+    return gradient.square().flatten(1).sum(1).mean() / 2
+
+
+def power_of_length(gradients: list[Tensor], power: float) -> Tensor:
+    """Return the mean over samples of a power of the joint length of several gradients `(N, ...)`, a scalar."""
+    squares = torch.stack([gradient.square().flatten(1).sum(1) for gradient in gradients]).sum(0)
+    # A power of the squared norm, because the derivative of the square root at 0 is infinite.
+    return squares.pow(power / 2).mean()
+
+
+def input_gradient(critic: Critic, images: Tensor, *conditions: Tensor) -> Tensor:
+    """Return the `gradient` of a critic's logits at `images` `(N, C, H, W)`, from a forward pass of its own."""
     full = torch.promote_types(images.dtype, torch.float32)
     with torch.autocast(images.device.type, enabled=False), torch.enable_grad():
         images = images.detach().to(full).requires_grad_()
-        (gradient,) = torch.autograd.grad(critic(images, *conditions).sum(), images, create_graph=True)
-    return gradient
+        return gradient(critic(images, *conditions), images)
 
 
 def zero_centered(critic: Critic, images: Tensor, *conditions: Tensor) -> Tensor:
@@ -36,7 +60,7 @@ def zero_centered(critic: Critic, images: Tensor, *conditions: Tensor) -> Tensor
 
     Source: Mescheder et al. 2018 (arXiv 1801.04406), equation 9.
     """
-    return input_gradient(critic, images, *conditions).square().flatten(1).sum(1).mean() / 2
+    return half_square(input_gradient(critic, images, *conditions))
 
 
 def matching_aware(critic: Critic, images: Tensor, sentences: Tensor, power: float = 6.0) -> Tensor:
@@ -49,10 +73,7 @@ def matching_aware(critic: Critic, images: Tensor, sentences: Tensor, power: flo
     full = torch.promote_types(images.dtype, torch.float32)
     with torch.autocast(images.device.type, enabled=False), torch.enable_grad():
         given = [part.detach().to(full).requires_grad_() for part in (images, sentences)]
-        gradients = torch.autograd.grad(critic(*given).sum(), given, create_graph=True)
-    squares = torch.stack([gradient.square().flatten(1).sum(1) for gradient in gradients]).sum(0)
-    # A power of the squared norm, because the derivative of the square root at 0 is infinite.
-    return squares.pow(power / 2).mean()
+        return power_of_length(gradients(critic(*given), given), power)
 
 
 def one_centered(critic: Critic, real: Tensor, fake: Tensor, weights: Tensor | None = None) -> Tensor:

@@ -18,7 +18,7 @@ from gans.metrics.features import Features, extract, of_subject
 from gans.metrics.interface import Extractor
 from gans.metrics.sampling import BLOCK, Labelled, Samples, chosen, stored
 from gans.metrics.suite import Score
-from gans.models.autoencoder import Autoencoder, cycle_error
+from gans.models.autoencoder import CodeModel, cycle_error
 from gans.pictures.images import to_float, to_uint8
 
 CODES = 10_000  # training images that the mixtures are fitted to
@@ -36,7 +36,7 @@ class Mixture(nn.Module):
         components: Gaussians, each with a covariance of its own.
     """
 
-    def __init__(self, model: Autoencoder, codes: Tensor, components: int) -> None:
+    def __init__(self, model: CodeModel, codes: Tensor, components: int) -> None:
         super().__init__()
         self.model = model
         fitted = GaussianMixture(components, random_state=0).fit(codes.double().cpu().numpy())
@@ -53,7 +53,7 @@ class Mixture(nn.Module):
 
 
 def controls(
-    model: Autoencoder,
+    model: CodeModel,
     training: Any,
     held: Any,
     count: int,
@@ -84,19 +84,19 @@ def controls(
     return found
 
 
-def floats(model: Autoencoder, dataset: Any, rows: list[int]) -> Iterator[Tensor]:
+def floats(model: CodeModel, dataset: Any, rows: list[int]) -> Iterator[Tensor]:
     """Yield images of a data set as the model's encoder takes them."""
     for images, _ in stored(dataset, rows):
         yield to_float(images.to(model.device), next(model.parameters()).dtype)
 
 
-def reconstructed(model: Autoencoder, dataset: Any, rows: list[int]) -> Iterator[Labelled]:
+def reconstructed(model: CodeModel, dataset: Any, rows: list[int]) -> Iterator[Labelled]:
     """Yield the model's reconstructions of images of a data set, as uint8 `(n, C, H, W)`."""
     for images in floats(model, dataset, rows):
         yield to_uint8(model.reconstruct(images)), None
 
 
-def cycle(model: Autoencoder, sampler: nn.Module, seed: int) -> Score:
+def cycle(model: CodeModel, sampler: nn.Module, seed: int) -> Score:
     """Return the mean squared distance of samples from what the model reconstructs of them, in [-1, 1]."""
     blocks = [samples(sampler, BLOCK, key("evaluate", seed, block)) for block in range(CYCLES // BLOCK)]
     errors = torch.cat([cycle_error(model, images) for images in blocks])

@@ -27,7 +27,7 @@ from gans.metrics.interface import Extractor
 from gans.metrics.report import check_scores, environment, report, sha256, table, write
 from gans.metrics.sampling import BLOCK, Pictures, Samples, Subject, Targets, chosen
 from gans.metrics.suite import PROTOCOLS
-from gans.models.autoencoder import Autoencoder
+from gans.models.autoencoder import CodeModel
 
 # The flags that `--compare` takes for each of its checkpoints.
 COMPARED = (
@@ -159,7 +159,7 @@ def evaluated(options: Namespace, checkpoint: Path | None, kind: type[L.Lightnin
         seeds=tuple(options.seeds or seeds),
     )
     beside = None
-    if isinstance(model, Autoencoder):
+    if isinstance(model, CodeModel):
         beside = partial(controls.controls, model, images, held_out, protocol.samples, protocol.seeds[0], network)
     found = report(
         subject,

@@ -19,7 +19,7 @@ from gans.explore import codes
 from gans.explore.generators import Drawn, Space, images
 from gans.explore.inversion import invert
 from gans.metrics.sampling import latents
-from gans.models.autoencoder import Autoencoder
+from gans.models.autoencoder import CodeModel
 from gans.runs.folder import of_checkpoint
 from gans.runs.memory import check_fits
 
@@ -96,7 +96,7 @@ class Subject:
         if not self.encodes:
             raise ValueError(f"method is encoder; expected optimise, for {type(self.model).__name__} has no encoder")
         found = self.model.encode(pictures)
-        if isinstance(self.model, Autoencoder):
+        if isinstance(self.model, CodeModel):
             return self.converted(self.model.generator_ema.codes.whiten(found), "codes")
         mean: Tensor = found[0]
         return mean
@@ -126,7 +126,7 @@ class Subject:
             return self.draws(range(number, number + 1), int(found[1]))
         if found := re.fullmatch(r"(.+\.safetensors)(?::(\d+))?", text):
             rows, _, space = codes.load(found[1])
-            both = isinstance(self.model, Autoencoder) and space in ("latent", "codes")
+            both = isinstance(self.model, CodeModel) and space in ("latent", "codes")
             if rows.shape[1] != self.dim or not (both or space == self.space):
                 told = f"{rows.shape[1]} numbers of the space {space}; expected {self.dim} of the space {self.space}"
                 raise ValueError(f"a code of {found[1]} has {told}")
@@ -185,5 +185,5 @@ def subject(
         print(f"class {labels.shown(model, 0)} of {count}: --label chooses another", file=sys.stderr)
     if truncation is not None and model.prior != "normal":
         raise ValueError(f"truncation is {truncation}; expected none, for the latents are {model.prior}")
-    space = space or ("codes" if isinstance(model, Autoencoder) else "latent")
+    space = space or ("codes" if isinstance(model, CodeModel) else "latent")
     return Subject(model, Drawn(model, number, space).eval(), space, of_checkpoint(checkpoint), truncation)

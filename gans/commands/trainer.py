@@ -163,7 +163,6 @@ class CLI(LightningCLI):
         """Parse the given arguments; Lightning's version warns that sys.argv holds some too."""
         self.config = parser.parse_args(self.with_arguments_of_run(args))
         self.watch.config = dict(self.config[args[0]].items())
-        check_unread(self.config[args[0]].model, args)
 
     def with_arguments_of_run(self, args: list[str]) -> list[str]:
         """Return the command line with the arguments of the run whose checkpoint is looked at, before the given flags.
@@ -450,15 +449,6 @@ def check_processes(trainer: L.Trainer) -> None:
     launches = launcher is not None and not launcher.cluster_environment.creates_processes_externally
     if launches and isinstance(trainer.accelerator, CPUAccelerator) and count > cores:
         raise ValueError(f"trainer.devices is {count}; expected at most {cores}, the CPU cores of this machine")
-
-
-def check_unread(model: Any, args: list[str]) -> None:
-    """Raise a ValueError for a flag that the configured model does not read, the default's value included."""
-    kind, flags = imported(model.class_path), {arg.partition("=")[0] for arg in args}
-    for name in getattr(kind, "unread", ()):
-        if f"--model.{name}" in flags:
-            value = model.init_args.get(name)
-            raise ValueError(f"model.{name} is {value}, which {kind.__name__} does not read")
 
 
 def run(verb: str, name: str, args: list[str]) -> int:

@@ -1,5 +1,6 @@
 """Checkpoints that a crash cannot spoil, that end with the last step, and that know what they hold."""
 
+import inspect
 from pathlib import Path
 from types import NoneType
 from typing import Any
@@ -19,6 +20,11 @@ PROGRESS = {"seed": int | NoneType, "batches_seen": int, "images_seen": int, "im
 LATER = {"classes": list, "settings": list, "length": list}  # which older checkpoints lack
 RESUMABLE = {"epoch": int, "global_step": int, "loops": dict, "optimizer_states": list, "lr_schedulers": list}
 RESUMABLE |= {"callbacks": dict, "pytorch-lightning_version": str}
+RENAMED = {"logit_averages": "terms.lecam.averages"}  # what older checkpoints call otherwise
+# Arguments that classes once took of their bases without reading them: older checkpoints hold their defaults.
+UNREAD = {"critic", "batch_norm", "objective", "prior", "betas", "discriminator_lr", "critic_steps", "generator_batch"}
+UNREAD |= {"r1", "r2", "lazy", "lecam", "lecam_start", "augment", "augment_options", "ema_halflife"}
+UNREAD |= {"instance_noise", "instance_noise_images", "lr_decay_images", "lr_hold_images"}
 MAKER = "lightning.pytorch.cli.instantiate_module"  # what Lightning may note in a checkpoint, and calls
 SHOWN = 4  # weights that were not taken, in the line of a run
 
@@ -261,6 +267,9 @@ def adapt(model: Module, checkpoint: dict[str, Any]) -> None:
         ValueError: if the checkpoint holds parts of a network that this model lacks.
     """
     own, held = model.state_dict(), checkpoint["state_dict"]
+    for before, now in RENAMED.items():
+        if before in held:
+            held[now] = held.pop(before)
     starts = [
         (given.get("augment"), (given.get("augment_options") or {}).get("probability"))
         for given in (checkpoint.get("hyper_parameters", model.hparams), model.hparams)
@@ -277,7 +286,7 @@ def adapt(model: Module, checkpoint: dict[str, Any]) -> None:
 
 def regulariser(name: str, model: Module) -> bool:
     """Return whether the tensor `name` is the state of a regulariser, and not of a network."""
-    return name.startswith("augment.") or name in model._buffers  # of the model itself, None where it is switched off
+    return name.startswith(("augment.", "terms.")) or name in RENAMED or name in model._buffers
 
 
 def check_begun(model: Module, checkpoint: dict[str, Any], name: str) -> None:
@@ -444,11 +453,25 @@ def load_model(path: str | Path, device: torch.device | str = "cpu", *, model: t
     name = held_model(path)
     kind = model_class(name, path, model)
     try:
-        # Without an instantiator: the one that Lightning may note imports the classes that arguments name.
-        found: Module = kind.load_from_checkpoint(path, map_location=device, weights_only=True, _instantiator=None)
+        held = torch.load(path, map_location=device, weights_only=True)
+        found = kind(**arguments(kind, held.get("hyper_parameters", {}))).to(device)
+        found.on_load_checkpoint(held)
+        found.load_state_dict(held["state_dict"])
     except Exception as error:  # of another version of the class, or damaged: a constructor raises almost anything
         raise ValueError(f"{path} does not fit {name}: {' '.join(str(error).split())}") from error
     return found.eval()
+
+
+def arguments(kind: type, held: dict[str, Any]) -> dict[str, Any]:
+    """Return the arguments of a class that a file holds, without those that the class cannot take.
+
+    A constructor that passes options on refuses unknown ones itself, but for those in `UNREAD`.
+    """
+    taken = inspect.signature(kind).parameters
+    own = inspect.signature(vars(kind).get("__init__", kind.__init__)).parameters.values()  # type: ignore[misc]
+    passes_on = any(part.kind is inspect.Parameter.VAR_KEYWORD for part in own)
+    public = {name: value for name, value in held.items() if name[0] != "_"}
+    return {name: value for name, value in public.items() if name in taken or (passes_on and name not in UNREAD)}
 
 
 def load_generator(

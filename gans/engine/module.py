@@ -15,7 +15,7 @@ it is, `record` notes what to plot.
 
 import copy
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from typing import Any, Literal, Self, cast
 
@@ -29,10 +29,11 @@ from torch import Tensor, nn
 from gans import augment as augmentations
 from gans.checks import at_least
 from gans.engine import ema
+from gans.engine.arguments import Merged, given
 from gans.engine.batch import Extremes, checked_batch
 from gans.engine.checkpoint import adapt, check_checkpoint, class_path
 from gans.engine.curves import Curves, log_interval
-from gans.engine.distributed import average, average_gradients
+from gans.engine.distributed import average, average_gradients, gathered
 from gans.engine.draws import Draws, run_seed, seed_generators
 from gans.engine.resume import Groups, apply_settings, continue_curves, settings, without
 from gans.engine.schedules import Span, mix, progress, span
@@ -66,6 +67,18 @@ class AdversarialModule(L.LightningModule):
     generator: nn.Module
     discriminator: nn.Module
 
+    __signature__ = Merged()  # for `help`, editors and notebooks: with the options of the classes above
+
+    def __new__(cls, *args: Any, **words: Any) -> Self:
+        """Keep the arguments of a model for its hyper-parameters.
+
+        Raises:
+            TypeError: for an argument that the class does not take.
+        """
+        made = super().__new__(cls)
+        vars(made)["_arguments"] = given(cls, args, words)
+        return made
+
     def __init__(
         self,
         latent_dim: int = 100,
@@ -84,6 +97,7 @@ class AdversarialModule(L.LightningModule):
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
+        self.save_hyperparameters({name: plain(value) for name, value in vars(self).pop("_arguments").items()})
         at_least(1, latent_dim=latent_dim, critic_steps=critic_steps, accumulate=accumulate)
         at_least(0, gradient_clip=gradient_clip, ema_halflife=ema_halflife, instance_noise=instance_noise)
         at_least(0, ema_rampup=ema_rampup)
@@ -137,6 +151,17 @@ class AdversarialModule(L.LightningModule):
         """Return N(0, 1) of the shape `(N, ...)` of `images`, a draw for each row, fresh at every call."""
         return self._draw(len(images), tuple(images.shape[1:]), "normal")
 
+    def average(self, value: Tensor) -> Tensor:
+        """Return the mean of a tensor over all processes."""
+        if self.trainer.world_size > 1:
+            value = value.clone()
+            average([value])
+        return value
+
+    def gather(self, rows: Tensor) -> Tensor:
+        """Return the rows `(world * N, ...)` of all processes, `N` each; gradients flow into this process's own."""
+        return gathered(rows)
+
     def player_optimizers(self) -> list[LightningOptimizer]:
         """Return Lightning's optimizers as a list, the generator's first."""
         optimizers = self.optimizers()
@@ -146,9 +171,38 @@ class AdversarialModule(L.LightningModule):
         """Return whether the generator moves in this batch: in every `critic_steps`-th one."""
         return self.batches_seen % self.critic_steps == 0
 
-    def critic(self, images: Tensor, *labels: Tensor) -> Tensor:
-        """Return the discriminator's logits on images as it sees them in training."""
-        return cast(Tensor, widened(self.discriminator(self.as_seen(images), *labels)))
+    @property
+    def updates(self) -> int:
+        """Updates of the generator, the one that this batch belongs to included."""
+        return -(-self.batches_seen // self.critic_steps)
+
+    def critic(self, images: Tensor, *labels: Tensor) -> Any:
+        """Return the discriminator's output on images as it sees them in training, in float32 at least."""
+        return widened(self.discriminator(self.as_seen(images), *labels))
+
+    def generator_inputs(self, n: int, *labels: Tensor) -> tuple[Tensor, ...]:
+        """Return what the generator takes for `n` fresh samples: latents `(n, latent_dim)`, and their conditions."""
+        return self.latent(n), *labels
+
+    def logits(self, output: Any) -> Tensor:
+        """Return the logits in the output of the discriminator."""
+        return cast(Tensor, output)
+
+    def forward_critic(self, images: Tensor, conditions: Sequence[Tensor], gradient: bool) -> tuple[Any, ...]:
+        """Return images, their conditions and the critic's output on both.
+
+        With `gradient` the pass is in float32 outside autocast, and images and conditions, unless these are whole
+        numbers, require a gradient.
+        """
+        if not gradient:
+            return images, tuple(conditions), self.critic(images, *conditions)
+        full = torch.promote_types(images.dtype, torch.float32)
+        images, *conditions = (
+            part.detach().to(full).requires_grad_() if part.is_floating_point() else part
+            for part in (images, *conditions)
+        )
+        with torch.autocast(images.device.type, enabled=False), torch.enable_grad():
+            return images, tuple(conditions), self.critic(images, *conditions)
 
     def as_seen(self, images: Tensor) -> Tensor:
         """Return images as a critic sees them in training: augmented, and noised."""
@@ -182,6 +236,10 @@ class AdversarialModule(L.LightningModule):
         finally:
             draws.rows, draws.offset = None, 0
             self._piece, self._pieces, self._share = 0, 1, 1.0
+
+    def batch_size(self, rows: int) -> int:
+        """Return the images of the whole batch, over all processes, of which a piece has `rows` of this process."""
+        return (self._draws.rows or rows) * self.trainer.world_size
 
     def descend(self, loss: Tensor, optimizer: LightningOptimizer) -> None:
         """Take one optimizer step on `loss`, the mean over this process's rows, for the mean over all processes.
@@ -537,11 +595,21 @@ class AdversarialModule(L.LightningModule):
         self.log_dict({name: metrics[name] for name in metrics.keys() - on_bar.keys()}, logger=False)
 
     def _running_statistics(self) -> list[Tensor]:
-        """Return the floating-point buffers of the players; the averaged generator copies its own from them."""
-        parts = [part for name, part in self.named_children() if name != "generator_ema"]
+        """Return the floating-point buffers of the players; the averaged generator copies its own from them.
+
+        Those of terms are equal on all processes.
+        """
+        parts = [part for name, part in self.named_children() if name not in ("generator_ema", "terms")]
         return [buffer for part in parts for buffer in part.buffers() if buffer.is_floating_point()]
 
     def _average_buffers(self) -> None:
         """Average the statistics over processes, if batches have passed since they travelled with the gradients."""
         if self._distributed() and not self._ticked:
             average(self._running_statistics())
+
+
+def plain(value: Any) -> Any:
+    """Return an argument as a plain value: objects that have one by their description."""
+    if isinstance(value, list | tuple) and any(hasattr(part, "described") for part in value):
+        return [part.described() if hasattr(part, "described") else part for part in value]
+    return value

@@ -1,18 +1,18 @@
 """Auxiliary classifier GAN, Odena, Olah and Shlens 2017 (arXiv 1610.09585)."""
 
-from typing import Any
+from typing import Any, cast
 
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 
 from gans.checks import at_least
 from gans.losses import Objective
-from gans.models.gan import GAN, labelled
+from gans.models.gan import LatentGAN
 from gans.networks import concatenated, resnet
 from gans.networks.layers import Size
+from gans.terms import ClassTerm, Term
 
 
-class ACGAN(GAN):
+class ACGAN(LatentGAN):
     """The generator is told the class; the discriminator guesses it, and both want the guess to be right.
 
     On SNGAN's networks: on the paper's, without spectral norms, the generator soon gave one image a class, and
@@ -29,10 +29,8 @@ class ACGAN(GAN):
         generator_class_weight: of the classification of fake images, in the generator's loss.
         objective: what the players minimise besides.
         betas: Adam's decay rates, of both players.
-        options: as in `GAN`.
+        options: as in `LatentGAN`.
     """
-
-    unread = ("critic", "batch_norm", "lazy")
 
     def __init__(
         self,
@@ -63,36 +61,15 @@ class ACGAN(GAN):
         options, classes = resnet.shape(size), self.hparams["num_classes"]
         return resnet.Discriminator(size, channels, width, num_classes=classes, head="auxiliary", **options)
 
-    def training_step(self, batch: tuple[Tensor, ...], batch_idx: int) -> None:
-        """One step of the discriminator and, in its turn, one of the generator, on the classes of the batch."""
-        optimizer_g, optimizer_d = self.player_optimizers()
-        with self.toggled_optimizer(optimizer_d):
-            for real, labels in self.pieces(*labelled(batch)):
-                fake = self.generator(self.latent(len(real)), labels).detach()
-                (real_logits, guesses), (fake_logits, _) = self.critic(real), self.critic(fake)
-                loss = self.loss.discriminator(real_logits, fake_logits)
-                guessed = cross_entropy(guesses, labels)
-                self.record_discriminator(loss, real_logits, fake_logits)
-                self.record("loss/class_real", guessed)
-                self.record("accuracy/class_real", guesses.argmax(1) == labels)
-                loss = loss + self.penalty(real, fake, real_logits, fake_logits)
-                self.descend(loss + self.hparams["class_weight"] * guessed, optimizer_d)
-        if self.generator_turn():
-            with self.toggled_optimizer(optimizer_g):
-                for real, labels in self.pieces(*labelled(batch)):
-                    z, given = self.generator_rows(len(real), labels)
-                    fake_logits, guesses = self.critic(self.generator(z, given))
-                    loss = self.loss.generator(self.compared(real), fake_logits)
-                    guessed = cross_entropy(guesses, given)
-                    self.record("loss/generator", loss)
-                    self.record("loss/class_fake", guessed)
-                    self.descend(loss + self.hparams["generator_class_weight"] * guessed, optimizer_g)
+    def own_terms(self) -> list[Term]:
+        """Return the classification of real images, for the discriminator, and of fake ones, for the generator."""
+        weights = self.hparams["class_weight"], self.hparams["generator_class_weight"]
+        return [ClassTerm(weights[0], "discriminator"), ClassTerm(weights[1], "generator")]
 
-    def reality(self, images: Tensor, *labels: Tensor) -> Tensor:
-        """Return the logits of reality, `(N,)`, without those of the class."""
-        return self.critic(images)[0]
+    def discriminate(self, images: Tensor, *conditions: Tensor) -> Any:
+        """Return logits `(N,)` and guesses of the class `(N, num_classes)`; the discriminator does not see classes."""
+        return self.discriminator(images)
 
-    def hold_out_logits(self, batch: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
-        """Return the discriminator's logits on a batch and on averaged samples of the same classes."""
-        real, labels = labelled(batch)
-        return self.discriminator(real)[0], self.discriminator(self(self.latent(len(real)), labels))[0]
+    def logits(self, output: Any) -> Tensor:
+        """Return the logits in the output of the discriminator."""
+        return cast(Tensor, output[0])

@@ -4,7 +4,6 @@ The noise on the codes fills the space between those of the data, so that what i
 stored moments of the codes make them comparable from one autoencoder to the other.
 """
 
-from inspect import signature
 from math import prod
 from typing import Any, Literal
 
@@ -21,8 +20,8 @@ from gans.networks import dcgan, manifold
 from gans.networks.layers import Size, image_channels, image_size, widened
 
 
-class Autoencoder(AdversarialModule):
-    """An encoder and a decoder, the networks of DCGAN; no game. Samples decode a Gaussian fitted to the codes.
+class CodeModel(AdversarialModule):
+    """Base of `Autoencoder` and `ManifoldGAN`: an encoder and a decoder, the networks of DCGAN, and their codes.
 
     Args:
         size: image side, or (height, width).
@@ -40,11 +39,6 @@ class Autoencoder(AdversarialModule):
     """
 
     players: tuple[str, ...] = ("autoencoder",)
-    # Arguments that it has no use for: they are refused.
-    unread: tuple[str, ...] = (
-        *("prior", "critic_steps", "augment", "augment_options"),
-        *("instance_noise", "instance_noise_images"),
-    )
     generator: manifold.Generator
     generator_ema: manifold.Generator
 
@@ -62,8 +56,7 @@ class Autoencoder(AdversarialModule):
         ema_halflife: float = 0,
         **engine: Any,
     ) -> None:
-        super().__init__(latent_dim=latent_dim, ema_halflife=ema_halflife, **engine)
-        self.save_hyperparameters()
+        super().__init__(latent_dim=latent_dim, ema_halflife=ema_halflife, prior="normal", **engine)
         self.image_shape = (image_channels(channels), *image_size(size))
         self.check_options()
         self.encoder = dcgan.Discriminator(size, channels, width, outputs=latent_dim)
@@ -91,10 +84,6 @@ class Autoencoder(AdversarialModule):
             raise ValueError(f"scaling is {given['scaling']}; expected range or standard")
         at_least(0, noise=given["noise"], code_penalty=given["code_penalty"])
         positive(**{name: given[name] for name in given if name == "lr" or name.endswith("_lr")})
-        defaults = signature(AdversarialModule.__init__).parameters
-        for name in self.unread:
-            if given.get(name, defaults[name].default) != defaults[name].default:
-                raise ValueError(f"{name} is {given[name]}, which {type(self).__name__} does not read")
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         """Return Adam for encoder and decoder together."""
@@ -199,11 +188,39 @@ class Autoencoder(AdversarialModule):
         log_means(self, values, len(real))
 
 
+class Autoencoder(CodeModel):
+    """An encoder and a decoder, the networks of DCGAN; no game. Samples decode a Gaussian fitted to the codes.
+
+    Args:
+        size: image side, or (height, width).
+        channels: 1, 3 or 4.
+        latent_dim: length of a code, the dimension of the manifold of its images.
+        width: channels next to the image; every layer further in has twice as many, up to 8 times.
+        options: as in `CodeModel`.
+    """
+
+    def __init__(
+        self, size: Size = 28, channels: int = 1, latent_dim: int = 16, width: int = 32, **options: Any
+    ) -> None:
+        super().__init__(
+            size,
+            channels,
+            latent_dim,
+            width,
+            critic_steps=1,
+            augment=None,
+            augment_options=None,
+            instance_noise=0.0,
+            instance_noise_images=0,
+            **options,
+        )
+
+
 def squares(decoded: Tensor, images: Tensor) -> Tensor:
     """Return the mean squared error of each image, `(N,)`, both in [-1, 1]."""
     return (decoded.to(images) - images).square().flatten(1).mean(1)
 
 
-def cycle_error(model: Autoencoder, images: Tensor) -> Tensor:
+def cycle_error(model: CodeModel, images: Tensor) -> Tensor:
     """Return how far images `(N, C, H, W)` in [-1, 1] are off the manifold: `(N,)`, as `squares` of what is on it."""
     return squares(model.reconstruct(images), images)

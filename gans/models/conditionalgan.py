@@ -5,12 +5,12 @@ from typing import Any
 from torch import nn
 
 from gans.checks import at_least
-from gans.models.gan import GAN
+from gans.models.gan import LatentGAN
 from gans.networks import concatenated
 from gans.networks.layers import Size
 
 
-class ConditionalGAN(GAN):
+class ConditionalGAN(LatentGAN):
     """DCGAN's networks that are told the class: an embedding of it beside the latent, and beside the features.
 
     Batches are `(images, labels)`; `sample(n, labels=...)` draws the classes that it is asked for.
@@ -22,10 +22,8 @@ class ConditionalGAN(GAN):
         width: channels next to the image; every layer further in has twice as many, up to 8 times.
         num_classes: number of classes; at least as many as the data have.
         batch_norm: BatchNorm in the discriminator too; not under a gradient penalty.
-        options: as in `GAN`.
+        options: as in `LatentGAN`.
     """
-
-    unread = ("critic",)
 
     def __init__(
         self,
@@ -38,7 +36,7 @@ class ConditionalGAN(GAN):
         **options: Any,
     ) -> None:
         at_least(1, num_classes=num_classes)
-        super().__init__(size, channels, latent_dim, width, batch_norm=batch_norm, **options)
+        super().__init__(size, channels, latent_dim, width, **options)
         self.num_classes = num_classes
 
     def make_generator(self, size: Size, channels: int, width: int) -> nn.Module:

@@ -84,7 +84,6 @@ class CUT(Translator):
         **options: Any,
     ) -> None:
         super().__init__(size, channels, objective=objective, **options)
-        self.save_hyperparameters()
         at_least(0, nce_weight=nce_weight, adversarial_weight=adversarial_weight)
         at_least(2, patches=patches)
         if not temperature > 0:

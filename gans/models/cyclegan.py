@@ -72,7 +72,6 @@ class CycleGAN(Translator):
         **options: Any,
     ) -> None:
         super().__init__(size, channels, source_channels, objective, **options)
-        self.save_hyperparameters()
         at_least(0, cycle_weight=cycle_weight, identity_weight=identity_weight, pool=pool)
         at_least(0, adversarial_weight=adversarial_weight)
         unpaired.check(self, identity_weight=identity_weight)

@@ -1,60 +1,59 @@
-"""Generative adversarial networks, Goodfellow et al. 2014 (arXiv 1406.2661)."""
+"""Generative adversarial networks, Goodfellow et al. 2014 (arXiv 1406.2661), and one training step for their kind."""
 
-from collections.abc import Iterator
-from inspect import signature
-from typing import Any, Literal
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal, cast
 
 import torch
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from gans.checks import at_least, positive
 from gans.engine.curves import log_means
-from gans.engine.distributed import average
 from gans.engine.module import AdversarialModule
 from gans.latent import Labels, key
 from gans.losses import Objective, Relativistic
 from gans.losses import objective as loss_named
 from gans.networks import dcgan, mlp
-from gans.networks.layers import Size, image_channels, image_size
-from gans.penalties import gamma_heuristic, lecam, zero_centered
+from gans.networks.layers import Size, image_channels, image_size, widened
+from gans.terms import Player, Step, Term, Terms, built, needed, shorthands
 
 
-class GAN(AdversarialModule):
-    """A multilayer perceptron that makes images, against a perceptron or a convolutional critic.
+class LatentGAN(AdversarialModule):
+    """Base of models that turn latents into images: the game, an objective and its terms.
 
-    The discriminator moves first, on real images of its own in each of its steps, and fake images are of the classes of
-    the batch, here and in every conditional model; some authors let the generator begin, or draw classes.
+    The discriminator moves first, on real images of its own in each of its steps. Fake images have the classes of the
+    batch, here and in every conditional model; some authors let the generator begin, or draw classes.
+
+    A subclass builds two networks, `make_generator` and `make_discriminator`. It may choose what the generator takes
+    (`generator_inputs`), what the discriminator takes (`discriminate`), where the logits are in its output (`logits`),
+    and terms of its own (`own_terms`).
 
     Args:
         size: image side, or (height, width).
         channels: 1, 3 or 4.
         latent_dim: length of a latent vector.
-        width: size of the networks: perceptrons have 4 to 16 x `width` units a layer, a convolutional critic has
-            `width` channels next to the image.
-        objective: what the players minimise; `minimax` is the paper's first form, `nonsaturating` the one it trains.
-        critic: architecture of the discriminator.
-        batch_norm: BatchNorm in a convolutional critic.
+        width: size of the networks, in channels next to the image.
+        objective: what the players minimise; `minimax` is the first form of Goodfellow et al., `nonsaturating` the one
+            that they train.
         lr: learning rate of Adam, of both players.
         discriminator_lr: learning rate of the discriminator; None takes `lr`.
         betas: Adam's decay rates, of both players.
         label_smoothing: the discriminator's target for real images is 1 less this.
-        r1: weight of the zero-centred gradient penalty on real images; `heuristic` is 2e-4 x pixels / batch size.
-        r2: weight of the same on fake images.
-        lazy: take these penalties every so many batches, so many times as strong; Adam is slowed down to match.
-        lecam: weight of the distance of logits from running averages of the other side's, for small sets of images.
+        generator_batch: size of the generator's batch in multiples of the discriminator's. It is 2 in SNGAN, in the
+            projection discriminator and in WGAN-GP. Its classes are those of the batch, repeated, where theirs are
+            drawn uniformly.
+        terms: what is added to the losses, see `gans.terms`.
+        r1: weight of the zero-centred gradient penalty on real images, the term `R1`; `heuristic` is
+            2e-4 x pixels / batch size.
+        r2: weight of the same on fake images, the term `R2`.
+        lazy: interval of `r1` and `r2` in batches, their `every`.
+        lecam: weight of the distance of logits from running averages of the other side's, the term `LeCam`.
         lecam_start: updates of the generator before `lecam` counts; 1,000 in the authors' code.
-        generator_batch: size of the generator's batch in multiples of the discriminator's; the authors of SNGAN, of the
-            projection discriminator and of WGAN-GP take 2. Its classes are those of the batch, repeated, where theirs
-            are drawn uniformly: they follow the data's frequencies.
         engine: options of the training engine, see `AdversarialModule`.
     """
 
-    fixed: tuple[str, ...] = ()  # arguments that a subclass chooses itself
-    unread: tuple[str, ...] = ()  # arguments that a subclass has no use for: they are refused
     num_classes = 0  # a conditional model has some, takes them from the batch, and passes them to both networks
-    logit_averages: Tensor
+    terms: Terms
 
     def __init__(
         self,
@@ -63,119 +62,142 @@ class GAN(AdversarialModule):
         latent_dim: int = 100,
         width: int = 64,
         objective: Objective = "nonsaturating",
-        critic: Literal["mlp", "conv"] = "mlp",
-        batch_norm: bool = False,
         lr: float = 2e-4,
         discriminator_lr: float | None = None,
         betas: tuple[float, float] = (0.5, 0.999),
         label_smoothing: float = 0.0,
+        generator_batch: int = 1,
+        terms: list[Term] | None = None,
         r1: float | Literal["heuristic"] = 0.0,
         r2: float | Literal["heuristic"] = 0.0,
         lazy: int = 1,
         lecam: float = 0.0,
         lecam_start: int = 1000,
-        generator_batch: int = 1,
         **engine: Any,
     ) -> None:
         super().__init__(latent_dim=latent_dim, **engine)
-        self.save_hyperparameters(ignore=self.fixed)
-        self.check_options()
-        if lecam and self.accumulate > 1:
-            raise ValueError(f"lecam is {lecam}; expected 0 with accumulate, whose pieces would move its averages")
-        self.r1, self.r2, self.lazy, self.lecam = r1, r2, lazy, lecam
-        self.generator_batch = generator_batch
-        self.register_buffer("logit_averages", torch.zeros(2) if lecam else None)  # of real and fake
+        at_least(1, generator_batch=generator_batch)
+        at_least(0, label_smoothing=label_smoothing)
         positive(lr=lr, discriminator_lr=discriminator_lr)
         if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
             raise ValueError(f"betas is {betas}; expected two numbers from 0 to below 1")
+        self.lr, self.betas = lr, betas
+        self.discriminator_lr = lr if discriminator_lr is None else discriminator_lr
+        self.generator_batch = generator_batch
         self.image_shape = (image_channels(channels), *image_size(size))
         self.loss = loss_named(objective, label_smoothing)
+        if generator_batch > 1 and isinstance(self.loss, Relativistic):
+            told = f"generator_batch is {generator_batch}"
+            raise ValueError(f"{told}; expected 1 with relativistic, which compares pairs")
         self.augment.check_objective(objective, self.loss.boundary)
         self.generator = self.make_generator(size, channels, width)
         self.discriminator = self.make_discriminator(size, channels, width)
-        # Beside a minibatch standard deviation the penalty is StyleGAN2's: of the gradient of the sum of all logits.
-        if (r1 or r2) and any(isinstance(part, _BatchNorm) for part in self.discriminator.modules()):
-            raise ValueError(f"r1 is {r1}, r2 is {r2}; expected 0 beside BatchNorm in the discriminator (batch_norm)")
         self.average_generator()
-
-    def check_options(self) -> None:
-        """Refuse options that make no sense, or none for this model.
-
-        Raises:
-            ValueError: if there is one.
-        """
-        given = self.hparams
-        at_least(1, lazy=given["lazy"], generator_batch=given["generator_batch"])
-        at_least(0, label_smoothing=given["label_smoothing"], lecam=given["lecam"], lecam_start=given["lecam_start"])
-        if given["generator_batch"] > 1 and given.get("objective") == "relativistic":
-            told = f"generator_batch is {given['generator_batch']}"
-            raise ValueError(f"{told}; expected 1 with relativistic, which compares pairs")
-        for name in ("r1", "r2"):
-            if isinstance(given[name], str) and given[name] != "heuristic":
-                raise ValueError(f"{name} is {given[name]}; expected a number or heuristic")
-            at_least(0, **{name: 0 if isinstance(given[name], str) else given[name]})
-        if given["lazy"] > 1 and not (given["r1"] or given["r2"] or "lazy" in self.unread):
-            raise ValueError(f"lazy is {given['lazy']}; expected 1 without r1 and r2, the penalties that it spaces out")
-        defaults = {**signature(AdversarialModule.__init__).parameters, **signature(GAN.__init__).parameters}
-        for name in self.unread:
-            value = given.get(name, defaults[name].default)
-            if (tuple(value) if isinstance(value, list) else value) != defaults[name].default:  # JSON has no tuples
-                raise ValueError(f"{name} is {given[name]}, which {type(self).__name__} does not read")
+        given = [*shorthands(r1, r2, lazy, lecam, lecam_start), *built(terms)]
+        self.terms = Terms([*self.own_terms(), *given])
+        for term in self.terms.values():
+            cast(Term, term).check(self)
 
     def make_generator(self, size: Size, channels: int, width: int) -> nn.Module:
-        """Return the network from latents to images."""
-        return mlp.Generator(self.latent_dim, size, channels, 4 * width)
+        """Return the network from latents, and conditions, to images."""
+        raise NotImplementedError
 
     def make_discriminator(self, size: Size, channels: int, width: int) -> nn.Module:
-        """Return the network from images to logits."""
-        if self.hparams["critic"] == "mlp":
-            return mlp.Discriminator(size, channels, 4 * width)
-        return dcgan.Discriminator(size, channels, width, self.hparams["batch_norm"])
+        """Return the network from images, and conditions, to logits."""
+        raise NotImplementedError
+
+    def own_terms(self) -> list[Term]:
+        """Return the terms that make the algorithm, before those that a user adds."""
+        return []
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
-        """Return Adam for the generator and for the discriminator."""
-        lr, discriminator_lr, betas = (self.hparams[name] for name in ("lr", "discriminator_lr", "betas"))
-        # Karras et al. 2020 (arXiv 1912.04958), appendix B: with a step of its own for the penalty, `lazy` batches have
-        # one step more; they shall move as far and remember as long as without it.
-        share = self.lazy / (self.lazy + 1) if self.lazy > 1 and (self.r1 or self.r2) else 1.0
-        slower = (betas[0] ** share, betas[1] ** share)
-        return [
-            self.adam(self.generator, lr, betas),
-            self.adam(self.discriminator, share * (lr if discriminator_lr is None else discriminator_lr), slower),
-        ]
+        """Return Adam for the generator and for the discriminator, corrected for terms with a step of their own."""
+        found: list[torch.optim.Optimizer] = []
+        players: tuple[tuple[Player, float], ...] = (("generator", self.lr), ("discriminator", self.discriminator_lr))
+        for player, lr in players:
+            share = self.terms.share(player)
+            betas = (self.betas[0] ** share, self.betas[1] ** share)
+            found.append(self.adam(getattr(self, player), share * lr, betas))
+        return found
+
+    # -- the training step --------------------------------------------------------------------------------------------
 
     def training_step(self, batch: tuple[Tensor, ...], batch_idx: int) -> None:
         """One step of the discriminator and, in its turn, one of the generator, on fresh latents each."""
         optimizer_g, optimizer_d = self.player_optimizers()
+        theirs, own = self.shares(batch)
+        terms = self.terms.constant("discriminator")
         with self.toggled_optimizer(optimizer_d):
-            for real, *labels in self.parts(batch):
-                fake = self.generator(self.latent(len(real)), *labels).detach()
-                real_logits, fake_logits = self.critic(real, *labels), self.critic(fake, *labels)
-                loss = self.loss.discriminator(real_logits, fake_logits)
-                self.record_discriminator(loss, real_logits, fake_logits)
-                self.descend(loss + self.penalty(real, fake, real_logits, fake_logits, *labels), optimizer_d)
-            if self.lazy > 1 and self.batches_seen % self.lazy == 0 and (self.r1 or self.r2):
-                for real, *labels in self.parts(batch):
-                    fake = self.generator(self.latent(len(real)), *labels).detach()
-                    self.descend(self.lazy * self.gradient_penalty(real, fake, *labels), optimizer_d)
-        if self.generator_turn():
-            with self.toggled_optimizer(optimizer_g):
-                for real, *labels in self.parts(batch):
-                    z, *given = self.generator_rows(len(real), *labels)
-                    fake = self.generator(z, *given)
-                    loss = self.loss.generator(self.compared(real, *labels), self.critic(fake, *given))
-                    self.record("loss/generator", loss)
-                    self.descend(loss, optimizer_g)
+            for real, *labels in self.parts(theirs):
+                step = self.discriminator_step(real, *labels, terms=terms)
+                loss = self.loss.discriminator(step.real_logits, step.fake_logits)
+                self.record_discriminator(loss, step.real_logits, step.fake_logits)
+                self.descend(loss + self.terms.total(step, terms), optimizer_d)
+            for due in self.terms.lazy("discriminator", self.batches_seen):
+                for real, *labels in self.parts(theirs):
+                    step = self.discriminator_step(real, *labels, terms=due, alone=True)
+                    self.descend(self.terms.spaced(step, due), optimizer_d)
+        for term in self.terms.of("discriminator"):
+            term.after_step(self)
+        if not self.generator_turn():
+            return
+        terms = self.terms.constant("generator")
+        with self.toggled_optimizer(optimizer_g):
+            for due in self.terms.lazy("generator", self.updates):  # before the step that moves the averaged weights
+                for real, *labels in self.parts(own):
+                    step = self.generator_step(real, *labels)
+                    self.descend(self.terms.spaced(step, due), optimizer_g)
+            for real, *labels in self.parts(own):
+                step = self.generator_step(real, *labels)
+                compared = step.real_logits if step.real_output is not None else None
+                loss = self.loss.generator(compared, step.fake_logits)
+                self.record("loss/generator", loss)
+                self.descend(loss + self.terms.total(step, terms), optimizer_g)
 
-    def generator_rows(self, n: int, *labels: Tensor) -> tuple[Tensor, ...]:
-        """Return latents, and classes `(n,)` repeated, for `generator_batch` times `n` rows of the generator's step."""
-        z = self.latent(self.generator_batch * n)
-        return z, *(part.repeat(self.generator_batch) for part in labels)
+    def discriminator_step(self, real: Tensor, *labels: Tensor, terms: list[Term], alone: bool = False) -> Step:
+        """Return the forward passes of a step of the discriminator, differentiable as its terms need it.
+
+        With `alone`, for terms without the loss, the discriminator judges only what they read.
+        """
+        z, *conditions = self.generator_inputs(len(real), *labels)
+        fake = self.generator(z, *conditions).detach()
+        reads, slopes = needed(terms, "reads"), needed(terms, "differentiates")
+
+        def side(name: str, images: Tensor, given: Sequence[Tensor]) -> tuple[Any, ...]:
+            if alone and name not in reads:
+                return images, tuple(given), None
+            return self.forward_critic(images, given, gradient=name in slopes)
+
+        seen, given, real_output = side("real", real, labels)
+        fake, conditions, fake_output = side("fake", fake, conditions)
+        rows = self.batch_size(len(real))
+        return Step("discriminator", self, z, seen, given, real_output, fake, conditions, fake_output, rows)
+
+    def generator_step(self, real: Tensor, *labels: Tensor) -> Step:
+        """Return the forward passes of a step of the generator, on `generator_batch` times the rows of a batch."""
+        repeated = [part.repeat(self.generator_batch) for part in labels]
+        z, *conditions = self.generator_inputs(self.generator_batch * len(real), *repeated)
+        fake = self.generator(z, *conditions)
+        compared = self.critic(real, *labels) if isinstance(self.loss, Relativistic) else None
+        output, rows = self.critic(fake, *conditions), self.batch_size(len(real))
+        return Step("generator", self, z, real, labels, compared, fake, tuple(conditions), output, rows)
+
+    def shares(self, batch: tuple[Tensor, ...]) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        """Return the part of a batch that the discriminator's step sees, and the generator's: the whole, both."""
+        return batch, batch
 
     def parts(self, batch: tuple[Tensor, ...]) -> Iterator[tuple[Tensor, ...]]:
         """Yield pieces of a batch: `(images,)`, or `(images, labels)` for a conditional model."""
         given = labelled(batch) if self.num_classes else batch[:1]
         yield from self.pieces(*given) if self.num_classes else ((real,) for real in self.pieces(*given))
+
+    def discriminate(self, images: Tensor, *conditions: Tensor) -> Any:
+        """Return the discriminator's output on images as they are."""
+        return self.discriminator(images, *conditions)
+
+    def critic(self, images: Tensor, *conditions: Tensor) -> Any:
+        """Return the discriminator's output on images as it sees them in training, in float32 at least."""
+        return widened(self.discriminate(self.as_seen(images), *conditions))
 
     def record_discriminator(self, loss: Tensor, real_logits: Tensor, fake_logits: Tensor) -> None:
         """Note how the discriminator does, and how often it is right."""
@@ -189,74 +211,7 @@ class GAN(AdversarialModule):
         self.record("logits/fake", fake_logits)
         self.augment.observe(real_logits.detach(), self.loss.boundary, self.trainer.world_size)
 
-    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        """Refuse a first batch that the groups of a minibatch standard deviation do not divide, piece by piece.
-
-        Raises:
-            ValueError: if there is one.
-        """
-        first = not self._foreseen  # of this run: the last batch of an epoch may be smaller
-        super().on_train_batch_start(batch, batch_idx)
-        rows, group = len(batch[0]), self.hparams.get("minibatch_std", 0) if first else 0
-        if group and any(len(piece) % group for piece in torch.arange(rows).tensor_split(min(self.accumulate, rows))):
-            pieces = f" in {self.accumulate} pieces" if self.accumulate > 1 else ""
-            raise ValueError(f"minibatch_std is {group}; expected a divisor of the batch, {rows} images{pieces}")
-
-    def reality(self, images: Tensor, *labels: Tensor) -> Tensor:
-        """Return the critic's logits of reality alone, `(N,)`, where it says more."""
-        return self.critic(images, *labels)
-
-    def compared(self, real: Tensor, *labels: Tensor) -> Tensor | None:
-        """Return the logits of real images for a generator's loss that compares with them, else None."""
-        return self.reality(real, *labels) if isinstance(self.loss, Relativistic) else None
-
-    def penalty(
-        self, real: Tensor, fake: Tensor, real_logits: Tensor, fake_logits: Tensor, *labels: Tensor
-    ) -> Tensor | float:
-        """Return the weighted sum of the penalties of each step: the gradient's, unless lazy, and LeCam's."""
-        total: Tensor | float = self.gradient_penalty(real, fake, *labels) if self.lazy == 1 else 0.0
-        if self.lecam:
-            total = total + self.lecam * self.lecam_penalty(real_logits, fake_logits)
-        return total
-
-    def lecam_penalty(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor | float:
-        """Return LeCam's distance of logits, after moving the averages; 0 in the first `lecam_start` updates.
-
-        As in the authors' code (google/lecam-gan): until then the averages are the last batch's means, from then on
-        they keep .99 of themselves.
-        """
-        update, start = -(-self.batches_seen // self.critic_steps), self.hparams["lecam_start"]
-        if update < start - 1:  # nothing of these batches is left when the averages begin
-            return 0.0
-        now = torch.stack([real_logits.mean(), fake_logits.mean()]).detach().to(self.logit_averages)
-        if self.trainer.world_size > 1:
-            average([now])
-        moved = now if update < start else torch.lerp(self.logit_averages, now, 0.01)
-        # They are 0 before their first batch: of a run without a start, or of one that takes LeCam up when it resumes.
-        self.logit_averages = torch.where(self.logit_averages.any(), moved, now)
-        if update <= start:
-            return 0.0
-        value = lecam(real_logits, fake_logits, *self.logit_averages)
-        self.record("penalty/lecam", value)
-        return value
-
-    def gradient_penalty(self, real: Tensor, fake: Tensor, *labels: Tensor, of: str = "") -> Tensor:
-        """Return R1 and R2, weighted; 0 if both are switched off. `of` stands before their names in curves."""
-        total = real.new_zeros(())
-        for name, weight, images in (("r1", self.r1, real), ("r2", self.r2, fake)):
-            if weight:
-                value = zero_centered(self.reality, images, *labels)
-                self.record(f"penalty/{of}{name}", value)
-                total = total + self.gamma(weight, self._draws.rows or len(real)) * value
-        return total
-
-    def gamma(self, weight: float | str, rows: int) -> float:
-        """Return the weight of a gradient penalty, by the heuristic if it says so; a batch has `rows` of a process."""
-        if isinstance(weight, str):
-            assert self.image_shape is not None
-            _, height, breadth = self.image_shape
-            return gamma_heuristic((height, breadth), rows * self.trainer.world_size)
-        return weight
+    # -- held-out images ----------------------------------------------------------------------------------------------
 
     def validation_step(self, batch: tuple[Tensor, ...], batch_idx: int) -> None:
         """Log the discriminator on held-out images and averaged samples.
@@ -289,8 +244,10 @@ class GAN(AdversarialModule):
         The discriminator is in evaluation mode: BatchNorm takes its running statistics.
         """
         real, *labels = labelled(batch) if self.num_classes else batch[:1]
-        fake = self(self.latent(len(real)), *labels)
-        return self.discriminator(real, *labels), self.discriminator(fake, *labels)
+        z, *conditions = self.generator_inputs(len(real), *labels)
+        fake = self(z, *conditions)
+        real_output, fake_output = self.discriminate(real, *labels), self.discriminate(fake, *conditions)
+        return self.logits(real_output), self.logits(fake_output)
 
     # -- classes ------------------------------------------------------------------------------------------------------
 
@@ -330,6 +287,45 @@ class GAN(AdversarialModule):
         """Return as many generated images as the batch has real ones, of their classes."""
         labels = labelled(batch)[1] if self.num_classes else None
         return self.sample(len(batch[0]), labels=labels, seed=key("predict", batch_idx, self.global_rank))
+
+
+class GAN(LatentGAN):
+    """A multilayer perceptron that makes images, against a perceptron or a convolutional discriminator.
+
+    Args:
+        size: image side, or (height, width).
+        channels: 1, 3 or 4.
+        latent_dim: length of a latent vector.
+        width: size of the networks: perceptrons have 4 to 16 x `width` units a layer, a convolutional discriminator has
+            `width` channels next to the image.
+        objective: what the players minimise; `minimax` is the paper's first form, `nonsaturating` the one it trains.
+        critic: architecture of the discriminator.
+        batch_norm: BatchNorm in a convolutional discriminator.
+        options: as in `LatentGAN`.
+    """
+
+    def __init__(
+        self,
+        size: Size = 28,
+        channels: int = 1,
+        latent_dim: int = 100,
+        width: int = 64,
+        objective: Objective = "nonsaturating",
+        critic: Literal["mlp", "conv"] = "mlp",
+        batch_norm: bool = False,
+        **options: Any,
+    ) -> None:
+        super().__init__(size, channels, latent_dim, width, objective, **options)
+
+    def make_generator(self, size: Size, channels: int, width: int) -> nn.Module:
+        """Return the network from latents to images."""
+        return mlp.Generator(self.latent_dim, size, channels, 4 * width)
+
+    def make_discriminator(self, size: Size, channels: int, width: int) -> nn.Module:
+        """Return the network from images to logits."""
+        if self.hparams["critic"] == "mlp":
+            return mlp.Discriminator(size, channels, 4 * width)
+        return dcgan.Discriminator(size, channels, width, self.hparams["batch_norm"])
 
 
 def labelled(batch: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:

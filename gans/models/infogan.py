@@ -1,34 +1,21 @@
 """InfoGAN, Chen et al. 2016 (arXiv 1606.03657): codes that the generator must leave readable in its images."""
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 
-from gans.augment import ADA
 from gans.checks import at_least
-from gans.engine.distributed import gathered
 from gans.latent import Labels, draw, key
-from gans.models.gan import GAN, classes_of
+from gans.models.gan import LatentGAN, classes_of
 from gans.networks import concatenated, dcgan
-from gans.networks.layers import Size, widened
-from gans.penalties import mode_seeking
+from gans.networks.layers import Size
+from gans.terms import Clustering, Information, ModeSeeking, Player, Term
+
+PLAYERS: tuple[Player, ...] = ("discriminator", "generator")
 
 
-def invariant_information(first: Tensor, second: Tensor) -> Tensor:
-    """Return the information, in nats, that the guesses `(N, K)`, as logits, of images and of their copies share.
-
-    It is the most, ln K, where each copy is guessed to be what the image is, surely, and all categories occur as often.
-    Source: Ji et al. 2019 (IIC, arXiv 1807.06653), equations 2 and 3.
-    """
-    joint = first.softmax(1).T @ second.softmax(1) / len(first)
-    joint = ((joint + joint.T) / 2).clamp_min(1e-8)
-    rows, columns = joint.sum(1, keepdim=True), joint.sum(0, keepdim=True)
-    return (joint * (joint.log() - rows.log() - columns.log())).sum()
-
-
-class InfoGAN(GAN):
+class InfoGAN(LatentGAN):
     """Finds classes and factors of variation without labels: a head of the discriminator guesses the generator's codes.
 
     Guesses learn from generated images alone, unless `clustering_weight` lets the categories follow the real ones: what
@@ -51,11 +38,8 @@ class InfoGAN(GAN):
         clustering_policy: the changes, operations of `gans.augment.ADA`, that leave a category what it is.
         mode_seeking_weight: of how alike images of one category are, see `gans.penalties.mode_seeking`.
         batch_norm: BatchNorm in the discriminator too; not under a gradient penalty.
-        options: as in `GAN`.
+        options: as in `LatentGAN`.
     """
-
-    fixed = ("prior",)
-    unread = ("critic", "lazy")
 
     def __init__(
         self,
@@ -78,10 +62,8 @@ class InfoGAN(GAN):
             raise ValueError(f"{given}; expected at least 2, and from 0 to below latent_dim ({latent_dim})")
         at_least(0, clustering_weight=clustering_weight, mode_seeking_weight=mode_seeking_weight)
         at_least(0, category_weight=category_weight, code_weight=code_weight)
-        super().__init__(size, channels, latent_dim, width, batch_norm=batch_norm, prior="uniform", **options)
+        super().__init__(size, channels, latent_dim, width, prior="uniform", **options)
         self.num_categories, self.num_codes = num_categories, num_codes
-        # In a tuple, so that it is no part of checkpoints: it has nothing to remember.
-        self._changes = (ADA(clustering_policy, target=None, probability=1.0),)
 
     def make_generator(self, size: Size, channels: int, width: int) -> nn.Module:
         """Return the network from latents and categories to images."""
@@ -94,74 +76,31 @@ class InfoGAN(GAN):
         guesses = self.hparams["num_categories"] + self.hparams["num_codes"]
         return concatenated.AuxiliaryDiscriminator(size, channels, width, guesses, self.hparams["batch_norm"])
 
-    def latent_and_category(self, n: int) -> tuple[Tensor, Tensor]:
-        """Return latents `(n, latent_dim)` and categories `(n,)` for `n` rows of this process's batch."""
+    def own_terms(self) -> list[Term]:
+        """Return what both players minimise besides: the error of the guessed codes, and the options' terms."""
+        given = self.hparams
+        categories, codes = given["num_categories"], given["num_codes"]
+        weights = given["category_weight"], given["code_weight"]
+        terms: list[Term] = [Information(categories, codes, *weights, player) for player in PLAYERS]
+        if weight := given["clustering_weight"]:
+            terms.append(Clustering(weight, categories, given["clustering_policy"]))
+        if weight := given["mode_seeking_weight"]:
+            terms.append(ModeSeeking(weight))
+        return terms
+
+    def generator_inputs(self, n: int, *labels: Tensor) -> tuple[Tensor, ...]:
+        """Return latents `(n, latent_dim)`, which end with the codes, and categories `(n,)`."""
         z, u = self.latent(n), self.uniform(n, 1 + self.num_codes)
         category = (u[:, 0] * self.num_categories).long().clamp(max=self.num_categories - 1)
         return torch.cat([z[:, : self.latent_dim - self.num_codes], (2 * u[:, 1:] - 1).to(z.dtype)], 1), category
 
-    def information(self, guesses: Tensor, z: Tensor, category: Tensor) -> Tensor:
-        """Return the weighted error of the guesses `(N, categories + codes)`: a bound on the information, negated."""
-        of_category = cross_entropy(guesses[:, : self.num_categories], category)
-        self.record("loss/category", of_category)
-        total: Tensor = self.hparams["category_weight"] * of_category
-        if self.num_codes:
-            codes = widened(z[:, self.latent_dim - self.num_codes :])
-            # The likelihood of a normal distribution around the guess with variance 1, without its constant.
-            of_codes = (guesses[:, self.num_categories :] - codes).square().mean() / 2
-            self.record("loss/codes", of_codes)
-            total = total + self.hparams["code_weight"] * of_codes
-        return total
+    def discriminate(self, images: Tensor, *conditions: Tensor) -> Any:
+        """Return logits `(N,)` and guesses `(N, categories + codes)`; the discriminator does not see categories."""
+        return self.discriminator(images)
 
-    def training_step(self, batch: tuple[Tensor, ...], batch_idx: int) -> None:
-        """Both players minimise their adversarial loss and the error of the guessed codes."""
-        optimizer_g, optimizer_d = self.player_optimizers()
-        with self.toggled_optimizer(optimizer_d):
-            for real in self.pieces(batch[0]):
-                z, category = self.latent_and_category(len(real))
-                fake = self.generator(z, category).detach()
-                (real_logits, real_guesses), (fake_logits, guesses) = self.critic(real), self.critic(fake)
-                loss = self.loss.discriminator(real_logits, fake_logits)
-                self.record_discriminator(loss, real_logits, fake_logits)
-                loss = loss + self.penalty(real, fake, real_logits, fake_logits)
-                if weight := self.hparams["clustering_weight"]:
-                    loss = loss - weight * self.agreement(real, real_guesses)
-                self.descend(loss + self.information(guesses, z, category), optimizer_d)
-        if self.generator_turn():
-            with self.toggled_optimizer(optimizer_g):
-                for real in self.pieces(batch[0]):
-                    z, category = self.latent_and_category(self.generator_batch * len(real))
-                    fake = self.generator(z, category)
-                    fake_logits, guesses = self.critic(fake)
-                    loss = self.loss.generator(self.compared(real), fake_logits)
-                    self.record("loss/generator", loss)
-                    if weight := self.hparams["mode_seeking_weight"]:
-                        loss = loss + weight * self.likeness(fake, z, category)
-                    self.descend(loss + self.information(guesses, z, category), optimizer_g)
-
-    def agreement(self, real: Tensor, guesses: Tensor) -> Tensor:
-        """Return what the guesses `(N, categories + codes)` of real images tell of those of their changed copies."""
-        changes = self._changes[0].to(real.device)
-        _, changed = self.critic(changes(real, self.uniform(len(real), changes.draws)))
-        value = invariant_information(*(gathered(part[:, : self.num_categories]) for part in (guesses, changed)))
-        self.record("information/real", value)
-        return value
-
-    def likeness(self, fake: Tensor, z: Tensor, category: Tensor) -> Tensor:
-        """Return how alike images, of latents `(N, latent_dim)`, are to others of the same categories."""
-        other, _ = self.latent_and_category(len(z))
-        value = mode_seeking(fake, self.generator(other, category), z, other)
-        self.record("loss/mode_seeking", value)
-        return value
-
-    def reality(self, images: Tensor, *labels: Tensor) -> Tensor:
-        """Return the logits of reality, `(N,)`, without the guesses."""
-        return self.critic(images)[0]
-
-    def hold_out_logits(self, batch: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
-        """Return the discriminator's logits on a batch and on as many averaged samples."""
-        fake = self(*self.latent_and_category(len(batch[0])))
-        return self.discriminator(batch[0])[0], self.discriminator(fake)[0]
+    def logits(self, output: Any) -> Tensor:
+        """Return the logits in the output of the discriminator."""
+        return cast(Tensor, output[0])
 
     def pictures(self, batch: tuple[Tensor, ...]) -> dict[str, tuple[Tensor, int | None]]:
         """Return a grid of one latent for each continuous code: categories down, the code from -1 to 1 across."""

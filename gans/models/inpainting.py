@@ -65,7 +65,6 @@ class Inpainting(Translator):
         **options: Any,
     ) -> None:
         super().__init__(size, channels, None, objective, lr=lr, **options)
-        self.save_hyperparameters()
         at_least(0, l1_weight=l1_weight, hole_weight=hole_weight, adversarial_weight=adversarial_weight)
         self.generator = gated.Generator(size, channels, width, refine)
         breadth = width if discriminator_width is None else discriminator_width

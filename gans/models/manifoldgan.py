@@ -15,7 +15,7 @@ from gans.checks import at_least
 from gans.engine.checkpoint import check_begun, load_model
 from gans.engine.schedules import linear
 from gans.losses import NonSaturating
-from gans.models.autoencoder import Autoencoder
+from gans.models.autoencoder import CodeModel
 from gans.networks import dcgan, manifold
 from gans.networks.layers import Size, widened
 from gans.penalties import zero_centered
@@ -23,7 +23,7 @@ from gans.penalties import zero_centered
 STAGES = ("autoencoder", "latent", "image")
 
 
-class ManifoldGAN(Autoencoder):
+class ManifoldGAN(CodeModel):
     """A generator of an autoencoder's codes, its pictures judged as codes and as images.
 
     Stage `autoencoder` trains encoder and decoder, which rest afterwards; `latent` the generator of whitened codes
@@ -54,11 +54,10 @@ class ManifoldGAN(Autoencoder):
         latent_r1: weight of the zero-centred gradient penalty of the critic of codes, on whitened codes.
         r1: weight of the same of the critic of images.
         ema_halflife: half-life in images of the averaged generator; the first stage averages nothing.
-        options: as in `Autoencoder`.
+        options: as in `CodeModel`.
     """
 
     players: tuple[str, ...] = ("generator", "latent_critic", "discriminator", "autoencoder")
-    unread = ("prior", "lr_decay_images")
 
     def __init__(
         self,
@@ -86,7 +85,17 @@ class ManifoldGAN(Autoencoder):
         ema_halflife: float = 10_000,
         **options: Any,
     ) -> None:
-        super().__init__(size, channels, latent_dim, width, lr=lr, ema_halflife=ema_halflife, **options)
+        super().__init__(
+            size,
+            channels,
+            latent_dim,
+            width,
+            lr=lr,
+            ema_halflife=ema_halflife,
+            lr_decay_images=0,
+            lr_hold_images=0,
+            **options,
+        )
         self.loss = NonSaturating()
         self.steps = (0 if autoencoder else autoencoder_steps, latent_steps, image_steps)
         self.latent_critic = manifold.Critic(latent_dim, latent_width)
@@ -147,7 +156,7 @@ class ManifoldGAN(Autoencoder):
             ValueError: if it holds none, or one of other sizes.
         """
         held = load_model(path)
-        if not isinstance(held, Autoencoder):
+        if not isinstance(held, CodeModel):
             raise ValueError(f"autoencoder is {path}, which holds a {type(held).__name__}; expected an Autoencoder")
         for name in ("image_shape", "latent_dim"):
             theirs, ours = getattr(held, name), getattr(self, name)

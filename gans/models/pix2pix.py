@@ -63,7 +63,6 @@ class Pix2Pix(Translator):
         **options: Any,
     ) -> None:
         super().__init__(size, channels, source_channels, **options)
-        self.save_hyperparameters()
         at_least(0, l1_weight=l1_weight, adversarial_weight=adversarial_weight)
         if network not in ("unet", "resnet"):
             raise ValueError(f"network is {network}; expected unet or resnet")

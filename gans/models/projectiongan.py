@@ -6,12 +6,12 @@ from torch import nn
 
 from gans.checks import at_least
 from gans.losses import Objective
-from gans.models.gan import GAN
+from gans.models.gan import LatentGAN
 from gans.networks import resnet
 from gans.networks.layers import Size
 
 
-class ProjectionGAN(GAN):
+class ProjectionGAN(LatentGAN):
     """SNGAN that is told the class: by BatchNorm's gain and bias, and by a product of its embedding with the features.
 
     Args:
@@ -25,10 +25,8 @@ class ProjectionGAN(GAN):
         lr: learning rate of Adam, of both players.
         betas: Adam's decay rates, of both players.
         critic_steps: discriminator updates for each update of the generator.
-        options: as in `GAN`.
+        options: as in `LatentGAN`.
     """
-
-    unread = ("critic", "batch_norm")
 
     def __init__(
         self,

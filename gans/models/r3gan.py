@@ -1,17 +1,16 @@
 """R3GAN, Huang, Gokaslan, Kuleshov and Tompkin 2024 (arXiv 2501.05441): a modern baseline."""
 
 import math
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
-import torch
 from torch import Tensor, nn
 
 from gans.checks import at_least
 from gans.engine.schedules import cosine, span
-from gans.models.gan import GAN
+from gans.models.gan import LatentGAN
 from gans.networks import r3gan
 from gans.networks.layers import Size
-from gans.penalties import zero_centered
+from gans.terms import R1, R2, Term
 
 PRESETS = {
     "small": r3gan.SMALL,
@@ -23,7 +22,7 @@ PRESETS = {
 }
 
 
-class R3GAN(GAN):
+class R3GAN(LatentGAN):
     """The relativistic pairing loss with R1 and R2, on residual networks without normalisation.
 
     Learning rate, beta2, the penalties' weight, the augmentation's probability and the half-life of the averaged
@@ -33,8 +32,8 @@ class R3GAN(GAN):
     Each player has half of a batch to itself, so the paper's batch of 512 is one of 1,024 here. `schedule_images` and
     `halflives` count the images of one player, as the paper does; `images_seen` counts those of both.
 
-    R1 and R2 are taken in a second forward pass, in single precision and with new draws of the augmentation. The
-    authors take them from the loss's own, in bfloat16 for most stages: the same expectation.
+    The forward pass of the discriminator's step, which R1 and R2 differentiate, is in float32; the authors' is in
+    bfloat16 for most stages.
 
     Args:
         size: image side, or (height, width), from 8 pixels.
@@ -50,24 +49,8 @@ class R3GAN(GAN):
         halflives: of the averaged weights, in images of one player.
         ema_rampup: the half-life is at most this share of the images seen so far; 0 leaves it to the schedule.
         schedule_images: images of one player until the end of all schedules; `run` is the whole run.
-        options: as in `GAN`.
+        options: as in `LatentGAN`.
     """
-
-    fixed = ("objective", "betas")
-    unread = (
-        "critic",
-        "batch_norm",
-        "discriminator_lr",
-        "r1",
-        "r2",
-        "lazy",
-        "lecam",
-        "lr_decay_images",
-        "ema_halflife",
-        "critic_steps",
-        "generator_batch",
-        "lecam_start",
-    )
 
     def __init__(
         self,
@@ -84,6 +67,8 @@ class R3GAN(GAN):
         halflives: tuple[float, float] = (0, 5_000_000),
         ema_rampup: float = 0.0,
         schedule_images: float | str = 20_000_000,
+        augment: Literal["diffaugment", "ada"] | None = None,
+        augment_options: dict[str, Any] | None = None,
         **options: Any,
     ) -> None:
         if preset not in PRESETS:
@@ -96,27 +81,41 @@ class R3GAN(GAN):
         for name, (pair, limit) in limits.items():
             if len(pair) != 2 or not all(0 <= value <= limit and value < math.inf for value in pair):
                 raise ValueError(f"{name} is {pair}; expected two numbers from 0 to {limit}, at start and end")
-        if options.get("augment") == "ada":
-            of_ada = options.get("augment_options") or {}
+        if augment == "ada":
+            of_ada = augment_options or {}
             for name in ("target", "images", "interval", "probability"):
                 if of_ada.get(name) is not None:
                     told = f"augment_options.{name} is {of_ada[name]}, which R3GAN does not read"
                     raise ValueError(f"{told}: the probability follows augment_probability")
-            options["augment_options"] = {**of_ada, "target": None}
+            augment_options = {**of_ada, "target": None}
         width = width or PRESETS[preset]["width"]
         super().__init__(
             size,
             channels,
             latent_dim,
             width,
-            "relativistic",
+            objective="relativistic",
             lr=lr[0],
+            discriminator_lr=None,
             betas=(0.0, betas2[0]),
+            generator_batch=1,
+            r1=0.0,
+            r2=0.0,
+            lazy=1,
+            lr_decay_images=0,
+            lr_hold_images=0,
+            ema_halflife=0,
             ema_rampup=ema_rampup,
+            augment=augment,
+            augment_options=augment_options,
             **options,
         )
         self.num_classes = num_classes
         self.add_spans(2, schedule_images=schedule_images)  # of both players
+
+    def own_terms(self) -> list[Term]:
+        """Return both gradient penalties, whose weight `schedule` sets."""
+        return [R1(), R2()]
 
     def plan(self, width: int) -> r3gan.Plan:
         """Return the numbers of the architecture."""
@@ -132,11 +131,6 @@ class R3GAN(GAN):
         """Return the network from images, and classes, to logits."""
         return r3gan.Discriminator(size, channels, num_classes=self.hparams["num_classes"], **self.plan(width))
 
-    def configure_optimizers(self) -> list[torch.optim.Optimizer]:
-        """Return Adam for the generator and for the discriminator, as the schedules begin."""
-        lr, betas = self.hparams["lr"], (0.0, self.hparams["betas2"][0])
-        return [self.adam(network, lr[0], betas) for network in (self.generator, self.discriminator)]
-
     def scheduled(self, name: str) -> float:
         """Return what a pair of numbers, start and end, amounts to now."""
         start, end = self.hparams[name]
@@ -148,33 +142,19 @@ class R3GAN(GAN):
         for optimizer in self.trainer.optimizers:
             for group in optimizer.param_groups:
                 group["lr"], group["betas"] = self.scheduled("lr"), (0.0, self.scheduled("betas2"))
+        for name in ("r1", "r2"):
+            cast(Term, self.terms[name]).weight = self.scheduled("gamma")
         self.ema_halflife = 2 * self.scheduled("halflives")  # the average counts the images of both players
         if "probability" in dict(self.augment.named_buffers()):
             self.augment.get_buffer("probability").fill_(self.scheduled("augment_probability"))
 
-    def training_step(self, batch: tuple[Tensor, ...], batch_idx: int) -> None:
-        """One step of each player on pairs of a real and a fake image; each has half of the real ones to itself."""
-        optimizer_g, optimizer_d = self.player_optimizers()
+    def shares(self, batch: tuple[Tensor, ...]) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        """Return half of a batch for each player.
+
+        Raises:
+            ValueError: if the batch has an odd number of images.
+        """
         if len(batch[0]) % 2:
             raise ValueError(f"a batch has {len(batch[0])} images; expected an even number, half for each player")
         # Every other one, so that the halves of all processes are the halves of the global batch.
-        for_discriminator, for_generator = (tuple(part[first::2] for part in batch) for first in (0, 1))
-        gamma = self.scheduled("gamma")
-        with self.toggled_optimizer(optimizer_d):
-            for real, *labels in self.parts(for_discriminator):
-                fake = self.generator(self.latent(len(real)), *labels).detach()
-                real_logits, fake_logits = self.critic(real, *labels), self.critic(fake, *labels)
-                loss = self.loss.discriminator(real_logits, fake_logits)
-                r1 = zero_centered(self.critic, real, *labels)
-                r2 = zero_centered(self.critic, fake, *labels)
-                self.record_discriminator(loss, real_logits, fake_logits)
-                self.record("penalty/r1", r1)
-                self.record("penalty/r2", r2)
-                self.descend(loss + gamma * (r1 + r2), optimizer_d)
-        if self.generator_turn():
-            with self.toggled_optimizer(optimizer_g):
-                for real, *labels in self.parts(for_generator):
-                    fake_logits = self.critic(self.generator(self.latent(len(real)), *labels), *labels)
-                    loss = self.loss.generator(self.critic(real, *labels), fake_logits)
-                    self.record("loss/generator", loss)
-                    self.descend(loss, optimizer_g)
+        return tuple(part[::2] for part in batch), tuple(part[1::2] for part in batch)

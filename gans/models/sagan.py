@@ -6,13 +6,13 @@ from torch import nn
 
 from gans.checks import at_least
 from gans.losses import Objective
-from gans.models.gan import GAN
+from gans.models.gan import LatentGAN
 from gans.networks import resnet
 from gans.networks.attention import resolution
 from gans.networks.layers import Size
 
 
-class SAGAN(GAN):
+class SAGAN(LatentGAN):
     """SNGAN's networks with self-attention, spectral norms in the generator too, and two learning rates (TTUR).
 
     The paper's networks are conditional, of 128 pixels and the 1,000 classes of ImageNet, on batches of 256: classes
@@ -30,10 +30,8 @@ class SAGAN(GAN):
         lr: learning rate of Adam, of the generator.
         discriminator_lr: learning rate of the discriminator.
         betas: Adam's decay rates, of both players.
-        options: as in `GAN`.
+        options: as in `LatentGAN`.
     """
-
-    unread = ("critic", "batch_norm")
 
     def __init__(
         self,

@@ -7,15 +7,16 @@ from torch import Tensor, nn
 
 from gans.checks import at_least
 from gans.latent import Labels, draw, key, truncate
-from gans.losses import Objective
-from gans.models.gan import GAN
+from gans.losses import Objective, Relativistic
+from gans.models.gan import LatentGAN
 from gans.networks import recurrent
 from gans.networks.layers import Size, widened
+from gans.terms import Step, needed
 
 FRAMES_AT_ONCE = 4096  # of samples, to bound memory
 
 
-class SequenceGAN(GAN):
+class SequenceGAN(LatentGAN):
     """A recurrent generator of clips against two critics: one sees whole clips, the other random frames of them.
 
     Batches hold clips `(N, C, T, H, W)` and, for a model with classes, labels. `discriminator` is the critic of clips.
@@ -40,23 +41,10 @@ class SequenceGAN(GAN):
         spectral_norm: normalise both critics.
         objective: what the players minimise.
         betas: Adam's decay rates, of all players.
-        options: as in `GAN`; rates and penalties of the discriminator are those of the critic of frames too.
+        options: as in `LatentGAN`; rates and penalties of the discriminator are those of the critic of frames too.
     """
 
     players: tuple[str, ...] = ("generator", "discriminator", "image_critic")
-    unread = (
-        "prior",
-        "critic",
-        "batch_norm",
-        "lazy",
-        "lecam",
-        "lecam_start",
-        "generator_batch",
-        "augment",
-        "augment_options",
-        "instance_noise",
-        "instance_noise_images",
-    )
 
     def __init__(
         self,
@@ -78,25 +66,33 @@ class SequenceGAN(GAN):
         at_least(0, num_classes=num_classes, motion_grid=motion_grid)
         at_least(2, frames=frames)
         length = latent_dim + (frames + 1) * motion_dim
-        super().__init__(size, channels, length, width, objective, betas=betas, **options)
-        self.frames, self.num_classes = frames, num_classes
-        assert self.image_shape is not None
-        self.image_shape = (self.image_shape[0], frames, *self.image_shape[1:])
+        super().__init__(
+            size,
+            channels,
+            length,
+            width,
+            objective,
+            betas=betas,
+            generator_batch=1,
+            terms=None,
+            lazy=1,
+            lecam=0.0,
+            lecam_start=1000,
+            prior="normal",
+            augment=None,
+            augment_options=None,
+            instance_noise=0.0,
+            instance_noise_images=0,
+            **options,
+        )
+        self.num_classes = num_classes
         self.image_critic = recurrent.ImageCritic(size, channels, width, num_classes, spectral_norm)
-
-    def check_options(self) -> None:
-        """Refuse options that make no sense, or none for clips.
-
-        Raises:
-            ValueError: if there is one.
-        """
-        super().check_options()
-        for name in ("r1", "r2"):
-            if self.hparams[name] == "heuristic":
-                raise ValueError(f"{name} is heuristic; expected a number, for the heuristic is one for images")
 
     def make_generator(self, size: Size, channels: int, width: int) -> nn.Module:
         """Return the network from latents, and classes, to clips."""
+        assert self.image_shape is not None
+        self.frames = self.hparams["frames"]
+        self.image_shape = (self.image_shape[0], self.frames, *self.image_shape[1:])
         content, motion, classes = (self.hparams[name] for name in ("latent_dim", "motion_dim", "num_classes"))
         return recurrent.Generator(content, motion, size, channels, width, classes, self.hparams["motion_grid"])
 
@@ -115,20 +111,21 @@ class SequenceGAN(GAN):
         """One step of each critic, on the same fakes, and in its turn one of the generator against both."""
         optimizer_g, optimizer_v, optimizer_i = self.player_optimizers()
         for real, *labels in self.parts(batch):
+            z = self.latent(len(real))
             with torch.no_grad():
-                fake = self.generator(self.latent(len(real)), *labels)
+                fake = self.generator(z, *labels)
             self.record("motion/ratio", motion(fake) / motion(real).clamp(min=1e-8))  # it may stand still
             with self.toggled_optimizer(optimizer_v):
-                real_logits, fake_logits = self.critic(real, *labels), self.critic(fake, *labels)
-                loss = self.loss.discriminator(real_logits, fake_logits)
-                self.record_discriminator(loss, real_logits, fake_logits)
-                self.descend(loss + self.gradient_penalty(real, fake, *labels), optimizer_v)
+                step = self.critics_step(z, real, fake, *labels)
+                loss = self.loss.discriminator(step.real_logits, step.fake_logits)
+                self.record_discriminator(loss, step.real_logits, step.fake_logits)
+                self.descend(loss + self.terms.total(step, self.terms.of("discriminator")), optimizer_v)
             (real, *classes), (fake, *_) = self.stills(real, *labels), self.stills(fake)
             with self.toggled_optimizer(optimizer_i):
-                real_logits, fake_logits = self.critic(real, *classes), self.critic(fake, *classes)
-                loss = self.loss.discriminator(real_logits, fake_logits)
-                self.record_image_critic(loss, real_logits, fake_logits)
-                self.descend(loss + self.gradient_penalty(real, fake, *classes, of="image_"), optimizer_i)
+                step = self.critics_step(z, real, fake, *classes)
+                loss = self.loss.discriminator(step.real_logits, step.fake_logits)
+                self.record_image_critic(loss, step.real_logits, step.fake_logits)
+                self.descend(loss + self.terms.total(step, self.terms.of("discriminator"), "image_"), optimizer_i)
         if self.generator_turn():
             with self.toggled_optimizer(optimizer_g):
                 for real, *labels in self.parts(batch):
@@ -138,6 +135,18 @@ class SequenceGAN(GAN):
                     loss = loss + self.loss.generator(self.compared(real, *classes), self.critic(fake, *classes))
                     self.record("loss/generator", loss)
                     self.descend(loss, optimizer_g)
+
+    def critics_step(self, z: Tensor, real: Tensor, fake: Tensor, *labels: Tensor) -> Step:
+        """Return the forward passes of a step of one critic, on clips or on frames."""
+        slopes = needed(self.terms.of("discriminator"), "differentiates")
+        seen, given, real_output = self.forward_critic(real, labels, "real" in slopes)
+        made, _, fake_output = self.forward_critic(fake, labels, "fake" in slopes)
+        rows = self.batch_size(len(real))
+        return Step("discriminator", self, z, seen, given, real_output, made, given, fake_output, rows)
+
+    def compared(self, real: Tensor, *labels: Tensor) -> Tensor | None:
+        """Return a critic's logits of real clips or frames for an objective that compares with them, else None."""
+        return self.critic(real, *labels) if isinstance(self.loss, Relativistic) else None
 
     def critic(self, images: Tensor, *labels: Tensor) -> Tensor:
         """Return the logits `(N,)` of clips `(N, C, T, H, W)`, or of frames `(N, C, H, W)`, and their classes."""

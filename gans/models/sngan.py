@@ -2,15 +2,16 @@
 
 from typing import Any
 
+import torch
 from torch import nn
 
 from gans.losses import Objective
-from gans.models.gan import GAN
+from gans.models.gan import LatentGAN
 from gans.networks import resnet
 from gans.networks.layers import Size
 
 
-class SNGAN(GAN):
+class SNGAN(LatentGAN):
     """Residual networks whose critic is Lipschitz by the norm of its weights, under the hinge loss.
 
     The defaults are those of the paper's CIFAR-10, with `width` 256, `discriminator_width` 128 and `generator_batch` 2
@@ -28,10 +29,8 @@ class SNGAN(GAN):
         critic_steps: discriminator updates for each update of the generator.
         minibatch_std: group size of a minibatch standard deviation in the discriminator, a divisor of the batch; 0 for
             none.
-        options: as in `GAN`.
+        options: as in `LatentGAN`.
     """
-
-    unread = ("critic", "batch_norm")
 
     def __init__(
         self,
@@ -59,3 +58,16 @@ class SNGAN(GAN):
         """Return the network from images to logits."""
         width, group = self.hparams["discriminator_width"] or width, self.hparams["minibatch_std"]
         return resnet.Discriminator(size, channels, width, minibatch_std=group, **resnet.shape(size))
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        """Refuse a first batch that the groups of a minibatch standard deviation do not divide, piece by piece.
+
+        Raises:
+            ValueError: if there is one.
+        """
+        first = not self._foreseen  # of this run: the last batch of an epoch may be smaller
+        super().on_train_batch_start(batch, batch_idx)
+        rows, group = len(batch[0]), self.hparams["minibatch_std"] if first else 0
+        if group and any(len(piece) % group for piece in torch.arange(rows).tensor_split(min(self.accumulate, rows))):
+            pieces = f" in {self.accumulate} pieces" if self.accumulate > 1 else ""
+            raise ValueError(f"minibatch_std is {group}; expected a divisor of the batch, {rows} images{pieces}")

@@ -89,7 +89,6 @@ class SRGAN(Translator):
         **options: Any,
     ) -> None:
         super().__init__(size, channels, None, objective, feature_weight=feature_weight, lr=lr, betas=betas, **options)
-        self.save_hyperparameters()
         at_least(0, content_steps=content_steps, pixel_weight=pixel_weight, adversarial_weight=adversarial_weight)
         if network not in ("residual", "rrdb"):
             raise ValueError(f"network is {network}; expected residual or rrdb")

@@ -79,7 +79,6 @@ class StyleTransfer(Translator):
         **options: Any,
     ) -> None:
         super().__init__(size, channels, None, objective, features, 0.0, lr, **options)
-        self.save_hyperparameters()
         at_least(0, content_weight=content_weight, style_weight=style_weight, identity_weight=identity_weight)
         at_least(0, adversarial_weight=adversarial_weight)
         at_least(1, depth=depth)

@@ -26,8 +26,8 @@ from gans.models.imagetextencoder import both_ways, built, check_same, held_enco
 from gans.networks import dfgan, textdcgan
 from gans.networks.layers import Size, image_channels, image_size
 from gans.networks.text import Matcher, Vocabulary, entries
-from gans.penalties import matching_aware, mode_seeking
 from gans.pictures.captions import contact_sheet, spelled
+from gans.terms import MatchingAware, ModeSeeking, Step, Terms, needed
 
 ROWS = 256  # that go through the generator at once
 SHOWN, DRAWN = 8, 4  # sentences of a picture, and images of each
@@ -110,7 +110,6 @@ class TextToImage(AdversarialModule):
         **engine: Any,
     ) -> None:
         super().__init__(latent_dim, **engine)
-        self.save_hyperparameters()
         at_least(0, text_steps=text_steps, interpolation_weight=interpolation_weight, penalty_weight=penalty_weight)
         at_least(0, matching_weight=matching_weight, mode_seeking_weight=mode_seeking_weight)
         at_least(1, features=features, text_width=text_width, encoder_width=encoder_width, max_length=max_length)
@@ -133,6 +132,8 @@ class TextToImage(AdversarialModule):
         self.discriminator = players.Discriminator(features, size, channels, breadth, **batch_norm)
         self.average_generator()
         self.held_out = Captions(judges or {})
+        penalty = [MatchingAware(penalty_weight, penalty_power)] if penalty_weight else []
+        self.terms = Terms([*penalty, *([ModeSeeking(mode_seeking_weight)] if mode_seeking_weight else [])])
         self.matcher = None
         if vocabulary is not None:
             self.make_matcher(vocabulary)
@@ -219,26 +220,32 @@ class TextToImage(AdversarialModule):
         share: float = self.hparams["mismatch_weight"]
         with self.toggled_optimizer(optimizer_d):
             for real, own, other in self.pieces(images, sentences, others):
-                fake = self.generator(self.latent(len(real)), own).detach()
-                real_logits, other_logits = self.critic(real, own, other)
+                z = self.latent(len(real))
+                fake = self.generator(z, own).detach()
+                slopes = needed(self.terms.of("discriminator"), "differentiates")
+                seen, (read, _), both = self.forward_critic(real, (own, other), "real" in slopes)
+                real_logits, other_logits = both
                 fake_logits = self.critic(fake, own)
                 loss = (1 - share) * self.loss.discriminator(real_logits, fake_logits)
                 loss = loss + share * self.loss.discriminator(real_logits, other_logits)
                 self.record_discriminator(loss, real_logits, fake_logits, other_logits)
-                self.descend(loss + self.penalty(real, own), optimizer_d)
+                sides = (seen, (read,), real_logits, fake, (own,), fake_logits)
+                step = Step("discriminator", self, z, *sides, self.batch_size(len(real)))
+                self.descend(loss + self.terms.total(step, self.terms.of("discriminator")), optimizer_d)
         if self.generator_turn():
-            weights = (self.hparams[f"{name}_weight"] for name in ("matching", "mode_seeking", "interpolation"))
-            matching, seek, between = weights
+            matching, between = (self.hparams[f"{name}_weight"] for name in ("matching", "interpolation"))
             with self.toggled_optimizer(optimizer_g):
-                for _, own, other in self.pieces(images, sentences, others):
+                for real, own, other in self.pieces(images, sentences, others):
                     z = self.latent(len(own))
                     fake = self.generator(z, own)
-                    loss = self.loss.generator(None, self.critic(fake, own))
+                    fake_logits = self.critic(fake, own)
+                    loss = self.loss.generator(None, fake_logits)
                     self.record("loss/generator", loss)
                     if matching:
                         loss = loss + matching * self.mismatch(fake, own)
-                    if seek:
-                        loss = loss + seek * self.likeness(fake, z, own)
+                    sides = (real, (own,), None, fake, (own,), fake_logits)
+                    step = Step("generator", self, z, *sides, self.batch_size(len(real)))
+                    loss = loss + self.terms.total(step, self.terms.of("generator"))
                     if between:
                         loss = loss + between * self.opinion((own + other) / 2)
                     self.descend(loss, optimizer_g)
@@ -266,22 +273,6 @@ class TextToImage(AdversarialModule):
         value = both_ways(seen, read, self.encoders.scale(), self.global_rank)
         self.record("loss/matching", value)
         return value
-
-    def likeness(self, fake: Tensor, z: Tensor, sentences: Tensor) -> Tensor:
-        """Return how alike images, of latents `(N, latent_dim)`, are to others of the same sentences."""
-        other = self.latent(len(z))
-        value = mode_seeking(fake, self.generator(other, sentences), z, other)
-        self.record("loss/mode_seeking", value)
-        return value
-
-    def penalty(self, real: Tensor, sentences: Tensor) -> Tensor | float:
-        """Return the weighted matching-aware penalty, at real images with their sentences."""
-        if not self.hparams["penalty_weight"]:
-            return 0.0
-        value = matching_aware(self.critic, real, sentences, self.hparams["penalty_power"])
-        self.record("penalty/matching_aware", value)
-        total: Tensor = self.hparams["penalty_weight"] * value
-        return total
 
     def record_discriminator(self, loss: Tensor, real: Tensor, fake: Tensor, other: Tensor) -> None:
         """Note how the critic does, and let the augmentation know."""

@@ -96,7 +96,6 @@ class VAE(AdversarialModule):
             instance_noise_images=0,
             **engine,
         )
-        self.save_hyperparameters()
         self.check_options()
         self.add_spans(warmup_images=warmup_images, capacity_images=capacity_images)
         # Losses that are not linear in the batch: every process and piece needs to know what the whole of it gave.

@@ -1,13 +1,14 @@
 """VAE-GAN, Larsen et al. 2016 (arXiv 1512.09300): an autoencoder whose errors are what a discriminator can see."""
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from gans.checks import at_least, positive
 from gans.engine.curves import log_means
-from gans.models.gan import GAN
+from gans.losses import Relativistic
+from gans.models.gan import LatentGAN
 from gans.models.vae import Pictures, reconstructions, traversal
 from gans.networks import dcgan
 from gans.networks.autoencoder import Encoder, FeatureDiscriminator
@@ -15,7 +16,7 @@ from gans.networks.layers import Size, widened
 from gans.reconstruction import gaussian_kl
 
 
-class VAEGAN(GAN):
+class VAEGAN(LatentGAN):
     """A DCGAN with an encoder: what it rebuilds has to look the same to the discriminator, not to be equal in pixels.
 
     Algorithm 1 of the paper with the players in turn rather than at once: discriminator, encoder, decoder, each on
@@ -31,12 +32,10 @@ class VAEGAN(GAN):
         beta: weight of the KL divergence in the encoder's loss.
         encoder_lr: learning rate of the encoder; None takes `lr`.
         batch_norm: BatchNorm in encoder and discriminator too, as in the paper: it also keeps the features in scale.
-        options: as in `GAN`.
+        options: as in `LatentGAN`.
     """
 
     players: tuple[str, ...] = ("generator", "discriminator", "encoder")
-    fixed = ("prior",)
-    unread = ("critic", "r1", "r2", "lazy", "lecam", "lecam_start", "generator_batch")
 
     def __init__(
         self,
@@ -50,7 +49,21 @@ class VAEGAN(GAN):
         batch_norm: bool = True,
         **options: Any,
     ) -> None:
-        super().__init__(size, channels, latent_dim, width, batch_norm=batch_norm, prior="normal", **options)
+        super().__init__(
+            size,
+            channels,
+            latent_dim,
+            width,
+            prior="normal",
+            generator_batch=1,
+            terms=None,
+            r1=0.0,
+            r2=0.0,
+            lazy=1,
+            lecam=0.0,
+            lecam_start=1000,
+            **options,
+        )
         at_least(0, gamma=gamma, beta=beta)
         positive(encoder_lr=encoder_lr)
         self.encoder = Encoder(size, channels, width, 2 * latent_dim, "conv", batch_norm)
@@ -95,10 +108,8 @@ class VAEGAN(GAN):
         with self.toggled_optimizer(optimizer_g):  # last: its step is the clock, which averages all statistics
             for real in self.pieces(batch[0]):
                 rebuilt, fake = self.rebuilt_and_fake(real)
-                compared, (rebuilt_logits, _), (fake_logits, _) = (
-                    self.compared(real),
-                    *map(self.critic, (rebuilt, fake)),
-                )
+                compared = self.critic(real)[0] if isinstance(self.loss, Relativistic) else None
+                (rebuilt_logits, _), (fake_logits, _) = self.critic(rebuilt), self.critic(fake)
                 loss = (self.loss.generator(compared, rebuilt_logits) + self.loss.generator(compared, fake_logits)) / 2
                 error = self.feature_error(rebuilt, real)
                 self.record("loss/generator", loss)
@@ -124,17 +135,12 @@ class VAEGAN(GAN):
         error: Tensor = (features - target).square().sum(1).mean() / 2
         return error
 
-    def reality(self, images: Tensor, *labels: Tensor) -> Tensor:
-        """Return the logits of reality, `(N,)`, without the features."""
-        return self.critic(images)[0]
-
-    def hold_out_logits(self, batch: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
-        """Return the discriminator's logits on a batch and on as many averaged samples."""
-        real = batch[0]
-        return self.discriminator(real)[0], self.discriminator(self(self.latent(len(real))))[0]
+    def logits(self, output: Any) -> Tensor:
+        """Return the logits in the output of the discriminator, without the features."""
+        return cast(Tensor, output[0])
 
     def hold_out(self, stage: str, batch: tuple[Tensor, ...]) -> None:
-        """Log the discriminator, as in `GAN`, and how well held-out images are rebuilt, at what cost."""
+        """Log the discriminator, as in `LatentGAN`, and how well held-out images are rebuilt, at what cost."""
         super().hold_out(stage, batch)
         kl = gaussian_kl(*self.encode(batch[0])).sum(1).mean()
         error = self.feature_error(self.reconstruct(batch[0]), batch[0])

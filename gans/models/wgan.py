@@ -5,14 +5,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gans.checks import positive
-from gans.models.gan import GAN
+from gans.models.gan import LatentGAN
 from gans.networks import dcgan
 from gans.networks.layers import Size
-from gans.penalties import clip_weights
+from gans.terms import Clip, Term
 
 
-class WGAN(GAN):
+class WGAN(LatentGAN):
     """DCGAN's networks under an estimate of the earth mover's distance; the critic's weights are clipped.
 
     The authors' code gives the critic 100 updates for each of the generator in its first 25 and in every 500th;
@@ -27,11 +26,8 @@ class WGAN(GAN):
         clip: largest absolute value of the critic's weights.
         critic_steps: critic updates for each update of the generator.
         batch_norm: BatchNorm in the critic too.
-        options: as in `GAN`, but for Adam's `betas`.
+        options: as in `LatentGAN`.
     """
-
-    fixed = ("objective",)
-    unread = ("critic", "lazy", "betas")
 
     def __init__(
         self,
@@ -45,7 +41,6 @@ class WGAN(GAN):
         batch_norm: bool = False,
         **options: Any,
     ) -> None:
-        positive(clip=clip)
         super().__init__(
             size,
             channels,
@@ -53,11 +48,15 @@ class WGAN(GAN):
             width,
             objective="wasserstein",
             lr=lr,
+            betas=(0.0, 0.99),  # RMSprop has no momentum, and torch's default for the squares
             critic_steps=critic_steps,
-            batch_norm=batch_norm,
+            lazy=1,  # which corrects Adam
             **options,
         )
-        self.clip = clip
+
+    def own_terms(self) -> list[Term]:
+        """Return weight clipping."""
+        return [Clip(self.hparams["clip"])]
 
     def make_generator(self, size: Size, channels: int, width: int) -> nn.Module:
         """Return the network from latents to images."""
@@ -69,26 +68,11 @@ class WGAN(GAN):
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         """Return RMSprop for the generator and for the critic."""
-        lr, discriminator_lr = self.hparams["lr"], self.hparams["discriminator_lr"]
         return [
-            torch.optim.RMSprop(self.generator.parameters(), lr),
-            torch.optim.RMSprop(self.discriminator.parameters(), discriminator_lr or lr),
+            torch.optim.RMSprop(self.generator.parameters(), self.lr),
+            torch.optim.RMSprop(self.discriminator.parameters(), self.discriminator_lr),
         ]
 
-    def training_step(self, batch: tuple[Tensor, ...], batch_idx: int) -> None:
-        """Algorithm 1: the critic moves and is clipped; after `critic_steps` batches the generator follows."""
-        optimizer_g, optimizer_d = self.player_optimizers()
-        with self.toggled_optimizer(optimizer_d):
-            for real in self.pieces(batch[0]):
-                fake = self.generator(self.latent(len(real))).detach()
-                real_logits, fake_logits = self.critic(real), self.critic(fake)
-                loss = self.loss.discriminator(real_logits, fake_logits)
-                self.record_critic(loss, real_logits, fake_logits)
-                self.descend(loss + self.penalty(real, fake, real_logits, fake_logits), optimizer_d)
-        clip_weights(self.discriminator.parameters(), self.clip)
-        if self.generator_turn():
-            with self.toggled_optimizer(optimizer_g):
-                for real in self.pieces(batch[0]):
-                    loss = self.loss.generator(None, self.critic(self.generator(*self.generator_rows(len(real)))))
-                    self.record("loss/generator", loss)
-                    self.descend(loss, optimizer_g)
+    def record_discriminator(self, loss: Tensor, real_logits: Tensor, fake_logits: Tensor) -> None:
+        """Note how the critic does; its values have no boundary between real and fake."""
+        self.record_critic(loss, real_logits, fake_logits)

@@ -5,13 +5,13 @@ from typing import Any, Literal
 from torch import Tensor, nn
 
 from gans.checks import at_least
-from gans.models.gan import GAN
+from gans.models.gan import LatentGAN
 from gans.networks import dcgan, resnet
 from gans.networks.layers import Size
-from gans.penalties import one_centered
+from gans.terms import OneCentered, Term
 
 
-class WGANGP(GAN):
+class WGANGP(LatentGAN):
     """A critic held near Lipschitz 1 by a penalty on its gradient, between real and fake images; no BatchNorm in it.
 
     Args:
@@ -24,11 +24,8 @@ class WGANGP(GAN):
         lr: learning rate of Adam, of both players.
         betas: Adam's decay rates, of both players.
         critic_steps: critic updates for each update of the generator.
-        options: as in `GAN`.
+        options: as in `LatentGAN`.
     """
-
-    fixed = ("objective",)
-    unread = ("critic", "batch_norm", "lazy")
 
     def __init__(
         self,
@@ -58,6 +55,10 @@ class WGANGP(GAN):
             **options,
         )
 
+    def own_terms(self) -> list[Term]:
+        """Return the gradient penalty."""
+        return [OneCentered(self.hparams["penalty_weight"])]
+
     def make_generator(self, size: Size, channels: int, width: int) -> nn.Module:
         """Return the network from latents to images."""
         if self.hparams["architecture"] == "resnet":
@@ -70,22 +71,6 @@ class WGANGP(GAN):
             return resnet.Discriminator(size, channels, width, pool="mean", spectral_norm=False, **resnet.shape(size))
         return dcgan.Discriminator(size, channels, width, batch_norm=False)
 
-    def training_step(self, batch: tuple[Tensor, ...], batch_idx: int) -> None:
-        """Algorithm 1: the critic moves; after `critic_steps` batches the generator follows."""
-        optimizer_g, optimizer_d = self.player_optimizers()
-        with self.toggled_optimizer(optimizer_d):
-            for real in self.pieces(batch[0]):
-                fake = self.generator(self.latent(len(real))).detach()
-                real_logits, fake_logits = self.critic(real), self.critic(fake)
-                loss = self.loss.discriminator(real_logits, fake_logits)
-                penalty = one_centered(self.critic, real, fake, self.uniform(len(real)))
-                self.record_critic(loss, real_logits, fake_logits)
-                self.record("penalty/gradient", penalty)
-                penalty = self.hparams["penalty_weight"] * penalty + self.penalty(real, fake, real_logits, fake_logits)
-                self.descend(loss + penalty, optimizer_d)
-        if self.generator_turn():
-            with self.toggled_optimizer(optimizer_g):
-                for real in self.pieces(batch[0]):
-                    loss = self.loss.generator(None, self.critic(self.generator(*self.generator_rows(len(real)))))
-                    self.record("loss/generator", loss)
-                    self.descend(loss, optimizer_g)
+    def record_discriminator(self, loss: Tensor, real_logits: Tensor, fake_logits: Tensor) -> None:
+        """Note how the critic does; its values have no boundary between real and fake."""
+        self.record_critic(loss, real_logits, fake_logits)

@@ -1,0 +1,767 @@
+"""What may be added to the loss of a player: one class a regulariser, each a page of mathematics with its source.
+
+A term is a `Term` with a player, a weight and an interval. It reads a `Step`: the images of a player's step, and the
+discriminator's outputs on them. `R1` differentiates the forward pass of the loss: the same augmentation, the same
+instance noise, no second pass. A term that is due every so many steps has an optimizer step of its own.
+
+    DCGAN(batch_norm=False, terms=[R1(weight=10, every=16), BCR()])
+
+    model:
+      class_path: DCGAN
+      init_args:
+        batch_norm: false
+        terms:
+          - {class_path: R1, init_args: {weight: 10, every: 16}}
+          - {class_path: BCR}
+
+A new regulariser is one class here and one line in a recipe. A class of your own works in Python, and in a recipe by
+its import path. Hyper-parameters and checkpoints hold descriptions (`described`), never objects.
+"""
+
+import copy
+import inspect
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy, mse_loss
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from gans import penalties
+from gans.augment import ADA
+from gans.checks import at_least, named_in
+from gans.losses import Loss, Relativistic, invariant_information
+
+Player = Literal["generator", "discriminator"]
+
+
+class Game(Protocol):
+    """What a term may use of the model that trains. `AdversarialModule` and `LatentGAN` provide it."""
+
+    generator: nn.Module
+    discriminator: nn.Module
+    loss: Loss
+    image_shape: tuple[int, ...] | None
+    accumulate: int
+    images_seen: int
+
+    @property
+    def updates(self) -> int:
+        """Updates of the generator so far, this one included."""
+
+    def generator_inputs(self, n: int, *labels: Tensor) -> tuple[Tensor, ...]:
+        """Return latents and conditions of `n` fresh samples, what the generator takes."""
+
+    def critic(self, images: Tensor, *conditions: Tensor) -> Any:
+        """Return the discriminator's output on images, augmented and noised as in training."""
+
+    def logits(self, output: Any) -> Tensor:
+        """Return the logits in the output of the discriminator."""
+
+    def uniform(self, n: int, *shape: int) -> Tensor:
+        """Return fresh numbers `(n, *shape)` in [0, 1)."""
+
+    def noise_like(self, images: Tensor) -> Tensor:
+        """Return fresh N(0, 1) numbers of the shape of `images`."""
+
+    def average(self, value: Tensor) -> Tensor:
+        """Return the mean of a tensor over all processes."""
+
+    def gather(self, rows: Tensor) -> Tensor:
+        """Return the rows `(N, ...)` of all processes; gradients flow into this process's own."""
+
+    def record(self, name: str, value: Tensor) -> None:
+        """Note a value for a curve."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """What the step of one player offers to its terms.
+
+    Args:
+        player: whose step it is.
+        game: the model.
+        latents: `(N, latent_dim)`, of the fake images.
+        real: images `(N, C, H, W)` before augmentation; they require a gradient if a term differentiates them.
+        labels: classes or other conditions of the real images.
+        real_output: what the discriminator returned for `real`; None if nothing reads it.
+        fake: generated images, detached in the discriminator's step.
+        conditions: classes or other conditions of the fake images.
+        fake_output: what the discriminator returned for `fake`; None if nothing reads it.
+        batch: images of the whole batch, over all processes and pieces.
+    """
+
+    player: Player
+    game: Game
+    latents: Tensor
+    real: Tensor
+    labels: tuple[Tensor, ...]
+    real_output: Any
+    fake: Tensor
+    conditions: tuple[Tensor, ...]
+    fake_output: Any
+    batch: int
+
+    @property
+    def real_logits(self) -> Tensor:
+        """Logits of the real images."""
+        return self.game.logits(self.real_output)
+
+    @property
+    def fake_logits(self) -> Tensor:
+        """Logits of the fake images."""
+        return self.game.logits(self.fake_output)
+
+
+class Term(nn.Module):
+    """Base of all terms. Buffers of a term are saved in checkpoints.
+
+    Args:
+        weight: of the term in the player's loss.
+        every: steps of the player from one use to the next. A term with more than 1 is `every` times as strong, in an
+            optimizer step of its own, for which the player's Adam is slowed down.
+    """
+
+    player: Player = "discriminator"
+    reads: tuple[str, ...] = ()  # "real", "fake": outputs of the discriminator that it needs
+    differentiates: tuple[str, ...] = ()  # "real", "fake": images whose gradient it takes
+    curve = "penalty"  # group of its curve in TensorBoard
+
+    def __init__(self, weight: float = 1.0, every: int = 1) -> None:
+        super().__init__()
+        at_least(0, weight=weight)
+        at_least(1, every=every)
+        self.weight, self.every = weight, every
+
+    @property
+    def name(self) -> str:
+        """Name of its curve, and of its state in checkpoints."""
+        return type(self).__name__.lower()
+
+    def check(self, game: Game) -> None:
+        """Refuse a model that the term does not go with.
+
+        Raises:
+            ValueError: if it does not.
+        """
+
+    def forward(self, step: Step) -> Tensor | None:
+        """Return the term without its weight, a scalar; None if it has nothing to add in this step."""
+        raise NotImplementedError
+
+    def factor(self, step: Step) -> float:
+        """Return the factor of the value in the loss."""
+        return self.weight
+
+    def after_step(self, game: Game) -> None:
+        """Change the player's network after its optimizer step."""
+
+    def described(self) -> dict[str, Any]:
+        """Return the import path and the arguments, as a recipe has them."""
+        kind = type(self)
+        names = [name for name in inspect.signature(kind.__init__).parameters if name != "self"]
+        return {
+            "class_path": f"{kind.__module__}.{kind.__qualname__}",
+            "init_args": {name: getattr(self, name) for name in names},
+        }
+
+    def extra_repr(self) -> str:
+        """Return the arguments for `print(model)`."""
+        return ", ".join(f"{name}={value}" for name, value in self.described()["init_args"].items())
+
+
+class Terms(nn.ModuleDict):
+    """The terms of a game, by their names. The state of a term is `terms.<name>.<buffer>` in checkpoints."""
+
+    def __init__(self, terms: Iterable[Term]) -> None:
+        super().__init__()
+        for term in terms:
+            name, count = term.name, 1
+            while name in self:
+                count += 1
+                name = f"{term.name}_{count}"
+            self[name] = term
+
+    def of(self, player: Player) -> list[Term]:
+        """Return the terms of a player."""
+        return [cast(Term, term) for term in self.values() if term.player == player]
+
+    def constant(self, player: Player) -> list[Term]:
+        """Return the terms of a player that are due in each of its steps."""
+        return [term for term in self.of(player) if term.every == 1]
+
+    def lazy(self, player: Player, steps: int) -> Iterator[list[Term]]:
+        """Yield the terms that are due in an optimizer step of their own after `steps` steps of the player."""
+        spaced = [term for term in self.of(player) if term.every > 1]
+        for every in sorted({term.every for term in spaced}):
+            if steps % every == 0:
+                yield [term for term in spaced if term.every == every]
+
+    def share(self, player: Player) -> float:
+        """Return the share of a player's optimizer steps that its main loss takes, for Adam's correction.
+
+        With an optimizer step of its own every k steps, a term adds 1/k steps. Adam's learning rate is multiplied by
+        this share, and its betas are raised to it, so that the player moves as far and remembers as long as before.
+
+        Source: Karras et al. 2020 (StyleGAN2, arXiv 1912.04958), appendix B.
+        """
+        spaced = {term.every for term in self.of(player) if term.every > 1}
+        return 1 / (1 + sum(1 / every for every in spaced))
+
+    def total(self, step: Step, terms: Sequence[Term], of: str = "") -> Tensor | float:
+        """Return the weighted sum of `terms` in a step, and record each value; `of` is put before its curve's name."""
+        total: Tensor | float = 0.0
+        for name, term in self.items():
+            if term not in terms or (value := term(step)) is None:
+                continue
+            step.game.record(f"{term.curve}/{of}{name}", value)
+            total = total + cast(Term, term).factor(step) * value
+        return total
+
+    def spaced(self, step: Step, terms: Sequence[Term]) -> Tensor:
+        """Return the loss of an optimizer step of terms that are due every so many steps, so many times as strong."""
+        return terms[0].every * self.total(step, terms) + torch.zeros((), device=step.fake.device)
+
+
+def needed(terms: Sequence[Term], kind: Literal["reads", "differentiates"]) -> set[str]:
+    """Return which of "real" and "fake" some of `terms` read, or differentiate."""
+    return {name for term in terms for name in getattr(term, kind)}
+
+
+def built(given: Sequence[Term | Mapping[str, Any]] | None) -> list[Term]:
+    """Return the terms that are given as objects, which are copied, or as descriptions.
+
+    A description may name a class of this file, or one that has been imported before: nothing is imported for it.
+
+    Raises:
+        ValueError: if a description names no term, or arguments that the term does not take.
+    """
+    found = []
+    for entry in given or ():
+        if isinstance(entry, Term):
+            found.append(copy.deepcopy(entry))
+            continue
+        if not isinstance(entry, Mapping) or not isinstance(entry.get("class_path"), str):
+            raise ValueError(f"terms holds {entry}; expected an object such as R1(weight=10), or its class_path")
+        kind = named_in("terms", entry["class_path"], "gans.terms", Term, "the class")
+        try:
+            found.append(kind(**(entry.get("init_args") or {})))
+        except TypeError as error:
+            raise ValueError(f"terms: {' '.join(str(error).split())}") from error
+    return found
+
+
+def shorthands(r1: float | str, r2: float | str, lazy: int, lecam: float, lecam_start: int) -> list[Term]:
+    """Return the terms that the flags `r1`, `r2`, `lazy`, `lecam` and `lecam_start` of a model stand for.
+
+    Raises:
+        ValueError: if a flag is out of range, or `lazy` has nothing to space out.
+    """
+    for name, weight in (("r1", r1), ("r2", r2)):
+        if isinstance(weight, str) and weight != "heuristic":
+            raise ValueError(f"{name} is {weight}; expected a number or heuristic")
+        at_least(0, **{name: 0 if isinstance(weight, str) else weight})
+    at_least(1, lazy=lazy)
+    at_least(0, lecam=lecam, lecam_start=lecam_start)
+    if lazy > 1 and not (r1 or r2):
+        raise ValueError(f"lazy is {lazy}; expected 1 without r1 and r2, the penalties that it spaces out")
+    pairs: tuple[tuple[type[R1], Any], ...] = ((R1, r1), (R2, r2))
+    terms: list[Term] = [kind(weight, lazy) for kind, weight in pairs if weight]
+    return [*terms, *([LeCam(lecam, lecam_start)] if lecam else [])]
+
+
+# -- the discriminator's gradient ------------------------------------------------------------------------------------
+
+
+class R1(Term):
+    """Zero-centred gradient penalty on real images: `E |grad D(x)|^2 / 2`.
+
+    The gradient is that of the sum of all logits. Where a layer mixes samples, as a minibatch standard deviation does,
+    the penalty is that of StyleGAN2. BatchNorm is refused: it removes what moves all samples together.
+
+    Source: Mescheder et al. 2018 (arXiv 1801.04406), equation 9; `heuristic`: Karras et al. 2020 (arXiv 2006.06676).
+
+    Args:
+        weight: gamma; `heuristic` is 2e-4 x pixels / batch size.
+        every: steps of the discriminator from one use to the next; 16 in StyleGAN2.
+    """
+
+    reads = differentiates = ("real",)
+
+    def __init__(self, weight: float | Literal["heuristic"] = 10.0, every: int = 1) -> None:
+        super().__init__(0.0 if isinstance(weight, str) else weight, every)
+        if isinstance(weight, str) and weight != "heuristic":
+            raise ValueError(f"weight is {weight}; expected a number or heuristic")
+        self.weight: Any = weight
+
+    def check(self, game: Game) -> None:
+        """Refuse BatchNorm in the discriminator, and the heuristic for clips.
+
+        Raises:
+            ValueError: if there is one.
+        """
+        if any(isinstance(part, _BatchNorm) for part in game.discriminator.modules()):
+            raise ValueError(f"{self.name} is {self.weight}; expected 0 beside BatchNorm in the discriminator")
+        if self.weight == "heuristic" and len(game.image_shape or ()) != 3:
+            raise ValueError(f"{self.name} is heuristic; expected a number, for the heuristic is one for images")
+
+    def forward(self, step: Step) -> Tensor:
+        """Return the penalty, a scalar."""
+        return penalties.half_square(penalties.gradient(step.real_logits, step.real))
+
+    def factor(self, step: Step) -> float:
+        """Return gamma."""
+        if self.weight != "heuristic":
+            return float(self.weight)
+        assert step.game.image_shape is not None
+        _, height, breadth = step.game.image_shape
+        return penalties.gamma_heuristic((height, breadth), step.batch)
+
+
+class R2(R1):
+    """`R1` on fake images: Mescheder et al. 2018 (arXiv 1801.04406), equation 10."""
+
+    reads = differentiates = ("fake",)
+
+    def forward(self, step: Step) -> Tensor:
+        """Return the penalty, a scalar."""
+        return penalties.half_square(penalties.gradient(step.fake_logits, step.fake))
+
+
+class OneCentered(Term):
+    """Gradient penalty of WGAN-GP, `E (|grad D(x)| - 1)^2`, at points between real and fake images.
+
+    These points need a forward pass of their own.
+
+    Source: Gulrajani et al. 2017 (arXiv 1704.00028), equation 3.
+    """
+
+    def __init__(self, weight: float = 10.0, every: int = 1) -> None:
+        super().__init__(weight, every)
+
+    @property
+    def name(self) -> str:
+        """Name of its curve."""
+        return "gradient"
+
+    def forward(self, step: Step) -> Tensor:
+        """Return the penalty, a scalar."""
+        game = step.game
+
+        def critic(images: Tensor) -> Tensor:
+            return game.logits(game.critic(images, *step.labels))
+
+        return penalties.one_centered(critic, step.real, step.fake, game.uniform(len(step.real)))
+
+
+class MatchingAware(Term):
+    """Gradient penalty at real images with their own sentences, `E |grad D(x, s)|^power`.
+
+    Source: Tao et al. 2022 (DF-GAN, arXiv 2008.05865), equation 2.
+
+    Args:
+        weight: of the penalty.
+        power: of the gradient's length.
+        every: steps of the discriminator from one use to the next.
+    """
+
+    reads = differentiates = ("real",)
+
+    def __init__(self, weight: float = 2.0, power: float = 6.0, every: int = 1) -> None:
+        super().__init__(weight, every)
+        at_least(1, power=power)
+        self.power = power
+
+    @property
+    def name(self) -> str:
+        """Name of its curve."""
+        return "matching_aware"
+
+    def forward(self, step: Step) -> Tensor:
+        """Return the penalty, a scalar."""
+        return penalties.power_of_length(penalties.gradients(step.real_logits, [step.real, *step.labels]), self.power)
+
+
+class Clip(Term):
+    """Weight clipping of the first WGAN: all weights of the discriminator stay in [-limit, limit]. It adds no loss.
+
+    Source: Arjovsky et al. 2017 (arXiv 1701.07875), algorithm 1.
+    """
+
+    def __init__(self, limit: float = 0.01) -> None:
+        super().__init__()
+        if not 0 < limit < float("inf"):
+            raise ValueError(f"limit is {limit}; expected a finite number above 0")
+        self.limit = limit
+
+    def forward(self, step: Step) -> None:
+        """Add nothing."""
+
+    def after_step(self, game: Game) -> None:
+        """Clamp the weights."""
+        penalties.clip_weights(game.discriminator.parameters(), self.limit)
+
+
+# -- logits ------------------------------------------------------------------------------------------------------------
+
+
+class LeCam(Term):
+    """Distance of logits from running averages of the other side's logits, for training on few images.
+
+    The averages are means over all processes. As in the authors' code they are the last batch's means until `start`,
+    and keep .99 of themselves from then on.
+
+    Source: Tseng et al. 2021 (arXiv 2104.03310).
+
+    Args:
+        weight: of the distance.
+        start: updates of the generator before the distance counts; 1,000 in the authors' code.
+    """
+
+    averages: Tensor
+    reads = ("real", "fake")
+
+    def __init__(self, weight: float = 0.3, start: int = 1000) -> None:
+        super().__init__(weight)
+        at_least(0, start=start)
+        self.start = start
+        self.register_buffer("averages", torch.zeros(2))  # of real and fake logits
+
+    def check(self, game: Game) -> None:
+        """Refuse a batch in pieces.
+
+        Raises:
+            ValueError: if it is in pieces, each of which would move the averages.
+        """
+        if game.accumulate > 1:
+            raise ValueError(
+                f"lecam is {self.weight}; expected 0 with accumulate, whose pieces would move its averages"
+            )
+
+    def forward(self, step: Step) -> Tensor | None:
+        """Return the distance, a scalar, after moving the averages; None up to `start`."""
+        update = step.game.updates
+        if update < self.start - 1:  # nothing of these batches is left when the averages begin
+            return None
+        now = torch.stack([step.real_logits.mean(), step.fake_logits.mean()]).detach().to(self.averages)
+        now = step.game.average(now)
+        moved = now if update < self.start else torch.lerp(self.averages, now, 0.01)
+        # They are 0 before their first batch: of a run without a start, or of one that adds LeCam when it resumes.
+        self.averages = torch.where(self.averages.any(), moved, now)
+        if update <= self.start:
+            return None
+        return penalties.lecam(step.real_logits, step.fake_logits, *self.averages)
+
+
+class TopK(Term):
+    """The generator learns from its best fakes only: those of a batch with the largest logits.
+
+    The value is the loss of the best fakes less that of all, so that the generator's loss becomes that of the best.
+    They are the best of the batch of all processes. Their share falls as `decay ** (images seen / images)`.
+
+    Source: Sinha et al. 2020 (arXiv 2002.06224), algorithm 1.
+
+    Args:
+        share: smallest share of the fakes that count.
+        decay: factor of the share.
+        images: images seen for one factor; an epoch in the paper.
+    """
+
+    player: Player = "generator"
+    reads = ("fake",)
+
+    def __init__(self, share: float = 0.5, decay: float = 0.99, images: float = 50_000) -> None:
+        super().__init__()
+        at_least(1, images=images)
+        for name, value in (("share", share), ("decay", decay)):
+            if not 0 < value <= 1:
+                raise ValueError(f"{name} is {value}; expected a number above 0, up to 1")
+        self.share, self.decay, self.images = share, decay, images
+
+    def check(self, game: Game) -> None:
+        """Refuse objectives that compare pairs, and a batch in pieces.
+
+        Raises:
+            ValueError: if there is one.
+        """
+        if isinstance(game.loss, Relativistic):
+            raise ValueError("TopK needs an objective of single images, such as hinge; relativistic compares pairs")
+        if game.accumulate > 1:
+            raise ValueError(f"accumulate is {game.accumulate}; expected 1 with TopK, which ranks the whole batch")
+
+    def forward(self, step: Step) -> Tensor:
+        """Return the difference of the losses, a scalar."""
+        game, logits = step.game, step.fake_logits.flatten()
+        everyone = game.gather(logits.detach())
+        count = max(1, round(len(everyone) * max(self.share, self.decay ** (game.images_seen / self.images))))
+        best = logits[logits.detach() >= everyone.topk(count).values[-1]]
+        # The mean over processes of this is the mean over the best of all: the share of this process may be any.
+        scale = len(best) * len(everyone) / (count * len(logits))
+        own = game.loss.generator(None, best) * scale if len(best) else logits.sum() * 0
+        return own - game.loss.generator(None, step.fake_logits)
+
+
+# -- consistency -------------------------------------------------------------------------------------------------------
+
+
+class BCR(Term):
+    """Balanced consistency: the discriminator says the same of an image and of an augmented copy, real and fake.
+
+    `real E |D(x) - D(T(x))|^2 + fake E |D(G(z)) - D(T(G(z)))|^2`
+
+    Source: Zhao et al. 2020 (arXiv 2002.04724), algorithm 1.
+
+    Args:
+        real: weight for real images.
+        fake: weight for fake images.
+        policy: T, operations of `gans.augment.ADA`; the paper's are mirroring and shifting.
+    """
+
+    reads = ("real", "fake")
+
+    def __init__(self, real: float = 10.0, fake: float = 10.0, policy: str = "xflip,xint") -> None:
+        super().__init__()
+        at_least(0, real=real, fake=fake)
+        self.real, self.fake, self.policy = real, fake, policy
+        self.changes = (ADA(policy, target=None, probability=1.0),)  # in a tuple: no part of checkpoints
+
+    def forward(self, step: Step) -> Tensor:
+        """Return the weighted sum of both distances, a scalar."""
+        total = step.real.new_zeros(())
+        real = self.real, step.real, step.labels, step.real_logits
+        fake = self.fake, step.fake, step.conditions, step.fake_logits
+        for weight, images, conditions, logits in (real, fake):
+            if weight:
+                changed = augmented(step.game, images.detach(), self.changes[0])
+                total = total + weight * mse_loss(step.game.logits(step.game.critic(changed, *conditions)), logits)
+        return total
+
+
+class ZCR(Term):
+    """Latent consistency: nearby latents get equal logits from the discriminator and unequal images from the generator.
+
+    For the discriminator `weight E |D(G(z)) - D(G(z + noise))|^2`, for the generator
+    `-weight E |G(z) - G(z + noise)|^2`, the mean over pixels.
+
+    Source: Zhao et al. 2020 (arXiv 2002.04724), algorithm 2.
+
+    Args:
+        weight: of the term; 5 for the discriminator and 0.5 for the generator in the paper.
+        sigma: standard deviation of the noise.
+        player: whose loss it is part of.
+    """
+
+    reads = ("fake",)
+
+    def __init__(self, weight: float = 5.0, sigma: float = 0.03, player: Player = "discriminator") -> None:
+        super().__init__(weight)
+        if player not in ("generator", "discriminator"):
+            raise ValueError(f"player is {player}; expected generator or discriminator")
+        if not 0 < sigma < float("inf"):
+            raise ValueError(f"sigma is {sigma}; expected a finite number above 0")
+        self.sigma, self.player = sigma, player
+
+    def forward(self, step: Step) -> Tensor:
+        """Return the distance, a scalar."""
+        game, near = step.game, step.latents + self.sigma * step.game.noise_like(step.latents)
+        if self.player == "generator":
+            return -mse_loss(game.generator(near, *step.conditions).float(), step.fake.float())
+        with torch.no_grad():
+            images = game.generator(near, *step.conditions)
+        return mse_loss(game.logits(game.critic(images, *step.conditions)), step.fake_logits)
+
+
+# -- the generator's map -----------------------------------------------------------------------------------------------
+
+
+class PathLength(Term):
+    """Path length regularisation: a step in the latent space changes the image by the same amount everywhere.
+
+    `E (|J^T y| - a)^2` with J the Jacobian of images with respect to latents, y noise of variance 1 / pixels, and a the
+    moving average of the lengths. Noise is drawn for each image, whatever the number of processes.
+
+    Source: Karras et al. 2020 (StyleGAN2, arXiv 1912.04958), section 3.2 and appendix B.
+
+    Args:
+        weight: of the term.
+        every: steps of the generator from one use to the next.
+        decay: share of the last step in the moving average.
+        shrink: the term takes every so manieth image of the batch, to save memory.
+    """
+
+    length: Tensor
+    player: Player = "generator"
+
+    def __init__(self, weight: float = 2.0, every: int = 4, decay: float = 0.01, shrink: int = 2) -> None:
+        super().__init__(weight, every)
+        at_least(1, shrink=shrink)
+        if not 0 < decay <= 1:
+            raise ValueError(f"decay is {decay}; expected a number above 0, up to 1")
+        self.decay, self.shrink = decay, shrink
+        self.register_buffer("length", torch.zeros(()))
+
+    def forward(self, step: Step) -> Tensor:
+        """Return the penalty, a scalar, after moving the average."""
+        game = step.game
+        noise = game.noise_like(step.fake)[:: self.shrink]
+        full = torch.promote_types(step.latents.dtype, torch.float32)
+        with torch.autocast(step.latents.device.type, enabled=False), torch.enable_grad():
+            latents = step.latents[:: self.shrink].detach().to(full).requires_grad_()
+            images = game.generator(latents, *(part[:: self.shrink] for part in step.conditions))
+            pixels = images[0, 0].numel()
+            (slope,) = torch.autograd.grad((images * noise.to(images) / pixels**0.5).sum(), latents, create_graph=True)
+            lengths = slope.square().flatten(1).sum(1).sqrt()
+        now = game.average(lengths.detach().mean().to(self.length))
+        self.length = torch.lerp(self.length, now, self.decay)
+        return (lengths - self.length.to(lengths)).square().mean()
+
+
+class ModeSeeking(Term):
+    """Two images of one condition differ as their latents do: `E |z - z'| / |G(z) - G(z')|`.
+
+    Source: Mao et al. 2019 (MSGAN, arXiv 1903.05628), see `gans.penalties.mode_seeking`.
+    """
+
+    player: Player = "generator"
+    curve = "loss"
+
+    @property
+    def name(self) -> str:
+        """Name of its curve."""
+        return "mode_seeking"
+
+    def forward(self, step: Step) -> Tensor:
+        """Return the ratio, a scalar."""
+        other, *_ = step.game.generator_inputs(len(step.latents), *step.conditions)
+        images = step.game.generator(other, *step.conditions)
+        return penalties.mode_seeking(step.fake, images, step.latents, other)
+
+
+# -- codes and classes -------------------------------------------------------------------------------------------------
+
+
+class ClassTerm(Term):
+    """Cross-entropy of the guess of the class, the discriminator's second output `(N, num_classes)`.
+
+    The discriminator learns classes of real images, the generator makes images that are recognised.
+
+    Source: Odena et al. 2017 (ACGAN, arXiv 1610.09585), equation 3.
+
+    Args:
+        weight: of the term.
+        player: whose loss it is part of.
+    """
+
+    curve = "loss"
+
+    def __init__(self, weight: float = 1.0, player: Player = "discriminator") -> None:
+        super().__init__(weight)
+        self.player = player
+        self.reads = ("real",) if player == "discriminator" else ("fake",)
+
+    @property
+    def name(self) -> str:
+        """Name of its curve."""
+        return "class_real" if self.player == "discriminator" else "class_fake"
+
+    def forward(self, step: Step) -> Tensor:
+        """Return the cross-entropy, a scalar."""
+        real = self.player == "discriminator"
+        _, guesses = step.real_output if real else step.fake_output
+        (labels,) = step.labels if real else step.conditions
+        if real:
+            step.game.record("accuracy/class_real", guesses.argmax(1) == labels)
+        return cross_entropy(guesses, labels)
+
+
+class Information(Term):
+    """Error of the guesses of a fake image's codes, a bound on their mutual information with the image, negated.
+
+    The guesses are the discriminator's second output `(N, categories + codes)`. The categories are the condition of the
+    fake images, the codes the last numbers of their latents.
+
+    Source: Chen et al. 2016 (InfoGAN, arXiv 1606.03657), equation 5.
+
+    Args:
+        categories: number of categories.
+        codes: number of continuous codes.
+        category_weight: of the cross-entropy of the category.
+        code_weight: of the negative log-likelihood of the codes, a normal distribution with variance 1.
+        player: whose loss it is part of.
+    """
+
+    curve = "loss"
+    reads = ("fake",)
+
+    def __init__(
+        self,
+        categories: int = 10,
+        codes: int = 2,
+        category_weight: float = 1.0,
+        code_weight: float = 0.1,
+        player: Player = "discriminator",
+    ) -> None:
+        super().__init__()
+        at_least(0, category_weight=category_weight, code_weight=code_weight)
+        self.categories, self.codes = categories, codes
+        self.category_weight, self.code_weight, self.player = category_weight, code_weight, player
+
+    def forward(self, step: Step) -> Tensor:
+        """Return the weighted sum of both errors, a scalar."""
+        _, guesses = step.fake_output
+        (category,) = step.conditions
+        of_category = cross_entropy(guesses[:, : self.categories], category)
+        step.game.record("loss/category", of_category)
+        total: Tensor = self.category_weight * of_category
+        if self.codes:
+            codes = step.latents[:, step.latents.shape[1] - self.codes :]
+            codes = codes.to(torch.promote_types(codes.dtype, torch.float32))
+            of_codes = (guesses[:, self.categories :] - codes).square().mean() / 2
+            step.game.record("loss/codes", of_codes)
+            total = total + self.code_weight * of_codes
+        return total
+
+
+class Clustering(Term):
+    """Information that the guess of a real image's category shares with the guess of an augmented copy, maximised.
+
+    It is taken over the batch of all processes.
+
+    Source: Ji et al. 2019 (IIC, arXiv 1807.06653), see `gans.losses.invariant_information`.
+
+    Args:
+        weight: of the information.
+        categories: number of categories, the first numbers of the guesses.
+        policy: operations of `gans.augment.ADA` that leave the category unchanged.
+    """
+
+    curve = "information"
+    reads = ("real",)
+
+    def __init__(self, weight: float = 1.0, categories: int = 10, policy: str = "xint,scale,aniso") -> None:
+        super().__init__(weight)
+        self.categories, self.policy = categories, policy
+        self.changes = (ADA(policy, target=None, probability=1.0),)  # in a tuple: no part of checkpoints
+
+    @property
+    def name(self) -> str:
+        """Name of its curve."""
+        return "real"
+
+    def factor(self, step: Step) -> float:
+        """Return the weight, negated: the information is maximised."""
+        return -self.weight
+
+    def forward(self, step: Step) -> Tensor:
+        """Return the information in nats, a scalar."""
+        game = step.game
+        _, guesses = step.real_output
+        _, changed = game.critic(augmented(game, step.real.detach(), self.changes[0]), *step.labels)
+        return invariant_information(*(game.gather(part[:, : self.categories]) for part in (guesses, changed)))
+
+
+def augmented(game: Game, images: Tensor, changes: ADA) -> Tensor:
+    """Return images `(N, C, H, W)` with all of the changes, drawn anew."""
+    return cast(Tensor, changes.to(images.device)(images, game.uniform(len(images), changes.draws)))
