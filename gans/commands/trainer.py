@@ -30,7 +30,7 @@ from gans import callbacks
 from gans.callbacks import progress, stopping
 from gans.callbacks.evaluate import Evaluate
 from gans.callbacks.explore import Explore
-from gans.checks import imported, nearest
+from gans.checks import nearest
 from gans.commands.parser import BAD_INPUT, Parser, as_list, check_writable, quiet, trained
 from gans.commands.words import HERE, expanded, located
 from gans.engine import checkpoint

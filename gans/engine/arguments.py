@@ -10,7 +10,7 @@ import inspect
 import textwrap
 from functools import cache
 from inspect import Parameter, Signature
-from typing import Any
+from typing import Any, Self
 
 from gans.checks import nearest
 
@@ -25,6 +25,26 @@ class Merged:
         if instance is not None:
             raise AttributeError("__signature__")
         return signature(owner)
+
+
+class KeepsArguments:
+    """Base of a class whose signature has the arguments of its bases, and whose objects keep what they were given."""
+
+    __signature__ = Merged()
+
+    def __new__(cls, *args: Any, **words: Any) -> Self:
+        """Keep the arguments until the constructor asks for them.
+
+        Raises:
+            TypeError: for an argument that the class does not take.
+        """
+        made = super().__new__(cls)
+        vars(made)["_arguments"] = given(cls, args, words)
+        return made
+
+    def arguments(self) -> dict[str, Any]:
+        """Return, once, all arguments by name as plain values; objects that have a description by that."""
+        return {name: plain(value) for name, value in vars(self).pop("_arguments").items()}
 
 
 @cache
@@ -90,3 +110,10 @@ def given(kind: type, args: tuple[Any, ...], words: dict[str, Any]) -> dict[str,
         elif part.kind is Parameter.VAR_POSITIONAL:
             found.pop(name, None)
     return {name: value for name, value in found.items() if value is not Parameter.empty}
+
+
+def plain(value: Any) -> Any:
+    """Return an argument as a plain value: objects of a list that have a description by that."""
+    if isinstance(value, list | tuple) and any(hasattr(part, "described") for part in value):
+        return [part.described() if hasattr(part, "described") else part for part in value]
+    return value

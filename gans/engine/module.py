@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from gans import augment as augmentations
 from gans.checks import at_least
 from gans.engine import ema
-from gans.engine.arguments import Merged, given
+from gans.engine.arguments import KeepsArguments
 from gans.engine.batch import Extremes, checked_batch
 from gans.engine.checkpoint import adapt, check_checkpoint, class_path
 from gans.engine.curves import Curves, log_interval
@@ -42,7 +42,7 @@ from gans.networks.layers import widened
 from gans.runs.folder import rehearsal
 
 
-class AdversarialModule(L.LightningModule):
+class AdversarialModule(KeepsArguments, L.LightningModule):
     """Base of every model; see the module's docstring for what it promises and what a model writes.
 
     Args:
@@ -67,18 +67,6 @@ class AdversarialModule(L.LightningModule):
     generator: nn.Module
     discriminator: nn.Module
 
-    __signature__ = Merged()  # for `help`, editors and notebooks: with the options of the classes above
-
-    def __new__(cls, *args: Any, **words: Any) -> Self:
-        """Keep the arguments of a model for its hyper-parameters.
-
-        Raises:
-            TypeError: for an argument that the class does not take.
-        """
-        made = super().__new__(cls)
-        vars(made)["_arguments"] = given(cls, args, words)
-        return made
-
     def __init__(
         self,
         latent_dim: int = 100,
@@ -97,7 +85,7 @@ class AdversarialModule(L.LightningModule):
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
-        self.save_hyperparameters({name: plain(value) for name, value in vars(self).pop("_arguments").items()})
+        self.save_hyperparameters(self.arguments())
         at_least(1, latent_dim=latent_dim, critic_steps=critic_steps, accumulate=accumulate)
         at_least(0, gradient_clip=gradient_clip, ema_halflife=ema_halflife, instance_noise=instance_noise)
         at_least(0, ema_rampup=ema_rampup)
@@ -606,10 +594,3 @@ class AdversarialModule(L.LightningModule):
         """Average the statistics over processes, if batches have passed since they travelled with the gradients."""
         if self._distributed() and not self._ticked:
             average(self._running_statistics())
-
-
-def plain(value: Any) -> Any:
-    """Return an argument as a plain value: objects that have one by their description."""
-    if isinstance(value, list | tuple) and any(hasattr(part, "described") for part in value):
-        return [part.described() if hasattr(part, "described") else part for part in value]
-    return value
