@@ -29,12 +29,13 @@ LEVELS = [
     {"gans.engine"},
     {"gans.networks"},
     {"gans.pictures"},
+    {"gans.terms"},
     {"gans.losses", "gans.penalties", "gans.reconstruction", "gans.augment", "gans.latent"},
     {"gans.runs", "gans.checks"},
 ]
-ALONE = [LEVELS[4], LEVELS[10], LEVELS[11]]
+ALONE = [LEVELS[4], LEVELS[11], LEVELS[12]]
 # What a user lifts out: it needs torch, torchvision and numpy only.
-PURE = {"losses", "penalties", "reconstruction", "augment", "latent", "checks", "networks"}
+PURE = {"losses", "penalties", "terms", "reconstruction", "augment", "latent", "checks", "networks"}
 DATA_USERS = {"scripts", "gans.__main__", "gans.commands"}
 
 

@@ -17,6 +17,10 @@ from gans.checks import nearest
 OPEN = (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
 
 
+class UnknownArgumentError(TypeError, ValueError):
+    """A class does not take an argument: a mistake in Python, and bad input where a file or a flag holds it."""
+
+
 class Merged:
     """Class attribute `__signature__`: the signature of a class, with the arguments that its bases take."""
 
@@ -36,7 +40,7 @@ class KeepsArguments:
         """Keep the arguments until the constructor asks for them.
 
         Raises:
-            TypeError: for an argument that the class does not take.
+            UnknownArgumentError: for an argument that the class does not take.
         """
         made = super().__new__(cls)
         vars(made)["_arguments"] = given(cls, args, words)
@@ -93,14 +97,14 @@ def given(kind: type, args: tuple[Any, ...], words: dict[str, Any]) -> dict[str,
     """Return all arguments of a class by name, those that are not given by their defaults.
 
     Raises:
-        TypeError: for an argument that the class does not take, with the nearest that it takes.
+        UnknownArgumentError: for an argument that the class does not take, with the nearest that it takes.
     """
     taken = signature(kind)
     open_ended = any(part.kind is Parameter.VAR_KEYWORD for part in taken.parameters.values())
     for name in words:
         if name not in taken.parameters and not open_ended:
             known = [name for name, part in taken.parameters.items() if part.kind not in OPEN]
-            raise TypeError(f"{kind.__name__} has no argument {name}{nearest(name, known)}")
+            raise UnknownArgumentError(f"{kind.__name__} has no argument {name}{nearest(name, known)}")
     bound = taken.bind_partial(*args, **words)
     bound.apply_defaults()
     found = dict(bound.arguments)

@@ -99,6 +99,7 @@ class R3GAN(LatentGAN):
             discriminator_lr=None,
             betas=(0.0, betas2[0]),
             generator_batch=1,
+            critic_steps=1,
             r1=0.0,
             r2=0.0,
             lazy=1,

@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from gans.checks import positive
 from gans.models.gan import LatentGAN
 from gans.networks import dcgan
 from gans.networks.layers import Size
@@ -41,6 +42,7 @@ class WGAN(LatentGAN):
         batch_norm: bool = False,
         **options: Any,
     ) -> None:
+        positive(clip=clip)
         super().__init__(
             size,
             channels,

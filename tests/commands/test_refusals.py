@@ -8,7 +8,7 @@ SILENT = "dcgan-digits --trainer.enable_progress_bar false"  # refused by the fi
 @pytest.mark.parametrize(
     ("line", "says"),
     [
-        ("r3gan-small-mnist --model.r1 0", "model.r1 is 0.0, which R3GAN does not read"),
+        ("r3gan-small-mnist --model.r1 0", "there is no key model.r1"),
         ("dcgan-digits --model.augment_options.policy blit", "augment_options has policy without augment"),
         ("dcgan-digits --model.lr 1e400", "model.lr is inf; expected a finite number above 0"),
         (f"{SILENT} --model.accumulate 1000 --data.batch_size 8", "model.accumulate is 1000; expected at most 8"),

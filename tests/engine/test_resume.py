@@ -219,7 +219,7 @@ def test_regularisers_can_be_switched_on_and_off(fit):
     path, before = fit(DCGAN, 2, "half")
     path, on = fit(DCGAN, 3, "half", path, **ada, lecam=0.1)
     assert on["state_dict"]["augment.probability"] == 0.5
-    assert on["state_dict"]["logit_averages"].shape == (2,)
+    assert on["state_dict"]["terms.lecam.averages"].shape == (2,)
     # Its own probability, moved since, is the checkpoint's; another one to start from is the run's.
     on["state_dict"]["augment.probability"].fill_(0.25)
     torch.save({name: on[name] for name in on if name not in ("rng", "points")}, path)

@@ -374,7 +374,7 @@ WRONG = [
     ("vae", "prior=uniform", "there is no key model.prior"),
     ("vaegan", "gamma=-1", "model.gamma is -1.0; expected at least 0"),
     ("vaegan", "encoder_lr=0", "model.encoder_lr is 0.0; expected a number above 0"),
-    ("vaegan", "r1=1", "model.r1 is 1.0, which VAEGAN does not read"),
+    ("vaegan", "r1=1", "there is no key model.r1"),
 ]
 
 

@@ -1,0 +1,373 @@
+"""Terms against closed forms, and as parts of a run: in recipes, in checkpoints, on several processes."""
+
+import math
+
+import pytest
+import torch
+import yaml
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from gans import terms
+from gans.engine.checkpoint import Checkpoint, load_model
+from gans.losses import objective
+from gans.models import ACGAN, DCGAN, GAN, SNGAN, WGAN, InfoGAN
+from gans.penalties import zero_centered
+from gans.terms import (
+    BCR,
+    R1,
+    R2,
+    ZCR,
+    Clip,
+    LeCam,
+    ModeSeeking,
+    OneCentered,
+    PathLength,
+    Step,
+    Term,
+    Terms,
+    TopK,
+    built,
+)
+
+KINDS = [
+    kind for kind in vars(terms).values() if isinstance(kind, type) and issubclass(kind, Term) and kind is not Term
+]
+
+
+class Game:
+    """As much of a model as a term uses, with a discriminator and a generator that are linear."""
+
+    accumulate, images_seen, updates, image_shape = 1, 0, 1, (1, 2, 2)
+
+    def __init__(self):
+        torch.manual_seed(0)
+        self.weights, self.mixing = torch.randn(4, 1).double(), torch.randn(3, 4).double()
+        self.loss = objective("hinge")
+        self.recorded = {}
+        self.discriminator = nn.Module()
+
+    def generator(self, z, *conditions):
+        return (z @ self.mixing).view(-1, 1, 2, 2)
+
+    def critic(self, images, *conditions):
+        return (images.flatten(1) @ self.weights)[:, 0]
+
+    def generator_inputs(self, n, *labels):
+        return torch.randn(n, 3).double(), *labels
+
+    def logits(self, output):
+        return output
+
+    def uniform(self, n, *shape):
+        return torch.rand(n, *shape).double()
+
+    def noise_like(self, images):
+        self.noise = torch.randn_like(images)
+        return self.noise
+
+    def average(self, value):
+        return value
+
+    def gather(self, rows):
+        return rows
+
+    def record(self, name, value):
+        self.recorded[name] = value
+
+
+@pytest.fixture
+def game():
+    return Game()
+
+
+def step_of(game, player="discriminator", n=6):
+    z = torch.randn(n, 3).double()
+    real, fake = torch.randn(n, 1, 2, 2).double().requires_grad_(), game.generator(z).requires_grad_()
+    return Step(player, game, z, real, (), game.critic(real), fake, (), game.critic(fake), n)
+
+
+# -- mathematics -------------------------------------------------------------------------------------------------------
+
+
+def test_r1_and_r2_differentiate_the_forward_pass_of_the_loss(game):
+    step, passes = step_of(game), []
+    game.critic = passes.append  # a second pass would be noted, and fail
+    square = float(game.weights.square().sum() / 2)
+    assert float(R1()(step)) == pytest.approx(square)
+    assert float(R2()(step)) == pytest.approx(square)
+    assert not passes
+
+
+def test_r1_beside_a_minibatch_standard_deviation_is_that_of_all_logits():
+    """StyleGAN2's: a layer mixes samples, and the gradient of the sum of the logits has the mixed terms too."""
+    model = SNGAN(size=16, channels=1, latent_dim=4, width=4, minibatch_std=4, r1=1.0).double().eval()
+    images = torch.rand(8, 1, 16, 16).double().requires_grad_()
+    logits = model.discriminator(images)
+    step = Step("discriminator", model, images, images, (), logits, images, (), None, 8)
+    torch.testing.assert_close(R1()(step), zero_centered(model.discriminator, images))
+    apart = torch.stack([zero_centered(model.discriminator, image[None].expand(4, -1, -1, -1)) for image in images])
+    assert not torch.isclose(R1()(step), apart.mean())
+
+
+def test_the_heuristic_follows_pixels_and_the_whole_batch(game):
+    game.image_shape = (3, 32, 32)
+    assert R1("heuristic").factor(step_of(game, n=8)) == pytest.approx(2e-4 * 32 * 32 / 8)
+
+
+def test_one_centred_is_the_length_of_the_gradient_between_images(game):
+    length = float(game.weights.square().sum().sqrt())
+    assert float(OneCentered()(step_of(game))) == pytest.approx((length - 1) ** 2)
+
+
+def test_balanced_consistency_is_the_change_of_logits_under_mirroring(game):
+    """A mirrored image is the only change: the closed form follows from the two columns of the linear critic."""
+    term, step = BCR(real=2.0, fake=3.0, policy="xflip"), step_of(game)
+    torch.manual_seed(5)
+    value = term(step)
+    torch.manual_seed(5)
+    changes = term.changes[0]
+    expected = 0.0
+    for weight, images in ((2.0, step.real), (3.0, step.fake)):
+        changed = changes(images.detach(), game.uniform(len(images), changes.draws))
+        same = torch.stack([(changed == images).flatten(1).all(1), (changed == images.flip(-1)).flatten(1).all(1)])
+        assert same.any(0).all()
+        expected += weight * (game.critic(changed) - game.critic(images)).square().mean()
+    torch.testing.assert_close(value, expected)
+    assert BCR(real=0.0, fake=0.0)(step) == 0
+
+
+def test_latent_consistency_pulls_logits_together_and_images_apart(game):
+    step = step_of(game)
+    value = ZCR(sigma=0.1)(step)
+    moved = 0.1 * game.noise @ game.mixing
+    torch.testing.assert_close(value, (moved @ game.weights).square().mean())
+    value = ZCR(sigma=0.1, player="generator")(step)
+    torch.testing.assert_close(value, -(0.1 * game.noise @ game.mixing).float().square().mean())
+
+
+def test_path_lengths_of_a_linear_generator(game):
+    term, step = PathLength(shrink=2, decay=0.25), step_of(game, "generator")
+    lengths = []
+    for _ in range(2):
+        value = term(step)
+        lengths.append((game.noise[::2].flatten(1) / 2 @ game.mixing.T).norm(dim=1))
+    first = 0.25 * lengths[0].mean()
+    second = first + 0.25 * (lengths[1].mean() - first)
+    torch.testing.assert_close(term.length.double(), second, rtol=1e-6, atol=0)
+    torch.testing.assert_close(value, (lengths[1] - second).square().mean(), rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize(("seen", "count"), [(0, 6), (50_000, 3), (10**9, 2)])
+def test_top_k_leaves_the_loss_of_the_best(game, seen, count):
+    game.images_seen = seen
+    step = step_of(game, "generator")
+    total = game.loss.generator(None, step.fake_logits) + TopK(share=1 / 3, decay=0.5)(step)
+    torch.testing.assert_close(total, -step.fake_logits.topk(count).values.mean())
+
+
+def test_top_k_ranks_the_batch_of_all_processes(game):
+    """One process has all of the best: the mean over both is the loss of the best of all."""
+    whole = torch.tensor([4.0, 3.0, 0.0, 1.0]).double()
+    game.images_seen, game.gather = 10, lambda rows: whole
+    values = []
+    for own in whole.split(2):
+        step = Step("generator", game, own, own, (), None, own, (), own, 4)
+        values.append(game.loss.generator(None, own) + TopK(share=0.5, decay=0.5, images=1)(step))
+    assert float(sum(values) / 2) == pytest.approx(-3.5)
+
+
+def test_mode_seeking_draws_other_latents_of_the_same_conditions(game):
+    step = step_of(game, "generator")
+    assert float(ModeSeeking()(step)) > 0
+
+
+def test_clipping_follows_the_step():
+    model = WGAN(size=16, channels=1, latent_dim=4, width=2, clip=0.003)
+    model.terms["clip"].after_step(model)
+    assert max(float(weight.abs().max()) for weight in model.discriminator.parameters()) == pytest.approx(0.003)
+
+
+# -- in a game ---------------------------------------------------------------------------------------------------------
+
+
+def digits(n=16, size=16):
+    images = torch.rand(n, 1, size, size, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    return DataLoader(TensorDataset(images, torch.arange(n) % 10), batch_size=8)
+
+
+def small(kind=DCGAN, **options):
+    torch.manual_seed(0)
+    batch_norm = {"batch_norm": False} if issubclass(kind, DCGAN | InfoGAN) else {}
+    model = kind(size=16, channels=1, latent_dim=4, width=2, **{**batch_norm, **options})
+    model.seed = 1
+    return model
+
+
+class Counting(DCGAN):
+    """Counts the discriminator's forward passes."""
+
+    def discriminate(self, images, *conditions):
+        self.passes = getattr(self, "passes", 0) + 1
+        return super().discriminate(images, *conditions)
+
+
+def test_penalties_share_the_forward_pass(trainer):
+    counts = {}
+    for name, options in {"none": {}, "both": {"r1": 1.0, "r2": 1.0, "lecam": 1.0}}.items():
+        model = small(Counting, **options)
+        trainer(2).fit(model, digits())
+        counts[name] = model.passes
+    assert counts == {"none": 6, "both": 6}  # real and fake of the discriminator's step, fake of the generator's
+
+
+@pytest.mark.parametrize("every", [2, 16])
+def test_a_lazy_term_slows_its_players_adam_down(every):
+    """Karras et al. 2020, appendix B: with k steps of the loss and one of the term, c = k / (k + 1)."""
+    model = small(terms=[R1(10.0, every), PathLength(every=4)], betas=(0.5, 0.99), lr=1e-3)
+    generator, discriminator = (optimizer.param_groups[0] for optimizer in model.configure_optimizers())
+    for group, share in ((generator, 4 / 5), (discriminator, every / (every + 1))):
+        assert group["lr"] == pytest.approx(share * 1e-3)
+        assert group["betas"] == pytest.approx((0.5**share, 0.99**share))
+
+
+def test_a_lazy_term_has_a_step_of_its_own(trainer):
+    steps = []
+
+    class Spy(GAN):
+        def descend(self, loss, optimizer):
+            steps.append((self.batches_seen, self.player_optimizers().index(optimizer)))
+            super().descend(loss, optimizer)
+
+    model = small(Spy, terms=[R1(10.0, 2), PathLength(every=3)])
+    trainer(6).fit(model, digits(48))
+    assert [steps.count((batch, 1)) for batch in range(1, 7)] == [1, 2, 1, 2, 1, 2]
+    assert [steps.count((batch, 0)) for batch in range(1, 7)] == [1, 1, 2, 1, 1, 2]
+    assert model.trainer.global_step == 6
+
+
+GAMES = {"ClassTerm": ACGAN, "Information": InfoGAN, "Clustering": InfoGAN, "MatchingAware": None}
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+def test_every_term_trains_saves_and_resumes(kind, trainer, tmp_path):
+    """Bit for bit: what a term keeps beside the networks is in the checkpoint."""
+    game = GAMES.get(kind.__name__, DCGAN)
+    if game is None:
+        return  # a term of sentences: tests/models/test_texttoimage.py
+    options = {"start": 1} if kind is LeCam else {}
+    terms = {} if game in (ACGAN, InfoGAN) and kind.__name__ != "Clustering" else {"terms": [kind(**options)]}
+    saved = {}
+    for name, steps, start in (("whole", 4, None), ("half", 2, None), ("resumed", 4, tmp_path / "half" / "last.ckpt")):
+        saver = Checkpoint(2, str(tmp_path / name))
+        trainer(steps, callbacks=[saver], enable_checkpointing=True).fit(
+            small(game, **terms), digits(), ckpt_path=start
+        )
+        saved[name] = torch.load(tmp_path / name / "last.ckpt", weights_only=True)
+    for name, value in saved["whole"]["state_dict"].items():
+        assert value.isfinite().all(), name
+        assert torch.equal(value, saved["resumed"]["state_dict"][name]), name
+
+
+def test_a_checkpoint_describes_its_terms(trainer, tmp_path):
+    saver = Checkpoint(1, str(tmp_path))
+    given = [R1(weight=5.0, every=2), BCR(policy="xflip"), Clip(0.5)]
+    trainer(1, callbacks=[saver], enable_checkpointing=True).fit(small(terms=given), digits())
+    held = torch.load(tmp_path / "last.ckpt", weights_only=True)["hyper_parameters"]["terms"]
+    assert held[0] == {"class_path": "gans.terms.R1", "init_args": {"weight": 5.0, "every": 2}}
+    model = load_model(tmp_path / "last.ckpt")
+    assert list(model.terms) == ["r1", "bcr", "clip"]
+    assert [term.described() for term in model.terms.values()] == held == model.hparams["terms"]
+
+
+def test_two_models_do_not_share_the_state_of_a_term():
+    lecam = LeCam()
+    one, other = small(terms=[lecam]), small(terms=[lecam, R1(1.0), R1(2.0)])
+    one.terms["lecam"].averages.fill_(3)
+    assert other.terms["lecam"].averages.sum() == lecam.averages.sum() == 0
+    assert list(other.terms) == ["lecam", "r1", "r1_2"]
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda: DCGAN(size=16, terms=[R1(3.0)]), "r1 is 3.0; expected 0 beside BatchNorm"),
+        (lambda: small(terms=[LeCam(0.5)], accumulate=2), "lecam is 0.5; expected 0 with accumulate"),
+        (lambda: small(terms=[TopK()], objective="relativistic"), "relativistic compares pairs"),
+        (lambda: small(terms=[TopK()], accumulate=2), "accumulate is 2; expected 1 with TopK"),
+        (lambda: small(terms=[{"class_path": "os.system", "init_args": {}}]), "names os.system"),
+        (lambda: small(terms=[{"class_path": "gans.terms.R3"}]), "has no R3"),
+        (lambda: small(terms=[{"class_path": "R1", "init_args": {"gamma": 1}}]), "unexpected keyword argument 'gamma'"),
+        (lambda: small(terms=["R1"]), "terms holds R1; expected an object"),
+        (lambda: R1(-1.0), "weight is -1.0; expected at least 0"),
+        (lambda: R1("auto"), "weight is auto; expected a number or heuristic"),
+        (lambda: R1(1.0, every=0), "every is 0; expected at least 1"),
+        (lambda: ZCR(sigma=0.0), "sigma is 0.0; expected a finite number above 0"),
+        (lambda: ZCR(player="critic"), "player is critic; expected generator or discriminator"),
+        (lambda: PathLength(decay=math.nan), "decay is nan"),
+        (lambda: TopK(share=0.0), "share is 0.0"),
+        (lambda: Clip(math.inf), "limit is inf"),
+        (lambda: small(objective="wasserstein", augment="ada"), "objective"),
+        (lambda: small(lazy=4), "lazy is 4; expected 1 without r1 and r2"),
+    ],
+)
+def test_pairs_and_values_that_make_no_sense_are_refused(make, says):
+    with pytest.raises(ValueError, match=says):
+        make()
+
+
+def test_flags_append_terms():
+    model = small(r1=2.0, r2="heuristic", lazy=4, lecam=0.1, lecam_start=7, terms=[BCR()])
+    held = {name: term.described()["init_args"] for name, term in model.terms.items()}
+    assert held["r1"] == {"weight": 2.0, "every": 4}
+    assert held["r2"] == {"weight": "heuristic", "every": 4}
+    assert held["lecam"] == {"weight": 0.1, "start": 7}
+    assert list(held) == ["r1", "r2", "lecam", "bcr"]
+
+
+def test_descriptions_are_built_and_objects_copied():
+    r1 = R1(2.0)
+    again, same = built([r1, r1.described()])
+    assert again is not r1
+    assert again.described() == same.described() == r1.described()
+    assert Terms([]).total(None, []) == 0.0
+
+
+RECIPE = """# least squares with R1 and balanced consistency
+model:
+  class_path: DCGAN
+  init_args:
+    objective: least_squares
+    batch_norm: false
+    width: 2
+    latent_dim: 4
+    terms:
+      - {class_path: R1, init_args: {weight: 1, every: 2}}
+      - {class_path: BCR, init_args: {policy: xint}}
+data:
+  class_path: DigitsDataModule
+  init_args: {size: 8, batch_size: 16, num_workers: 0}
+trainer: {max_steps: 4, log_every_n_steps: 1}
+"""
+
+
+def test_a_recipe_alone_adds_terms(gans, tmp_path):
+    (tmp_path / "my-digits.yaml").write_text(RECIPE)
+    code, _, err = gans("fit my-digits.yaml --trainer.accelerator cpu")
+    assert code == 0, err
+    run = tmp_path / "runs" / "my-digits" / "version_0"
+    held = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["hyper_parameters"]
+    kinds = [entry["class_path"] for entry in held["terms"]]
+    assert kinds == ["gans.terms.R1", "gans.terms.BCR"]
+    assert (
+        yaml.safe_load((run / "config.yaml").read_text())["model"]["init_args"]["terms"][0]["init_args"]["every"] == 2
+    )
+    code, _, err = gans("sample runs/my-digits/version_0 --num 4")
+    assert code == 0, err
+
+
+def test_a_term_that_does_not_fit_is_one_sentence(refused, tmp_path):
+    (tmp_path / "my-digits.yaml").write_text(RECIPE.replace("batch_norm: false", "batch_norm: true"))
+    assert "expected 0 beside BatchNorm" in refused("fit my-digits.yaml --trainer.accelerator cpu")
+    (tmp_path / "my-digits.yaml").write_text(RECIPE.replace("class_path: R1", "class_path: R7"))
+    assert "R7" in refused("fit my-digits.yaml --trainer.accelerator cpu")
