@@ -346,7 +346,7 @@ model:
       - {class_path: BCR, init_args: {policy: xint}}
 data:
   class_path: DigitsDataModule
-  init_args: {size: 8, batch_size: 16, num_workers: 0}
+  init_args: {size: 16, batch_size: 16, num_workers: 0}
 trainer: {max_steps: 4, log_every_n_steps: 1}
 """
 
