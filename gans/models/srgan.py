@@ -149,7 +149,7 @@ class SRGAN(Translator):
     # -- training -----------------------------------------------------------------------------------------------------
 
     def training_step(self, batch: tuple[Tensor, ...], batch_idx: int) -> None:
-        """One step: in the first stage of the generator, in the second of the critic and, in its turn, the generator."""
+        """One step: first stage of the generator, second stage of the critic and, in its turn, the generator."""
         optimizer_g, optimizer_d = self.player_optimizers()
         sources, targets = batch[0], self.targets(batch)
         if self.content:
