@@ -1,1 +1,1 @@
-"""What a generator has learnt: walks, directions, inversion and neighbours of any `z (N, D) -> images (N, C, H, W)`."""
+"""Analysis of any generator `z (N, D) -> images (N, C, H, W)`: walks, directions, inversion and nearest neighbours."""

@@ -1,4 +1,4 @@
-"""Sums of latents: smiling woman - neutral woman + neutral man, as in Radford et al. 2015 (arXiv 1511.06434)."""
+"""Latent arithmetic, such as smiling woman - neutral woman + neutral man: Radford et al. 2015 (arXiv 1511.06434)."""
 
 import re
 from typing import NamedTuple
@@ -7,19 +7,19 @@ from torch import Tensor
 
 
 class Term(NamedTuple):
-    """One of the terms of a sum: so much of something."""
+    """A term of a sum: a weight and the name of a latent or direction."""
 
     weight: float
     name: str
 
 
 def terms(text: str) -> list[Term]:
-    """Return the terms of a sum such as `0:3 - class:1 + 2*sefa-1`, in their order.
+    """Return the terms of a sum such as `0:3 - class:1 + 2*sefa-1`, in order.
 
-    Plus and minus stand between spaces, so that names may have a hyphen; a number and a star before a name weigh it.
+    Plus and minus need spaces around them, because names may contain hyphens. `2*` before a name is its weight.
 
     Raises:
-        ValueError: if it is no sum.
+        ValueError: if the text is not a sum.
     """
     parts = re.split(r"\s+([+-])\s+", text.strip())
     found = []
@@ -34,7 +34,7 @@ def terms(text: str) -> list[Term]:
 
 
 def total(weights: list[float], means: list[Tensor]) -> Tensor:
-    """Return the weighted sum `(D,)` of mean latents `(D,)`."""
+    """Return the weighted sum `(D,)` of latents `(D,)`."""
     result = 0 * means[0]
     for weight, mean in zip(weights, means, strict=True):
         result = result + weight * mean

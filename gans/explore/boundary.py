@@ -1,6 +1,6 @@
 """InterFaceGAN, Shen et al. 2020 (arXiv 1907.10786): the normal of a linear boundary between latents as a direction.
 
-A logistic regression takes the place of the paper's support vector machine.
+The boundary is found by logistic regression instead of the paper's support vector machine.
 """
 
 from typing import NamedTuple
@@ -13,10 +13,10 @@ from gans.latent import key
 
 
 class Boundary(NamedTuple):
-    """A boundary between latents with an attribute and those without."""
+    """A boundary between latents with and without an attribute."""
 
-    normal: Tensor  # (D,), of length 1, towards those with it
-    accuracy: float  # on latents that were held out, with and without counting alike
+    normal: Tensor  # (D,), unit vector that points to latents with the attribute
+    accuracy: float  # balanced accuracy on held-out latents
 
 
 @torch.no_grad()
@@ -25,11 +25,11 @@ def of_scores(z: Tensor, scores: Tensor, share: float = 0.1) -> Boundary:
 
     Args:
         z: latents.
-        scores: of their pictures, the higher the more of the attribute.
-        share: of the latents that are taken from either end.
+        scores: scores of their images, higher for more of the attribute.
+        share: share of the latents used at each end.
 
     Raises:
-        ValueError: if that share is less than 10 latents.
+        ValueError: if this share is less than 10 latents.
     """
     few = int(share * len(z))
     if few < 10:
@@ -41,13 +41,17 @@ def of_scores(z: Tensor, scores: Tensor, share: float = 0.1) -> Boundary:
 
 @torch.no_grad()
 def of_classes(z: Tensor, positive: Tensor, decay: float = 1e-2) -> Boundary:
-    """Return the boundary between latents `z` `(N, D)` with an attribute, where `positive` `(N,)` is true, and without.
+    """Return the boundary between latents with and without an attribute.
 
-    70 % of the latents are learnt from. With and without weigh the same, however many there are. Latents are
-    standardised meanwhile, for `decay`, the weight of half the squared normal, to have one meaning.
+    70 % of the latents are used for training, the others for the accuracy. Both classes have the same total weight.
+
+    Args:
+        z: latents `(N, D)`.
+        positive: whether each latent has the attribute, `(N,)`.
+        decay: weight of half the squared norm of the normal, for standardised latents.
 
     Raises:
-        ValueError: if there are fewer than 10 of either.
+        ValueError: if there are fewer than 10 latents with or without the attribute.
     """
     positive = positive.bool()
     counts = [int(positive.sum()), int((~positive).sum())]
@@ -68,7 +72,10 @@ def of_classes(z: Tensor, positive: Tensor, decay: float = 1e-2) -> Boundary:
 
 
 def regression(points: Tensor, targets: Tensor, decay: float) -> tuple[Tensor, Tensor]:
-    """Return weight `(D,)` and bias `()` of the logistic regression of `targets` 0 or 1 `(N,)` on `points` `(N, D)`."""
+    """Return weight `(D,)` and bias `()` of a logistic regression of `targets` `(N,)`, 0 or 1, on `points` `(N, D)`.
+
+    Both classes have the same total weight.
+    """
     share = targets.mean().clamp(1e-6, 1 - 1e-6)
     importance = torch.where(targets > 0.5, 0.5 / share, 0.5 / (1 - share))
     weight = points.new_zeros(points.shape[1], requires_grad=True)

@@ -1,4 +1,4 @@
-"""Files of latents that pictures have been found for: safetensors, a row for each, with the names of the pictures."""
+"""Files of latents found by inversion: safetensors with a row for each image, and the names of the images."""
 
 import json
 from collections.abc import Sequence
@@ -10,21 +10,21 @@ from torch import Tensor
 
 from gans.runs import atomic
 
-NOTES = "gans.codes"  # the key of what is noted, JSON
+NOTES = "gans.codes"  # key of the metadata, which is JSON
 
 
 def save(path: str | Path, codes: Tensor, names: Sequence[str], space: str = "latent") -> Path:
-    """Write `codes` `(N, D)` of the pictures `names` in the named space, and return the file's path."""
+    """Write codes `(N, D)` with the names of their images and the name of their space, and return the path."""
     held = {"codes": codes.detach().float().cpu().contiguous()}
     return atomic.write(path, serialised(held, {NOTES: json.dumps({"names": list(names), "space": space})}))
 
 
 def load(path: str | Path) -> tuple[Tensor, list[str], str]:
-    """Return the codes `(N, D)` of a file, the names of their pictures and the name of their space.
+    """Return the codes `(N, D)` in a file, the names of their images and the name of their space.
 
     Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if it holds none.
+        FileNotFoundError: if the file does not exist.
+        ValueError: if the file contains no codes.
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"there is no file {path}: `gans explore invert CKPT --image FILE` writes one")

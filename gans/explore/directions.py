@@ -1,6 +1,6 @@
-"""Directions in a latent space by their names: files of them, and how much they change.
+"""Named directions in a latent space: their files, and the strength of their effect.
 
-A file is safetensors: a vector `(D,)` a name, and what is noted of each. `pca`, `sefa` and `boundary` find them.
+A file is safetensors with a vector `(D,)` and metadata for each name. `pca`, `sefa` and `boundary` find directions.
 """
 
 import difflib
@@ -18,16 +18,16 @@ from gans.latent import draw, key
 from gans.runs import atomic
 
 FILE = "directions.safetensors"  # of a run
-NOTES = "gans.directions"  # the key of what is noted, JSON in the order of the directions
+NOTES = "gans.directions"  # key of the metadata, which is JSON in the order of the directions
 
 
 def save(path: str | Path, directions: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> Path:
-    """Write directions `(D,)` by their names, beside those that the file has already, and return its path.
+    """Add named directions `(D,)` to a file, and return its path.
 
-    A name that is there already is overwritten. `metadata` is noted of each of these directions.
+    Directions of the same name are overwritten, others are kept. `metadata` is stored for each of the new directions.
 
     Raises:
-        ValueError: if one is no vector of finite numbers, or of another length than those of the file.
+        ValueError: if a direction is not a finite vector, or has another length than those in the file.
     """
     path = Path(path)
     there, notes = read(path) if path.is_file() else ({}, {})
@@ -43,21 +43,21 @@ def save(path: str | Path, directions: Mapping[str, Tensor], metadata: Mapping[s
 
 
 def load(path: str | Path) -> dict[str, Tensor]:
-    """Return the directions `(D,)` of a file by their names.
+    """Return the directions `(D,)` in a file by name.
 
     Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if it holds none.
+        FileNotFoundError: if the file does not exist.
+        ValueError: if the file contains no directions.
     """
     return read(path)[0]
 
 
 def read(path: str | Path) -> tuple[dict[str, Tensor], dict[str, dict[str, str]]]:
-    """Return the directions of a file, and what is noted of each, both by their names.
+    """Return the directions in a file and their metadata, both by name.
 
     Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if it holds none.
+        FileNotFoundError: if the file does not exist.
+        ValueError: if the file contains no directions.
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"there is no file {path}: `gans explore directions CKPT` writes one")
@@ -70,10 +70,10 @@ def read(path: str | Path) -> tuple[dict[str, Tensor], dict[str, dict[str, str]]
 
 
 def chosen(directions: Mapping[str, Tensor], names: Iterable[str]) -> dict[str, Tensor]:
-    """Return the directions of these names.
+    """Return the directions with the given names.
 
     Raises:
-        ValueError: for a name that there is not, with the nearest one.
+        ValueError: if a name is unknown; the message suggests the nearest one.
     """
     found = {}
     for name in names:
@@ -103,9 +103,9 @@ def fitting(path: str | Path, length: int, names: Iterable[str] | None = None) -
 
 @torch.no_grad()
 def effect(generator: Generator, z: Tensor, direction: Tensor, step: float = 1.0) -> float:
-    """Return how much pixels change, on the mean, when latents `z` `(N, D)` go `step` along a unit `direction` `(D,)`.
+    """Return the mean absolute change of a pixel when latents `z` `(N, D)` move by `step` along a `direction` `(D,)`.
 
-    The mean of both ways.
+    The direction is normalised. The result is the mean of both signs.
     """
     move = step * direction.to(z) / direction.norm()
     images = generator(z)
@@ -113,6 +113,6 @@ def effect(generator: Generator, z: Tensor, direction: Tensor, step: float = 1.0
 
 
 def random_effect(generator: Generator, z: Tensor, step: float = 1.0, count: int = 16, seed: int = 0) -> float:
-    """Return the mean `effect` of `count` random unit directions: what found ones have to be compared with."""
+    """Return the mean `effect` of `count` random unit directions, the baseline for found directions."""
     drawn = draw((count, z.shape[1]), key("random direction", seed), device=z.device, dtype=z.dtype)
     return sum(effect(generator, z, direction, step) for direction in drawn) / count

@@ -1,4 +1,4 @@
-"""What is explored: anything callable from latents `(N, D)` to images `(N, C, H, W)` in [-1, 1]."""
+"""The interface of generators for `gans.explore`: any callable from latents `(N, D)` to images `(N, C, H, W)`."""
 
 from collections.abc import Callable
 from typing import Any, Literal
@@ -12,12 +12,12 @@ from gans.pictures.images import to_uint8
 Generator = Callable[[Tensor], Tensor]
 Space = Literal["latent", "codes"]
 
-AT_ONCE = 250  # images, to bound memory
+AT_ONCE = 250  # images per batch, to limit memory
 
 
 @torch.no_grad()
 def images(generator: Generator, z: Tensor) -> Tensor:
-    """Return the images `(N, C, H, W)` of latents `(N, D)`, however many, without a gradient."""
+    """Return the images `(N, C, H, W)` of latents `(N, D)`, computed in batches without gradients."""
     return torch.cat([generator(piece) for piece in torch.split(z, AT_ONCE)])
 
 
@@ -29,17 +29,17 @@ def classified(generator: Generator, z: Tensor, classifier: Extractor) -> Tensor
 
 
 def still(made: Tensor) -> Tensor:
-    """Return images as they are, and of clips `(N, C, T, H, W)` the middle frames `(N, C, H, W)`."""
+    """Return images unchanged, and for clips `(N, C, T, H, W)` their middle frames `(N, C, H, W)`."""
     return made[:, :, made.shape[2] // 2] if made.ndim == 5 else made
 
 
 class Drawn(nn.Module):
-    """A model of this framework as such a generator: its averaged weights, of one class, of clips the middle frame.
+    """Adapter of a model of this framework: it uses the averaged weights, and the middle frames of clips.
 
     Args:
-        model: that makes the images.
-        label: class of all of them, for conditional models; None lets classes take turns.
-        space: `codes` takes whitened codes of an autoencoder for latents.
+        model: the model.
+        label: class of all images of a class-conditional model; None uses all classes in turn.
+        space: `latent`, or `codes` for the whitened codes of an autoencoder as latents.
     """
 
     def __init__(self, model: Any, label: int | None = None, space: Space = "latent") -> None:
@@ -47,7 +47,7 @@ class Drawn(nn.Module):
         self.model, self.label, self.space = model, label, space
 
     def forward(self, z: Tensor) -> Tensor:
-        """Return the images, in [-1, 1] as far as the model keeps to it."""
+        """Return images `(N, C, H, W)` for latents `(N, D)`, not clipped to [-1, 1]."""
         if self.space == "codes":
             generator = self.model.generator_ema
             shown: Tensor = generator.decoder(generator.codes.colour(z)).float()

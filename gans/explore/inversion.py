@@ -1,7 +1,8 @@
-"""Inversion: the latent whose picture is like a given one, by descent as in StyleGAN2 (Karras et al. 2020, 1912.04958).
+"""Inversion: finding the latent of a given image by gradient descent.
 
-Adam with a rate that is ramped up and, by a cosine, down; noise on the latents that fades away; an error of pixels and,
-where there are eyes for it, of features. The start is the nearest of many random pictures, or what an encoder says.
+As in StyleGAN2 (Karras et al. 2020, arXiv 1912.04958), the learning rate has a warm-up and a cosine decay, and the
+latents have decaying noise. The loss is the squared error of pixels and, optionally, of features. The start is the
+nearest of many random samples, or the output of an encoder.
 """
 
 import math
@@ -15,18 +16,17 @@ from gans.explore.generators import Generator, images
 from gans.explore.perceptual import Eyes
 from gans.latent import draw, key
 
-UP, DOWN, NOISY = 0.05, 0.25, 0.75  # shares of the steps: rate rising, rate falling, noise
+UP, DOWN, NOISY = 0.05, 0.25, 0.75  # shares of the steps with warm-up, with decay, and with noise
 
 
 @dataclass(frozen=True)
 class Inversion:
-    """Latents of pictures.
+    """The result of an inversion.
 
     Args:
-        codes: `(N, D)`.
-        images: what the generator makes of them, `(N, C, H, W)`.
-        errors: mean squared error of the pixels of each picture before every step, with the step's noise, and after
-            the last, `(steps + 1, N)`.
+        codes: latents `(N, D)`.
+        images: generated images of these latents, `(N, C, H, W)`.
+        errors: mean squared error of each image before every step, with noise, and after the last, `(steps + 1, N)`.
     """
 
     codes: Tensor
@@ -48,40 +48,40 @@ def invert(
     seed: int = 0,
     watch: Callable[[int], None] | None = None,
 ) -> Inversion:
-    """Return latents whose pictures are like `targets` `(N, C, H, W)`, found from `start` `(N, D)`.
+    """Return latents whose images approximate `targets`.
 
-    The loss is a sum over pictures and the noise is the same for each, so that what is found for a picture does not
-    depend on those beside it.
+    The loss is a sum over images and the noise is the same for all, so the result for an image does not depend on the
+    other images of the batch.
 
     Args:
-        generator: from latents to images, in evaluation mode and with a gradient.
-        targets: the pictures, in [-1, 1].
-        start: latents to begin with.
-        steps: of Adam; 0 looks at the start.
-        lr: the highest learning rate.
-        noise: on the latents at the start, in standard deviations of a latent's numbers, taken for 1.
-        features: from images to features, which shall be alike too; None looks at pixels alone.
-        feature_weight: of the squared error of the features as a share of their squares.
-        limit: of the latents' numbers, for a uniform prior; None for none.
-        seed: of the noise.
-        watch: called with every step.
+        generator: differentiable function from latents to images, in eval mode.
+        targets: images `(N, C, H, W)` in [-1, 1].
+        start: initial latents `(N, D)`.
+        steps: steps of Adam; 0 evaluates the start.
+        lr: maximum learning rate.
+        noise: initial standard deviation of the noise on the latents, for latents of standard deviation 1.
+        features: function from images to features for the feature loss; None uses pixels only.
+        feature_weight: weight of the squared error of features, relative to their squared norm.
+        limit: maximum absolute value of latents, for a uniform prior; None for no limit.
+        seed: seed of the noise.
+        watch: callback that is called with the number of every step.
     """
     codes = start.detach().clone().requires_grad_(True)
     optimizer = torch.optim.Adam([codes], lr=lr, betas=(0.9, 0.999))
     with torch.no_grad():
-        seen = features(targets) if features else None
+        wanted = features(targets) if features else None
     errors = []
     for step in range(steps):
         share = step / steps
         optimizer.param_groups[0]["lr"] = lr * rate(share)
-        shaken = noise * max(0.0, 1 - share / NOISY) ** 2
+        amplitude = noise * max(0.0, 1 - share / NOISY) ** 2
         with torch.enable_grad():
-            moved = codes + shaken * draw((1, codes.shape[1]), key("inversion", seed, step)).to(codes)
+            moved = codes + amplitude * draw((1, codes.shape[1]), key("inversion", seed, step)).to(codes)
             made = generator(moved)
             loss = squares(made, targets).sum()
-            if features is not None and seen is not None:
-                apart = (features(made) - seen).square().sum(1) / seen.square().sum(1).clamp(min=1e-12)
-                loss = loss + feature_weight * apart.sum()
+            if features is not None and wanted is not None:
+                error = (features(made) - wanted).square().sum(1) / wanted.square().sum(1).clamp(min=1e-12)
+                loss = loss + feature_weight * error.sum()
             (codes.grad,) = torch.autograd.grad(loss, codes)
         optimizer.step()
         if limit is not None:
@@ -95,23 +95,23 @@ def invert(
 
 
 def rate(share: float) -> float:
-    """Return the learning rate, a share of the highest one, when this share of the steps is behind."""
+    """Return the factor of the learning rate after this share of the steps."""
     falling = min(1.0, (1 - share) / DOWN)
     return (0.5 - 0.5 * math.cos(falling * math.pi)) * min(1.0, share / UP + 1e-2)
 
 
 @torch.no_grad()
 def nearest_start(generator: Generator, targets: Tensor, z: Tensor) -> Tensor:
-    """Return the latents `(N, D)`, of `z` `(M, D)`, whose pictures are nearest to those of `targets`, one for each."""
-    apart = torch.cdist(targets.flatten(1), images(generator, z).flatten(1))
-    return z[apart.argmin(1)]
+    """Return for each target the latent among `z` `(M, D)` whose image is nearest in pixels, `(N, D)`."""
+    distances = torch.cdist(targets.flatten(1), images(generator, z).flatten(1))
+    return z[distances.argmin(1)]
 
 
 def squares(made: Tensor, targets: Tensor) -> Tensor:
-    """Return the mean squared error of each picture, `(N,)`."""
+    """Return the mean squared error of each image, `(N,)`."""
     return (made - targets).square().flatten(1).mean(1)
 
 
 def decibels(errors: Tensor) -> Tensor:
-    """Return peak signal-to-noise ratios of squared errors of images in [-1, 1]: 4 is the square of the range."""
+    """Return the PSNR in dB for mean squared errors of images in [-1, 1]; 4 is the squared range."""
     return 10 * (4 / errors.clamp(min=1e-12)).log10()

@@ -1,4 +1,4 @@
-"""The first layers of a generator, found by watching it work: whoever wrote it, whatever they are called."""
+"""Outputs of the first layers of any generator, found with forward hooks instead of names."""
 
 from typing import Any
 
@@ -10,26 +10,27 @@ from gans.explore.generators import AT_ONCE
 
 
 class _EnoughError(Exception):
-    """The layers that were wanted have run."""
+    """Raised to stop a forward pass after the requested layers."""
 
 
 @torch.no_grad()
 def first_response(network: nn.Module, z: Tensor) -> Tensor:
-    """Return what the first linear layer that sees latents `z` `(N, D)` makes of them, flattened `(N, F)`.
+    """Return the output of the first linear layer that depends on the latents `z` `(N, D)`, flattened `(N, F)`.
 
-    That is a linear or a convolutional layer, its bias included, and what stands beside the latent, such as a class.
+    The layer is linear or convolutional. The output includes its bias, and the class if it is part of the input.
 
     Raises:
-        ValueError: if there is none.
+        ValueError: if there is no such layer.
     """
     return torch.cat([_watched(network, piece)[0] for piece in torch.split(z, AT_ONCE)])
 
 
 @torch.no_grad()
 def first_activations(network: nn.Module, z: Tensor) -> Tensor:
-    """Return the first hidden layer of latents `z` `(N, D)`, flattened `(N, F)`: what the second linear layer reads.
+    """Return the first hidden activations for latents `z` `(N, D)`, flattened `(N, F)`.
 
-    Normalisation and nonlinearity have been there already. With one layer only, that is the images.
+    They are the input of the second linear layer, after normalisation and nonlinearity. If there is only one linear
+    layer, they are the images.
 
     Raises:
         ValueError: if there is no linear layer.
@@ -38,24 +39,28 @@ def first_activations(network: nn.Module, z: Tensor) -> Tensor:
 
 
 def first_matrix(network: nn.Module, z: Tensor) -> Tensor:
-    """Return the matrix `(F, D)` of the affine map from latents like `z` `(1, D)` to `first_response`.
+    """Return the matrix `(F, D)` of the affine map from latents to `first_response`.
+
+    Args:
+        network: from latents to images.
+        z: a latent `(1, D)`, of which only shape, dtype and device are used.
 
     Raises:
-        ValueError: if the map is not affine, as where a latent is normalised first.
+        ValueError: if the map is not affine, for example because the latent is normalised first.
     """
     unit = torch.eye(z.shape[1], dtype=z.dtype, device=z.device)
     origin = first_response(network, torch.zeros_like(z))
-    there, beyond = (first_response(network, far * unit) - origin for far in (1, -2))
-    if not torch.allclose(-2 * there, beyond, rtol=1e-2, atol=1e-3 * float(there.abs().max())):
+    response, double = (first_response(network, scale * unit) - origin for scale in (1, -2))
+    if not torch.allclose(-2 * response, double, rtol=1e-2, atol=1e-3 * float(response.abs().max())):
         raise ValueError("the first layer does not read the latent as it is; expected one that is linear in it")
-    return there.T
+    return response.T
 
 
 def _watched(network: nn.Module, z: Tensor) -> tuple[Tensor, Tensor]:
-    """Return what the first linear layer gives, and what the second reads, `(N, F)` each."""
+    """Return the output of the first linear layer and the input of the second, `(N, F)` each."""
     if not isinstance(network, nn.Module):
         raise ValueError(f"the generator is a {type(network).__name__}; expected an nn.Module, which has layers")
-    # Rows that differ, so that a layer of labels, which are alike in all rows, can be told from one of latents.
+    # Two different rows are added: layers whose values do not differ between them depend only on the labels.
     probe = torch.cat([z, torch.ones_like(z[:1]), -torch.ones_like(z[:1])])
     seen: list[Tensor] = []
 

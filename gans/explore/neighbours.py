@@ -1,4 +1,4 @@
-"""Which of many pictures are nearest to some: has a generator learnt its training images by heart?"""
+"""Nearest neighbours of images in a large set, to check whether a generator has memorised its training images."""
 
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -13,14 +13,19 @@ class Nearest(NamedTuple):
     """The k nearest references of each of M queries, nearest first."""
 
     distances: Tensor  # (M, k) float64, Euclidean
-    rows: Tensor  # (M, k) which
+    rows: Tensor  # (M, k) indices of the references
 
 
 @torch.no_grad()
 def nearest(queries: Tensor, references: Iterable[Tensor], k: int) -> Nearest:
-    """Return the `k` nearest of `references`, which come in blocks `(n, D)`, to each of `queries` `(M, D)`.
+    """Return the `k` nearest references of each query.
 
-    Squares of distances are float64: a copy of a query is at 0, and no block is kept.
+    Distances are float64, so a copy of a query has the distance 0. Blocks are not kept in memory.
+
+    Args:
+        queries: features `(M, D)`.
+        references: blocks of features `(n, D)`.
+        k: number of neighbours.
 
     Raises:
         ValueError: if there are fewer than k references.

@@ -1,6 +1,6 @@
-"""Perceptual path length, Karras et al. 2019 (arXiv 1812.04948): how much pictures change on a short way of latents.
+"""Perceptual path length, Karras et al. 2019 (arXiv 1812.04948): the change of images for a small step of the latent.
 
-By torchmetrics, with eyes of our own: what its LPIPS looks at has to be downloaded.
+It uses torchmetrics with a feature extractor of this project, because the weights of its LPIPS must be downloaded.
 """
 
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from gans.explore.perceptual import Eyes
 
 
 class _Sampled(nn.Module):
-    """A generator as torchmetrics wants one: with `sample`, and images from 0 to 255."""
+    """Adapter of a generator to torchmetrics' interface, with `sample` and images from 0 to 255."""
 
     def __init__(self, generator: Callable[..., Tensor], draws: Callable[[int], Tensor], num_classes: int) -> None:
         super().__init__()
@@ -31,14 +31,14 @@ class _Sampled(nn.Module):
 
 
 class _Distance(nn.Module):
-    """Squared distance of what eyes see in two batches of images in [-1, 1]."""
+    """Squared distance between the features of two batches of images in [-1, 1]."""
 
     def __init__(self, features: Eyes) -> None:
         super().__init__()
         self.features = features
 
     def forward(self, first: Tensor, second: Tensor) -> Tensor:
-        """Return `(N,)`."""
+        """Return the distances `(N,)`."""
         return (self.features(first) - self.features(second)).square().sum(1)
 
 
@@ -54,21 +54,21 @@ def path_length(
     num_classes: int = 0,
     seed: int = 0,
 ) -> tuple[float, float]:
-    """Return the mean of `|f(G(z(e))) - f(G(z(0)))|^2 / e^2` over ways between latents, and its standard deviation.
+    """Return the mean and standard deviation of `|f(G(z(e))) - f(G(z(0)))|^2 / e^2` over paths between latents.
 
-    At the beginning of the way, where a latent is one of the prior; on the great circle between two Gaussian ones, any
-    place is like the beginning.
+    The step is at the start of the path, where the latent has the distribution of the prior. On the great circle
+    between two Gaussian latents, all positions have it.
 
     Args:
-        generator: from latents, and with `num_classes` labels, to images in [-1, 1].
-        draws: latents `(n, D)` of the prior for a number n of them, others at each call.
+        generator: from latents, and labels if there are classes, to images in [-1, 1].
+        draws: function from n to random latents `(n, D)` of the prior.
         features: from images to features `(n, F)`.
-        samples: ways.
-        epsilon: share of the way that is gone. In single precision much less would be rounding.
+        samples: number of paths.
+        epsilon: step as a share of the path. Rounding errors dominate for much smaller steps.
         path: `slerp` for a normal prior, `lerp` for others.
-        discard: share of the ways that is left out at either end, the shortest and the longest.
-        num_classes: labels are drawn if there are any.
-        seed: of the labels.
+        discard: share of the paths that is discarded at each end, the shortest and the longest.
+        num_classes: number of classes from which labels are drawn; 0 means unconditional.
+        seed: seed of the labels.
     """
     sampled = _Sampled(generator, draws, num_classes)
     device = draws(1).device

@@ -1,6 +1,6 @@
-"""Average radial power spectra: what frequencies pictures have, as in Durall et al. 2020 (arXiv 2003.01826).
+"""Radially averaged power spectra of images, as in Durall et al. 2020 (arXiv 2003.01826).
 
-Upsampling leaves its marks in the highest frequencies, where eyes do not look.
+Upsampling layers cause artefacts at the highest frequencies, which are hard to see in images.
 """
 
 from collections.abc import Iterable
@@ -11,14 +11,17 @@ from torch import Tensor
 
 @torch.no_grad()
 def power_spectrum(images: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
-    """Return frequencies `(K,)` in cycles a pixel and the mean power at each `(K,)`, of images that come in blocks.
+    """Return frequencies `(K,)` in cycles per pixel, and the mean power at each `(K,)`.
 
-    The power is `|F|^2 / (H W)` of the discrete Fourier transform, a mean over images `(n, C, H, W)`, channels and the
-    directions of a frequency, so that white noise has its variance everywhere. The first frequency is 0, with H W times
-    the square of the mean; the last are those of the corners, up to the square root of 1/2, where a checkerboard is.
+    The power is `|F|^2 / (H W)` of the discrete Fourier transform, averaged over images, channels and directions. So
+    white noise has its variance at all frequencies. The power at frequency 0 is H W times the squared mean. The highest
+    frequency is sqrt(1/2), that of a checkerboard.
+
+    Args:
+        images: blocks of images `(n, C, H, W)`.
 
     Raises:
-        ValueError: if there is no image, or their sizes differ.
+        ValueError: if there is no image, or if sizes differ.
     """
     total: Tensor | None = None
     count = 0
@@ -35,9 +38,9 @@ def power_spectrum(images: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
 
 
 def rings(power: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the frequencies `(K,)` and the mean over the rings of `power` `(H, W)`, which `fft2` has ordered.
+    """Return the frequencies `(K,)` and the mean of `power` `(H, W)`, in the order of `fft2`, over rings of frequency.
 
-    A ring is as wide as the frequencies of the shorter side are apart.
+    The width of a ring is the frequency resolution of the shorter side.
     """
     height, width = power.shape
     radius = torch.hypot(*torch.meshgrid(torch.fft.fftfreq(height), torch.fft.fftfreq(width), indexing="ij")).double()
@@ -46,5 +49,5 @@ def rings(power: Tensor) -> tuple[Tensor, Tensor]:
     number = torch.bincount(ring).clamp(min=1)
     frequencies = torch.bincount(ring, radius.flatten()) / number
     mean = torch.bincount(ring, power.flatten()) / number
-    there = torch.bincount(ring) > 0
-    return frequencies[there], mean[there]
+    present = torch.bincount(ring) > 0
+    return frequencies[present], mean[present]

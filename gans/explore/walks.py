@@ -1,4 +1,4 @@
-"""Walks in a latent space: between points, along axes, along directions. Each returns the latents of its pictures."""
+"""Walks in a latent space: between points, along axes, along directions. The functions return latents."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -13,12 +13,12 @@ PATHS = {"lerp": lerp, "slerp": slerp}
 
 
 def through(points: Tensor, steps: int, path: str = "slerp", loop: bool = False) -> Tensor:
-    """Return a walk `(T, D)` through `points` `(K, D)` with `steps` latents from one to the next, both included.
+    """Return a walk `(T, D)` through `points` `(K, D)` with `steps` latents from each to the next, both included.
 
-    A loop goes back to the first point and ends before it, so that it can be repeated.
+    A loop returns to the first point and ends one step before it, so that it can be repeated.
 
     Raises:
-        ValueError: for fewer than two points or steps, or another `path` than `lerp` or `slerp`.
+        ValueError: if there are fewer than two points or steps, or `path` is neither `lerp` nor `slerp`.
     """
     if len(points) < 2 or steps < 2:
         raise ValueError(f"there are {len(points)} points and {steps} steps; expected at least 2 of each")
@@ -30,12 +30,12 @@ def through(points: Tensor, steps: int, path: str = "slerp", loop: bool = False)
 
 
 def traversal(z: Tensor, axes: Sequence[int], values: Tensor) -> Tensor:
-    """Return `(len(axes) S, D)`: the latent `z` `(D,)` with one of its numbers set to each of `values` `(S,)`.
+    """Return the latent `z` `(D,)` with one coordinate set to each of `values` `(S,)`, `(len(axes) S, D)`.
 
-    A row of S latents for each axis.
+    The latents of an axis are consecutive.
 
     Raises:
-        ValueError: if `z` has no such axis.
+        ValueError: if an axis is out of range.
     """
     for axis in axes:
         if not 0 <= axis < len(z):
@@ -47,7 +47,7 @@ def traversal(z: Tensor, axes: Sequence[int], values: Tensor) -> Tensor:
 
 
 def along(z: Tensor, directions: Tensor, strengths: Tensor) -> Tensor:
-    """Return `(R S, D)`: the latent `z` `(D,)` and so much of a direction, a row of S strengths for each of R."""
+    """Return the latent `z` `(D,)` plus S multiples (`strengths`) of each of R directions `(R, D)`, `(R S, D)`."""
     moves = strengths.to(z)[None, :, None] * directions.to(z)[:, None]
     return (z + moves).flatten(0, 1)
 
@@ -60,9 +60,9 @@ def with_codes(z: Tensor, codes: Sequence[float]) -> Tensor:
 
 
 def strongest_axes(generator: Generator, z: Tensor, low: float, high: float, count: int) -> list[int]:
-    """Return the `count` axes that change the pictures of latents `z` `(N, D)` most, from `low` to `high`; first most.
+    """Return the `count` axes with the largest effect on the images of latents `z` `(N, D)`, in descending order.
 
-    A change is the mean absolute difference of a pixel.
+    The effect is the mean absolute difference of a pixel between the values `low` and `high` of the coordinate.
     """
     ends = torch.tensor([low, high])
     changes = []

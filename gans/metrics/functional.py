@@ -1,7 +1,7 @@
-"""Scores of generated images as pure functions of features, in float64 whatever comes in.
+"""Scores of generated images as pure functions of features, computed in float64.
 
-Features are `(N, D)`, real ones first. Results are scalars in float64. What is random draws from a seed or a generator
-that the caller gives; torch's global generator is never touched. Sources stand at the functions.
+Features are `(N, D)`, real ones first. Results are float64 scalars. Random functions take a seed or a generator, and do
+not use torch's global generator. Each function names its source.
 """
 
 import math
@@ -13,7 +13,7 @@ from torch import Tensor
 from gans.metrics.moments import Gaussian, as_features, as_pair, frechet_of_few, frechet_to
 from gans.metrics.neighbours import authentic, neighbour_scores
 
-BLOCK = 2**22  # values of a kernel held at a time, 32 MB
+BLOCK = 2**22  # values of a kernel matrix per block, 32 MB
 
 
 class PRDC(NamedTuple):
@@ -26,14 +26,14 @@ class PRDC(NamedTuple):
 
 
 class Modes(NamedTuple):
-    """How many classes occur, and how far their frequencies are from those expected, in nats."""
+    """Number of classes that occur, and the KL divergence of their frequencies from the expected ones, in nats."""
 
     modes: int
     kl: Tensor
 
 
 class ClassFID(NamedTuple):
-    """The mean of the FIDs of every class, and each of them."""
+    """The FID of every class, and their mean."""
 
     mean: Tensor
     classes: dict[int, Tensor]
@@ -42,7 +42,7 @@ class ClassFID(NamedTuple):
 def fid(real: Tensor | Gaussian, fake: Tensor) -> Tensor:
     """Return the Frechet distance between Gaussians fitted to `real` `(N, D)` and `fake` `(M, D)`.
 
-    Exact for fewer samples than features too. `real` may be a `Gaussian` that is kept, with its root.
+    It is exact for fewer samples than features too. `real` may be a `Gaussian`, whose root is then reused.
     Source: Heusel et al. 2017 (arXiv 1706.08500).
 
     Raises:
@@ -58,18 +58,19 @@ def fid(real: Tensor | Gaussian, fake: Tensor) -> Tensor:
 
 
 def fid_infinity(real: Tensor | Gaussian, fake: Tensor, points: int = 15, seed: int | torch.Generator = 0) -> Tensor:
-    """Return the FID that infinitely many fakes would have: it is nearly linear in 1 / M, and this is the intercept.
+    """Return the FID extrapolated to infinitely many fake samples.
 
-    The line is fitted to the FIDs of `points` random subsets of M/10 to M fakes. Only the fakes are extrapolated; the
-    distance may come out slightly negative. Source: Chong and Forsyth 2020 (arXiv 1911.07023).
+    The FID is nearly linear in 1 / M. A line is fitted to the FIDs of `points` random subsets of M/10 to M fake
+    samples. Its intercept is returned, which may be slightly negative. The number of real samples is not extrapolated.
+    Source: Chong and Forsyth 2020 (arXiv 1911.07023).
 
     Raises:
-        ValueError: if there are fewer than 20 fakes or 2 points, or for features that `fid` refuses.
+        ValueError: if there are fewer than 20 fake samples or 2 points, or if the features are not valid for `fid`.
     """
     if points < 2:
         raise ValueError(f"points is {points}; a line needs at least 2")
-    fake = as_features(fake, "features of the fakes", 20)
-    gaussian = real if isinstance(real, Gaussian) else Gaussian.of(as_features(real, "features of the reals", 2))
+    fake = as_features(fake, "fake features", 20)
+    gaussian = real if isinstance(real, Gaussian) else Gaussian.of(as_features(real, "real features", 2))
     generator = _generator(seed)
     sizes = torch.linspace(len(fake) // 10, len(fake), points).round().long()
     subsets = (fake[torch.randperm(len(fake), generator=generator)[:size].to(fake.device)] for size in sizes.tolist())
@@ -81,10 +82,10 @@ def fid_infinity(real: Tensor | Gaussian, fake: Tensor, points: int = 15, seed: 
 
 
 def kid(real: Tensor, fake: Tensor, *, degree: int = 3, gamma: float | None = None, coef: float = 1.0) -> Tensor:
-    """Return the squared maximum mean discrepancy over all samples, not scaled by 1000; unbiased, so perhaps negative.
+    """Return the unbiased squared maximum mean discrepancy over all samples. It may be negative.
 
-    The kernel is `(gamma x.y + coef)^degree`, with `gamma` 1 / D unless given. Source: Binkowski et al. 2018
-    (arXiv 1801.01401).
+    The kernel is `(gamma x.y + coef)^degree`; the default of `gamma` is 1 / D. The result is not multiplied by 1000.
+    Source: Binkowski et al. 2018 (arXiv 1801.01401).
 
     Raises:
         ValueError: for features of other shapes, not finite, or fewer than 2.
@@ -117,12 +118,12 @@ def kid_subsets(
     gamma: float | None = None,
     coef: float = 1.0,
 ) -> tuple[Tensor, Tensor]:
-    """Return mean and (population) standard deviation of the KID of random subsets, as papers report it.
+    """Return the mean and population standard deviation of the KID of random subsets, as usual in papers.
 
-    Subsets are drawn without replacement; `subset_size` is at most the number of samples.
+    Subsets are drawn without replacement. `subset_size` is limited to the number of samples.
 
     Raises:
-        ValueError: for fewer than 1 subset of 2, or features that `kid` refuses.
+        ValueError: if there is no subset, it has fewer than 2 samples, or the features are not valid for `kid`.
     """
     if subsets < 1 or subset_size < 2:
         raise ValueError(f"subsets are {subsets} of {subset_size}; expected at least 1 of 2")
@@ -139,13 +140,13 @@ def kid_subsets(
 
 
 def inception_score(logits: Tensor, splits: int = 10) -> tuple[Tensor, Tensor]:
-    """Return mean and (population) standard deviation of `exp E KL(p(y|x) || p(y))` over contiguous splits.
+    """Return the mean and population standard deviation of `exp E KL(p(y|x) || p(y))` over contiguous splits.
 
-    `logits` `(N, K)` are a classifier's raw scores, not probabilities and not features. They are not shuffled: shuffle
-    samples that come class by class. Source: Salimans et al. 2016 (arXiv 1606.03498).
+    `logits` `(N, K)` are a classifier's logits, not probabilities and not features. They are not shuffled, so shuffle
+    samples that are ordered by class. Source: Salimans et al. 2016 (arXiv 1606.03498).
 
     Raises:
-        ValueError: if they are no `(N, K)` or not finite, or if there are fewer of them than splits.
+        ValueError: if the logits are not `(N, K)` or not finite, or if there are fewer samples than splits.
     """
     logits = as_features(logits, "logits")
     n = len(logits)
@@ -154,7 +155,7 @@ def inception_score(logits: Tensor, splits: int = 10) -> tuple[Tensor, Tensor]:
     scores = []
     for i in range(splits):
         log_p = logits[i * n // splits : (i + 1) * n // splits].log_softmax(1)
-        # In logarithms, so that a class of probability 0 everywhere counts 0 and not NaN.
+        # Computed with logarithms, so that a class with probability 0 in all samples contributes 0 and not NaN.
         log_q = log_p.logsumexp(0) - math.log(len(log_p))
         scores.append((log_p.exp() * (log_p - log_q)).sum(1).mean().exp())
     values = torch.stack(scores)
@@ -162,11 +163,14 @@ def inception_score(logits: Tensor, splits: int = 10) -> tuple[Tensor, Tensor]:
 
 
 def prdc(real: Tensor, fake: Tensor, k: int = 5) -> PRDC:
-    """Return precision, recall, density and coverage with balls up to the k-th neighbour, "inside" meant strictly.
+    """Return precision, recall, density and coverage, with open balls around samples up to the k-th neighbour.
 
-    Precision: share of fakes in the ball of some real. Recall: share of reals in the ball of some fake. Density: mean
-    number of balls of reals that a fake is in, divided by k; above 1 where fakes crowd. Coverage: share of reals whose
-    ball holds a fake. Sources: Kynkaanniemi et al. 2019 (arXiv 1904.06991), Naeem et al. 2020 (arXiv 2002.09797).
+    - Precision: share of fake samples that are in the ball of a real sample.
+    - Recall: share of real samples that are in the ball of a fake sample.
+    - Density: mean number of real balls that a fake sample is in, divided by k. It may exceed 1.
+    - Coverage: share of real samples whose ball contains a fake sample.
+
+    Sources: Kynkaanniemi et al. 2019 (arXiv 1904.06991), Naeem et al. 2020 (arXiv 2002.09797).
 
     Raises:
         ValueError: for fewer than k + 1 samples, or features of other shapes or not finite.
@@ -176,9 +180,10 @@ def prdc(real: Tensor, fake: Tensor, k: int = 5) -> PRDC:
 
 
 def authenticity(real: Tensor, fake: Tensor) -> Tensor:
-    """Return the percentage of fakes that lie farther from their nearest real than that real from its nearest other.
+    """Return the percentage of fake samples that are not near-copies of real ones.
 
-    Near 0 for copies of the reals (give those that were trained on). Source: Alaa et al. 2022 (arXiv 2102.08921).
+    A fake sample counts if its nearest real sample is nearer to another real one than to it. The score is near 0 for
+    copies of the real samples, so pass the training data. Source: Alaa et al. 2022 (arXiv 2102.08921).
 
     Raises:
         ValueError: for features of other shapes, not finite, or fewer than 2.
@@ -187,10 +192,10 @@ def authenticity(real: Tensor, fake: Tensor) -> Tensor:
 
 
 def one_nn_accuracy(real: Tensor, fake: Tensor) -> Tensor:
-    """Return how often the nearest other sample tells real from fake: 0.5 ideal, 1 far apart, near 0 for copies.
+    """Return the accuracy of a 1-nearest-neighbour classifier of real against fake: 0.5 is ideal.
 
-    Equally many are compared: the first min(N, M) of each. A tie counts as an error. Sources: Lopez-Paz and Oquab 2017
-    (arXiv 1610.06545), Xu et al. 2018 (arXiv 1806.07755).
+    It is 1 for separate distributions and near 0 for copies. The first min(N, M) samples of each kind are used. Ties
+    count as errors. Sources: Lopez-Paz and Oquab 2017 (arXiv 1610.06545), Xu et al. 2018 (arXiv 1806.07755).
 
     Raises:
         ValueError: for features of other shapes, not finite, or fewer than 2.
@@ -200,19 +205,20 @@ def one_nn_accuracy(real: Tensor, fake: Tensor) -> Tensor:
 
 
 def vendi(features: Tensor) -> Tensor:
-    """Return the effective number of different samples, 1 to N: the exponential entropy of their cosine similarities.
+    """Return the Vendi score, the effective number of different samples, from 1 to N.
 
+    It is the exponential of the entropy of the eigenvalues of their cosine similarities.
     Source: Friedman and Dieng 2022 (arXiv 2210.02410).
 
     Raises:
-        ValueError: if they are no `(N, D)`, not finite, or one of them is zero.
+        ValueError: if the features are not `(N, D)` or not finite, or if a row is zero.
     """
     features = as_features(features)
     lengths = features.norm(dim=1, keepdim=True)
     if not lengths.all():
         raise ValueError(f"features are all zero at row {int((lengths == 0).nonzero()[0, 0])}; it has no direction")
     unit = features / lengths
-    # X X' and X' X have the same eigenvalues but for zeros, which do not count.
+    # X X' and X' X have the same eigenvalues except for zeros, which have no entropy.
     gram = unit @ unit.T if len(unit) < unit.shape[1] else unit.T @ unit
     shares = torch.linalg.eigvalsh(gram / len(unit)).clamp(min=0)
     entropy: Tensor = torch.special.entr(shares).sum()
@@ -220,18 +226,18 @@ def vendi(features: Tensor) -> Tensor:
 
 
 def mode_counts(predictions: Tensor, num_classes: int, reference: Tensor | None = None) -> Modes:
-    """Return how many classes occur, and KL(their frequencies || those of `reference`, or uniform).
+    """Return the number of classes that occur, and the KL divergence of their frequencies from the expected ones.
 
-    The KL is infinite if a class occurs that `reference` lacks. For stacked MNIST: Srivastava et al. 2017
-    (arXiv 1705.07761).
+    The KL divergence is infinite if a class occurs whose expected frequency is 0. Source, for stacked MNIST: Srivastava
+    et al. 2017 (arXiv 1705.07761).
 
     Args:
         predictions: logits `(N, num_classes)`, or integer labels `(N,)`.
-        num_classes: K.
-        reference: counts or frequencies `(K,)`, not negative.
+        num_classes: number of classes.
+        reference: expected counts or frequencies `(num_classes,)`; None means uniform.
 
     Raises:
-        ValueError: if one of them has another shape, is not finite or out of range, or there are no samples.
+        ValueError: if an argument has another shape, is not finite or out of range, or if there are no samples.
     """
     labels = _labels(predictions, num_classes)
     expected = torch.ones(num_classes) if reference is None else reference
@@ -245,21 +251,21 @@ def mode_counts(predictions: Tensor, num_classes: int, reference: Tensor | None 
 def class_fid(real: Tensor, real_labels: Tensor, fake: Tensor, fake_labels: Tensor) -> ClassFID:
     """Return the FID within each class and their mean, for features `(N, D)` with integer labels `(N,)`.
 
-    Comparable only at equal numbers per class. It sees mixed-up labels, which the FID over all does not.
+    Compare only values with the same number of samples per class. Unlike the FID it detects wrong labels.
 
     Raises:
-        ValueError: if a class has fewer than 2 samples on one side, or labels and features differ in number.
+        ValueError: if a class has fewer than 2 samples on one side, or if labels and features differ in number.
     """
     real, fake = as_pair(real, fake)
-    for kind, features, labels in (("reals", real, real_labels), ("fakes", fake, fake_labels)):
+    for kind, features, labels in (("real", real, real_labels), ("fake", fake, fake_labels)):
         if labels.shape != (len(features),):
-            raise ValueError(f"labels of the {kind} have shape {tuple(labels.shape)}; expected ({len(features)},)")
+            raise ValueError(f"{kind} labels have shape {tuple(labels.shape)}; expected ({len(features)},)")
     real_labels, fake_labels = real_labels.to(real.device), fake_labels.to(real.device)
     distances = {}
     for label in sorted({*real_labels.tolist(), *fake_labels.tolist()}):
         members = real[real_labels == label], fake[fake_labels == label]
         if min(map(len, members)) < 2:
-            counts = f"{len(members[0])} reals and {len(members[1])} fakes"
+            counts = f"{len(members[0])} real and {len(members[1])} fake samples"
             raise ValueError(f"class {label} has {counts}; expected at least 2 of each")
         distances[int(label)] = fid(*members)
     return ClassFID(torch.stack(list(distances.values())).mean(), distances)
@@ -275,7 +281,7 @@ def _scalar(value: float, like: Tensor) -> Tensor:
 
 
 def _labels(predictions: Tensor, num_classes: int) -> Tensor:
-    """Return the labels `(N,)` that logits or labels stand for."""
+    """Return labels `(N,)`, given logits or labels."""
     if predictions.ndim == 2 and predictions.shape[1] == num_classes:
         return as_features(predictions, "logits").argmax(1)
     if predictions.ndim != 1 or predictions.is_floating_point() or not len(predictions):

@@ -1,6 +1,6 @@
-"""Mean and covariance of features in float64, streamed or whole, and the Frechet distance between two Gaussians.
+"""Mean and covariance of features in float64, streamed or at once, and the Frechet distance between two Gaussians.
 
-Source of the distance: Dowson and Landau 1982; of its use on images: Heusel et al. 2017 (arXiv 1706.08500).
+Sources: Dowson and Landau 1982 for the distance, Heusel et al. 2017 (arXiv 1706.08500) for its use on images.
 """
 
 from functools import cached_property
@@ -14,17 +14,22 @@ ROWS = 4096  # converted to float64 at a time
 def as_features(features: Tensor, name: str = "features", least: int = 1) -> Tensor:
     """Return `features` `(N, D)` in float64, detached.
 
+    Args:
+        features: the features.
+        name: name of the features in error messages.
+        least: minimum of rows.
+
     Raises:
-        ValueError: if they have another number of dimensions, fewer than `least` rows, or NaN or infinity.
+        ValueError: if they have another number of dimensions, fewer than `least` rows, NaN or infinity.
     """
     if features.ndim != 2 or features.shape[1] == 0:
         raise ValueError(f"{name} have shape {tuple(features.shape)}; expected (N, D)")
     if len(features) < least:
         raise ValueError(f"{name} have {len(features)} rows; expected at least {least}")
-    if features.device.type == "mps":  # has no float64
+    if features.device.type == "mps":  # does not support float64
         features = features.cpu()
     features = features.detach().double()
-    broken = ~features.sum(1).isfinite()  # unlike a look at every value, needs no copy of them
+    broken = ~features.sum(1).isfinite()  # sums, because a check of every value needs a copy of them
     if broken.any():
         raise ValueError(f"{name} hold NaN or infinity at row {int(broken.nonzero()[0])}")
     return features
@@ -34,28 +39,32 @@ def as_pair(real: Tensor, fake: Tensor, least: int = 2) -> tuple[Tensor, Tensor]
     """Return both sets of features in float64 on the device of the real ones.
 
     Raises:
-        ValueError: if one is no `(N, D)` of at least `least` finite rows, or if they differ in D.
+        ValueError: if one is not `(N, D)` with at least `least` finite rows, or if they differ in D.
     """
-    real = as_features(real, "features of the reals", least)
-    fake = as_features(fake, "features of the fakes", least).to(real.device)
+    real = as_features(real, "real features", least)
+    fake = as_features(fake, "fake features", least).to(real.device)
     same_width(real.shape[1], fake.shape[1])
     return real, fake
 
 
 def same_width(real: int, fake: int) -> None:
-    """Raise a ValueError unless both sides have the same number of features."""
+    """Check that both sides have the same number of columns.
+
+    Raises:
+        ValueError: if they differ.
+    """
     if real != fake:
-        raise ValueError(f"features of the reals have {real} columns and those of the fakes {fake}; expected the same")
+        raise ValueError(f"real features have {real} columns and fake features {fake}; expected the same")
 
 
 class Moments:
-    """Running mean and covariance of batches of features, all of them counted once, in any order.
+    """Running mean and covariance of batches of features. All samples have the same weight.
 
-    Batches are merged by their centred moments (Chan et al. 1979), so a large mean costs no digits.
+    Batches are merged by their centred moments (Chan et al. 1979), so a large mean causes no loss of precision.
 
     Args:
         dim: D, the number of features.
-        device: where the moments are kept; batches are moved there.
+        device: device of the moments, to which batches are moved.
     """
 
     def __init__(self, dim: int, device: torch.device | str = "cpu") -> None:
@@ -64,10 +73,10 @@ class Moments:
         self.scatter = torch.zeros(dim, dim, dtype=torch.float64, device=device)
 
     def update(self, features: Tensor) -> None:
-        """Add `features` `(N, D)`, N of any size.
+        """Add `features` `(N, D)`; N may be 0.
 
         Raises:
-            ValueError: if they are not `(N, D)` and finite.
+            ValueError: if they are not `(N, D)` or not finite.
         """
         for part in torch.split(features, ROWS):
             rows = as_features(part, least=0).to(self.mean.device)
@@ -77,7 +86,7 @@ class Moments:
                 self._add(len(rows), mean, centred.T @ centred)
 
     def merge(self, other: "Moments") -> None:
-        """Add what `other` has seen; it is left as it is."""
+        """Add the samples of `other`, which does not change."""
         if other.n:
             self._add(other.n, other.mean.to(self.mean.device), other.scatter.to(self.mean.device))
 
@@ -91,10 +100,10 @@ class Moments:
 
     @property
     def covariance(self) -> Tensor:
-        """The unbiased covariance `(D, D)`, that is, divided by N - 1.
+        """The unbiased covariance `(D, D)`, with the divisor N - 1.
 
         Raises:
-            ValueError: if fewer than 2 samples were seen.
+            ValueError: if there are fewer than 2 samples.
         """
         if self.n < 2:
             raise ValueError(f"samples seen are {self.n}; a covariance needs at least 2")
@@ -102,17 +111,16 @@ class Moments:
 
 
 class Gaussian:
-    """The normal distribution with the moments of a set of features, all in float64.
+    """A normal distribution with the moments of a set of features, in float64.
 
     Args:
-        n: samples that it was estimated from.
+        n: number of samples from which it was estimated.
         mean: `(D,)`.
         covariance: `(D, D)`, symmetric, unbiased.
-        root: the symmetric square root of the covariance if it is known already; else it is computed once, when it is
-            first read.
+        root: symmetric square root of the covariance, if known; else it is computed when it is first read.
 
     Raises:
-        ValueError: if there were fewer than 2 samples, or the moments hold NaN or infinity.
+        ValueError: if there are fewer than 2 samples, or the moments contain NaN or infinity.
     """
 
     def __init__(self, n: int, mean: Tensor, covariance: Tensor, root: Tensor | None = None) -> None:
@@ -126,7 +134,7 @@ class Gaussian:
 
     @classmethod
     def of(cls, features: Tensor) -> "Gaussian":
-        """Return the Gaussian of `features` `(N, D)`, on their device."""
+        """Return the Gaussian fitted to `features` `(N, D)`, on their device."""
         if features.ndim != 2:
             raise ValueError(f"features have shape {tuple(features.shape)}; expected (N, D)")
         device = features.device if features.device.type != "mps" else "cpu"
@@ -136,12 +144,12 @@ class Gaussian:
 
     @classmethod
     def from_moments(cls, moments: Moments) -> "Gaussian":
-        """Return the Gaussian of all features that `moments` has seen."""
+        """Return the Gaussian with these moments."""
         return cls(moments.n, moments.mean, moments.covariance)
 
     @cached_property
     def root(self) -> Tensor:
-        """The symmetric positive square root of the covariance, `(D, D)`; seconds for D = 2048, so worth keeping."""
+        """The symmetric positive square root of the covariance, `(D, D)`. It takes seconds for D = 2048."""
         values, vectors = torch.linalg.eigh(self.covariance)
         root: Tensor = (vectors * values.clamp(min=0).sqrt()) @ vectors.T
         return root
@@ -150,8 +158,8 @@ class Gaussian:
 def frechet(real: Gaussian, fake: Gaussian) -> Tensor:
     """Return the squared Frechet (2-Wasserstein) distance `|m - n|^2 + tr(S + T - 2 (S T)^(1/2))`, a scalar.
 
-    The eigenvalues of `S T` are those of the symmetric `R T R` with `R R = S`, which stay real, and keep their digits,
-    where the product is singular. Only the root of `real` is used.
+    The eigenvalues of `S T` are computed as those of the symmetric matrix `R T R` with `R R = S`. They are real and
+    accurate for singular matrices too. Only the root of `real` is needed.
 
     Raises:
         ValueError: if the dimensions differ.
@@ -162,11 +170,11 @@ def frechet(real: Gaussian, fake: Gaussian) -> Tensor:
 
 
 def frechet_to(real: Gaussian, features: Tensor) -> Tensor:
-    """Return the Frechet distance of `features` `(N, D)` to `real`, fast and exact for few samples too (N <= D).
+    """Return the Frechet distance of `features` `(N, D)` to `real`. It is fast and exact for N <= D too.
 
     With centred features Y, `S Y'Y` has the eigenvalues of the N x N matrix `Y S Y'`.
     """
-    fake = as_features(features, "features of the fakes", 2).to(real.mean)
+    fake = as_features(features, "fake features", 2).to(real.mean)
     same_width(len(real.mean), fake.shape[1])
     if len(fake) > fake.shape[1]:
         return frechet(real, Gaussian.of(fake))
@@ -176,14 +184,14 @@ def frechet_to(real: Gaussian, features: Tensor) -> Tensor:
 
 
 def frechet_of_few(real: Tensor, fake: Tensor) -> Tensor:
-    """Return the Frechet distance of two float64 sets, both of N <= D, by the nuclear norm of `X Y'`: exact."""
+    """Return the exact Frechet distance of two float64 sets with N <= D, by the nuclear norm of `X Y'`."""
     first, second = centred(real), centred(fake)
     traces = first.square().sum() + second.square().sum()
     return _distance(real.mean(0) - fake.mean(0), traces, torch.linalg.svdvals(first @ second.T).sum())
 
 
 def centred(features: Tensor) -> Tensor:
-    """Return X `(N, D)` such that `X' X` is the unbiased covariance of `features`."""
+    """Return scaled and centred features X `(N, D)` such that `X' X` is the unbiased covariance of `features`."""
     scale: float = (len(features) - 1) ** -0.5
     return (features - features.mean(0)) * scale
 
@@ -199,5 +207,5 @@ def _assemble(real: Gaussian, fake: Gaussian, trace_root: Tensor) -> Tensor:
 
 
 def _distance(shift: Tensor, traces: Tensor, trace_root: Tensor) -> Tensor:
-    # A squared distance is never negative; what is below 0 is rounding.
+    # A squared distance is not negative; values below 0 are rounding errors.
     return (shift.square().sum() + traces - 2 * trace_root).clamp(min=0)

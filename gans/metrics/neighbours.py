@@ -1,12 +1,12 @@
-"""Scores that ask who is near whom: precision, recall, density, coverage, authenticity, 1-NN accuracy.
+"""Scores from nearest neighbours: precision, recall, density, coverage, authenticity, 1-NN accuracy.
 
 Precision and recall: Kynkaanniemi et al. 2019 (arXiv 1904.06991). Density and coverage: Naeem et al. 2020
 (arXiv 2002.09797). Authenticity: Alaa et al. 2022 (arXiv 2102.08921). 1-NN two-sample accuracy: Lopez-Paz and Oquab
 2017 (arXiv 1610.06545), Xu et al. 2018 (arXiv 1806.07755).
 
-All come from three matrices of squared distances (real to real, fake to fake, fake to real), each walked through once,
-a block of rows at a time. Distances are float64: in float32 a set with a mean of 100 and a spread of 1 is at 0.7 from
-itself.
+All are computed from three matrices of squared distances (real to real, fake to fake, fake to real). Each matrix is
+computed once, in blocks of rows. Distances are float64. In float32, points with a mean of 100 and a deviation of 1 have
+a distance of up to 0.7 from themselves.
 """
 
 from collections.abc import Iterator
@@ -17,27 +17,28 @@ from torch import Tensor
 
 from gans.metrics.moments import as_features, as_pair
 
-BLOCK = 2**20  # distances held at a time, 8 MB: they should stay in the cache
-ROUNDING = 1e-13  # squared distances below this share of a squared length cannot be told from 0
+BLOCK = 2**20  # distances per block, 8 MB, which fit into the CPU's cache
+ROUNDING = 1e-13  # squared distances below this share of a squared length are rounding errors
 
 
 def centre(features: Tensor) -> Tensor:
-    """Return the row `(1, D)` of float64 `features` nearest to their mean.
+    """Return the row `(1, D)` of float64 `features` that is nearest to their mean.
 
-    Differences to a row, unlike those to the mean, are exact for features on a grid or in float32: ties stay ties.
+    Features are centred at this row instead of the mean, because the differences are exact for float32 features. So
+    equal distances stay equal.
     """
     return features[(lengths(features) - 2 * (features @ features.mean(0))).argmin()].unsqueeze(0)
 
 
 def lengths(points: Tensor) -> Tensor:
-    """Return the squared lengths `(N,)` of `points` `(N, D)`, without a copy of them."""
+    """Return the squared norms `(N,)` of `points` `(N, D)` without copying them."""
     return torch.einsum("nd,nd->n", points, points)
 
 
 def blocks(rows: Tensor, columns: Tensor) -> Iterator[tuple[int, Tensor]]:
-    """Yield (index of the first row, squared distances of some `rows` to all `columns`) of float64 features.
+    """Yield blocks (index of the first row, squared distances of these `rows` to all `columns`) of float64 features.
 
-    Rounding may leave distances between equal points slightly negative. Every block overwrites the one before.
+    Rounding may make distances between equal points slightly negative. Every block overwrites the previous one.
     """
     of_rows, of_columns = lengths(rows), lengths(columns)
     step = max(1, BLOCK // len(columns))
@@ -49,55 +50,55 @@ def blocks(rows: Tensor, columns: Tensor) -> Iterator[tuple[int, Tensor]]:
 
 
 def snap(squared: Tensor, points: Tensor) -> Tensor:
-    """Return squared distances from `points` with 0 for those that are rounding: of copies, say."""
+    """Return squared distances from `points`, with 0 for those that are rounding errors."""
     tolerance = ROUNDING * lengths(points)
     return squared.masked_fill(squared <= (tolerance if squared.ndim == 1 else tolerance[:, None]), 0)
 
 
 def nearest(features: Tensor, k: int) -> Tensor:
-    """Return the squared distances `(N, k)` of each row of `features` to its k nearest others, ascending.
+    """Return the squared distances `(N, k)` of each row of `features` to its k nearest other rows, ascending.
 
-    For a fixed set they are worth keeping: `neighbour_scores` takes them as `real_neighbours`.
+    For a fixed set they can be reused as `real_neighbours` of `neighbour_scores`.
 
     Raises:
-        ValueError: if there are not more than k rows, or not finite ones.
+        ValueError: if there are k rows or fewer, or if they are not finite.
     """
     features = as_features(features, least=_positive(k) + 1)
     return _nearest(features - centre(features), k)
 
 
 def _nearest(points: Tensor, k: int, of: Tensor | None = None) -> Tensor:
-    """Return squared distances to the k nearest others, of all `points` or of those with the indices `of`."""
+    """Return the squared distances to the k nearest other points, of all `points` or those with the indices `of`."""
     of = torch.arange(len(points), device=points.device) if of is None else of
     rows = points if len(of) == len(points) else points[of]
     found = []
     for start, squared in blocks(rows, points):
-        squared.scatter_(1, of[start : start + len(squared), None], torch.inf)  # nobody is a neighbour of himself
+        squared.scatter_(1, of[start : start + len(squared), None], torch.inf)  # a point is not its own neighbour
         found.append(squared.topk(k, largest=False).values)
     return snap(torch.cat(found), rows)
 
 
 def radius(neighbours: Tensor, k: int) -> Tensor:
-    """Return the squared distance to the k-th neighbour; -inf where it is 0: strictly inside that ball is nothing."""
+    """Return the squared distance to the k-th neighbour, or -inf if it is 0, because nothing is inside such a ball."""
     squared = neighbours[:, k - 1]
     return squared.masked_fill(squared == 0, -torch.inf)
 
 
 class Encounter(NamedTuple):
-    """What one walk through the distances of M fakes to N reals finds."""
+    """Results from the matrix of distances of M fake to N real samples."""
 
-    precise: Tensor  # (M,) is the fake within the manifold of the reals?
-    recalled: Tensor  # (N,) is the real within the manifold of the fakes?
-    balls: Tensor  # (), pairs of a fake in a ball around a real
-    to_fake: Tensor  # (N,) squared distance of each real to the nearest fake
-    to_real: Tensor  # (M,) squared distance of each fake to the nearest real
-    which: Tensor  # (M,) and the index of that real
+    precise: Tensor  # (M,) whether the fake sample is in the manifold of real samples
+    recalled: Tensor  # (N,) whether the real sample is in the manifold of fake samples
+    balls: Tensor  # () number of pairs of a fake sample in the ball around a real one
+    to_fake: Tensor  # (N,) squared distance of each real sample to the nearest fake one
+    to_real: Tensor  # (M,) squared distance of each fake sample to the nearest real one
+    which: Tensor  # (M,) index of that real sample
 
 
 def encounter(
     real: Tensor, fake: Tensor, real_manifold: Tensor, real_balls: Tensor, fake_manifold: Tensor
 ) -> Encounter:
-    """Walk through the distances of `fake` `(M, D)` to `real` `(N, D)` once, given squared radii of both."""
+    """Compute the distances of `fake` `(M, D)` to `real` `(N, D)` once, and compare them with squared radii of both."""
     recalled = torch.zeros(len(real), dtype=torch.bool, device=real.device)
     to_fake = torch.full((len(real),), torch.inf, dtype=torch.float64, device=real.device)
     balls = torch.zeros((), dtype=torch.int64, device=real.device)
@@ -125,24 +126,23 @@ def neighbour_scores(
 ) -> dict[str, float]:
     """Return precision, recall, density, coverage, authenticity and one_nn_accuracy by name.
 
-    Precision and recall use balls up to the `k_manifold`-th neighbour, density and coverage up to the `k_density`-th;
-    inside means strictly inside. Authenticity is in percent. 1-NN accuracy compares equally many: where N and M differ,
-    the first min(N, M) of each, for one more walk.
+    Precision and recall use open balls up to the `k_manifold`-th neighbour, density and coverage up to the
+    `k_density`-th. Authenticity is in percent. 1-NN accuracy uses the first min(N, M) samples of each kind.
 
     Args:
-        real: features of the reals, `(N, D)`.
-        fake: features of the fakes, `(M, D)`.
-        k_manifold: neighbours for precision and recall.
-        k_density: neighbours for density and coverage.
-        real_neighbours: `nearest(real, k)` with k of at least both, if it is known already.
+        real: real features `(N, D)`.
+        fake: fake features `(M, D)`.
+        k_manifold: number of neighbours for precision and recall.
+        k_density: number of neighbours for density and coverage.
+        real_neighbours: `nearest(real, k)` with k not less than both, if known already.
 
     Raises:
-        ValueError: if there are fewer than k + 1 samples, or for features that differ in D or are not finite.
+        ValueError: if there are fewer than k + 1 samples, or if the features differ in D or are not finite.
     """
     k = max(_positive(k_manifold), _positive(k_density))
     real, fake = as_pair(real, fake, 2)
-    _enough(real, "reals", k)
-    _enough(fake, "fakes", k_manifold)
+    _enough(real, "real", k)
+    _enough(fake, "fake", k_manifold)
     origin = centre(real)
     real = real - origin
     fake = fake - origin
@@ -166,9 +166,10 @@ def neighbour_scores(
 
 
 def authentic(real: Tensor, fake: Tensor) -> Tensor:
-    """Return for each fake `(M,)` whether it is farther from its nearest real than that from its nearest other real.
+    """Return for each fake sample whether it is authentic, `(M,)` bool.
 
-    Only the reals that are nearest to a fake are compared with all others: M x N distances, however large N is.
+    A sample is authentic if its nearest real sample is nearer to another real one than to it. Only real samples that
+    are nearest to a fake one are compared with all others, so at most M x N distances are computed.
 
     Raises:
         ValueError: for features of other shapes, not finite, or fewer than 2.
@@ -185,7 +186,7 @@ def authentic(real: Tensor, fake: Tensor) -> Tensor:
 
 
 def _one_nn(around_real: Tensor, around_fake: Tensor, met: Encounter) -> float:
-    """Return how often the nearest other sample is of the same kind; a tie counts as the other kind."""
+    """Return the share of samples whose nearest other sample is of the same kind. Ties count as the other kind."""
     return _share(torch.cat([around_real[:, 0] < met.to_fake, around_fake[:, 0] < met.to_real]))
 
 
@@ -201,7 +202,7 @@ def _positive(k: int) -> int:
 
 def _enough(features: Tensor, kind: str, k: int) -> None:
     if len(features) <= k:
-        raise ValueError(f"{kind} are {len(features)}; {k} nearest neighbours need at least {k + 1}")
+        raise ValueError(f"{kind} samples are {len(features)}; {k} nearest neighbours need at least {k + 1}")
 
 
 def _known(neighbours: Tensor, real: Tensor, k: int) -> Tensor:

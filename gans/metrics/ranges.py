@@ -1,4 +1,4 @@
-"""Which numbers pixels are: whether images can be of the range that was told, and floats of a range as bytes."""
+"""Ranges of pixel values: a check whether images fit a range, and the conversion of floats to uint8."""
 
 from math import isfinite
 
@@ -10,24 +10,24 @@ from gans.pictures.images import to_uint8
 Range = tuple[float, float]
 BYTES: Range = (0.0, 255.0)
 SIGNED: Range = (-1.0, 1.0)
-OUTLIERS = 0.01  # share of the numbers that a network without a last `tanh` may have anywhere
+OUTLIERS = 0.01  # share of values that may be far outside, for networks without a final `tanh`
 
 
-def check_range(images: Tensor, told: Range, by: str) -> str | None:
-    """Return what is odd about the pixels of images that shall be of a range, None if nothing is.
+def check_range(images: Tensor, value_range: Range, by: str) -> str | None:
+    """Return a warning if the pixels of images probably have another range, else None.
 
-    Networks overshoot, which is clipped. Images are of another range if more than a few numbers lie beyond its ends by
-    half its width. A batch may be all dark, or have no pixel in the lower half of [-1, 1], so that is only odd.
+    Networks overshoot, and such values are clipped. More than 1 % of values outside by over half the width of the range
+    is an error. Images that are all dark, or have no value in the lower half of [-1, 1], cause only the warning.
 
     Args:
-        images: of any shape, not empty.
-        told: least and greatest value.
-        by: what told the range, as `normalize=True`.
+        images: images of any shape, not empty.
+        value_range: minimum and maximum.
+        by: name of the argument that sets the range, such as `normalize=True`, for the message.
 
     Raises:
-        ValueError: if they cannot be of the range, or hold NaN or infinity.
+        ValueError: if the images cannot have this range, or contain NaN or infinity.
     """
-    low, high = told
+    low, high = value_range
     least, most = (float(value) for value in images.detach().aminmax())
     there = f"images are in [{least:.3g}, {most:.3g}]"
     expected = f"{by} expects [{low:g}, {high:g}]"
@@ -37,16 +37,16 @@ def check_range(images: Tensor, told: Range, by: str) -> str | None:
         beyond = (images.detach() < low - margin) | (images.detach() > high + margin)
         if not finite or float(beyond.float().mean()) > OUTLIERS:
             raise ValueError(f"{there}; {expected}")
-    if low < 0 <= least < (high - low) / 20:  # images in [0, 1] have black pixels, bright ones in [-1, 1] need not
+    if low < 0 <= least < (high - low) / 20:  # images in [0, 1] usually have black pixels
         return f"{there}, without a negative value; {expected}"
     if most <= 1 < high:
         return f"{there}, all black; {expected}"
     return None
 
 
-def quantised(images: Tensor, told: Range) -> Tensor:
-    """Return float images of a range as uint8, rounded and clipped."""
-    low, high = told
-    if told == SIGNED:
+def quantised(images: Tensor, value_range: Range) -> Tensor:
+    """Return float images with this range as uint8, rounded and clipped."""
+    low, high = value_range
+    if value_range == SIGNED:
         return to_uint8(images)
     return ((images.float() - low) * (255 / (high - low))).round().clamp(0, 255).to(torch.uint8)

@@ -1,27 +1,27 @@
-"""What only image sequences have: motion, and the damage in time that a distance between them has to see."""
+"""Functions for image sequences: the amount of motion, and temporal damage that a distance should detect."""
 
 import torch
 from torch import Tensor
 
-STILLS = 4  # frames of a clip that are looked at as images
+STILLS = 4  # frames of a clip that are evaluated as images
 ORDERS = ("as it is", "shuffled", "frozen")
 
 
 def motion(clips: Tensor) -> Tensor:
-    """Return the mean absolute change from one frame to the next of each clip `(N, C, T, H, W)`: float64 `(N,)`.
+    """Return the mean absolute difference between successive frames of each clip `(N, C, T, H, W)`, float64 `(N,)`.
 
-    In the units of the pixels, which may be uint8; to be compared with the same of real clips.
+    It is in the units of the pixels, which may be uint8. Compare it with the value for real clips.
 
     Raises:
         ValueError: for other shapes, or fewer than two frames.
     """
-    wide = checked(clips) if clips.is_floating_point() else checked(clips).short()  # differences of bytes would wrap
+    wide = checked(clips) if clips.is_floating_point() else checked(clips).short()  # differences of uint8 overflow
     change = wide.diff(dim=2).abs().flatten(1)
     return change.sum(1).double() / change.shape[1]
 
 
 def shuffled(clips: Tensor, seed: int | torch.Generator = 0) -> Tensor:
-    """Return clips `(N, C, T, H, W)` with the frames of each in a random order of its own.
+    """Return clips `(N, C, T, H, W)` with the frames of each clip in a random order.
 
     Raises:
         ValueError: for other shapes, or fewer than two frames.
@@ -33,7 +33,7 @@ def shuffled(clips: Tensor, seed: int | torch.Generator = 0) -> Tensor:
 
 
 def frozen(clips: Tensor) -> Tensor:
-    """Return clips `(N, C, T, H, W)` that show the first frame all the time.
+    """Return clips `(N, C, T, H, W)` that repeat their first frame.
 
     Raises:
         ValueError: for other shapes, or fewer than two frames.
@@ -42,7 +42,9 @@ def frozen(clips: Tensor) -> Tensor:
 
 
 def stills(clips: Tensor, count: int = STILLS) -> Tensor:
-    """Return `count` frames of each clip `(N, C, T, H, W)`, first and last among them: `(N * count, C, H, W)`.
+    """Return `count` evenly spaced frames of each clip `(N, C, T, H, W)`, first and last included.
+
+    The shape is `(N * count, C, H, W)`.
 
     Raises:
         ValueError: for other shapes, or fewer than two frames.
@@ -52,10 +54,10 @@ def stills(clips: Tensor, count: int = STILLS) -> Tensor:
 
 
 def disordered(clips: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Return half of the clips as they are, a quarter shuffled and a quarter frozen; and which, an index in `ORDERS`.
+    """Return half of the clips unchanged, a quarter shuffled and a quarter frozen, and the indices `(N,)` in `ORDERS`.
 
-    To tell these apart needs no labels and cannot be learnt from single frames; learning from the order of frames is
-    that of Misra et al. 2016 (arXiv 1603.08561).
+    This classification task needs no labels and cannot be solved with single frames, see Misra et al. 2016 (arXiv
+    1603.08561).
     """
     whole, shuffle, freeze = clips.tensor_split((len(clips) // 2, 3 * len(clips) // 4))
     orders = torch.tensor([0, 1, 2]).repeat_interleave(torch.tensor([len(whole), len(shuffle), len(freeze)]))
@@ -63,10 +65,10 @@ def disordered(clips: Tensor, generator: torch.Generator) -> tuple[Tensor, Tenso
 
 
 def checked(clips: Tensor) -> Tensor:
-    """Return the clips.
+    """Return the clips if they have the shape `(N, C, T, H, W)` and at least two frames.
 
     Raises:
-        ValueError: if they are of another shape than `(N, C, T, H, W)`, or have fewer than two frames.
+        ValueError: if they have not.
     """
     if clips.dim() != 5 or clips.shape[2] < 2:
         raise ValueError(f"clips are of shape {tuple(clips.shape)}; expected (N, C, T, H, W) with 2 frames or more")

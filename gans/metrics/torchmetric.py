@@ -1,20 +1,19 @@
-"""torchmetrics' FID, Inception Score and KID with this project's float64, deterministic computation.
+"""torchmetrics' FID, Inception Score and KID with the deterministic float64 computation of this project.
 
-Drop-in: the same constructor arguments, `update(images, real)`, `compute()`, `reset()`, states and synchronisation.
-What differs, and why:
+They are drop-in replacements, with the same arguments, methods, states and synchronisation. The differences are:
 
-- `compute()` returns float64, the same on every rank, also on one that saw no data or was restored from a checkpoint;
-  states keep their precision when a module is cast to half.
-- Ranks may have seen different numbers of batches, or none. States are joined in the order of ranks; only the
-  standard deviation of the Inception Score, and its mean over several splits, depend on that order.
-- The extractor is frozen, in evaluation mode, outside autocast, and no part of `parameters()` or `state_dict()`.
-- Images are uint8, floats in [0, 1] with `normalize=True`, or floats of another range with `value_range`, such as the
-  (-1, 1) of the models here. Floats are rounded and clipped, not truncated and wrapped. Images that cannot be of the
-  range are refused; a warning says once if they look like another.
-- An extractor is a module, or the name or file of one, as in `gans.metrics.extractors.extractor`. It gets uint8 images;
-  what is no image, but `(N, D)`, is passed on as it is. It may return features, or a tuple of features and logits: FID
-  and KID take the first, the Inception Score the last.
-- The built-in Inception resizes as the one of the published scores does, unless `antialias=True` is given to FID.
+- `compute()` returns float64, and the same value on every rank, also on one without data or after a checkpoint was
+  loaded. States keep their precision if a module is cast to half.
+- Ranks may have different numbers of batches, or none. States are concatenated in the order of ranks. Only the standard
+  deviation of the Inception Score, and its mean over several splits, depend on the order.
+- The extractor is frozen, in eval mode and outside autocast. It is not part of `parameters()` or `state_dict()`.
+- Images are uint8, floats in [0, 1] with `normalize=True`, or floats of another range with `value_range`, such as
+  (-1, 1) for the models of this project. Floats are rounded and clipped. Images that cannot have this range raise an
+  error. Images that probably have another range cause one warning.
+- An extractor is a module, or the name or file of one, see `gans.metrics.extractors.extractor`. Its input is uint8
+  images; `(N, D)` input is passed unchanged. It may return features, or a tuple of features and logits. FID and KID use
+  the first element, the Inception Score the last.
+- The built-in Inception resizes like the one of published scores, unless FID has `antialias=True`.
 """
 
 import warnings
@@ -26,7 +25,7 @@ import torch
 from torch import Tensor, nn
 from torchmetrics import Metric
 
-# `torchmetrics.image` itself has these names only beside torch-fidelity.
+# `torchmetrics.image` exports these names only if torch-fidelity is installed.
 from torchmetrics.image.fid import FrechetInceptionDistance
 from torchmetrics.image.inception import InceptionScore as BaseInceptionScore
 from torchmetrics.image.kid import KernelInceptionDistance
@@ -39,15 +38,15 @@ from gans.metrics.interface import Extractor
 from gans.metrics.moments import Gaussian, frechet
 from gans.metrics.ranges import BYTES, Range, check_range, quantised
 
-LAYER = "logits_unbiased"  # of the built-in Inception: the only one that torchmetrics has a word for
+LAYER = "logits_unbiased"  # the only layer of the built-in Inception with a name instead of a number
 
 
 class Frozen(nn.Module):
-    """An extractor that its owner neither trains, moves, casts nor saves: it is held, but not as a submodule.
+    """A frozen extractor that is not a submodule, so its owner does not train, move, cast or save it.
 
     Args:
-        extractor: images to `(N, D)`, or to a tuple of them; it is frozen in place.
-        which: the element of the tuple to take.
+        extractor: images to `(N, D)`, or to a tuple of such tensors; it is frozen in place.
+        which: index of the element of the tuple that is used.
     """
 
     num_features: int
@@ -59,8 +58,8 @@ class Frozen(nn.Module):
 
     @torch.no_grad()
     def forward(self, images: Tensor) -> Tensor:
-        """Return `(N, D)` in float32, or in float64 if the extractor does."""
-        extractor = self.held[0].to(images.device).eval()  # it may be a child of a module in training
+        """Return features `(N, D)` in float32, or in float64 if the extractor returns that."""
+        extractor = self.held[0].to(images.device).eval()  # it may also be a child of a module in training mode
         with torch.autocast(images.device.type, enabled=False):
             output = extractor(images)
         features: Tensor = output[self.which] if isinstance(output, tuple | list) else output
@@ -68,7 +67,7 @@ class Frozen(nn.Module):
         return features if features.dtype == torch.float64 else features.float()
 
     def width(self, shape: tuple[int, int, int]) -> int:
-        """Return D, asking the extractor for its `num_features` or else trying a black image of `shape`."""
+        """Return D: the extractor's `num_features`, or else its output length for a black image of `shape`."""
         known = getattr(self.held[0], "num_features", None)
         if known is None:
             return len(self.forward(torch.zeros(1, *shape, dtype=torch.uint8))[0])
@@ -76,7 +75,7 @@ class Frozen(nn.Module):
 
 
 class _Features(Metric):
-    """What the three metrics share: the held extractor, images to features, states that stay and synchronise."""
+    """Base of the three metrics: extractor, conversion of images to features, and synchronisation of states."""
 
     inception: Any  # a module with attributes of its own
     normalize: bool
@@ -85,10 +84,10 @@ class _Features(Metric):
     which: Literal[0, -1] = 0
 
     def _hold(self, feature: str | int | Path | nn.Module, value_range: Range | None, normalize: bool) -> Any:
-        """Return a module, or the extractor of a name, frozen; what names a layer of the built-in Inception as it is.
+        """Return the frozen extractor for a module or name, or unchanged the layer of the built-in Inception.
 
         Raises:
-            ValueError: for another name, for an extractor that lacks what is measured, or two ranges.
+            ValueError: if the name is unknown, the extractor has no logits, or there are two ranges.
         """
         if value_range is not None and (normalize or len(value_range) != 2 or not value_range[0] < value_range[1]):
             given = f"value_range is {value_range}" + (", normalize is True" if normalize else "")
@@ -100,12 +99,12 @@ class _Features(Metric):
         return Frozen(feature, self.which) if isinstance(feature, nn.Module) else feature
 
     def _tell(self, value_range: Range | None) -> None:
-        """Note the range of images: None for bytes."""
+        """Set the range of images; None means uint8."""
         self.value_range = (0.0, 1.0) if self.normalize else value_range
         self.complained = False
 
     def _release(self, antialias: bool = False) -> None:
-        """Take a built-in Inception out of the parameters and checkpoints of the module that owns this metric."""
+        """Remove a built-in Inception from the parameters and checkpoints of the module that owns this metric."""
         if not isinstance(self.inception, Frozen):
             self.inception.use_antialias = antialias
             self.inception = Frozen(self.inception, self.which)
@@ -114,33 +113,33 @@ class _Features(Metric):
         """Return features `(N, D)` of images on the device of the states.
 
         Raises:
-            ValueError: if images are of another type than was told, or cannot be of the range.
+            ValueError: if images do not have the expected dtype or range.
         """
         features: Tensor = self.inception(images if images.ndim < 3 else self._bytes(images))
         return features.to(self.device)
 
     def _bytes(self, images: Tensor) -> Tensor:
-        """Return images of the range that was told as uint8."""
-        told, by = self.value_range, "normalize=True" if self.normalize else f"value_range={self.value_range}"
-        if (told is None) != (images.dtype == torch.uint8) or not (told is None or images.is_floating_point()):
+        """Return images as uint8, after checks of their dtype and range."""
+        expected, by = self.value_range, "normalize=True" if self.normalize else f"value_range={self.value_range}"
+        if (expected is None) != (images.dtype == torch.uint8) or not (expected is None or images.is_floating_point()):
             ways = "uint8, or floats with normalize=True for [0, 1] or value_range=(-1, 1)"
             raise ValueError(
-                f"images are {images.dtype}; " + (f"expected {ways}" if told is None else f"{by} expects floats")
+                f"images are {images.dtype}; " + (f"expected {ways}" if expected is None else f"{by} expects floats")
             )
-        odd = check_range(images, told or BYTES, "uint8" if told is None else by)
+        odd = check_range(images, expected or BYTES, "uint8" if expected is None else by)
         if odd and not self.complained:
             self.complained = True
-            warnings.warn(odd, stacklevel=5)  # where `update` was called, through torchmetrics
-        return images if told is None else quantised(images, told)
+            warnings.warn(odd, stacklevel=5)  # the caller of `update`, through torchmetrics' wrappers
+        return images if expected is None else quantised(images, expected)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], exclude_state: Sequence[str] = "") -> nn.Module:
-        """Follow a module to another device but not to another precision: half-precision sums would be worthless."""
+        """Move the states to another device, but keep their precision: sums in half precision are too inaccurate."""
         return super()._apply(lambda state: state.to(fn(state.new_empty(0)).device), exclude_state)
 
     def _sync_dist(
         self, dist_sync_fn: Callable[..., list[Tensor]] = gather_all_tensors, process_group: Any | None = None
     ) -> None:
-        """Give ranks without data an empty state of the width and type that the others have, then synchronise."""
+        """Synchronise states, after ranks without data got empty states of the same width and dtype as the others."""
         group = process_group or self.process_group
         for name, default in self._defaults.items():
             if isinstance(default, list):
@@ -156,17 +155,17 @@ class _Features(Metric):
 
 
 class FID(_Features, FrechetInceptionDistance):
-    """Frechet inception distance: torchmetrics' sums, the Frechet distance of `gans.metrics.moments`.
+    """Frechet inception distance, from torchmetrics' sums with the distance of `gans.metrics.moments`.
 
     Args:
         feature: layer of the built-in Inception (64, 192, 768 or 2048), or an extractor or its name, such as `mnist`.
-        reset_real_features: whether `reset` forgets the real side too.
-        normalize: images are floats in [0, 1] rather than uint8.
-        value_range: least and greatest value of float images, in place of `normalize`.
-        input_img_size: of an extractor that has no `num_features`.
+        reset_real_features: whether `reset` also clears the real features.
+        normalize: images are floats in [0, 1] instead of uint8.
+        value_range: minimum and maximum of float images, instead of `normalize`.
+        input_img_size: shape of images for an extractor without `num_features`.
         feature_extractor_weights_path: weights of the built-in Inception.
-        antialias: resize with antialiasing, which gives other scores than those published.
-        kwargs: torchmetrics' own.
+        antialias: resize with antialiasing. The scores then differ from published ones.
+        kwargs: further arguments of torchmetrics.
     """
 
     def __init__(
@@ -189,20 +188,20 @@ class FID(_Features, FrechetInceptionDistance):
         self._tell(value_range)
 
     def update(self, imgs: Tensor, real: bool) -> None:
-        """Add images `(N, C, H, W)` to the real or the fake side."""
+        """Add images `(N, C, H, W)` to the real or fake side."""
         if not len(imgs):
             return
         features = self._extract(imgs).double()
         side = "real" if real else "fake"
         moments = {"sum": features.sum(0), "cov_sum": features.T @ features, "num_samples": len(features)}
-        for name, value in moments.items():  # not in place: a state made under inference_mode refuses that
+        for name, value in moments.items():  # not in place, which fails for states created in inference mode
             setattr(self, f"{side}_features_{name}", getattr(self, f"{side}_features_{name}") + value)
 
     def compute(self) -> Tensor:
         """Return the distance, a float64 scalar.
 
         Raises:
-            ValueError: if a side has fewer than 2 samples, or features were not finite.
+            ValueError: if a side has fewer than 2 samples, or if features were not finite.
         """
         real = _gaussian(self.real_features_sum, self.real_features_cov_sum, self.real_features_num_samples)
         fake = _gaussian(self.fake_features_sum, self.fake_features_cov_sum, self.fake_features_num_samples)
@@ -210,19 +209,19 @@ class FID(_Features, FrechetInceptionDistance):
 
 
 class KID(_Features, KernelInceptionDistance):
-    """Kernel inception distance over all samples, and its spread over random subsets drawn from a fixed seed.
+    """Kernel inception distance over all samples, and its standard deviation over random subsets with a fixed seed.
 
     Args:
         feature: layer of the built-in Inception ("logits_unbiased", 64, 192, 768 or 2048), or an extractor or its name.
-        subsets: number of subsets; None takes 100 for the spread and all samples at once for the score itself.
-        subset_size: samples of each, at most as many as there are.
-        degree: of the polynomial kernel.
-        gamma: its scale; None for 1 / D.
-        coef: its constant.
-        reset_real_features: whether `reset` forgets the real side too.
-        normalize: images are floats in [0, 1] rather than uint8.
-        value_range: least and greatest value of float images, in place of `normalize`.
-        kwargs: torchmetrics' own.
+        subsets: number of subsets. None computes the score from all samples, and the deviation from 100 subsets.
+        subset_size: samples per subset, limited to the number of samples.
+        degree: degree of the polynomial kernel.
+        gamma: scale of the kernel; None means 1 / D.
+        coef: constant of the kernel.
+        reset_real_features: whether `reset` also clears the real features.
+        normalize: images are floats in [0, 1] instead of uint8.
+        value_range: minimum and maximum of float images, instead of `normalize`.
+        kwargs: further arguments of torchmetrics.
     """
 
     def __init__(
@@ -248,12 +247,14 @@ class KID(_Features, KernelInceptionDistance):
         self.add_state("fake_features", [], dist_reduce_fx="cat")
 
     def update(self, imgs: Tensor, real: bool) -> None:
-        """Add images `(N, C, H, W)` to the real or the fake side."""
+        """Add images `(N, C, H, W)` to the real or fake side."""
         if len(imgs):
             (self.real_features if real else self.fake_features).append(self._extract(imgs))
 
     def compute(self) -> tuple[Tensor, Tensor]:
-        """Return the KID over all samples (of the mean subset if `subsets` was given) and the deviation over subsets.
+        """Return the KID and its standard deviation over subsets.
+
+        The KID is computed from all samples, or with `subsets` it is the mean over subsets.
 
         Raises:
             ValueError: if a side has fewer than 2 samples, or features are not finite.
@@ -265,14 +266,15 @@ class KID(_Features, KernelInceptionDistance):
 
 
 class InceptionScore(_Features, BaseInceptionScore):
-    """Inception Score without shuffling: mean and population deviation over contiguous splits.
+    """Inception Score without shuffling: mean and population standard deviation over contiguous splits.
 
     Args:
-        feature: layer of the built-in Inception, a classifier, or its name; it returns logits, perhaps after features.
+        feature: layer of the built-in Inception, or a classifier or its name, which returns logits or (features,
+            logits).
         splits: number of splits.
-        normalize: images are floats in [0, 1] rather than uint8.
-        value_range: least and greatest value of float images, in place of `normalize`.
-        kwargs: torchmetrics' own.
+        normalize: images are floats in [0, 1] instead of uint8.
+        value_range: minimum and maximum of float images, instead of `normalize`.
+        kwargs: further arguments of torchmetrics.
     """
 
     which = -1
@@ -296,7 +298,7 @@ class InceptionScore(_Features, BaseInceptionScore):
             self.features.append(self._extract(imgs))
 
     def compute(self) -> tuple[Tensor, Tensor]:
-        """Return mean and deviation over the splits.
+        """Return the mean and standard deviation over the splits.
 
         Raises:
             ValueError: if there are fewer samples than splits, or logits are not finite.
@@ -312,7 +314,7 @@ def _joined(rows: Tensor | list[Tensor]) -> Tensor:
 
 
 def _gaussian(total: Tensor, products: Tensor, n: Tensor) -> Gaussian:
-    """Return the Gaussian of raw sums: of n features, `(D,)`, and of their outer products, `(D, D)`."""
+    """Return the Gaussian, given the sum `(D,)` of n features and the sum `(D, D)` of their outer products."""
     count = int(n)
     mean = total / max(count, 1)
     return Gaussian(count, mean, (products - count * torch.outer(mean, mean)) / max(count - 1, 1))

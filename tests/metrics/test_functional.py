@@ -164,7 +164,7 @@ def test_fid_infinity_is_the_intercept_of_a_line(monkeypatch):
 def test_fid_infinity_needs_a_line():
     with pytest.raises(ValueError, match="points is 1; a line needs at least 2"):
         fid_infinity(normal(100), normal(100), points=1)
-    with pytest.raises(ValueError, match="features of the fakes have 19 rows; expected at least 20"):
+    with pytest.raises(ValueError, match="fake features have 19 rows; expected at least 20"):
         fid_infinity(normal(100), normal(19))
 
 
@@ -183,11 +183,11 @@ def test_class_fid_sees_mixed_up_labels():
 
 def test_class_fid_names_the_class_that_lacks_samples():
     labels = torch.tensor([0, 0, 0, 4, 4])
-    with pytest.raises(ValueError, match="class 4 has 2 reals and 1 fakes; expected at least 2 of each"):
+    with pytest.raises(ValueError, match="class 4 has 2 real and 1 fake samples; expected at least 2 of each"):
         class_fid(normal(5), labels, normal(5), torch.tensor([0, 0, 0, 0, 4]))
-    with pytest.raises(ValueError, match="class 7 has 0 reals and 2 fakes"):
+    with pytest.raises(ValueError, match="class 7 has 0 real and 2 fake samples"):
         class_fid(normal(5), labels, normal(7), torch.tensor([0, 0, 7, 7, 0, 4, 4]))
-    with pytest.raises(ValueError, match=r"labels of the fakes have shape \(4,\); expected \(5,\)"):
+    with pytest.raises(ValueError, match=r"fake labels have shape \(4,\); expected \(5,\)"):
         class_fid(normal(5), labels, normal(5), labels[:4])
 
 
@@ -277,11 +277,11 @@ def test_bad_features_are_refused(score):
     broken = good.clone()
     broken[3, 2] = torch.nan
     for real, fake, sentence in [
-        (good, broken, "features of the fakes hold NaN or infinity at row 3"),
-        (broken, good, "features of the reals hold NaN or infinity at row 3"),
-        (good, normal(20, 5), "features of the reals have 8 columns and those of the fakes 5; expected the same"),
-        (good[:1], good[:1], "features of the reals have 1 rows; expected at least 2"),
-        (good.unflatten(1, (2, 4)), good, r"features of the reals have shape \(20, 2, 4\); expected \(N, D\)"),
+        (good, broken, "fake features hold NaN or infinity at row 3"),
+        (broken, good, "real features hold NaN or infinity at row 3"),
+        (good, normal(20, 5), "real features have 8 columns and fake features 5; expected the same"),
+        (good[:1], good[:1], "real features have 1 rows; expected at least 2"),
+        (good.unflatten(1, (2, 4)), good, r"real features have shape \(20, 2, 4\); expected \(N, D\)"),
     ]:
         with pytest.raises(ValueError, match=sentence):
             score(real, fake)

@@ -85,7 +85,7 @@ def test_bad_moments_are_refused():
     moments = Moments(3)
     with pytest.raises(ValueError, match="samples seen are 0; a covariance needs at least 2"):
         _ = moments.covariance
-    with pytest.raises(ValueError, match="3 columns and those of the fakes 2"):
+    with pytest.raises(ValueError, match="3 columns and fake features 2"):
         moments.update(normal(4, 2))
     with pytest.raises(ValueError, match=r"features have shape \(4,\); expected \(N, D\)"):
         moments.update(torch.zeros(4))

@@ -139,15 +139,15 @@ def test_copies_of_duplicates_are_at_no_distance():
 def test_bad_features_are_refused():
     good = normal(10)
     for bad, sentence in [
-        (normal(5), "fakes are 5; 5 nearest neighbours need at least 6"),
-        (normal(10, 3), "features of the reals have 6 columns and those of the fakes 3"),
-        (normal(10)[0], r"features of the fakes have shape \(6,\); expected \(N, D\)"),
-        (normal(10).index_fill(0, torch.tensor(3), torch.nan), "features of the fakes hold NaN or infinity at row 3"),
-        (normal(1), "features of the fakes have 1 rows; expected at least 2"),
+        (normal(5), "fake samples are 5; 5 nearest neighbours need at least 6"),
+        (normal(10, 3), "real features have 6 columns and fake features 3"),
+        (normal(10)[0], r"fake features have shape \(6,\); expected \(N, D\)"),
+        (normal(10).index_fill(0, torch.tensor(3), torch.nan), "fake features hold NaN or infinity at row 3"),
+        (normal(1), "fake features have 1 rows; expected at least 2"),
     ]:
         with pytest.raises(ValueError, match=sentence):
             prdc(good, bad)
-    with pytest.raises(ValueError, match="reals are 5"):
+    with pytest.raises(ValueError, match="real samples are 5"):
         prdc(normal(5), good)
     with pytest.raises(ValueError, match="k is 0"):
         prdc(good, good, 0)

@@ -134,7 +134,7 @@ def test_kid_takes_subsets_if_asked_to():
 def test_too_few_samples_are_named():
     for metric, sentence in zip(
         metrics(Given()),
-        ["samples are 0; a Gaussian needs", "reals have 0 rows; expected at least 2", "logits have 0 rows"],
+        ["samples are 0; a Gaussian needs", "real features have 0 rows; expected at least 2", "logits have 0 rows"],
         strict=True,
     ):
         with pytest.raises(ValueError, match=sentence):
@@ -145,7 +145,7 @@ def test_too_few_samples_are_named():
 def test_features_that_are_not_finite_are_named():
     for metric, sentence in zip(
         metrics(Given()),
-        ["moments of the features hold NaN", "fakes hold NaN or infinity at row 1", "logits hold NaN"],
+        ["moments of the features hold NaN", "fake features hold NaN or infinity at row 1", "logits hold NaN"],
         strict=True,
     ):
         feed(metric, draw(9), True)
