@@ -1,7 +1,7 @@
-"""Autoencoders whose codes are a space for other models: denoising of codes as in Zhao et al. 2018 (arXiv 1706.04223).
+"""Autoencoder with noisy codes, as in Zhao et al. 2018 (arXiv 1706.04223), whose latent space other models can use.
 
-The noise on the codes fills the space between those of the data, so that what is decoded there is an image too; the
-stored moments of the codes make them comparable from one autoencoder to the other.
+The noise in training makes points between the codes of the data decode to images too. The stored moments of the codes
+normalise them, so that different autoencoders have comparable latent spaces.
 """
 
 from math import prod
@@ -21,20 +21,20 @@ from gans.networks.layers import Size, image_channels, image_size, widened
 
 
 class CodeModel(AdversarialModule):
-    """Base of `Autoencoder` and `ManifoldGAN`: an encoder and a decoder, the networks of DCGAN, and their codes.
+    """Base of `Autoencoder` and `ManifoldGAN`: an encoder and a decoder with DCGAN's networks.
 
     Args:
         size: image side, or (height, width).
         channels: 1, 3 or 4.
-        latent_dim: length of a code, the dimension of the manifold of its images.
-        width: channels next to the image; every layer further in has twice as many, up to 8 times.
-        noise: on the codes in training, in standard deviations of each of their numbers.
-        code_penalty: weight of the codes' squared length.
-        scaling: what the encoder sees and the error is measured in: `range`, images as they are in [-1, 1], or
-            `standard`, each channel less its mean in the data and divided by its deviation.
-        lr: learning rate of Adam, of both networks.
+        latent_dim: length of a code.
+        width: channels at the highest resolution, doubled at each lower one, up to 8 times.
+        noise: standard deviation of the noise on codes in training, relative to the codes' standard deviations.
+        code_penalty: weight of the squared norm of codes.
+        scaling: scale of the encoder's input and of the error: `range` is [-1, 1], `standard` normalises each channel
+            by its mean and standard deviation in the data.
+        lr: learning rate of Adam for both networks.
         betas: Adam's decay rates.
-        ema_halflife: half-life in images of the averaged decoder, which fits the encoder only if that is at rest.
+        ema_halflife: half-life in images of the averaged decoder, which fits the encoder only if that is frozen.
         engine: options of the training engine, see `AdversarialModule`.
     """
 
@@ -67,14 +67,14 @@ class CodeModel(AdversarialModule):
         self.average_generator()
 
     def make_latent(self) -> nn.Module | None:
-        """Return the network from latents to whitened codes; None makes Gaussian codes."""
+        """Return the network from latents to whitened codes, or None for Gaussian codes."""
         return None
 
     def check_options(self) -> None:
-        """Refuse options that make no sense, or none for this model.
+        """Check the values of options and their combinations.
 
         Raises:
-            ValueError: if there is one.
+            ValueError: if one is not valid.
         """
         given, numbers = self.hparams, prod(self.image_shape or ())
         if self.latent_dim > numbers:
@@ -86,18 +86,18 @@ class CodeModel(AdversarialModule):
         positive(**{name: given[name] for name in given if name == "lr" or name.endswith("_lr")})
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
-        """Return Adam for encoder and decoder together."""
+        """Return one Adam for encoder and decoder."""
         both = nn.ModuleList([self.encoder, self.generator.decoder])
         return [self.adam(both, self.hparams["lr"], self.hparams["betas"])]
 
     def training_step(self, batch: tuple[Tensor, ...], batch_idx: int) -> None:
-        """One step of encoder and decoder together."""
+        """Update encoder and decoder."""
         self.autoencode(batch[0], 0)
 
     def autoencode(self, images: Tensor, player: int) -> None:
-        """Minimise the squared error of images `(N, C, H, W)` decoded from noisy codes, and the codes' length."""
+        """Update a player on the squared error of images `(N, C, H, W)` from noisy codes, and on the code penalty."""
         optimizer, codes = self.player_optimizers()[player], self.generator.codes
-        radius = self.hparams["noise"] * codes.std  # before this batch: the same for all of its pieces
+        radius = self.hparams["noise"] * codes.std  # computed before the update, so that it is the same for all pieces
         with self.toggled_optimizer(optimizer):
             for real in self.pieces(images):
                 code = self.coded(real)
@@ -106,24 +106,24 @@ class CodeModel(AdversarialModule):
                 self.record("loss/reconstruction", error)
                 self.record("codes/length", length)
                 codes.update(code.detach(), self._share, begin=self._piece == 0)
-                if self.pixels is not None and self._piece == self._pieces - 1:  # all pieces were scaled alike
+                if self.pixels is not None and self._piece == self._pieces - 1:  # after all pieces, for equal scaling
                     self.pixels.update(images.movedim(1, -1).flatten(0, -2))
                 self.descend(error + self.hparams["code_penalty"] * length, optimizer)
 
     def coded(self, images: Tensor) -> Tensor:
-        """Return codes `(N, latent_dim)`, in single precision at least, of images `(N, C, H, W)`."""
+        """Return codes `(N, latent_dim)` of images `(N, C, H, W)`, in at least float32."""
         codes: Tensor = widened(self.encoder(self.scaled(images)))
         return codes.view(len(images), self.latent_dim)
 
     def scaled(self, images: Tensor) -> Tensor:
-        """Return images `(N, C, H, W)` as the encoder sees them."""
+        """Return images `(N, C, H, W)` in the scale of the encoder."""
         if self.pixels is None:
             return images
         mean, std = (moment.to(images)[:, None, None] for moment in (self.pixels.mean, self.pixels.std))
         return (images - mean) / std
 
     def error(self, decoded: Tensor, images: Tensor) -> Tensor:
-        """Return the squared error of each image, `(N,)`, a mean over its numbers, scaled."""
+        """Return the mean squared error of each image, `(N,)`, in the scale of the encoder."""
         decoded = widened(decoded)
         return mse_loss(self.scaled(decoded), self.scaled(images.to(decoded)), reduction="none").flatten(1).mean(1)
 
@@ -136,18 +136,23 @@ class CodeModel(AdversarialModule):
 
     @torch.no_grad()
     def decode(self, codes: Tensor) -> Tensor:
-        """Return the images `(N, C, H, W)` in [-1, 1] of codes `(N, latent_dim)`, by the averaged decoder."""
+        """Return images `(N, C, H, W)` in [-1, 1] for codes `(N, latent_dim)`, decoded by the averaged decoder."""
         images: Tensor = widened(self.generator_ema.decoder(codes))
         return images
 
     def reconstruct(self, images: Tensor) -> Tensor:
-        """Return what is on the manifold for images `(N, C, H, W)` in [-1, 1]: decoded from their codes."""
+        """Return the reconstructions of images `(N, C, H, W)` in [-1, 1]."""
         return self.decode(self.encode(images))
 
     def interpolate(self, first: Tensor, last: Tensor, steps: int = 8) -> Tensor:
-        """Return ways on the manifold between images, `(N, C, H, W)` each, ends included: `(N, steps, C, H, W)`.
+        """Return interpolations between images, ends included, `(N, steps, C, H, W)`.
 
-        They are great circles between whitened codes, which are about as long in the middle as at the ends.
+        The path is the great circle between whitened codes, which preserves their norm.
+
+        Args:
+            first: images `(N, C, H, W)` at the start.
+            last: images `(N, C, H, W)` at the end.
+            steps: number of images per interpolation.
         """
         codes = self.generator_ema.codes
         ends = zip(*(codes.whiten(self.encode(images)) for images in (first, last)), strict=True)
@@ -156,7 +161,7 @@ class CodeModel(AdversarialModule):
         return images.view(len(first), steps, *images.shape[1:])
 
     def pictures(self, batch: Any) -> dict[str, tuple[Tensor, int]]:
-        """Return a picture of images above their reconstructions, and one of the ways between some of them."""
+        """Return the grids `reconstructions` and `interpolations`, each with its number of columns."""
         images = batch[0][:16]
         half = len(images) // 2
         found = {"reconstructions": reconstructions(images, self.reconstruct(images))}
@@ -168,7 +173,7 @@ class CodeModel(AdversarialModule):
     # -- held-out images ----------------------------------------------------------------------------------------------
 
     def validation_step(self, batch: tuple[Tensor, ...], batch_idx: int) -> None:
-        """Log the error of held-out images, and that of samples: are they on the manifold?"""
+        """Log the reconstruction error of held-out images and of samples, the latter as a measure of their quality."""
         self.hold_out("val", batch)
 
     def test_step(self, batch: tuple[Tensor, ...], batch_idx: int) -> None:
@@ -176,7 +181,7 @@ class CodeModel(AdversarialModule):
         self.hold_out("test", batch)
 
     def hold_out(self, stage: str, batch: tuple[Tensor, ...]) -> None:
-        """Log the errors of a batch and of as many samples, in squares of the scale [-1, 1] and in decibels."""
+        """Log the mean squared errors of a batch and of as many samples, on the scale [-1, 1], and the PSNR."""
         real = batch[0]
         error, cycle = squares(self.reconstruct(real), real), cycle_error(self, self(self.latent(len(real))))
         values: dict[str, Tensor | float] = {
@@ -189,14 +194,16 @@ class CodeModel(AdversarialModule):
 
 
 class Autoencoder(CodeModel):
-    """An encoder and a decoder, the networks of DCGAN; no game. Samples decode a Gaussian fitted to the codes.
+    """An encoder and a decoder with DCGAN's networks, without an adversary.
+
+    Samples are decoded from a Gaussian that is fitted to the codes.
 
     Args:
         size: image side, or (height, width).
         channels: 1, 3 or 4.
-        latent_dim: length of a code, the dimension of the manifold of its images.
-        width: channels next to the image; every layer further in has twice as many, up to 8 times.
-        options: as in `CodeModel`.
+        latent_dim: length of a code.
+        width: channels at the highest resolution, doubled at each lower one, up to 8 times.
+        options: arguments of `CodeModel`.
     """
 
     def __init__(
@@ -222,5 +229,5 @@ def squares(decoded: Tensor, images: Tensor) -> Tensor:
 
 
 def cycle_error(model: CodeModel, images: Tensor) -> Tensor:
-    """Return how far images `(N, C, H, W)` in [-1, 1] are off the manifold: `(N,)`, as `squares` of what is on it."""
+    """Return the reconstruction error `(N,)` of images `(N, C, H, W)` in [-1, 1] by an autoencoder, see `squares`."""
     return squares(model.reconstruct(images), images)

@@ -1,8 +1,8 @@
-"""GAN on the manifold of an autoencoder, trained in three stages of one run.
+"""GAN in the latent space of an autoencoder, trained in three stages of one run.
 
-A generator against a critic of codes is the l-GAN of Achlioptas et al. 2018 (arXiv 1707.02392); two critics, of codes
-and of images, have Bang and Shim 2018 (arXiv 1804.04391): there codes guide a GAN of images, here images sharpen a GAN
-of codes.
+A generator against a critic of codes is the l-GAN of Achlioptas et al. 2018 (arXiv 1707.02392). Bang and Shim 2018
+(arXiv 1804.04391) use two critics, of codes and of images: there codes guide a GAN of images, here a critic of images
+improves a GAN of codes.
 """
 
 import time
@@ -24,37 +24,38 @@ STAGES = ("autoencoder", "latent", "image")
 
 
 class ManifoldGAN(CodeModel):
-    """A generator of an autoencoder's codes, its pictures judged as codes and as images.
+    """A generator of an autoencoder's codes, against a critic of codes and a critic of images.
 
-    Stage `autoencoder` trains encoder and decoder, which rest afterwards; `latent` the generator of whitened codes
-    against a critic of them; `image` goes on with a critic of the decoded images besides. Every stage ends with a
-    tenth of its learning rates. The run should have as many steps as the stages together; a longer one goes on in
-    the last.
+    The stage `autoencoder` trains encoder and decoder, which are frozen afterwards. The stage `latent` trains the
+    generator of whitened codes against a critic of codes. The stage `image` adds a critic of decoded images. Learning
+    rates decay over each stage. The run should have as many steps as all stages together. A longer run continues in the
+    last stage.
 
     Args:
         size: image side, or (height, width).
         channels: 1, 3 or 4.
-        latent_dim: length of a latent and of a code, the dimension of the manifold.
-        width: of encoder and decoder: channels next to the image, doubled at each further layer, up to 8 times.
-        autoencoder: checkpoint of an `Autoencoder` of these sizes, read when a run begins, instead of the first stage.
-        autoencoder_steps: of the first stage.
-        latent_steps: of the second.
-        image_steps: of the third.
-        latent_width: of the hidden layers of the networks on codes.
-        discriminator_width: of the critic of images; None takes `width`.
-        finetune: train the decoder in the last stage, for its images to please their critic and still be the data's.
-        reconstruction_weight: of the squared error of the data in that training.
-        image_weight: of the critic of images in the generator's loss.
+        latent_dim: length of a latent and of a code.
+        width: channels of encoder and decoder at the highest resolution, doubled at each lower one, up to 8 times.
+        autoencoder: checkpoint of an `Autoencoder` of these sizes, loaded at the start of a run, which replaces the
+            first stage.
+        autoencoder_steps: steps of the first stage.
+        latent_steps: steps of the second stage.
+        image_steps: steps of the third stage.
+        latent_width: units of the hidden layers of the networks on codes.
+        discriminator_width: `width` of the critic of images; None is the same as `width`.
+        finetune: train the decoder in the third stage, with the critic of images and the reconstruction error.
+        reconstruction_weight: weight of the reconstruction error in that training.
+        image_weight: weight of the critic of images in the generator's loss.
         lr: learning rate of Adam in the first stage.
-        latent_lr: of the generator and the critic of codes in the second.
-        image_lr: of both, and of the decoder that is tuned, in the third.
-        discriminator_lr: of the critic of images.
-        final_lr: share of its learning rates that each stage ends with.
-        gan_betas: Adam's decay rates, of all but the autoencoder.
-        latent_r1: weight of the zero-centred gradient penalty of the critic of codes, on whitened codes.
-        r1: weight of the same of the critic of images.
-        ema_halflife: half-life in images of the averaged generator; the first stage averages nothing.
-        options: as in `CodeModel`.
+        latent_lr: learning rate of the generator and the critic of codes in the second stage.
+        image_lr: learning rate of both, and of the decoder with `finetune`, in the third stage.
+        discriminator_lr: learning rate of the critic of images.
+        final_lr: factor of the learning rates at the end of each stage.
+        gan_betas: Adam's decay rates for all players but the autoencoder.
+        latent_r1: weight of R1 for the critic of codes, on whitened codes.
+        r1: weight of R1 for the critic of images.
+        ema_halflife: half-life in images of the averaged generator. There is no averaging in the first stage.
+        options: arguments of `CodeModel`.
     """
 
     players: tuple[str, ...] = ("generator", "latent_critic", "discriminator", "autoencoder")
@@ -110,10 +111,10 @@ class ManifoldGAN(CodeModel):
         return manifold.Residual(self.latent_dim, self.hparams["latent_width"])
 
     def check_options(self) -> None:
-        """Refuse options that make no sense, or none for this model.
+        """Check the values of options and their combinations.
 
         Raises:
-            ValueError: if there is one.
+            ValueError: if one is not valid.
         """
         super().check_options()
         given = self.hparams
@@ -126,7 +127,7 @@ class ManifoldGAN(CodeModel):
             raise ValueError(f"final_lr is {given['final_lr']}; expected a share from 0 to 1")
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
-        """Return an Adam for each of `players`."""
+        """Return one Adam for each of `players`."""
         given, decoder = self.hparams, self.generator.decoder
         games = [self.generator.latent, self.latent_critic, self.discriminator]
         optimizers: list[torch.optim.Optimizer] = [
@@ -138,22 +139,22 @@ class ManifoldGAN(CodeModel):
     # -- stages -------------------------------------------------------------------------------------------------------
 
     def on_fit_start(self) -> None:
-        """Begin a new run, not one that goes on, with the autoencoder that was given."""
+        """Load the given autoencoder at the start of a new run, but not of a resumed one."""
         super().on_fit_start()
         if self.hparams["autoencoder"] and self.batches_seen == 0:
             self.take(self.hparams["autoencoder"])
 
     def on_train_start(self) -> None:
-        """Begin to measure time."""
+        """Start to measure the time of the stages."""
         super().on_train_start()
         self.stage, _ = stage_at(self.trainer.global_step, self.steps)
         self.since = time.perf_counter()
 
     def take(self, path: str) -> None:
-        """Become the autoencoder of a checkpoint, its codes' moments included.
+        """Load the autoencoder of a checkpoint, with the moments of its codes.
 
         Raises:
-            ValueError: if it holds none, or one of other sizes.
+            ValueError: if the checkpoint contains none, or one of other sizes.
         """
         held = load_model(path)
         if not isinstance(held, CodeModel):
@@ -164,8 +165,8 @@ class ManifoldGAN(CodeModel):
                 raise ValueError(f"autoencoder is {path}, whose {name} is {theirs}; expected {ours}, as this model has")
         for name in ("width", "scaling"):
             if held.hparams[name] != self.hparams[name]:
-                told = f"{held.hparams[name]}; expected {self.hparams[name]}"
-                raise ValueError(f"autoencoder is {path}, whose {name} is {told}, as this model has")
+                both = f"{held.hparams[name]}; expected {self.hparams[name]}"
+                raise ValueError(f"autoencoder is {path}, whose {name} is {both}, as this model has")
         self.encoder.load_state_dict(held.encoder.state_dict())
         if self.pixels is not None and held.pixels is not None:
             self.pixels.load_state_dict(held.pixels.state_dict())
@@ -174,19 +175,19 @@ class ManifoldGAN(CodeModel):
             generator.codes.load_state_dict(held.generator_ema.codes.state_dict())
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        """Look at the clock which stage it is: who plays, who rests."""
+        """Set the stage for the current step, and which networks train."""
         self.watch()
         self.stage, _ = stage_at(self.trainer.global_step, self.steps)
         first = self.stage == 0
         self.clock = self.players.index("autoencoder" if first else "generator")
-        self.ema_halflife = 0 if first else self.halflife  # an average of decoders would fit no encoder
+        self.ema_halflife = 0 if first else self.halflife  # an averaged decoder would not fit the encoder
         for part in (self.encoder, self.generator.decoder):
-            part.train(first)  # at rest, they are those of evaluation
+            part.train(first)  # frozen networks are in eval mode
         super().on_train_batch_start(batch, batch_idx)
         self.record("stage", torch.tensor(self.stage + 1.0, device=self.device))
 
     def schedule(self) -> None:
-        """Let the learning rates of the stage fall towards its end."""
+        """Decay the learning rates linearly over each stage."""
         super().schedule()
         given, (stage, step) = self.hparams, stage_at(self.trainer.global_step, self.steps)
         rates = dict.fromkeys(self.players, given["image_lr"] if stage == 2 else given["latent_lr"])
@@ -197,34 +198,34 @@ class ManifoldGAN(CodeModel):
                 group["lr"] = share * rates[player]
 
     def watch(self) -> None:
-        """Put the time since the last look down to the stage that went on."""
+        """Add the time since the last call to the current stage."""
         now = time.perf_counter()
         self.seconds[STAGES[self.stage]] += now - self.since
         self.since = now
 
     def on_train_end(self) -> None:
-        """Say how long each stage took."""
+        """Print and log the time of each stage."""
         super().on_train_end()
         self.watch()
         if self.trainer.is_global_zero:
             for logger in self.trainer.loggers:
                 times = {f"time/{stage}": seconds for stage, seconds in self.seconds.items()}
                 logger.log_metrics(times, step=self.trainer.global_step)
-            told = ", ".join(f"{stage} {seconds:.0f} s" for stage, seconds in self.seconds.items() if seconds)
-            print(f"stages       {told}, together {sum(self.seconds.values()):.0f} s")
+            parts = ", ".join(f"{stage} {seconds:.0f} s" for stage, seconds in self.seconds.items() if seconds)
+            print(f"stages       {parts}, together {sum(self.seconds.values()):.0f} s")
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Save the time that the stages took, too."""
+        """Also save the time of the stages."""
         super().on_save_checkpoint(checkpoint)
         if self.trainer.training:
             self.watch()
         checkpoint["seconds"] = dict(self.seconds)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Restore what `on_save_checkpoint` saved.
+        """Restore the state that `on_save_checkpoint` saved.
 
         Raises:
-            ValueError: if the checkpoint does not fit this model, or its run began with another autoencoder.
+            ValueError: if the checkpoint does not fit this model, or its run started with another autoencoder.
         """
         check_begun(self, checkpoint, "autoencoder")
         super().on_load_checkpoint(checkpoint)
@@ -233,7 +234,7 @@ class ManifoldGAN(CodeModel):
     # -- the game -----------------------------------------------------------------------------------------------------
 
     def training_step(self, batch: tuple[Tensor, ...], batch_idx: int) -> None:
-        """Stage 1 moves the autoencoder; 2 the critic of codes and the generator; 3 the critic of images too."""
+        """Update the players of the stage: 1 autoencoder, 2 critic of codes and generator, 3 also critic of images."""
         players = dict(zip(self.players, self.player_optimizers(), strict=True))
         if self.stage == 0:
             self.autoencode(batch[0], self.clock)
@@ -251,17 +252,17 @@ class ManifoldGAN(CodeModel):
                     self.descend(loss(real), players[player])
 
     def white(self, n: int) -> Tensor:
-        """Return whitened codes `(n, latent_dim)` of fresh latents."""
+        """Return whitened codes `(n, latent_dim)` for new random latents."""
         codes: Tensor = widened(self.generator.latent(self.latent(n)))
         return codes
 
     def drawn(self, white: Tensor) -> Tensor:
-        """Return the images `(N, C, H, W)` of whitened codes `(N, latent_dim)`."""
+        """Return images `(N, C, H, W)` decoded from whitened codes `(N, latent_dim)`."""
         images: Tensor = self.generator.decoder(self.generator.codes.colour(white))
         return images
 
     def latent_critic_loss(self, real: Tensor) -> Tensor:
-        """Return how badly the critic tells the codes of images from generated ones, and R1."""
+        """Return the loss of the critic of codes, with R1."""
         codes, fake = self.generator.codes.whiten(self.encode(real)), self.white(len(real)).detach()
         real_logits, fake_logits = (widened(self.latent_critic(white)) for white in (codes, fake))
         loss = self.loss.discriminator(real_logits, fake_logits)
@@ -274,7 +275,7 @@ class ManifoldGAN(CodeModel):
         return total
 
     def discriminator_loss(self, real: Tensor) -> Tensor:
-        """Return how badly the critic tells images from decoded ones, and R1."""
+        """Return the loss of the critic of images, with R1."""
         fake = self.drawn(self.white(len(real))).detach()
         real_logits, fake_logits = self.critic(real), self.critic(fake)
         loss = self.loss.discriminator(real_logits, fake_logits)
@@ -289,7 +290,7 @@ class ManifoldGAN(CodeModel):
         return total
 
     def generator_loss(self, real: Tensor) -> Tensor:
-        """Return how well both critics see that the generator's codes, and their images, are none of the data."""
+        """Return the generator's loss against the critic of codes and, in the third stage, the critic of images."""
         white = self.white(len(real))
         loss = self.loss.generator(None, widened(self.latent_critic(white)))
         self.record("loss/generator", loss)
@@ -300,7 +301,7 @@ class ManifoldGAN(CodeModel):
         return loss
 
     def decoder_loss(self, real: Tensor) -> Tensor:
-        """Return how well the critic sees that decoded images are none, and the error of what the encoder saw."""
+        """Return the decoder's loss against the critic of images, with the reconstruction error."""
         of_images = self.loss.generator(None, self.critic(self.drawn(self.white(len(real)))))
         error = self.error(self.generator.decoder(self.encode(real)), real).mean()
         self.record("loss/reconstruction", error)
@@ -309,9 +310,9 @@ class ManifoldGAN(CodeModel):
 
 
 def stage_at(step: int, steps: tuple[int, int, int]) -> tuple[int, int]:
-    """Return the stage, 0, 1 or 2, that trainer step `step` belongs to, and the steps of it that are behind.
+    """Return the stage (0, 1 or 2) of a trainer step, and the number of its steps that are done.
 
-    The last stage that has steps goes on for ever.
+    The last stage with steps has no end.
     """
     stages = [stage for stage, count in enumerate(steps) if count]
     for stage in stages[:-1]:

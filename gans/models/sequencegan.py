@@ -1,4 +1,4 @@
-"""MoCoGAN, Tulyakov, Liu, Yang and Kautz 2018 (arXiv 1707.04993): clips whose content stays while it moves."""
+"""MoCoGAN, Tulyakov, Liu, Yang and Kautz 2018 (arXiv 1707.04993): clips from separate codes for content and motion."""
 
 from typing import Any
 
@@ -13,35 +13,35 @@ from gans.networks import recurrent
 from gans.networks.layers import Size, widened
 from gans.terms import Step, needed
 
-FRAMES_AT_ONCE = 4096  # of samples, to bound memory
+FRAMES_AT_ONCE = 4096  # frames per batch of samples, to limit memory
 
 
 class SequenceGAN(LatentGAN):
-    """A recurrent generator of clips against two critics: one sees whole clips, the other random frames of them.
+    """A recurrent generator of clips against two critics: of whole clips, and of random frames.
 
-    Batches hold clips `(N, C, T, H, W)` and, for a model with classes, labels. `discriminator` is the critic of clips.
-    The paper's critic of clips guesses a category; here both critics are told the class and judge whether clip or
-    frame is one of it, so that a class of contents is one in every frame.
+    Batches contain clips `(N, C, T, H, W)` and, for a class-conditional model, labels. `discriminator` is the critic of
+    clips. The paper's critic of clips predicts a category. Here both critics are class-conditional, so that the class
+    also holds in every frame.
 
-    Further differences from the paper: hinge loss and spectral norm instead of BatchNorm, no weight decay, a critic of
-    clips that halves time, and successive frames, of which the authors' runs leave some out (`every` of the data).
+    Further differences from the paper: hinge loss, spectral normalisation instead of BatchNorm, no weight decay, and a
+    critic of clips that downsamples time. The authors' runs use every second frame (`every` of the data).
 
     Args:
         size: side of a frame, or (height, width).
         channels: 1, 3 or 4.
         frames: frames of a clip in training; `sample(n, frames=...)` makes shorter and longer ones.
-        latent_dim: length of the content code, which a clip keeps. The noise of its motion comes besides, so that the
-            latent of a clip has `latent_dim` + (frames + 1) x `motion_dim` numbers.
-        motion_dim: length of a motion code, of which each frame has its own.
-        width: channels next to the image; every layer further in has twice as many, up to 8 times.
-        motion_grid: knots a side of the field by which a frame's motion code moves what its clip shows: 1 moves it as a
-            whole, more turn and bend it; 0 draws every frame anew of both codes, as the paper does.
-        num_classes: classes to be told of, at least as many as the data have; 0 takes no notice of labels.
-        stills: random frames of a clip that the critic of frames sees in a step; one in the paper.
-        spectral_norm: normalise both critics.
-        objective: what the players minimise.
-        betas: Adam's decay rates, of all players.
-        options: as in `LatentGAN`; rates and penalties of the discriminator are those of the critic of frames too.
+        latent_dim: length of the content code, which all frames of a clip share. With the motion noise, the latent of
+            a clip has a length of `latent_dim` + (frames + 1) x `motion_dim`.
+        motion_dim: length of the motion code of each frame.
+        width: channels at the highest resolution, doubled at each lower one, up to 8 times.
+        motion_grid: control points per side of a displacement field, with which the motion code warps the content. 1
+            translates it, more can rotate and bend it. 0 generates every frame from both codes, as the paper.
+        num_classes: number of classes, at least as many as in the data; 0 ignores labels.
+        stills: random frames of each clip for the critic of frames in a step; one in the paper.
+        spectral_norm: use spectral normalisation in both critics.
+        objective: adversarial loss.
+        betas: Adam's decay rates for all players.
+        options: arguments of `LatentGAN`. Those of the discriminator also apply to the critic of frames.
     """
 
     players: tuple[str, ...] = ("generator", "discriminator", "image_critic")
@@ -102,19 +102,19 @@ class SequenceGAN(LatentGAN):
         return recurrent.VideoCritic(frames, size, channels, width, classes, spectral_norm=normed)
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
-        """Return Adam for the generator, for the critic of clips and, at the same rate, for that of frames."""
+        """Return Adam for the generator, the critic of clips and, with the same settings, the critic of frames."""
         generator, discriminator = super().configure_optimizers()
         group = discriminator.param_groups[0]
         return [generator, discriminator, self.adam(self.image_critic, group["lr"], group["betas"])]
 
     def training_step(self, batch: tuple[Tensor, ...], batch_idx: int) -> None:
-        """One step of each critic, on the same fakes, and in its turn one of the generator against both."""
+        """Update both critics with the same samples and, in its turn, the generator."""
         optimizer_g, optimizer_v, optimizer_i = self.player_optimizers()
         for real, *labels in self.parts(batch):
             z = self.latent(len(real))
             with torch.no_grad():
                 fake = self.generator(z, *labels)
-            self.record("motion/ratio", motion(fake) / motion(real).clamp(min=1e-8))  # it may stand still
+            self.record("motion/ratio", motion(fake) / motion(real).clamp(min=1e-8))  # real clips may not move
             with self.toggled_optimizer(optimizer_v):
                 step = self.critics_step(z, real, fake, *labels)
                 loss = self.loss.discriminator(step.real_logits, step.fake_logits)
@@ -149,21 +149,21 @@ class SequenceGAN(LatentGAN):
         return self.critic(real, *labels) if isinstance(self.loss, Relativistic) else None
 
     def critic(self, images: Tensor, *labels: Tensor) -> Tensor:
-        """Return the logits `(N,)` of clips `(N, C, T, H, W)`, or of frames `(N, C, H, W)`, and their classes."""
+        """Return the logits `(N,)` of clips `(N, C, T, H, W)` or frames `(N, C, H, W)` with these classes."""
         network = self.discriminator if images.ndim == 5 else self.image_critic
         logits: Tensor = widened(network(images, *labels))
         return logits
 
     def stills(self, clips: Tensor, *labels: Tensor) -> tuple[Tensor, ...]:
-        """Return `stills` random frames of each of the clips `(N, C, T, H, W)`, `(N stills, C, H, W)`, and labels."""
+        """Return `stills` random frames of each clip `(N, C, T, H, W)`, `(N stills, C, H, W)`, and their labels."""
         n, _, frames = clips.shape[:3]
         count: int = self.hparams["stills"]
-        which = (self.uniform(n, count) * frames).long().clamp(max=frames - 1)  # rounding may reach it
+        which = (self.uniform(n, count) * frames).long().clamp(max=frames - 1)  # rounding may give `frames`
         chosen = clips[torch.arange(n, device=clips.device)[:, None], :, which].flatten(0, 1)
         return chosen, *(part.repeat_interleave(count) for part in labels)
 
     def record_image_critic(self, loss: Tensor, real_logits: Tensor, fake_logits: Tensor) -> None:
-        """Note how the critic of frames does, and how often it is right."""
+        """Record the loss, logits and accuracy of the critic of frames."""
         self.record("loss/image_critic", loss)
         self.record("logits/image_real", real_logits)
         self.record("logits/image_fake", fake_logits)
@@ -185,13 +185,14 @@ class SequenceGAN(LatentGAN):
 
         Args:
             n: number of clips.
-            labels: class of all clips, or classes `(n,)`, for conditional models only; None gives all classes in turn.
-            truncation: squeeze latents into ± this many standard deviations: less variety, more typical clips.
-            seed: draw latents that depend on it alone; None draws them from torch's global generator.
-            frames: length T of the clips; None is that of training. For one seed, longer clips go on from shorter ones.
+            labels: class of all clips, or classes `(n,)`, for class-conditional models; None uses all classes in turn.
+            truncation: truncate latents at ± this many standard deviations, for less variety and more typical clips.
+            seed: seed of the latents; None uses torch's global generator.
+            frames: length T of the clips; None is the length in training. With one seed, longer clips continue shorter
+                ones.
 
         Raises:
-            ValueError: for labels given to a model that takes none, or no frames.
+            ValueError: if there are labels for an unconditional model, or `frames` is below 1.
         """
         frames = self.frames if frames is None else frames
         at_least(1, frames=frames)
@@ -207,15 +208,15 @@ class SequenceGAN(LatentGAN):
         return torch.cat([self(*piece) for piece in pieces])
 
     def drawn(self, n: int, length: int, seed: int | None, *words: str) -> Tensor:
-        """Return normal numbers `(n, length)` that depend on `seed` and `words`, or on torch's global generator."""
+        """Return normal numbers `(n, length)`, a function of `seed` and `words`, or from torch's global generator."""
         dtype = next(self.generator.parameters()).dtype
         return draw((n, length), None if seed is None else key(seed, *words), self.prior, self.device, dtype)
 
     def pictures(self, batch: tuple[Tensor, ...]) -> dict[str, tuple[Tensor, int | None]]:
-        """Return what a film strip of samples does not show: what is content and what is motion, and the classes.
+        """Return clips that separate content, motion and class.
 
-        `motion` has two contents in rows 1 to 4 and 5 to 8, with the same four motions; `classes` one latent in all
-        classes.
+        `motion` has two contents, in rows 1 to 4 and 5 to 8, with the same four motions. `classes` has one latent in
+        all classes.
         """
         z = self.drawn(4, self.latent_dim, 0, "pictures")
         contents, motions = z.tensor_split([self.hparams["latent_dim"]], 1)
@@ -228,5 +229,5 @@ class SequenceGAN(LatentGAN):
 
 
 def motion(clips: Tensor) -> Tensor:
-    """Return the mean change of a pixel of clips `(N, C, T, H, W)` from a frame to the next."""
+    """Return the mean absolute difference between successive frames of clips `(N, C, T, H, W)`, a scalar."""
     return clips.diff(dim=2).abs().mean()

@@ -1,10 +1,11 @@
 """Text to image with a matching-aware critic: DF-GAN, Tao et al. 2022 (arXiv 2008.05865).
 
-The critic is shown real images with their sentence, generated ones, and real ones with another sentence, as in Reed et
-al. 2016 (GAN-INT-CLS, arXiv 1605.05396), whose interpolated sentences are an option. The sentences' vectors are learnt
-first, from the same captions, and then rest. Both players are given them whitened, as Su et al. 2021 (arXiv 2103.15316)
-do to compare sentences: as they are learnt, sentences of what looks alike lie close together, and one that never
-occurred is taken for its neighbour.
+The critic receives real images with their sentence, generated images, and real images with another sentence, as in Reed
+et al. 2016 (GAN-INT-CLS, arXiv 1605.05396). Their interpolation of sentences is an option.
+
+The sentence embeddings are trained first, on the same captions, and then frozen. Generator and discriminator receive
+whitened embeddings (Su et al. 2021, arXiv 2103.15316). Without whitening, the embeddings of similar sentences are too
+close together, and a new sentence is mistaken for a similar one.
 """
 
 from typing import Any, Literal
@@ -29,49 +30,52 @@ from gans.networks.text import Matcher, Vocabulary, entries
 from gans.pictures.captions import contact_sheet, spelled
 from gans.terms import MatchingAware, ModeSeeking, Step, Terms, needed
 
-ROWS = 256  # that go through the generator at once
-SHOWN, DRAWN = 8, 4  # sentences of a picture, and images of each
+ROWS = 256  # images per batch of samples, to limit memory
+SHOWN, DRAWN = 8, 4  # sentences in a grid, and images of each
 
 
 class TextToImage(AdversarialModule):
-    """Makes images of sentences; batches are (image, tokens, lengths), see `datamodules.captions`.
+    """Generates images from sentences. Batches are (image, tokens, lengths), see `datamodules.captions`.
 
-    The first `text_steps` steps train the encoders of sentences and images, the rest the game. `translate(tokens,
-    lengths)` makes an image of each sentence, `sample(n, captions=(tokens, lengths))` `n` images of them in turn.
+    The first `text_steps` steps train the encoders of sentences and images, the others generator and discriminator.
+    `translate(tokens, lengths)` returns an image for each sentence. `sample(n, captions=(tokens, lengths))` returns `n`
+    images of the sentences in turn.
 
-    With `dfgan`, networks, losses, penalty and rates are the paper's. The paper's sentences come from DAMSM's encoder,
-    which was trained against regions of an Inception network; they are not whitened, so the gradient penalty weighs
-    them otherwise. The paper's images are random 256x256 crops of 304 pixels, which were cropped around each bird.
+    With `dfgan`, networks, losses, penalty and learning rates are the paper's. The paper uses DAMSM's text encoder,
+    which was trained with image regions of an Inception network. Its embeddings are not whitened, so the gradient
+    penalty has a different scale. The paper's images are random 256x256 crops of 304x304 images, cropped around each
+    bird.
 
     Args:
         size: image side, or (height, width).
         channels: 1, 3 or 4.
-        latent_dim: length of a latent vector.
-        width: of the generator: channels next to the image, twice as many further in, up to 8 times.
-        discriminator_width: the same of the critic; None is `width`.
-        network: of both players: DF-GAN's, or DCGAN's with a sentence beside the latent, which learn faster and less.
-        vocabulary: words in the order of their numbers, or a tokenizer's JSON; None takes that of the data.
-        max_length: most tokens of a sentence, as the data have; longer ones are cut.
-        encoder: checkpoint of an `ImageTextEncoder` of these sizes, read when a run begins, instead of the first stage.
-        text_steps: of the first stage.
-        features: length of a sentence's vector.
-        text_width: of a word's vector, and of each of the sentences' two recurrences.
-        clip: folder of a CLIP text model for `transformers`, to read sentences with instead; or its description.
-        encoder_width: of the encoder of images, which the first stage and R-precision need.
+        latent_dim: length of a latent.
+        width: channels of the generator at the highest resolution, doubled at each lower one, up to 8 times.
+        discriminator_width: the same for the critic; None is the same as `width`.
+        network: `dfgan`, or `dcgan` with the sentence concatenated to the latent, which trains faster.
+        vocabulary: words in the order of their ids, or a tokenizer's JSON; None uses the vocabulary of the data.
+        max_length: maximum of tokens of a sentence, as in the data; longer ones are truncated.
+        encoder: checkpoint of an `ImageTextEncoder` of these sizes, loaded at the start of a run, which replaces the
+            first stage.
+        text_steps: steps of the first stage.
+        features: length of a sentence embedding.
+        text_width: length of a word embedding, and of the state of each GRU of the text encoder.
+        clip: folder of a CLIP text model for `transformers`, which replaces the text encoder, or its configuration.
+        encoder_width: `width` of the image encoder, which the first stage and R-precision need.
         text_lr: learning rate of Adam in the first stage.
-        objective: what the players minimise.
-        mismatch_weight: share of another sentence in what the critic learns to be false; the generated images' is
-            1 less that.
-        interpolation_weight: weight of the critic's opinion of images of sentences half-way between two.
-        matching_weight: of the error of the encoders about which generated image is of which sentence, the loss for
-            whole sentences of Xu et al. 2018 (AttnGAN's DAMSM, arXiv 1711.10485).
-        mode_seeking_weight: of how alike images of one sentence are, see `gans.penalties.mode_seeking`.
-        penalty_weight: of the matching-aware gradient penalty; without it DCGAN's critic has BatchNorm.
-        penalty_power: of the gradient's length in it.
-        lr: learning rate of Adam, of the generator.
-        discriminator_lr: of the critic.
-        betas: Adam's decay rates, of both.
-        judges: extractor for each attribute of the data that held-out sentences' images are judged by.
+        objective: adversarial loss.
+        mismatch_weight: weight of real images with another sentence in the critic's loss; generated images have
+            1 - `mismatch_weight`.
+        interpolation_weight: weight of the generator's loss on interpolated sentences, half-way between two.
+        matching_weight: weight of the contrastive loss between generated images and their sentences, the sentence loss
+            of Xu et al. 2018 (AttnGAN's DAMSM, arXiv 1711.10485).
+        mode_seeking_weight: weight of the similarity of images of one sentence, see `gans.penalties.mode_seeking`.
+        penalty_weight: weight of the matching-aware gradient penalty; with 0, DCGAN's critic has BatchNorm.
+        penalty_power: power of the gradient norm in it.
+        lr: learning rate of Adam for the generator.
+        discriminator_lr: learning rate of the critic.
+        betas: Adam's decay rates for both.
+        judges: extractor for each attribute of the data, by which images of held-out sentences are scored.
         engine: options of the training engine, see `AdversarialModule`.
     """
 
@@ -139,12 +143,12 @@ class TextToImage(AdversarialModule):
             self.make_matcher(vocabulary)
 
     def make_matcher(self, vocabulary: Vocabulary) -> None:
-        """Build the encoders for a vocabulary, which belongs to the checkpoint from now on."""
+        """Create the encoders for a vocabulary, which is saved in checkpoints from now on."""
         matcher = built(self.hparams, vocabulary, self.hparams["encoder_width"])
         self.matcher = matcher.to(next(self.generator.parameters()))
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
-        """Return Adam for the generator, for the discriminator and for the encoders."""
+        """Return one Adam each for the generator, the discriminator and the encoders."""
         given, matcher = self.hparams, self.encoders
         return [
             self.adam(self.generator, given["lr"], given["betas"]),
@@ -157,7 +161,7 @@ class TextToImage(AdversarialModule):
         """The encoders of sentences and images.
 
         Raises:
-            ValueError: if there are none yet, for there is no vocabulary.
+            ValueError: if there are none yet, because there is no vocabulary.
         """
         if self.matcher is None:
             raise ValueError("the model has no vocabulary yet; expected --model.vocabulary, or a run on captioned data")
@@ -166,36 +170,36 @@ class TextToImage(AdversarialModule):
     # -- stages -------------------------------------------------------------------------------------------------------
 
     def setup(self, stage: str) -> None:
-        """Take the vocabulary of the data, and read the judges before anything is written."""
+        """Use the vocabulary of the data, and load the judges before any file is written."""
         super().setup(stage)
         vocabulary = shared_vocabulary(self, self.hparams["vocabulary"])
         if self.matcher is None:
-            with drawn_from(key(self.seed or 0, "matcher")):  # every process draws the same, however many there are
+            with drawn_from(key(self.seed or 0, "matcher")):  # the same weights on all processes
                 self.make_matcher(vocabulary)
         if stage != "predict":
             self.held_out.judges(self.device)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse a checkpoint of other words than the data's, which `setup` took before it was read.
+        """Check that the checkpoint has the vocabulary of the data, and restore it.
 
         Raises:
-            ValueError: if it is, does not fit this model, or its run began with other encoders.
+            ValueError: if it has another vocabulary, does not fit this model, or its run started with other encoders.
         """
         check_same(checkpoint["hyper_parameters"]["vocabulary"], self.hparams["vocabulary"])
         check_begun(self, checkpoint, "encoder")
         super().on_load_checkpoint(checkpoint)
 
     def on_fit_start(self) -> None:
-        """Begin a new run, not one that goes on, with the encoders that were given."""
+        """Load the given encoders at the start of a new run, but not of a resumed one."""
         super().on_fit_start()
         if self.hparams["encoder"] and self.batches_seen == 0:
             self.take(self.hparams["encoder"])
 
     def take(self, path: str) -> None:
-        """Take over the encoders of a checkpoint.
+        """Load the encoders of a checkpoint.
 
         Raises:
-            ValueError: if it holds none, or others.
+            ValueError: if the checkpoint contains none, or encoders of other sizes.
         """
         state = held_encoders(path, self.hparams["vocabulary"], self.device)
         try:
@@ -204,19 +208,19 @@ class TextToImage(AdversarialModule):
             raise ValueError(f"encoder is {path}, of other sizes: {' '.join(str(error).split())}") from error
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        """Look at the clock whose turn it is: the encoders', or the players'."""
+        """Set the stage for the current step: encoders, or generator and discriminator."""
         self.clock = self.players.index("matcher" if self.trainer.global_step < self.text_steps else "generator")
         super().on_train_batch_start(batch, batch_idx)
 
     def training_step(self, batch: tuple[Tensor, ...], batch_idx: int) -> None:
-        """Let images and sentences find each other; later, one step of the critic and, in its turn, the generator's."""
+        """Update the encoders in the first stage, then the critic and, in its turn, the generator."""
         images, tokens, lengths = captioned(batch)
         if self.players[self.clock] == "matcher":
             self.match(images, tokens, lengths)
             return
         optimizer_g, optimizer_d, _ = self.player_optimizers()
         sentences = self.sentence(tokens, lengths)
-        others = next_rows(sentences)  # most likely they say something else
+        others = next_rows(sentences)  # other images' sentences, which usually do not match
         share: float = self.hparams["mismatch_weight"]
         with self.toggled_optimizer(optimizer_d):
             for real, own, other in self.pieces(images, sentences, others):
@@ -251,7 +255,7 @@ class TextToImage(AdversarialModule):
                     self.descend(loss, optimizer_g)
 
     def match(self, images: Tensor, tokens: Tensor, lengths: Tensor) -> None:
-        """One step of the encoders."""
+        """Update the encoders with a contrastive loss."""
         optimizer = self.player_optimizers()[self.clock]
         with self.toggled_optimizer(optimizer):
             for piece in self.pieces(images, tokens, lengths):
@@ -262,12 +266,12 @@ class TextToImage(AdversarialModule):
                 self.descend(loss, optimizer)
 
     def opinion(self, sentences: Tensor) -> Tensor:
-        """Return how well the critic sees that images of the sentences `(N, features)` are generated."""
+        """Return the generator's loss for images of the sentences `(N, features)`."""
         fake = self.generator(self.latent(len(sentences)), sentences)
         return self.loss.generator(None, self.critic(fake, sentences))
 
     def mismatch(self, fake: Tensor, sentences: Tensor) -> Tensor:
-        """Return the encoders' error about which image is of which sentence `(N, features)`."""
+        """Return the contrastive loss between generated images and their sentences `(N, features)`."""
         seen = self.encoders.image(fake)
         read = self.encoders.spread.colour(sentences).to(seen)
         value = both_ways(seen, read, self.encoders.scale(), self.global_rank)
@@ -275,7 +279,7 @@ class TextToImage(AdversarialModule):
         return value
 
     def record_discriminator(self, loss: Tensor, real: Tensor, fake: Tensor, other: Tensor) -> None:
-        """Note how the critic does, and let the augmentation know."""
+        """Record the critic's loss, logits and accuracy, and pass its logits to the augmentation."""
         self.record("loss/discriminator", loss)
         for name, logits in (("real", real), ("fake", fake), ("mismatched", other)):
             self.record(f"logits/{name}", logits)
@@ -285,11 +289,11 @@ class TextToImage(AdversarialModule):
     # -- held-out captions, see `gans.metrics.captions` ---------------------------------------------------------------
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
-        """Score images of held-out sentences."""
+        """Score generated images of held-out sentences."""
         self.held_out.add(self, batch)
 
     def test_step(self, batch: Any, batch_idx: int) -> None:
-        """Score images of the test sentences."""
+        """Score generated images of test sentences."""
         self.held_out.add(self, batch)
 
     def on_validation_epoch_end(self) -> None:
@@ -304,12 +308,12 @@ class TextToImage(AdversarialModule):
 
     @torch.no_grad()
     def sentence(self, tokens: Tensor, lengths: Tensor) -> Tensor:
-        """Return the whitened vectors `(N, features)` of sentences."""
+        """Return the whitened embeddings `(N, features)` of sentences, given tokens `(N, T)` and lengths `(N,)`."""
         vectors = self.encoders.sentence(tokens, lengths)
         return self.encoders.spread.whiten(vectors)
 
     def forward(self, z: Tensor, *captions: Tensor) -> Tensor:
-        """Return images `(N, C, H, W)` in [-1, 1] of the averaged generator: of tokens `(N, T)` and lengths `(N,)`."""
+        """Return images `(N, C, H, W)` of the averaged generator, given tokens `(N, T)` and lengths `(N,)`."""
         tokens, lengths = captions
         made: Tensor = self.generator_ema(z, self.sentence(tokens, lengths).to(z.dtype))
         return made
@@ -318,9 +322,16 @@ class TextToImage(AdversarialModule):
     def translate(
         self, tokens: Tensor, lengths: Tensor, *, truncation: float | None = None, seed: int | None = None
     ) -> Tensor:
-        """Return an image of each sentence, `(N, C, H, W)` in [-1, 1]: tokens `(N, T)` and lengths `(N,)`.
+        """Return an image of each sentence, `(N, C, H, W)` in [-1, 1].
 
-        `truncation` and `seed` as in `sample`.
+        Args:
+            tokens: tokens `(N, T)`.
+            lengths: lengths of the sentences `(N,)`.
+            truncation: truncate latents at ± this many standard deviations.
+            seed: seed of the latents; None uses torch's global generator.
+
+        Raises:
+            ValueError: if there is a truncation and the prior is not normal.
         """
         shape, dtype = (len(tokens), self.latent_dim), next(self.generator.parameters()).dtype
         z = draw(shape, None if seed is None else key(seed), self.prior, self.device, dtype)
@@ -340,10 +351,17 @@ class TextToImage(AdversarialModule):
         seed: int | None = None,
         captions: tuple[Tensor, Tensor] | None = None,
     ) -> Tensor:
-        """Return `n` images of `captions`, tokens `(K, T)` and lengths `(K,)`, in turn; other words as in the base.
+        """Return `n` images of the captions in turn, `(n, C, H, W)` in [-1, 1].
+
+        Args:
+            n: number of images.
+            labels: must be None.
+            truncation: truncate latents at ± this many standard deviations.
+            seed: seed of the latents; None uses torch's global generator.
+            captions: tokens `(K, T)` and lengths `(K,)`.
 
         Raises:
-            ValueError: without captions, or with labels.
+            ValueError: if there are no captions, or if there are labels.
         """
         if captions is None or labels is not None:
             raise ValueError("TextToImage makes images of sentences; expected captions=(tokens, lengths), no labels")
@@ -351,15 +369,15 @@ class TextToImage(AdversarialModule):
         return self.translate(*(part.cpu()[rows] for part in captions), truncation=truncation, seed=seed)
 
     def inputs(self, batch: Any) -> tuple[Tensor, ...]:
-        """Return what `translate` is given of a batch: tokens and lengths."""
+        """Return the inputs of `translate` in a batch: tokens and lengths."""
         return captioned(batch)[1:]
 
     def targets(self, batch: Any) -> Tensor:
-        """Return images of the kind that shall be made: the batch's."""
+        """Return the real images of a batch."""
         return captioned(batch)[0]
 
     def example(self, n: int) -> tuple[Tensor, ...]:
-        """Return a batch of `n` random images and sentences of one word."""
+        """Return a batch of `n` random images with sentences of one word."""
         assert self.image_shape is not None
         images = torch.rand(n, *self.image_shape, device=self.device) * 2 - 1
         count = entries(self.hparams["vocabulary"] or [])
@@ -371,7 +389,7 @@ class TextToImage(AdversarialModule):
         return self.translate(*self.inputs(batch), seed=key("predict", batch_idx, self.global_rank))
 
     def pictures(self, batch: Any) -> dict[str, tuple[Tensor, int]]:
-        """Return a sheet of a few sentences of a batch: the image that each is of, images made of it, and its words."""
+        """Return the grid `captions`: for a few sentences of a batch, the real image, generated ones and the text."""
         images, tokens, lengths = (part[:SHOWN] for part in captioned(batch))
         made = self.translate(*(part.repeat_interleave(DRAWN, 0) for part in (tokens, lengths)))
         rows = torch.cat([images.to(made)[:, None], made.view(-1, DRAWN, *made.shape[1:])], 1).flatten(0, 1)

@@ -1,7 +1,7 @@
-"""Variational autoencoder, Kingma and Welling 2013 (arXiv 1312.6114), and what became of the weight of its codes.
+"""Variational autoencoder, Kingma and Welling 2013 (arXiv 1312.6114), with common variants of its loss.
 
-beta-VAE: Higgins et al. 2017 (ICLR); capacity: Burgess et al. 2018 (arXiv 1804.03599); free bits: Kingma et al. 2016
-(arXiv 1606.04934); optimal sigma: Rybkin et al. 2020 (arXiv 2006.13202); active units: Burda et al. 2015 (arXiv
+beta-VAE: Higgins et al. 2017 (ICLR). Capacity: Burgess et al. 2018 (arXiv 1804.03599). Free bits: Kingma et al. 2016
+(arXiv 1606.04934). Optimal sigma: Rybkin et al. 2020 (arXiv 2006.13202). Active units: Burda et al. 2015 (arXiv
 1509.00519).
 """
 
@@ -24,39 +24,39 @@ Pictures = dict[str, tuple[Tensor, int]]
 
 
 class VAE(AdversarialModule):
-    """An encoder and a decoder that maximise a bound on the likelihood of images, by codes that cost what they tell.
+    """An encoder and a decoder that maximise the evidence lower bound (ELBO) of the likelihood of images.
 
-    One player, and no adversary: it stands on the adversarial engine because the data order, the noise of the codes and
-    resuming are exact there over processes, pieces and stops.
+    There is one player and no adversary. The model uses the adversarial engine because its data order, noise and
+    resuming are exact for any number of processes.
 
-    `bernoulli` takes pixels for black or white, and makes them so: 1 above the middle of [-1, 1], else -1. With
-    `binarise: sample` a pixel is white as often as it is bright, drawn anew for each image of each batch (Salakhutdinov
-    and Murray 2008), as for most published bounds; bounds of thresholded pixels do not compare with them. What is
-    generated are the probabilities. There is no importance-weighted bound (Burda et al. 2015).
+    `bernoulli` models binary pixels. With `binarise: threshold` pixels are 1 above 0, else -1. With `binarise: sample`
+    a pixel is white with a probability equal to its brightness, drawn again for each batch (Salakhutdinov and Murray
+    2008). Most published bounds use `sample`; bounds of thresholded pixels cannot be compared with them. Generated
+    images are the probabilities. There is no importance-weighted bound (Burda et al. 2015).
 
-    `gaussian` has one standard deviation `sigma`; `optimal` is the same with the best sigma for each batch, which
-    leaves no weight to tune. `sigma` and `beta` of a Gaussian are one knob.
+    `gaussian` has a fixed standard deviation `sigma`. `optimal` uses the best sigma for each batch, so there is no
+    weight to tune. For a Gaussian, `sigma` and `beta` have the same effect.
 
     Args:
         size: image side, or (height, width).
         channels: 1, 3 or 4.
         latent_dim: length of a code.
-        width: convolutions have `width` channels next to the image, perceptrons one hidden layer of 4 x `width` units.
-        network: architecture of both halves, `mlp` or `conv`.
-        likelihood: distribution of the images given a code.
-        binarise: how `bernoulli` makes pixels black or white: `threshold`, or `sample` in training and in tests.
-            Pictures and codes of images are of thresholded pixels.
+        width: channels of the first convolution; perceptrons have one hidden layer of 4 x `width` units.
+        network: architecture of encoder and decoder, `mlp` or `conv`.
+        likelihood: distribution of images given a code.
+        binarise: how `bernoulli` converts pixels to black or white: `threshold`, or `sample` in training and tests.
+            Grids and codes of images always use thresholded pixels.
         sigma: standard deviation of `gaussian`, on the scale [-1, 1].
         beta: weight of the KL divergence.
         warmup_images: images seen until `beta` has risen from 0 to its value; `run` is the whole run.
-        free_bits: nats in each dimension, on the batch's mean, that cost nothing.
-        capacity: nats that the codes are held at, instead of making them few by `beta`; 0 does not.
+        free_bits: nats per dimension, averaged over the batch, that have no cost.
+        capacity: target of the KL divergence in nats, instead of a weight `beta`; 0 disables it.
         capacity_images: images seen until the capacity has risen from 0 to its value; `run` is the whole run.
-        capacity_weight: of the distance to the capacity.
-        lr: learning rate of Adam, of both halves.
+        capacity_weight: weight of the distance between KL divergence and capacity.
+        lr: learning rate of Adam for encoder and decoder.
         betas: Adam's decay rates.
-        ema_halflife: half-life in images of the averaged decoder; 0, for an averaged decoder does not fit the codes of
-            an encoder that has moved on.
+        ema_halflife: half-life in images of the averaged decoder. It is 0 by default, because an averaged decoder does
+            not fit the current encoder.
         engine: `gradient_clip`, `accumulate`, `ema_rampup`, `lr_decay_images` and `lr_hold_images` of
             `AdversarialModule`.
     """
@@ -98,7 +98,7 @@ class VAE(AdversarialModule):
         )
         self.check_options()
         self.add_spans(warmup_images=warmup_images, capacity_images=capacity_images)
-        # Losses that are not linear in the batch: every process and piece needs to know what the whole of it gave.
+        # These losses are not linear in the batch, so every process and piece needs values of the whole batch.
         self.joint = likelihood == "optimal" or free_bits > 0 or capacity > 0
         self.image_shape = (image_channels(channels), *image_size(size))
         self.encoder = Encoder(size, channels, width, 2 * latent_dim, network)
@@ -106,10 +106,10 @@ class VAE(AdversarialModule):
         self.average_generator()
 
     def check_options(self) -> None:
-        """Refuse options that make no sense.
+        """Check the values of options and their combinations.
 
         Raises:
-            ValueError: if there is one.
+            ValueError: if one is not valid.
         """
         given = self.hparams
         names = ("beta", "free_bits", "capacity", "capacity_weight")
@@ -129,14 +129,14 @@ class VAE(AdversarialModule):
             raise ValueError(f"capacity is {given['capacity']} and {name} {value}; expected only one of them")
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
-        """Return one Adam for both halves."""
+        """Return one Adam for encoder and decoder."""
         both = nn.ModuleList([self.encoder, self.generator])
         return [self.adam(both, self.hparams["lr"], self.hparams["betas"])]
 
     # -- the bound ----------------------------------------------------------------------------------------------------
 
     def training_step(self, batch: tuple[Tensor, ...], batch_idx: int) -> None:
-        """Estimate the bound with one code for each image, and take a step."""
+        """Estimate the bound with one code per image, and update encoder and decoder."""
         [optimizer] = self.player_optimizers()
         images = self.observed(batch[0])
         noise = self.latent(len(images))
@@ -150,49 +150,53 @@ class VAE(AdversarialModule):
                 self.record("elbo/sigma", whole[-1].sqrt())
             loss = reconstruction + self.price(kl, whole[:-1])
             self.record("loss/autoencoder", loss)
-            self.record("elbo/negative", reconstruction + kl.sum())  # the bound itself, whatever is descended on
+            self.record("elbo/negative", reconstruction + kl.sum())  # the bound, without beta or capacity
             self.record("elbo/reconstruction", reconstruction)
             self.record("elbo/kl", kl.sum())
             self.descend(loss, optimizer)
 
     def observed(self, images: Tensor) -> Tensor:
-        """Return a draw of images `(N, C, H, W)` in [-1, 1], -1 or 1, for `sample`; else the images."""
+        """Return images `(N, C, H, W)` with randomly binarised pixels, -1 or 1, for `sample`; else the images."""
         if self.hparams["binarise"] != "sample":
             return images
         return (self.uniform(len(images), *images.shape[1:]) < (images + 1) / 2).to(images.dtype) * 2 - 1
 
     def data(self, images: Tensor) -> Tensor:
-        """Return the images `(N, C, H, W)` that the likelihood is about: black and white for `bernoulli`."""
+        """Return the images `(N, C, H, W)` for the likelihood, with binary pixels for `bernoulli`."""
         if self.hparams["likelihood"] != "bernoulli":
             return images
         return (images > 0).to(images.dtype) * 2 - 1
 
     def encode(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Return mean and log-variance of the codes of images `(N, C, H, W)`, `(N, latent_dim)` each."""
+        """Return the mean and log-variance of the codes of images `(N, C, H, W)`, `(N, latent_dim)` each."""
         mean, log_variance = widened(self.encoder(self.data(images))).chunk(2, dim=1)
         return mean, log_variance
 
     def coded(self, images: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the KL divergence of each dimension, `(latent_dim,)`, and what codes that `noise` chose decode to.
+        """Return the KL divergence of each dimension `(latent_dim,)`, and decoded images `(N, C, H, W)` before tanh.
 
-        That is before tanh, `(N, C, H, W)`.
+        The codes are drawn with the given `noise` `(N, latent_dim)`.
         """
         mean, log_variance = self.encode(images)
         decoded = widened(self.generator.logits(mean + (log_variance / 2).exp() * noise))
         return gaussian_kl(mean, log_variance).mean(0), decoded
 
     def reconstruction(self, decoded: Tensor, images: Tensor, variance: Tensor) -> Tensor:
-        """Return the negative log-likelihood of images in nats, a scalar; `variance` is that of `optimal`."""
+        """Return the negative log-likelihood of images in nats, a scalar. `variance` is used for `optimal` only."""
         data, likelihood = self.data(images), self.hparams["likelihood"]
         if likelihood == "bernoulli":
             return bernoulli(2 * decoded, (data + 1) / 2)
         return gaussian(decoded.tanh(), data, variance.sqrt() if likelihood == "optimal" else self.hparams["sigma"])
 
     def price(self, kl: Tensor, of_whole: Tensor) -> Tensor:
-        """Return what the codes cost, a scalar, given the KL divergence of each dimension here and in the whole batch.
+        """Return the loss of the codes, a scalar.
 
-        `sum_d max(free_bits, KL_d)` and `|KL - capacity|` turn where the whole batch does. On either side of the turn
-        they are linear, so that the mean over shares of the batch has their value and their gradient.
+        `sum_d max(free_bits, KL_d)` and `|KL - capacity|` are piecewise linear. The values of the whole batch select
+        the piece. So the mean over parts of the batch has the value and gradient of the whole batch.
+
+        Args:
+            kl: KL divergence of each dimension in this part of the batch, `(latent_dim,)`.
+            of_whole: the same for the whole batch.
         """
         given, (beta, capacity) = self.hparams, self.weights()
         if given["capacity"]:
@@ -203,7 +207,7 @@ class VAE(AdversarialModule):
         return beta * torch.where(of_whole >= given["free_bits"], kl, given["free_bits"]).sum()
 
     def weights(self) -> tuple[float, float]:
-        """Return beta and the capacity at this point of the training."""
+        """Return beta and the capacity at the current number of images."""
         given = self.hparams
         beta, capacity = (
             mix(0.0, given[name], self.gone(until)) if self.spans[until].amount else given[name]
@@ -212,7 +216,7 @@ class VAE(AdversarialModule):
         return beta, capacity
 
     def of_whole(self, kl: Tensor, decoded: Tensor, images: Tensor) -> Tensor:
-        """Return `(latent_dim + 1,)` without gradient: the divergences, and the best variance, of the whole batch."""
+        """Return KL divergences and optimal variance of the global batch, `(latent_dim + 1,)`, without gradient."""
         best = self.hparams["likelihood"] == "optimal"
         variance = optimal_variance(decoded.tanh(), self.data(images)) if best else kl.new_zeros(())
         whole = torch.cat([kl.detach(), variance.view(1)])
@@ -222,7 +226,7 @@ class VAE(AdversarialModule):
 
     @torch.no_grad()
     def look_ahead(self, images: Tensor, noise: Tensor) -> Tensor:
-        """Return what `of_whole` does for a batch that is taken in pieces, before the first of them."""
+        """Return `of_whole` for a batch that is processed in pieces, before the first piece."""
         pieces = zip(images.tensor_split(self.accumulate), noise.tensor_split(self.accumulate), strict=True)
         parts = [(len(real), self.of_whole(*self.coded(real, epsilon), real)) for real, epsilon in pieces if len(real)]
         return sum((count / len(images) * part for count, part in parts), torch.zeros_like(parts[0][1]))
@@ -230,14 +234,14 @@ class VAE(AdversarialModule):
     # -- curves -------------------------------------------------------------------------------------------------------
 
     def record_active_units(self, images: Tensor) -> None:
-        """Note the active units of the global batch, if a point of the curves is due."""
+        """Record the active units of the global batch at the steps that are logged."""
         if (self.trainer.global_step + 1) % log_interval(self.trainer) == 0:
             with undisturbed(self.encoder, 0):
                 codes, _ = self.encode(images)
             self.record("elbo/active_units", active_units(gather_rows(codes)))
 
     def validation_step(self, batch: tuple[Tensor, ...], batch_idx: int) -> None:
-        """Log the bound and its terms on held-out images; the sigma of `optimal` is the best for each batch of them."""
+        """Log the bound and its terms on held-out images. `optimal` uses the best sigma for each batch."""
         self.hold_out("val", batch)
 
     def test_step(self, batch: tuple[Tensor, ...], batch_idx: int) -> None:
@@ -254,7 +258,7 @@ class VAE(AdversarialModule):
             f"{stage}/elbo/reconstruction": reconstruction,
             f"{stage}/elbo/kl": kl.sum(),
             f"{stage}/elbo/active_units": active_units(self.encode(images)[0]).float(),
-            "step": float(self.batches_seen),  # the axis
+            "step": float(self.batches_seen),  # x axis of the curves
         }
         log_means(self, values, len(images))
 
@@ -276,12 +280,12 @@ class VAE(AdversarialModule):
 
 
 def active_units(codes: Tensor, threshold: float = 0.01) -> Tensor:
-    """Return how many dimensions of the mean codes `(N, latent_dim)` vary over images by more than `threshold`."""
+    """Return the number of dimensions of mean codes `(N, latent_dim)` whose variance exceeds `threshold`."""
     return (codes.var(0, correction=0) > threshold).sum()
 
 
 def reconstructions(images: Tensor, rebuilt: Tensor, columns: int = 8, rows: int = 4) -> tuple[Tensor, int]:
-    """Return images with what became of them below, row by row, and the number of columns."""
+    """Return rows of images, each followed by a row of their reconstructions, and the number of columns."""
     columns = min(columns, len(images))
     count = min(rows, len(images) // columns) * columns
     pairs = zip(*(torch.split(part[:count].float(), columns) for part in (images, rebuilt)), strict=True)
@@ -293,8 +297,15 @@ def traversal(
 ) -> tuple[Tensor, int]:
     """Return images of walks from -3 to 3 along single dimensions of a code, and the number of columns.
 
-    The code is that of the first image. Each row walks along one of the dimensions that tell most of the images, which
-    have codes of `mean` and `log_variance` `(N, latent_dim)`, in falling order of their KL divergence.
+    The code is the mean of the first image. Each row is a walk along one of the dimensions with the largest KL
+    divergence over all images, in descending order.
+
+    Args:
+        decoder: network from codes to images.
+        mean: means of the codes, `(N, latent_dim)`.
+        log_variance: log-variances of the codes, `(N, latent_dim)`.
+        rows: number of dimensions.
+        columns: number of images per walk.
     """
     most = gaussian_kl(mean, log_variance).mean(0).argsort(descending=True)[:rows]
     codes = mean[0].repeat(len(most), columns, 1)

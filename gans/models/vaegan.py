@@ -1,4 +1,4 @@
-"""VAE-GAN, Larsen et al. 2016 (arXiv 1512.09300): an autoencoder whose errors are what a discriminator can see."""
+"""VAE-GAN, Larsen et al. 2016 (arXiv 1512.09300): a VAE with the reconstruction error of a discriminator's features."""
 
 from typing import Any, cast
 
@@ -17,21 +17,21 @@ from gans.reconstruction import gaussian_kl
 
 
 class VAEGAN(LatentGAN):
-    """A DCGAN with an encoder: what it rebuilds has to look the same to the discriminator, not to be equal in pixels.
+    """A DCGAN with an encoder, whose reconstructions must match images in the discriminator's features, not in pixels.
 
-    Algorithm 1 of the paper with the players in turn rather than at once: discriminator, encoder, decoder, each on
-    codes of its own. Samples are drawn by the averaged decoder; reconstructions by the encoder's partner, the present
-    one. Features are taken of images as they are, neither augmented nor noised.
+    It follows algorithm 1 of the paper, but updates discriminator, encoder and decoder in turn, each with new codes.
+    Samples come from the averaged decoder, reconstructions from the current one, which fits the encoder. The features
+    are those of images without augmentation and noise.
 
     Args:
         size: image side, or (height, width).
         channels: 1, 3 or 4.
         latent_dim: length of a code.
-        width: channels next to the image; every layer further in has twice as many, up to 8 times.
-        gamma: weight of the error of features in the decoder's loss, against that of the discriminator's opinion.
+        width: channels at the highest resolution, doubled at each lower one, up to 8 times.
+        gamma: weight of the feature error in the decoder's loss, relative to the adversarial loss.
         beta: weight of the KL divergence in the encoder's loss.
-        encoder_lr: learning rate of the encoder; None takes `lr`.
-        batch_norm: BatchNorm in encoder and discriminator too, as in the paper: it also keeps the features in scale.
+        encoder_lr: learning rate of the encoder; None is the same as `lr`.
+        batch_norm: use BatchNorm in encoder and discriminator too, as in the paper. It also limits the features' scale.
         options: as in `LatentGAN`.
     """
 
@@ -83,7 +83,7 @@ class VAEGAN(LatentGAN):
         return [*super().configure_optimizers(), self.adam(self.encoder, rate, betas)]
 
     def training_step(self, batch: tuple[Tensor, ...], batch_idx: int) -> None:
-        """One step of the discriminator and, in the decoder's turn, one of the encoder and one of the decoder."""
+        """Update the discriminator and, in the generator's turn, the encoder and the decoder."""
         optimizer_g, optimizer_d, optimizer_e = self.player_optimizers()
         with self.toggled_optimizer(optimizer_d):
             for real in self.pieces(batch[0]):
@@ -105,7 +105,7 @@ class VAEGAN(LatentGAN):
                 self.record("elbo/kl", kl)
                 self.record("loss/encoder", self.hparams["beta"] * kl + error)
                 self.descend(self.hparams["beta"] * kl + error, optimizer_e)
-        with self.toggled_optimizer(optimizer_g):  # last: its step is the clock, which averages all statistics
+        with self.toggled_optimizer(optimizer_g):  # last, because its step advances the clock and averages statistics
             for real in self.pieces(batch[0]):
                 rebuilt, fake = self.rebuilt_and_fake(real)
                 compared = self.critic(real)[0] if isinstance(self.loss, Relativistic) else None
@@ -117,20 +117,20 @@ class VAEGAN(LatentGAN):
                 self.descend(self.hparams["gamma"] * error + loss, optimizer_g)
 
     def encode(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Return mean and log-variance of the codes of images `(N, C, H, W)`, `(N, latent_dim)` each."""
+        """Return the mean and log-variance of the codes of images `(N, C, H, W)`, `(N, latent_dim)` each."""
         mean, log_variance = widened(self.encoder(images)).chunk(2, dim=1)
         return mean, log_variance
 
     def code(self, mean: Tensor, log_variance: Tensor) -> Tensor:
-        """Return a code `(N, latent_dim)` drawn for each image."""
+        """Return random codes `(N, latent_dim)` with this mean and log-variance."""
         return mean + (log_variance / 2).exp() * self.latent(len(mean))
 
     def rebuilt_and_fake(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Return what the decoder makes of drawn codes of images, and of as many latents, `(N, C, H, W)` each."""
+        """Return reconstructions of images from random codes, and as many samples, `(N, C, H, W)` each."""
         return self.generator(self.code(*self.encode(images))), self.generator(self.latent(len(images)))
 
     def feature_error(self, rebuilt: Tensor, images: Tensor) -> Tensor:
-        """Return half the squared distance of the discriminator's features, a scalar: a Gaussian with sigma 1."""
+        """Return half the squared distance of the discriminator's features, a scalar (a Gaussian with sigma 1)."""
         features, target = (widened(self.discriminator(part)[1]) for part in (rebuilt, images))
         error: Tensor = (features - target).square().sum(1).mean() / 2
         return error
@@ -140,7 +140,7 @@ class VAEGAN(LatentGAN):
         return cast(Tensor, output[0])
 
     def hold_out(self, stage: str, batch: tuple[Tensor, ...]) -> None:
-        """Log the discriminator, as in `LatentGAN`, and how well held-out images are rebuilt, at what cost."""
+        """Log the discriminator as `LatentGAN` does, and the feature error and KL divergence of held-out images."""
         super().hold_out(stage, batch)
         kl = gaussian_kl(*self.encode(batch[0])).sum(1).mean()
         error = self.feature_error(self.reconstruct(batch[0]), batch[0])
