@@ -1,28 +1,29 @@
-"""What some models are given besides each picture: a mask of its holes, or another picture whose style it shall have.
+"""Extra inputs of some translators: a mask of the holes in a picture, or a picture with the style to transfer.
 
-A model names it in `extras`, and `translate` takes it behind the picture. It is one file for all pictures, or a folder
-with one of the same name for each, extensions aside.
+A model names them in `extras`, and its `translate` takes them after the image. The user gives one file for all
+pictures, or a folder with a file of the same name for each; extensions may differ.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jsonargparse import Namespace
 from torch import Tensor
 from torch.nn.functional import interpolate
 
 from datamodules.archive import is_folder
-from datamodules.decode import UnreadableImageError, dimensions
+from datamodules.decode import UnreadableImageError, dimensions, read_whole
 from datamodules.files import image_files, listed
+from gans.pictures.images import to_float
 
 
 class Extra(NamedTuple):
-    """How something is given besides a picture.
+    """One kind of extra input.
 
     Args:
-        help: what it is.
-        channels: that it is read with; None for those of the picture.
-        aligned: whether it has the picture's size, and is cut into the same tiles.
+        help: text of its flag.
+        channels: of its image; None for those of the picture.
+        aligned: whether it has the size of the picture, and is cut into the same tiles.
     """
 
     help: str
@@ -31,34 +32,45 @@ class Extra(NamedTuple):
 
 
 EXTRAS = {
-    "mask": Extra("for models that fill holes, which are white in it: one for all pictures, or a folder", 1, True),
-    "style": Extra("for models that restyle: a picture of the style, or a folder", None, False),
+    "mask": Extra("for inpainting: a mask for all pictures, white in holes, or a folder of masks", 1, True),
+    "style": Extra("for style transfer: a picture of the style, or a folder of them", None, False),
 }
 
 
-def needed(model: Any, options: Namespace) -> dict[str, Path]:
-    """Return what is given besides the pictures, by its name: all that the model needs, and nothing else.
+def needed(model: Any, checkpoint: Path, paths: Mapping[str, Path | None]) -> dict[str, Path]:
+    """Return the paths of the extra inputs that a model takes, by their names.
+
+    Args:
+        model: names them in `extras`.
+        checkpoint: of the model, for errors.
+        paths: of all kinds of extra inputs; None is not given.
 
     Raises:
-        ValueError: if something is missing, or given to a model that takes none.
+        ValueError: if one is missing, or given to a model that does not take it.
     """
     kind, found = type(model).__name__, {}
     for name in EXTRAS:
-        given, takes = options[name], name in getattr(model, "extras", ())
+        given, takes = paths[name], name in getattr(model, "extras", ())
         if given is None and takes:
-            raise ValueError(f"{kind}, which {options.checkpoint} holds, needs a {name}: give --{name} FILE or DIR")
+            raise ValueError(f"{kind}, which {checkpoint} holds, needs a {name}: give --{name} FILE or DIR")
         if given is not None and not takes:
-            raise ValueError(f"{name} is {given}; expected none, for {kind}, which {options.checkpoint} holds")
+            raise ValueError(f"{name} is {given}; expected none, for {kind}, which {checkpoint} holds")
         if given is not None:
             found[name] = given
     return found
 
 
 def partners(extra: str, given: Path, folder: Path, names: list[str]) -> dict[str, Path]:
-    """Return the file that is given besides each of the pictures `names` in `folder`, by the picture's name.
+    """Return the file of an extra input for each of the pictures `names` in `folder`, by the picture's name.
+
+    Args:
+        extra: name of the input.
+        given: its file for all pictures, or the folder of its files.
+        folder: of the pictures.
+        names: of the pictures.
 
     Raises:
-        ValueError: if there is none, or one that is no picture or has another size where it may not.
+        ValueError: if there is none, or several, for a picture, or one is unreadable or has a wrong size.
     """
     found: dict[str, Path] = {}
     if is_folder(given):
@@ -89,7 +101,7 @@ def partners(extra: str, given: Path, folder: Path, names: list[str]) -> dict[st
         try:
             size = dimensions(folder / name)
         except UnreadableImageError:
-            continue  # what is said of it is said where it is read
+            continue  # reported when the picture is read
         if size != sizes[found[name]]:
             (width, height), (across, down) = size, sizes[found[name]]
             wrong.append(f"{name} ({width}x{height}, its {extra} {across}x{down})")
@@ -103,16 +115,36 @@ def stem(name: str) -> str:
     return name.rpartition(".")[0]
 
 
-def holes(mask: Tensor) -> Tensor:
-    """Return a picture `(1, H, W)` uint8 as a mask of 0 and 1: the brighter half of the scale is a hole.
+def read_extra(extra: str, path: Path, channels: int, most: int) -> Tensor:
+    """Return an extra input `(1, C, H, W)`: a mask of 0 and 1, or an image in [-1, 1].
 
-    That of a picture with nothing above 1, which somebody wrote without a scale, is 1.
+    Args:
+        extra: name of the input.
+        path: of its file.
+        channels: of the picture that it is for.
+        most: longest side of an image that is not cut into tiles.
+
+    Raises:
+        UnreadableImageError: if it cannot be decoded.
+    """
+    kind = EXTRAS[extra]
+    try:
+        picture = read_whole(path, kind.channels or channels)
+    except UnreadableImageError as error:
+        raise UnreadableImageError(f"its {extra} {path}: {error}") from error
+    return holes(picture)[None] if kind.aligned else shrunk(to_float(picture)[None], most)
+
+
+def holes(mask: Tensor) -> Tensor:
+    """Return a uint8 picture `(1, H, W)` as a mask with 1 in holes, where it is above 127.
+
+    In a picture without values above 1, a hole is where it is 1.
     """
     return (mask > (127 if int(mask.max()) > 1 else 0)).float()
 
 
 def shrunk(image: Tensor, most: int) -> Tensor:
-    """Return an image `(1, C, H, W)` whose sides have at most so many pixels, so that memory does not grow with it."""
+    """Return an image `(1, C, H, W)` with sides of at most `most` pixels, which bounds the memory that it takes."""
     scale = most / max(image.shape[-2:])
     if scale >= 1:
         return image

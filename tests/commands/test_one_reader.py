@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from datamodules import ImageFolderDataModule
-from gans.commands import evaluate, predict
+from gans.commands import evaluate, predict_pictures
 from gans.commands.explore_pictures import read_pictures
 from gans.pictures.images import to_float, to_uint8
 
@@ -42,7 +42,7 @@ def test_every_reader_sees_the_same(tmp_path, make):
     data.setup()
     trained = data._sets[0][0][0]
     assert (trained.int() - expected.int()).abs().max() <= 1
-    assert torch.equal(predict.read_whole(path, 1), trained)
+    assert torch.equal(predict_pictures.read_whole(path, 1), trained)
     files, inverted, *_ = read_pictures(tmp_path, (1, 12, 8))
     assert files == [path]
     assert torch.equal(inverted[0], to_float(trained))
