@@ -91,9 +91,9 @@ class CaptionedImages(Dataset[Batch]):
 class CaptionedDataModule(ImageFolderDataModule):
     """Images of a folder and their captions. For batches see the module's docstring.
 
-    Captions are read from `captions.json` (image to one or several captions), `captions.jsonl` (an image and a caption
-    per line), a `.txt` file for each image (a caption per line), or a file in COCO's layout. They can also be generated
-    from the names of class folders.
+    Captions can be in these files: `captions.json` (image to one or several captions); `captions.jsonl` (an image and a
+    caption per line); a `.txt` file for each image (a caption per line); a file in COCO's layout. They can also be
+    generated from the names of class folders.
 
     The folders `train`, `val` and `test` in the root are the three sets. Without them a random part of the images is
     used for validation and tests. The vocabulary is learned from the training captions. A warning counts the unknown
@@ -179,8 +179,8 @@ class CaptionedDataModule(ImageFolderDataModule):
         """Return the training, validation and test images with their captions.
 
         Raises:
-            ValueError: Images have no caption, a caption has no word, no word of a set is known, the images have fewer
-                channels, or the cache does not fit into memory.
+            ValueError: Images have no caption or fewer channels, a caption has no word, no word of a set is known, or
+                the cache does not fit into memory.
             OSError: No file is readable, or one is not and `on_error` is raise.
         """
         train, val, test = self._parts()

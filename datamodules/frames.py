@@ -134,7 +134,7 @@ class FrameFolderDataModule(ClipDataModule):
         self._set_folders = sets if len(sets) > 1 else {}  # folders of train, val and test, if there are any
         self._clips = [clip for clip in found if not self._set_folders or top(clip.path) in self._set_folders.values()]
         if len(self._clips) < len(found):
-            say = f"{len(found) - len(self._clips)} clips beside the folders {', '.join(self._set_folders.values())}"
+            say = f"{len(found) - len(self._clips)} clips outside the folders {', '.join(self._set_folders.values())}"
             warnings.warn(f"{say} in {self.root} are left out", stacklevel=2)
 
     @property

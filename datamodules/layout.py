@@ -62,7 +62,7 @@ def in_classes(root: Path, found: Listing) -> Layout:
     if direct:
         classes, beside = [], sorted({top(path) for path in found.paths if "/" in path})
         why = f"{listed(direct)} {'are' if len(direct) > 1 else 'is'} directly in {root}"
-        why = f"{why}, beside the folders {listed(beside)}" if beside else f"all images are directly in {root}"
+        why = f"{why}, next to the folders {listed(beside)}" if beside else f"all images are directly in {root}"
     else:
         why = ""
         warn_of_empty(root, {folder for folder in found.folders if "/" not in folder} - set(classes))
@@ -78,9 +78,9 @@ def in_sets(root: Path, found: Listing, sets: dict[str, str]) -> Layout:
     flat = {name: any(path.count("/") == 1 for path in paths) for name, paths in below.items()}
     left_out = Counter(found.others)
     if others:
-        say = f"{len(others):,} images beside the folders {', '.join(sets.values())} in {root} are left out"
+        say = f"{len(others):,} images outside the folders {', '.join(sets.values())} in {root} are left out"
         warnings.warn(f"{say}: {listed(others)}", stacklevel=2)
-        left_out["images beside the sets"] = len(others)
+        left_out["images outside the sets"] = len(others)
     for name in [name for name in below if flat[name] and not flat["train"]]:
         say = f"{root / sets[name]} has no class folders, as {sets['train']} has: its images have no label"
         warnings.warn(f"{say} and are left out", stacklevel=2)
@@ -211,5 +211,5 @@ def unused(roots: Sequence[Path], readers: Sequence[ImageFiles], kinds: Sequence
     for root in roots:
         held = listing(root)
         found.update({kind: count for kind, count in held.others.items() if kind not in kinds})
-        found["images beside those of the sets"] += sum(str(root / path) not in used for path in held.paths)
+        found["images outside the sets"] += sum(str(root / path) not in used for path in held.paths)
     return +found

@@ -404,8 +404,8 @@ class ADA(Augmentation):
         """
         if boundary is None and self.target is not None:
             raise ValueError(
-                f"augment is ada, which follows the sign of real logits, and those of the {name} objective have none: "
-                "set augment_options.target to null, which keeps the probability, or choose another objective"
+                f"augment is ada, which needs the sign of real logits, but the {name} objective has no boundary: "
+                "set augment_options.target to null, or choose another objective"
             )
 
     @torch.no_grad()

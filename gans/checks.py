@@ -82,7 +82,7 @@ def named_in(path: str | Path, name: str, home: str, base: type, flag: str) -> A
         found = vars(sys.modules[module]).get(kind) if module in sys.modules else None
     if found is None:
         raise ValueError(
-            f"{path} names {name}, which is not in {home}, and what a file names is not imported: give {flag} {name}, "
+            f"{path} names {name}, which is not in {home}, and has not been imported: give {flag} {name}, "
             "or import it before in Python"
         )
     if not (isinstance(found, type) and issubclass(found, base)):

@@ -229,10 +229,14 @@ def info_nce(queries: Tensor, keys: Tensor, scale: Tensor | float, first: int = 
 
 
 def invariant_information(first: Tensor, second: Tensor) -> Tensor:
-    """Return the information, in nats, that the guesses `(N, K)`, as logits, of images and of their copies share.
+    """Return the mutual information, in nats, between the predicted categories of images and of their augmented copies.
 
-    It is the most, ln K, where each copy is guessed to be what the image is, surely, and all categories occur as often.
+    Its maximum is ln K, for confident and equal predictions and equally frequent categories.
     Source: Ji et al. 2019 (IIC, arXiv 1807.06653), equations 2 and 3.
+
+    Args:
+        first: logits `(N, K)` of the images.
+        second: logits `(N, K)` of their copies.
     """
     joint = first.softmax(1).T @ second.softmax(1) / len(first)
     joint = ((joint + joint.T) / 2).clamp_min(1e-8)

@@ -502,7 +502,7 @@ def test_the_boundary_of_the_loss_is_what_signs_are_counted_about():
     sure.observe(tie + 0.4, LeastSquares().boundary)
     sure.adjust()
     assert sure.probability.item() == pytest.approx(0.6)
-    with pytest.raises(ValueError, match="augment is ada, which follows the sign of real logits"):
+    with pytest.raises(ValueError, match="augment is ada, which needs the sign of real logits"):
         ADA().observe(tie, Wasserstein().boundary)
     ADA(target=None).observe(tie, Wasserstein().boundary)
 

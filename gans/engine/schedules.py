@@ -2,7 +2,7 @@
 
 A schedule changes a learning rate, Adam's beta2, the weight of a penalty, the probability of augmentation or the
 half-life of averaged weights. R3GAN (Huang et al. 2024, arXiv 2501.05441) changes all five by one cosine over the first
-20 M images (200 M for ImageNet), counted for one player, and keeps the end values then:
+20 M images (200 M for ImageNet), counted for one player. Then the values stay constant:
 
     lr             2e-4 -> 5e-5
     beta2          0.9 -> 0.99 (beta1 0)

@@ -50,7 +50,7 @@ def invert(
 ) -> Inversion:
     """Return latents whose images approximate `targets`.
 
-    The loss is a sum over images and the noise is the same for all, so the result for an image does not depend on the
+    The loss is a sum over images, and the noise is the same for all. So the result for an image does not depend on the
     other images of the batch.
 
     Args:

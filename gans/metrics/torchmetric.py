@@ -7,9 +7,9 @@ They are drop-in replacements, with the same arguments, methods, states and sync
 - Ranks may have different numbers of batches, or none. States are concatenated in the order of ranks. Only the standard
   deviation of the Inception Score, and its mean over several splits, depend on the order.
 - The extractor is frozen, in eval mode and outside autocast. It is not part of `parameters()` or `state_dict()`.
-- Images are uint8, floats in [0, 1] with `normalize=True`, or floats of another range with `value_range`, such as
-  (-1, 1) for the models of this project. Floats are rounded and clipped. Images that cannot have this range raise an
-  error. Images that probably have another range cause one warning.
+- Images are uint8, floats in [0, 1] with `normalize=True`, or floats of another range with `value_range`. The models of
+  this project use (-1, 1). Floats are rounded and clipped. Images that cannot have this range raise an error. Images
+  that probably have another range cause one warning.
 - An extractor is a module, or the name or file of one, see `gans.metrics.extractors.extractor`. Its input is uint8
   images; `(N, D)` input is passed unchanged. It may return features, or a tuple of features and logits. FID and KID use
   the first element, the Inception Score the last.

@@ -1,7 +1,7 @@
 """GAN in the latent space of an autoencoder, trained in three stages of one run.
 
-A generator against a critic of codes is the l-GAN of Achlioptas et al. 2018 (arXiv 1707.02392). Bang and Shim 2018
-(arXiv 1804.04391) use two critics, of codes and of images: there codes guide a GAN of images, here a critic of images
+A generator against a critic of codes is the l-GAN of Achlioptas et al. 2018 (arXiv 1707.02392). The critic of images is
+a second one, as in Bang and Shim 2018 (arXiv 1804.04391). There codes guide a GAN of images, here a critic of images
 improves a GAN of codes.
 """
 

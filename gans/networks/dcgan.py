@@ -1,8 +1,8 @@
 """Deep convolutional networks of Radford et al. 2015 (arXiv 1511.06434) for any image size.
 
 The paper upsamples 4x4 pixels four times to 64x64. For other sizes the first map is at least 4 pixels a side, rounded
-up, and the result is cropped. 28 is 7x7 upsampled twice, 48x80 is 6x10 upsampled three times. 418 is 7x7 upsampled six
-times to 448 and cropped by 15 pixels at each edge.
+up, and the result is cropped. For example, 28x28 is 7x7 upsampled twice. 48x80 is 6x10 upsampled three times. 418x418
+is 7x7 upsampled six times to 448x448 and cropped by 15 pixels at each edge.
 
 The networks use the `channels_last` memory format, which makes a step on a CPU about 10 % faster. The images have the
 default format.

@@ -144,9 +144,9 @@ class Generator(nn.Module):
 class Discriminator(nn.Module):
     """SN-PatchGAN: images `(N, channels, H, W)`, with conditions, to logits `(N, 4 width, H / 64, W / 64)`.
 
-    It consists of six 5x5 convolutions of stride 2, each with spectral normalisation (Miyato et al. 2018, arXiv
-    1802.05957) and leaky ReLU, also after the last. Every value of the last map is a logit, with a receptive field of
-    253 pixels. Sides are rounded up.
+    It consists of six 5x5 convolutions of stride 2. Each has spectral normalisation (Miyato et al. 2018, arXiv
+    1802.05957) and a leaky ReLU, also the last. Every value of the last map is a logit, with a receptive field of 253
+    pixels. Sides are rounded up.
 
     Args:
         channels: number of channels of the images and conditions together.

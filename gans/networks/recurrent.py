@@ -62,7 +62,7 @@ class Generator(nn.Module):
         """Return clips `(N, C, T, H, W)` for latents `z` and classes `(N,)`. The length of `z` determines T.
 
         Raises:
-            ValueError: if no clip has latents of this length, or if `labels` are not what the network expects.
+            ValueError: if no clip has latents of this length, or if `labels` are not valid.
         """
         kept, state, noise = self.parts(z)
         if self.num_classes or labels is not None:

@@ -13,8 +13,8 @@ known yet, and collects it. For an instance norm it collects mean and variance, 
 For inner layers it collects the maps, which are small there, and runs the layers on the whole maps. Passes stop at
 that layer, so most of them are cheap.
 
-A network declares its inner layers by a method `inner(maps)`, which preserves the height and width of maps
-`(N, C, h, w)`, and by `step`, the number of image pixels per pixel of these maps.
+A network declares its inner layers by a method `inner(maps)` for maps `(N, C, h, w)`, which preserves height and width.
+Its attribute `step` is the number of image pixels per pixel of these maps.
 """
 
 from collections.abc import Callable, Iterator, Sequence

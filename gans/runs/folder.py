@@ -111,7 +111,7 @@ def newest(folders: Iterable[Path]) -> Path | None:
 
 
 def trained(named: Path) -> Path | None:
-    """Return the checkpoint that a file, the folder of one or several runs, or a recipe's name stands for, or None.
+    """Return the checkpoint for a file, for the folder of one or several runs, or for a recipe's name, or None.
 
     For a folder it is the newest `last.ckpt`. The runs of a recipe are searched in `runs`.
     """

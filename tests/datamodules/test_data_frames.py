@@ -436,7 +436,7 @@ def test_train_val_and_test_are_sets_and_no_classes(tmp_path):
             fill(tmp_path / name / kind / "1", 3, 10 * number)
             fill(tmp_path / name / kind / "2", 3, 10 * number)
     fill(tmp_path / "extra" / "1", 3)
-    with pytest.warns(UserWarning, match=rf"1 clips beside the folders train, val, test in {tmp_path} are left out"):
+    with pytest.warns(UserWarning, match=rf"1 clips outside the folders train, val, test in {tmp_path} are left out"):
         data = made(tmp_path)
     assert data.classes == ["run", "walk"]
     seen = [[(int(part[i][0][1, 0, 0, 0]), int(part[i][1])) for i in range(len(part))] for part in data._sets]

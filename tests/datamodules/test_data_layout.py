@@ -72,13 +72,13 @@ def test_what_is_beside_the_sets_is_left_out_and_named(tmp_path):
         data = data_of(tmp_path)
     said = [str(note.message) for note in caught]
     assert said == [
-        f"3 images beside the folders train, val in {tmp_path} are left out: 0.png, extra/0.png, extra/1.png",
+        f"3 images outside the folders train, val in {tmp_path} are left out: 0.png, extra/0.png, extra/1.png",
         "no training images are of the classes c",
     ]
     assert data.describe() == {
         "data": "4 images to train on, 4 for validation and tests",
         "classes": "3: 0 a, 1 b, 2 c",
-        "left out": "3 images beside the sets",
+        "left out": "3 images outside the sets",
     }
 
 
@@ -109,7 +109,7 @@ def test_a_stray_picture_is_named(tmp_path):
     Image.new("RGB", (8, 8)).save(tmp_path / "preview.png")
     data = data_of(tmp_path)
     assert data.num_classes == 1
-    assert data.describe()["classes"] == f"none: preview.png is directly in {tmp_path}, beside the folders a, c"
+    assert data.describe()["classes"] == f"none: preview.png is directly in {tmp_path}, next to the folders a, c"
 
 
 LEFT_BEHIND = ["@eaDir", ".ipynb_checkpoints", "__MACOSX", ".thumbnails", "$RECYCLE.BIN", "#recycle", "lost+found"]

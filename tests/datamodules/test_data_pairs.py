@@ -140,7 +140,7 @@ def test_what_lies_beside_folders_a_and_b_is_counted(tmp_path):
     (tmp_path / "notes.txt").write_text("x")
     described = paired(tmp_path, val_size=1).describe()
     assert described["data"] == "2 pairs to train on, 1 for validation and tests"
-    assert described["left out"] == "1 .txt, 3 images beside those of the sets"
+    assert described["left out"] == "1 .txt, 3 images outside the sets"
 
 
 @pytest.mark.parametrize("kind", [PairedFolderDataModule, UnpairedFoldersDataModule])

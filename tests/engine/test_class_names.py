@@ -86,7 +86,7 @@ def test_a_stray_picture_is_named_to_who_needs_classes(gans, tmp_path):
     Image.new("RGB", (8, 8)).save(tmp_path / "d" / "preview.png")
     code, _, err = gans(f"{LINE} --model.num_classes 3")
     assert code == 2
-    assert "but the data have no classes: preview.png is directly in d, beside the folders cat, dog, fish" in err
+    assert "but the data have no classes: preview.png is directly in d, next to the folders cat, dog, fish" in err
 
 
 PARSED = [
