@@ -6,10 +6,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[1]
 PARTS = ["gans/losses.py", "gans/penalties.py", "gans/networks/dcgan.py", "gans/networks/layers.py"]
 
 
+@pytest.mark.slow
 def test_wgan_gp_runs_from_five_files_in_an_empty_folder(tmp_path):
     for part in PARTS:
         (tmp_path / part).parent.mkdir(parents=True, exist_ok=True)
