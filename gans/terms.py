@@ -602,6 +602,15 @@ class PathLength(Term):
         self.decay, self.shrink = decay, shrink
         self.register_buffer("length", torch.zeros(()))
 
+    def check(self, game: Game) -> None:
+        """Refuse a batch in pieces.
+
+        Raises:
+            ValueError: if it is in pieces, each of which would move the average.
+        """
+        if game.accumulate > 1:
+            raise ValueError(f"accumulate is {game.accumulate}; expected 1 with PathLength, which averages the batch")
+
     def forward(self, step: Step) -> Tensor:
         """Return the penalty, a scalar, after moving the average."""
         game = step.game

@@ -295,6 +295,7 @@ def test_two_models_do_not_share_the_state_of_a_term():
         (lambda: small(terms=[LeCam(0.5)], accumulate=2), "lecam is 0.5; expected 0 with accumulate"),
         (lambda: small(terms=[TopK()], objective="relativistic"), "relativistic compares pairs"),
         (lambda: small(terms=[TopK()], accumulate=2), "accumulate is 2; expected 1 with TopK"),
+        (lambda: small(terms=[PathLength()], accumulate=2), "accumulate is 2; expected 1 with PathLength"),
         (lambda: small(terms=[{"class_path": "os.system", "init_args": {}}]), "names os.system"),
         (lambda: small(terms=[{"class_path": "gans.terms.R3"}]), "has no R3"),
         (lambda: small(terms=[{"class_path": "R1", "init_args": {"gamma": 1}}]), "unexpected keyword argument 'gamma'"),

@@ -16,6 +16,7 @@ from torch import distributed
 from datamodules import CaptionedDigitsDataModule, DigitsDataModule
 from gans.engine.checkpoint import Checkpoint
 from gans.models import DCGAN, GAN, ImageTextEncoder, TextToImage
+from gans.terms import BCR, R1, R2, ZCR, LeCam, ModeSeeking, OneCentered, PathLength, TopK
 
 GLOBAL_BATCH = 24
 ROOT = Path(__file__).parents[2]
@@ -74,6 +75,21 @@ def test_processes_do_not_change_the_run(run, kind, accumulate, critic_steps):
             assert difference(alone["state"], process["state"]) < 1e-9
     start = kind(size=8, channels=1, latent_dim=4, width=2).state_dict()
     assert difference(start, alone["state"]) > 1e-3
+
+
+WHOLE = [LeCam(1.0, start=1), TopK(share=0.5, decay=0.5, images=24), PathLength(every=2, decay=0.5)]
+ROWS = [R1(1.0), R2(1.0, every=2), OneCentered(1.0), BCR(), ZCR(), ZCR(0.5, player="generator"), ModeSeeking()]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("terms", "accumulate"), [(WHOLE, 1), (ROWS, 1), (ROWS, 2)])
+def test_terms_do_not_depend_on_processes(run, terms, accumulate):
+    [alone] = run(GAN, 1, terms=terms)
+    for process in run(GAN, 2, accumulate, terms=terms):
+        assert difference(alone["state"], process["state"]) < 1e-9
+    [without] = run(GAN, 1)
+    shared = without["state"].keys() & alone["state"].keys()
+    assert difference({name: without["state"][name] for name in shared}, alone["state"]) > 1e-6
 
 
 class ChannelsLast(GAN):
