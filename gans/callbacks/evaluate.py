@@ -13,7 +13,8 @@ from gans.engine.interface import BrokenSamplesError, translates
 from gans.metrics.extractors import extractor
 from gans.metrics.features import Statistics, of_subject, statistics
 from gans.metrics.interface import Extractor
-from gans.metrics.sampling import Samples, Targets
+from gans.metrics.rows import Targets
+from gans.metrics.sampling import Samples
 from gans.metrics.suite import PROTOCOLS, scores
 from gans.runs.folder import rehearsal
 

@@ -26,7 +26,7 @@ from gans.engine.interface import (
     translates,
     undisturbed,
 )
-from gans.metrics.sampling import items, placed
+from gans.metrics.rows import items, placed
 from gans.pictures import captions, images
 from gans.runs import atomic
 from gans.runs.folder import rehearsal, run_folder

@@ -16,7 +16,8 @@ from gans.engine.interface import samples
 from gans.latent import key
 from gans.metrics.features import Features, extract, of_subject
 from gans.metrics.interface import Extractor
-from gans.metrics.sampling import BLOCK, Labelled, Samples, chosen, stored
+from gans.metrics.rows import Labelled, chosen, stored
+from gans.metrics.sampling import BLOCK, Samples
 from gans.metrics.suite import Score
 from gans.models.autoencoder import CodeModel, cycle_error
 from gans.pictures.images import to_float, to_uint8

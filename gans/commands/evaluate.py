@@ -24,8 +24,9 @@ from gans.metrics.extractors import extractor
 from gans.metrics.features import Reference
 from gans.metrics.framed import Framed
 from gans.metrics.interface import Extractor
-from gans.metrics.report import check_scores, environment, report, sha256, table, write
-from gans.metrics.sampling import BLOCK, Pictures, Samples, Subject, Targets, chosen
+from gans.metrics.report import MEANING, environment, report, sha256, table, write
+from gans.metrics.rows import Targets, chosen
+from gans.metrics.sampling import BLOCK, Pictures, Samples, Subject
 from gans.metrics.suite import PROTOCOLS
 from gans.models.autoencoder import CodeModel
 
@@ -114,6 +115,9 @@ def parsed(args: list[str]) -> Namespace:
         raise ValueError("resize is of the pictures of --images, which is not given")
     if options.scores and options.compare:
         raise ValueError("scores cannot be chosen for compare, whose columns are fixed")
+    for name in options.scores or ():
+        if name not in MEANING:
+            raise ValueError(f"there is no score {name}; expected {', '.join(MEANING)}")
     if options.out:
         check_writable(options.out.parent)
         if options.out.is_dir():
@@ -135,7 +139,6 @@ def evaluated(options: Namespace, checkpoint: Path | None, kind: type[L.Lightnin
     about = {"data": data_config(options), "split": options.split, "held_out": held_name}
     reference = Reference(images, held_out, classes_of(images, data), about)
     network = extractor_of(shape_of(images), options.features, options.weights, options.frames)
-    check_scores(options.scores or (), network)
     protocol, model, given = PROTOCOLS[options.protocol], None, None
     samples, seeds = protocol.samples, protocol.seeds
     if checkpoint is not None:

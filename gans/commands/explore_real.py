@@ -11,7 +11,7 @@ from torch import Tensor
 from gans.commands.parser import Parser
 from gans.commands.splits import Split, bar
 from gans.explore.generators import still
-from gans.metrics.sampling import chosen, stored
+from gans.metrics.rows import chosen, stored
 
 
 def add_data(flags: Parser) -> None:

@@ -25,7 +25,7 @@ from datamodules.mnist import MNISTDataModule
 from datamodules.moving import Labels, MovingDigitsDataModule, Source
 from datamodules.order import Key, mix
 from gans.metrics.features import joined
-from gans.metrics.sampling import stored
+from gans.metrics.rows import stored
 
 SOURCES: tuple[Source, ...] = ("mnist", "digits")
 TOLD: tuple[Labels, ...] = ("digit", "direction")

@@ -17,7 +17,7 @@ from gans.checks import named_in
 from gans.commands.parser import Parser
 from gans.commands.words import expanded
 from gans.metrics.features import Watch
-from gans.metrics.sampling import Labelled, items
+from gans.metrics.rows import Labelled, items
 from gans.recipes.catalogue import check_nodes
 from gans.runs.folder import of_checkpoint, trained
 

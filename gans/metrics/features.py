@@ -13,7 +13,8 @@ from gans.engine.distributed import gather_rows
 from gans.metrics import cache
 from gans.metrics.interface import Extractor
 from gans.metrics.moments import Gaussian
-from gans.metrics.sampling import BLOCK, Labelled, Subject, blocks, chosen, stored
+from gans.metrics.rows import Labelled, chosen, stored
+from gans.metrics.sampling import BLOCK, Subject, blocks
 
 FORMAT = 4  # of the cached files, and part of their keys; a change of their content needs another number
 

@@ -19,7 +19,7 @@ from gans.metrics.features import FORMAT, Features, Reference, Statistics, Watch
 from gans.metrics.framed import Framed
 from gans.metrics.interface import Extractor
 from gans.metrics.sampling import BLOCK, Subject
-from gans.metrics.suite import LEAST, Protocol, Score, over_seeds, scores
+from gans.metrics.suite import LEAST, Protocol, Score, over_seeds, plain, scores, values
 from gans.runs import atomic
 from gans.runs.memory import check_fits
 
@@ -135,29 +135,6 @@ def of_held_out(
     return {name: Score(**held) for name, held in cache.read(path).items()}
 
 
-def plain(found: dict[str, Score]) -> dict[str, dict[str, Any]]:
-    """Return scores with all that is known of them."""
-    return {name: score.plain() for name, score in found.items()}
-
-
-def values(found: dict[str, Score]) -> dict[str, float]:
-    """Return the values of scores alone."""
-    return {name: score.value for name, score in found.items()}
-
-
-def check_scores(names: Collection[str], extractor: Extractor) -> None:
-    """Check the names of scores, and that the extractor gives what they need.
-
-    Raises:
-        ValueError: if there is no such score, or the extractor has no logits for it.
-    """
-    for name in names:
-        if name not in MEANING:
-            raise ValueError(f"there is no score {name}; expected {', '.join(MEANING)}")
-        if name in ("inception_score", "modes", "mode_kl", "class_accuracy") and extractor.num_classes is None:
-            raise ValueError(f"{name} needs an extractor with logits; {extractor.name} has none")
-
-
 def check_possible(
     names: Collection[str] | None, extractor: Extractor, protocol: Protocol, count: int, classes: tuple[int, int]
 ) -> None:
@@ -180,6 +157,8 @@ def check_possible(
         if few < least:
             there = f"{protocol.samples:,} generated and {count:,} real"
             raise ValueError(f"{name} needs at least {least} images of both; there are {there}")
+        if name in ("inception_score", "modes", "mode_kl", "class_accuracy") and extractor.num_classes is None:
+            raise ValueError(f"{name} needs an extractor with logits; {extractor.name} has none")
         if name == "fid_infinity" and not protocol.thorough:
             raise ValueError(f"{name} is of the final protocol; the protocol is {protocol.name}")
         if name in ("class_fid", "class_accuracy") and (not all(classes) or classes[0] != classes[1]):

@@ -1,80 +1,24 @@
-"""The images that an evaluation is about: a subject's, which depend on a seed and a count, and a data set's rows.
+"""The subject of an evaluation: the images of a model or of a data set, which depend on a seed and a count alone.
 
-Image i of a subject is the same for every count, batch size and number of processes. Models that translate make image
-i of an item of a data set; see `gans.engine.interface` for what models offer.
+Image i is the same for every count, batch size and number of processes. Models that translate make image i of an item
+of a data set; `gans.engine.interface` says what models offer.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from numbers import Number
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import default_collate
 
 from gans.engine.interface import BrokenSamplesError, classes, conditions, translates, unclipped, undisturbed
 from gans.latent import draw, key, truncate
-from gans.metrics.ranges import SIGNED, check_range
-from gans.pictures.images import to_float, to_uint8
+from gans.metrics.rows import Labelled, chosen, items, placed, stored
+from gans.pictures.images import to_uint8
 
 # Each block of latents is drawn from a key of its own, so that image i is the same in every set that holds it: one call
 # of torch.randn would give other numbers for another count.
 BLOCK = 250
-
-Labelled = tuple[Tensor, Tensor | None]  # images (n, C, H, W) as uint8, and their labels (n,) if they have some
-
-
-def items(dataset: Any, rows: Sequence[int]) -> tuple[Any, ...]:
-    """Return rows of a data set as a batch, its images in front, whatever an item is: an image, or a tuple with one.
-
-    Of what comes behind the images, tensors and numbers are kept.
-
-    Raises:
-        ValueError: if an image is no tensor.
-    """
-    rows = list(rows)
-    found = dataset.__getitems__(rows) if hasattr(dataset, "__getitems__") else [dataset[row] for row in rows]
-    if not isinstance(found, list):
-        return found if isinstance(found, tuple) else (found,)
-    images, *more = zip(*(item if isinstance(item, tuple | list) else (item,) for item in found), strict=False)
-    if not all(isinstance(image, Tensor) for image in images):
-        kind = type(images[0]).__name__
-        raise ValueError(f"an item of the dataset is a {kind}; expected an image tensor, or a tuple of one and a label")
-    kept = [part for part in more if all(isinstance(value, Tensor | Number) for value in part)]
-    return torch.stack(images), *(default_collate(list(part)) for part in kept)
-
-
-def placed(batch: tuple[Any, ...], module: nn.Module) -> tuple[Any, ...]:
-    """Return a batch where the module is and as it takes it: uint8 images in [-1, 1], masks as 0 and 1."""
-    like = next(module.parameters())
-
-    def place(part: Any) -> Any:
-        if not isinstance(part, Tensor):
-            return part
-        part = to_float(part) if part.dtype == torch.uint8 else part
-        return part.to(like) if part.is_floating_point() or part.dtype == torch.bool else part.to(like.device)
-
-    return tuple(map(place, batch))
-
-
-class Targets:
-    """The images of a data set that a module shall make, as a data set of images without labels.
-
-    Args:
-        dataset: Its items are batches' rows.
-        module: Says which of them.
-    """
-
-    def __init__(self, dataset: Any, module: Any) -> None:
-        self.dataset, self.module = dataset, module
-
-    def __len__(self) -> int:
-        return len(self.dataset)
-
-    def __getitems__(self, rows: Sequence[int]) -> Labelled:
-        """Return the images `(n, C, H, W)`, uint8 or floats in [-1, 1], and no labels."""
-        return self.module.targets(items(self.dataset, rows)), None
 
 
 @dataclass(frozen=True)
@@ -229,32 +173,3 @@ def latents(module: Any, rows: range, seed: int, truncation: float | None = None
         parts.append(whole[max(0, rows.start - block * BLOCK) : rows.stop - block * BLOCK])
     z = torch.cat(parts)
     return z if truncation is None else truncate(z, truncation)
-
-
-def chosen(length: int, count: int | None, seed: int = 0) -> list[int]:
-    """Return `count` (None: all) of the rows 0..length-1 in an order that depends on the seed alone.
-
-    Raises:
-        ValueError: if there are fewer rows than asked for.
-    """
-    if count is not None and count > length:
-        raise ValueError(f"{count:,} images were asked for, but there are {length:,}")
-    order = torch.randperm(length, generator=torch.Generator().manual_seed(key("rows", seed)))
-    return order[:count].tolist()
-
-
-def stored(dataset: Any, rows: Sequence[int]) -> Iterator[Labelled]:
-    """Yield these rows of a dataset as uint8 `(n, C, H, W)` with their labels `(n,)`, or None.
-
-    An item is an image, or a tuple of one and a label; float images are in [-1, 1].
-    """
-    for start in range(0, len(rows), BLOCK):
-        images, labels, *_ = (*items(dataset, rows[start : start + BLOCK]), None)
-        if labels is not None and labels.numel() > len(images):
-            raise ValueError("the data are pairs of images; expected images, alone or with labels")
-        if images.is_floating_point():
-            odd = check_range(images, SIGNED, "a data set of floats")
-            if odd and start == 0:
-                raise ValueError(f"{odd}, or uint8")
-        labels = None if labels is None else labels.flatten().long()
-        yield (images if images.dtype == torch.uint8 else to_uint8(images)), labels

@@ -217,3 +217,13 @@ def over_seeds(runs: Iterable[dict[str, Score]]) -> dict[str, Score]:
         values = torch.tensor([run[name].value for run in runs], dtype=torch.float64)
         found[name] = Score(float(values.mean()), first.n_real, first.n_fake, float(values.std()), first.k)
     return found
+
+
+def plain(found: dict[str, Score]) -> dict[str, dict[str, Any]]:
+    """Return scores with all that is known of them, as plain values."""
+    return {name: score.plain() for name, score in found.items()}
+
+
+def values(found: dict[str, Score]) -> dict[str, float]:
+    """Return the values of scores alone."""
+    return {name: score.value for name, score in found.items()}

@@ -14,8 +14,9 @@ from datamodules import DigitsDataModule
 from gans.engine.checkpoint import load_model
 from gans.metrics.extractors import extractor
 from gans.metrics.interface import Wrapped
-from gans.metrics.report import check_scores
-from gans.metrics.sampling import items
+from gans.metrics.report import check_possible
+from gans.metrics.rows import items
+from gans.metrics.suite import PROTOCOLS
 from gans.models import GAN
 
 FEW = "--samples 60 --reference 200"
@@ -261,7 +262,7 @@ def test_inception_score_needs_logits():
     blind = nn.Flatten()
     blind.num_features = 64
     with pytest.raises(ValueError, match="inception_score needs an extractor with logits; blind has none"):
-        check_scores(["fid", "inception_score"], Wrapped(blind, "blind"))
+        check_possible(["fid", "inception_score"], Wrapped(blind, "blind"), PROTOCOLS["quick"], 100, (0, 0))
 
 
 def test_only_the_scores_that_were_asked_for(run, gans):

@@ -8,7 +8,7 @@ from datamodules import DegradedDigitsDataModule
 from gans.engine.checkpoint import load_model
 from gans.metrics.extractors import extractor
 from gans.metrics.functional import fid
-from gans.metrics.sampling import chosen
+from gans.metrics.rows import chosen
 from gans.pictures.images import to_float, to_uint8
 
 FEW = "--samples 40 --reference 60 --features mnist"

@@ -16,7 +16,8 @@ from gans.metrics import cache as caches
 from gans.metrics import suite
 from gans.metrics.features import Features, extract, gathered, of_subject, statistics
 from gans.metrics.interface import Wrapped
-from gans.metrics.sampling import BLOCK, Samples, chosen, generated, stored
+from gans.metrics.rows import chosen, stored
+from gans.metrics.sampling import BLOCK, Samples, generated
 from gans.metrics.suite import PROTOCOLS, Protocol, Score, over_seeds, scores
 from gans.models import GAN
 

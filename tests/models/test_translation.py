@@ -16,7 +16,8 @@ from gans.engine.checkpoint import check_checkpoint
 from gans.engine.interface import made
 from gans.metrics.functional import fid
 from gans.metrics.pairs import fidelity
-from gans.metrics.sampling import Targets, chosen, generated, items, stored
+from gans.metrics.rows import Targets, chosen, items, stored
+from gans.metrics.sampling import generated
 from gans.models import DCGAN, Pix2Pix
 from gans.models.translation import triptychs
 from gans.pictures.colour import rgb_to_lab
