@@ -1,7 +1,7 @@
-"""Run the Python blocks of README, each in a folder of its own with what it takes for granted.
+"""Run the Python blocks of every README.md, each in a folder of its own with the names that it uses.
 
-`python tests/readme_blocks.py` needs the package and its core dependencies only; blocks that import more are named and
-left out. `test_readme.py` runs the same blocks.
+`python tests/readme_blocks.py` needs the package and its core dependencies only. Blocks that import more are left out
+and named. `test_readme.py` runs the same blocks.
 """
 
 import importlib.util
@@ -22,7 +22,9 @@ from gans import hub
 from gans.callbacks.grid import ImageGrid
 from gans.models import DCGAN, InfoGAN
 
-README = Path(__file__).parent.parent / "README.md"
+ROOT = Path(__file__).parent.parent
+ROOMS = ("gans", "datamodules", "scripts", "tests")
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 
 
 class AutoEncoder(L.LightningModule):
@@ -55,11 +57,25 @@ def images(count: int = 16) -> DataLoader:
     return DataLoader(TensorDataset(pictures), batch_size=8)
 
 
+def readmes() -> dict[str, str]:
+    """Return the text of every README.md by its path from the root."""
+    paths = [ROOT / "README.md", *sorted(path for room in ROOMS for path in (ROOT / room).rglob("README.md"))]
+    return {path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8") for path in paths}
+
+
+def fenced(language: str) -> dict[str, str]:
+    """Return the blocks in a language by their file and line."""
+    return {
+        f"{path}:{text[: match.start()].count(chr(10)) + 1}": match[2]
+        for path, text in readmes().items()
+        for match in FENCE.finditer(text)
+        if match[1] == language
+    }
+
+
 def blocks() -> dict[str, str]:
-    """Return README's Python blocks by the numbers of their lines."""
-    text = README.read_text(encoding="utf-8")
-    found = re.finditer(r"^```python\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
-    return {f"line {text[: match.start()].count(chr(10)) + 1}": match[1] for match in found}
+    """Return the Python blocks by their file and line."""
+    return fenced("python")
 
 
 def missing(block: str) -> list[str]:
@@ -105,7 +121,7 @@ def run(block: str) -> dict[str, Any]:
     upload = hub.push_to_hub
     hub.push_to_hub = lambda model, name: None  # the network's part
     try:
-        exec(compile(block, str(README), "exec"), names)
+        exec(compile(block, "README.md", "exec"), names)
     finally:
         hub.push_to_hub = upload
     return names
@@ -115,13 +131,13 @@ def main() -> int:
     """Run every block whose packages are there, and print a line for each."""
     for name, block in blocks().items():
         if absent := missing(block):
-            print(f"README.md, {name}: left out, needs {', '.join(absent)}")
+            print(f"{name}: left out, needs {', '.join(absent)}")
             continue
         with tempfile.TemporaryDirectory() as folder:
             os.chdir(folder)
             run(block)
             os.chdir("/")
-        print(f"README.md, {name}: ran", flush=True)
+        print(f"{name}: ran", flush=True)
     return 0
 
 
