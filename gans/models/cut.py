@@ -7,9 +7,8 @@ from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
 
 from gans.checks import at_least
-from gans.losses import Objective, Relativistic
+from gans.losses import Objective
 from gans.metrics.unpaired import Unpaired
-from gans.models import unpaired
 from gans.models.translation import COLUMNS, SHOWN, Translator, triptychs
 from gans.networks.contrast import Heads, patch_nce
 from gans.networks.layers import Norm, Size, normal_init, xavier_init
@@ -83,14 +82,11 @@ class CUT(Translator):
         adversarial_weight: float = 2.0,
         **options: Any,
     ) -> None:
-        super().__init__(size, channels, objective=objective, **options)
+        super().__init__(size, channels, None, objective, **options)
         at_least(0, nce_weight=nce_weight, adversarial_weight=adversarial_weight)
         at_least(2, patches=patches)
         if not temperature > 0:
             raise ValueError(f"temperature is {temperature}; expected a number above 0")
-        if self.source_channels != channels:
-            raise ValueError(f"source_channels is {self.source_channels}; expected {channels}: one network sees both")
-        unpaired.check(self)
         if init not in INITS:
             raise ValueError(f"init is {init}; expected {' or '.join(INITS)}")
         begin = INITS[init]
@@ -132,10 +128,8 @@ class CUT(Translator):
                 for source, target in self.pieces(*images):
                     turned = self.turned(source)
                     made = self.generator(mirrored(source, turned))
-                    compared = self.critic(target) if isinstance(self.loss, Relativistic) else None
-                    game = self.loss.generator(compared, self.critic(made))
+                    game = self.adversarial_loss(made, target)
                     contrast = self.contrast(source, made, turned)
-                    self.record("loss/generator", game)
                     self.record("loss/contrast", contrast)
                     if self.hparams["identity"]:
                         same = self.contrast(target, self.generator(target))

@@ -11,7 +11,6 @@ from gans.engine.distributed import gather_rows
 from gans.engine.pool import ImagePool
 from gans.losses import Objective, Relativistic
 from gans.metrics.unpaired import BothWays
-from gans.models import unpaired
 from gans.models.translation import COLUMNS, PIXELS, SHOWN, Translator, triptychs
 from gans.networks.layers import Norm, Size, widened
 from gans.networks.translation import Generator, TwoWay
@@ -74,8 +73,11 @@ class CycleGAN(Translator):
         super().__init__(size, channels, source_channels, objective, **options)
         at_least(0, cycle_weight=cycle_weight, identity_weight=identity_weight, pool=pool)
         at_least(0, adversarial_weight=adversarial_weight)
-        unpaired.check(self, identity_weight=identity_weight)
         given = self.source_channels
+        if identity_weight and given != channels:
+            raise ValueError(
+                f"identity_weight is {identity_weight}; expected 0 for sources of {given} channels and {channels}"
+            )
         self.generator = TwoWay(
             Generator(size, given, channels, width, blocks, norm), Generator(size, channels, given, width, blocks, norm)
         )

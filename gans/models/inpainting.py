@@ -7,9 +7,9 @@ from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor
 
 from gans.checks import at_least
-from gans.losses import Objective, Relativistic
+from gans.losses import Objective
 from gans.metrics.holes import Filled
-from gans.models.translation import Translator
+from gans.models.paired import PairedTranslator
 from gans.networks import gated
 from gans.networks.gated import composed
 from gans.networks.layers import Size
@@ -17,7 +17,7 @@ from gans.networks.layers import Size
 WHITE = 1.0  # holes in pictures
 
 
-class Inpainting(Translator):
+class Inpainting(PairedTranslator):
     """A gated network that fills holes, against a critic that sees the filled image and its mask.
 
     Batches are `(image, mask)`, as `datamodules.degraded` gives them: the mask is 1 in the hole. Pixels outside it are
@@ -41,7 +41,7 @@ class Inpainting(Translator):
             `features` is `discriminator`.
         objective: the adversarial loss.
         lr: learning rate of Adam, of both players.
-        options: as in `Translator`.
+        options: as in `PairedTranslator`.
     """
 
     scored = Filled
@@ -83,8 +83,7 @@ class Inpainting(Translator):
         """One step of the critic, if its output is used, and, in its turn, one of the generator."""
         optimizer_g, optimizer_d = self.player_optimizers()
         images, masks = self.inputs(batch)
-        weight: float = self.hparams["adversarial_weight"]
-        if weight or (self.feature_weight and self.features == "discriminator"):
+        if self.critic_used:
             self.train_critic(optimizer_d, images, masks)
         if self.generator_turn():
             with self.toggled_optimizer(optimizer_g):
@@ -94,13 +93,10 @@ class Inpainting(Translator):
                     self.record("loss/l1", l1)
                     loss = self.hparams["l1_weight"] * l1
                     filled = composed(guesses[-1], image, mask)
-                    if weight:
-                        compared = self.critic(image, mask) if isinstance(self.loss, Relativistic) else None
-                        game = self.loss.generator(compared, self.critic(filled, mask))
-                        self.record("loss/generator", game)
-                        loss = loss + weight * game
+                    if weight := self.hparams["adversarial_weight"]:
+                        loss = loss + weight * self.adversarial_loss(filled, image, mask)
                     if self.feature_weight:
-                        given = (mask,) if self.features == "discriminator" else ()
+                        given = (mask,) if self.critic_features else ()
                         error = self.feature_error(filled, image, *given)
                         self.record("loss/features", error)
                         loss = loss + self.feature_weight * error

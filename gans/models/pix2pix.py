@@ -7,8 +7,7 @@ from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor
 
 from gans.checks import at_least
-from gans.losses import Relativistic
-from gans.models.translation import Translator
+from gans.models.paired import PairedTranslator
 from gans.networks import translation, unet
 from gans.networks.layers import Norm, Size, widened
 from gans.pictures.colour import lab_to_rgb, rgb_to_lab
@@ -16,7 +15,7 @@ from gans.pictures.colour import lab_to_rgb, rgb_to_lab
 AB = 110.0  # the networks see L / 50 - 1, a / 110 and b / 110
 
 
-class Pix2Pix(Translator):
+class Pix2Pix(PairedTranslator):
     """A U-Net that translates images, against a patch critic that sees source and target, with an L1 loss.
 
     The paper normalises over batches of one image, in training and in tests. `instance_affine` computes the same for
@@ -42,7 +41,7 @@ class Pix2Pix(Translator):
             `features` is `discriminator`.
         space: `rgb`, or `lab` for colourisation: the networks see Lab, and the generator makes a and b of the target
             from L of the source.
-        options: as in `Translator`.
+        options: as in `PairedTranslator`.
     """
 
     def __init__(
@@ -82,8 +81,7 @@ class Pix2Pix(Translator):
         """One step of the critic, if its output is used, and, in its turn, one of the generator."""
         optimizer_g, optimizer_d = self.player_optimizers()
         pairs = self.given(batch[0]), self.wanted(self.targets(batch))
-        weight: float = self.hparams["adversarial_weight"]
-        if weight or (self.feature_weight and self.features == "discriminator"):
+        if self.critic_used:
             self.train_critic(optimizer_d, *pairs)
         if self.generator_turn():
             with self.toggled_optimizer(optimizer_g):
@@ -92,11 +90,8 @@ class Pix2Pix(Translator):
                     l1 = (made - target).abs().mean()
                     self.record("loss/l1", l1)
                     loss = self.hparams["l1_weight"] * l1
-                    if weight:
-                        compared = self.critic(target, source) if isinstance(self.loss, Relativistic) else None
-                        game = self.loss.generator(compared, self.critic(made, source))
-                        self.record("loss/generator", game)
-                        loss = loss + weight * game
+                    if weight := self.hparams["adversarial_weight"]:
+                        loss = loss + weight * self.adversarial_loss(made, target, source)
                     if self.feature_weight:
                         error = self.features_apart(made, target, source)
                         self.record("loss/features", error)
@@ -116,7 +111,7 @@ class Pix2Pix(Translator):
 
     def features_apart(self, made: Tensor, target: Tensor, source: Tensor) -> Tensor:
         """Return `feature_error` of images made; the critic's features are of what the critic sees."""
-        if self.features == "discriminator":
+        if self.critic_features:
             return self.feature_error(made, target, source)
         return self.feature_error(self.pictured(made, source), self.pictured(target, source))
 

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from gans.checks import at_least
 from gans.engine.schedules import linear
-from gans.losses import Objective, Relativistic
-from gans.models.translation import Translator
+from gans.losses import Objective
+from gans.models.paired import PairedTranslator
 from gans.networks.layers import Size, image_size
 from gans.networks.superresolution import Generator, Kernel, enlarged
 from gans.reconstruction import absolute_distance
@@ -22,7 +22,7 @@ from gans.reconstruction import absolute_distance
 LEAST = 16  # the least side in pixels of which four poolings leave conv5_4 one
 
 
-class SRGAN(Translator):
+class SRGAN(PairedTranslator):
     """A generator that enlarges or restores images, trained for pixel error first and against a critic after that.
 
     The first stage, of `content_steps`, minimises the mean absolute error alone. Its images, of
@@ -61,7 +61,7 @@ class SRGAN(Translator):
         objective: the adversarial loss; ESRGAN has `relativistic_average`.
         lr: learning rate of Adam in the second stage.
         betas: Adam's decay rates, of both players.
-        options: as in `Translator`.
+        options: as in `PairedTranslator`.
     """
 
     def __init__(
@@ -119,7 +119,7 @@ class SRGAN(Translator):
         super().setup(stage)
         assert self.image_shape is not None
         height, breadth = self.image_shape[1:]
-        seen = stage == "fit" and self.feature_weight and self.features != "discriminator"
+        seen = stage == "fit" and self.feature_weight and not self.critic_features
         if seen and min(height, breadth) < LEAST and self.networks.on(self.device)[0].name == "vgg19":
             raise ValueError(f"size is {height}x{breadth}; features vgg19 need at least {LEAST} pixels a side")
 
@@ -149,7 +149,7 @@ class SRGAN(Translator):
     # -- training -----------------------------------------------------------------------------------------------------
 
     def training_step(self, batch: tuple[Tensor, ...], batch_idx: int) -> None:
-        """One step: first stage of the generator, second stage of the critic and, in its turn, the generator."""
+        """One step of the generator in the first stage, of the critic and, in its turn, the generator in the second."""
         optimizer_g, optimizer_d = self.player_optimizers()
         sources, targets = batch[0], self.targets(batch)
         if self.content:
@@ -157,7 +157,7 @@ class SRGAN(Translator):
                 for source, target in self.pieces(sources, targets):
                     self.descend(self.error(self.generator(source), target), optimizer_g)
             return
-        if self.hparams["adversarial_weight"] or (self.feature_weight and self.features == "discriminator"):
+        if self.critic_used:
             with self.toggled_optimizer(optimizer_d):
                 for source, target in self.pieces(sources, targets):
                     with torch.no_grad():
@@ -184,17 +184,14 @@ class SRGAN(Translator):
             apart = self.feature_error(made, target)
             self.record("loss/features", apart)
             loss = loss + self.feature_weight * apart
-        if self.hparams["adversarial_weight"]:
-            real_logits = self.critic(target) if isinstance(self.loss, Relativistic) else None
-            game = self.loss.generator(real_logits, self.critic(made))
-            self.record("loss/generator", game)
-            loss = loss + self.hparams["adversarial_weight"] * game
+        if weight := self.hparams["adversarial_weight"]:
+            loss = loss + weight * self.adversarial_loss(made, target)
         return loss
 
     def feature_error(self, made: Tensor, target: Tensor, *given: Tensor) -> Tensor:
         """Return the feature distance, a scalar: in VGG19 ESRGAN's, of conv5_4 before its ReLU."""
         network = self.networks.on(self.device)[0]
-        if self.features == "discriminator" or network.name != "vgg19":
+        if self.critic_features or network.name != "vgg19":
             return super().feature_error(made, target, *given)
         with torch.no_grad():
             goal = network(target)[-1]

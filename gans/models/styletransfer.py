@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from gans.checks import at_least
 from gans.engine.batch import pair
-from gans.losses import Objective, Relativistic
+from gans.losses import Objective
 from gans.metrics.extractors import feature_network
 from gans.metrics.interface import digest
 from gans.metrics.styles import Restyled
@@ -78,15 +78,13 @@ class StyleTransfer(Translator):
         lr: float = 1e-4,
         **options: Any,
     ) -> None:
-        super().__init__(size, channels, None, objective, features, 0.0, lr, **options)
+        super().__init__(size, channels, None, objective, features, lr, **options)
         at_least(0, content_weight=content_weight, style_weight=style_weight, identity_weight=identity_weight)
         at_least(0, adversarial_weight=adversarial_weight)
         at_least(1, depth=depth)
         if statistics not in DISTANCES:
             raise ValueError(f"statistics is {statistics}; expected {' or '.join(DISTANCES)}")
-        if features == "discriminator":
-            raise ValueError("features is discriminator, which changes; expected vgg19, random, mnist or a file")
-        self.depth, self.style_distance = depth, DISTANCES[statistics]
+        self.features, self.depth, self.style_distance = features, depth, DISTANCES[statistics]
         # In a tuple, so that its weights are neither parameters of the model nor in checkpoints.
         self._encoder = (feature_network(features, LAYERS[:depth], "reflect"),)
         self._weights = digest(self._encoder[0])
@@ -127,10 +125,7 @@ class StyleTransfer(Translator):
                         self.record(f"loss/{name}", error)
                         loss = loss + self.hparams[f"{name}_weight"] * error
                     if weight:
-                        compared = self.critic(style) if isinstance(self.loss, Relativistic) else None
-                        game = self.loss.generator(compared, self.critic(made))
-                        self.record("loss/generator", game)
-                        loss = loss + weight * game
+                        loss = loss + weight * self.adversarial_loss(made, style)
                     self.descend(loss, optimizer_g)
 
     def train_critic(self, optimizer: LightningOptimizer, contents: Tensor, styles: Tensor) -> None:

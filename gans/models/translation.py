@@ -10,17 +10,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from gans.checks import at_least, positive
+from gans.checks import positive
 from gans.engine.batch import pair
 from gans.engine.module import AdversarialModule
 from gans.latent import Labels
-from gans.losses import Loss, Objective
+from gans.losses import Loss, Objective, Relativistic
 from gans.losses import objective as loss_named
 from gans.metrics.extractors import FeatureNetworks
 from gans.metrics.pairs import Paired, Translations
 from gans.networks import patch
-from gans.networks.layers import Norm, Size, image_channels, image_size, widened
-from gans.reconstruction import feature_distance
+from gans.networks.layers import Norm, Size, image_channels, image_size
 
 PIXELS = 2**20  # of images that go through a network at once
 SHOWN, COLUMNS = 12, 3  # triptychs in a grid, and in a row of it
@@ -34,9 +33,7 @@ class Translator(AdversarialModule):
         channels: of the target images: 1, 3 or 4.
         source_channels: of the source images; None is `channels`.
         objective: the adversarial loss.
-        features: network that a feature distance is measured in: `random`, `vgg19`, `mnist` or a file; with
-            `discriminator` the loss is in its own, and the distance of held-out images in `random`.
-        feature_weight: weight of that distance in the generator's loss; 0 does without.
+        features: network that held-out images are scored in: `random`, `vgg19`, `mnist` or a file.
         lr: learning rate of Adam, of both players.
         discriminator_lr: learning rate of the discriminator; None takes `lr`.
         betas: Adam's decay rates, of both players.
@@ -56,7 +53,6 @@ class Translator(AdversarialModule):
         source_channels: int | None = None,
         objective: Objective = "nonsaturating",
         features: str = "random",
-        feature_weight: float = 0.0,
         lr: float = 2e-4,
         discriminator_lr: float | None = None,
         betas: tuple[float, float] = (0.5, 0.999),
@@ -64,7 +60,6 @@ class Translator(AdversarialModule):
     ) -> None:
         # No latents, and no augmentation, which would have to change both images of a pair alike.
         super().__init__(1, "normal", augment=None, augment_options=None, **engine)
-        at_least(0, feature_weight=feature_weight)
         positive(lr=lr, discriminator_lr=discriminator_lr)
         if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
             raise ValueError(f"betas is {betas}; expected two numbers from 0 to below 1")
@@ -76,8 +71,9 @@ class Translator(AdversarialModule):
             raise ValueError(f"source_channels is {source_channels!r}; expected 1 (grey), 3 (RGB) or 4 (RGBA)")
         self.input_shape = (self.source_channels, *image_size(size))
         self.loss = loss_named(objective)
-        self.features, self.feature_weight = features, feature_weight
-        self.networks = FeatureNetworks("random" if features == "discriminator" else features)
+        if features == "discriminator":
+            raise ValueError("features is discriminator, which changes; expected vgg19, random, mnist or a file")
+        self.networks = FeatureNetworks(features)
         self.held_out = self.scored(self.networks)
 
     def make_discriminator(
@@ -97,10 +93,19 @@ class Translator(AdversarialModule):
         """Check that the data fit the model, and read the feature network, before anything is written.
 
         Raises:
-            ValueError: if there is no such network, or the data have holes or a scale that the model does not have, or
-                the other way round.
+            ValueError: if the data do not fit, or there is no such network.
         """
         super().setup(stage)
+        self.check_data()
+        if stage != "predict":
+            self.networks.on(self.device)
+
+    def check_data(self) -> None:
+        """Check that degraded data have holes, or a scale, where the model does.
+
+        Raises:
+            ValueError: if they do not, or the model does not.
+        """
         chain = getattr(getattr(self.trainer, "datamodule", None), "chain", None)
         hole, fills = getattr(chain, "hole", None), "mask" in self.extras
         if hole and not fills:
@@ -113,8 +118,6 @@ class Translator(AdversarialModule):
                 f"degrade makes images {scale} times smaller, but {type(self).__name__} makes them {self.scale} times"
             )
             raise ValueError(f"{asked} larger: set the same scale for both")
-        if stage != "predict":
-            self.networks.on(self.device)
 
     # -- a batch ------------------------------------------------------------------------------------------------------
 
@@ -147,17 +150,18 @@ class Translator(AdversarialModule):
         source, target = (torch.rand(n, *shape, device=self.device) for shape in (self.input_shape, self.image_shape))
         return source * 2 - 1, target * 2 - 1
 
-    def feature_error(self, made: Tensor, target: Tensor, *given: Tensor) -> Tensor:
-        """Return the distance of the features of images `(N, C, H, W)`, a scalar, in the network `features`."""
-        if self.features == "discriminator":
-            critic: Any = self.discriminator
-            maps, goal = (widened(tuple(critic.features(images, *given))) for images in (made, target))
-        else:
-            network = self.networks.on(self.device)[0]
-            maps = network(made)
-            with torch.no_grad():
-                goal = network(target)
-        return feature_distance(maps, goal).mean()
+    def adversarial_loss(self, made: Tensor, real: Tensor, *given: Tensor) -> Tensor:
+        """Return the generator's adversarial loss, a scalar, and record it.
+
+        Args:
+            made: the generator's images `(N, C, H, W)`.
+            real: images that a relativistic objective compares them with.
+            given: what the critic takes besides images.
+        """
+        compared = self.critic(real, *given) if isinstance(self.loss, Relativistic) else None
+        loss = self.loss.generator(compared, self.critic(made, *given))
+        self.record("loss/generator", loss)
+        return loss
 
     def record_discriminator(self, loss: Tensor, real_logits: Tensor, fake_logits: Tensor) -> None:
         """Record the discriminator's loss, logits and accuracy."""

@@ -375,8 +375,8 @@ def test_pictures_show_what_returns_or_an_example():
         (cyclegan, {"pool": -1}, "pool is -1; expected at least 0"),
         (cyclegan, {"cycle_weight": -1}, "cycle_weight is -1"),
         (cyclegan, {"source_channels": 3}, "identity_weight is 0.5; expected 0 for sources of 3 channels and 1"),
-        (cyclegan, {"feature_weight": 1}, "feature_weight is 1; expected 0, as CycleGAN has no target to be near"),
-        (cut, {"features": "discriminator"}, "features is discriminator; expected the network that CUT is scored in"),
+        (cut, {"features": "discriminator"}, "features is discriminator, which changes; expected vgg19, random"),
+        (cyclegan, {"features": "discriminator"}, "features is discriminator, which changes; expected vgg19, random"),
         (cut, {"init": "zeros"}, "init is zeros; expected xavier or normal"),
         (cut, {"temperature": 0}, "temperature is 0; expected a number above 0"),
         (cut, {"patches": 1}, "patches is 1; expected at least 2"),
@@ -384,13 +384,24 @@ def test_pictures_show_what_returns_or_an_example():
         (cut, {"stages": (0, 9)}, r"stages is \(0, 9\); expected numbers from 0 to 4"),
         (cut, {"stages": (2, 0)}, "expected numbers from 0 to 4, the last residual block, in order"),
         (cut, {"mirror": True, "size": 30}, "size is 30; expected a width in multiples of 4 for mirror"),
-        (cut, {"source_channels": 3}, "source_channels is 3; expected 1"),
         (cyclegan, {"size": 6}, "size is 6x6; a residual translator needs at least 8"),
     ],
 )
 def test_wrong_options(make, options, says):
     with pytest.raises(ValueError, match=says):
         make(**options)
+
+
+@pytest.mark.parametrize(("make", "name"), [(cyclegan, "feature_weight"), (cut, "feature_weight"),
+                                            (cut, "source_channels")])  # fmt: skip
+def test_options_without_a_use_are_no_arguments(make, name):
+    with pytest.raises(TypeError, match=name):
+        make(**{name: 1})
+
+
+def test_one_network_sees_sources_and_targets(trainer):
+    with pytest.raises(ValueError, match=r"the data gives images of shape \(3, 16, 16\)"):
+        trainer(1).fit(cut(), loader(8, 4, (3, 1)))
 
 
 @pytest.mark.parametrize("make", MAKERS)
