@@ -25,6 +25,7 @@ RENAMED = {"logit_averages": "terms.lecam.averages"}  # what older checkpoints c
 UNREAD = {"critic", "batch_norm", "objective", "prior", "betas", "discriminator_lr", "critic_steps", "generator_batch"}
 UNREAD |= {"r1", "r2", "lazy", "lecam", "lecam_start", "augment", "augment_options", "ema_halflife"}
 UNREAD |= {"instance_noise", "instance_noise_images", "lr_decay_images", "lr_hold_images"}
+UNREAD |= {"feature_weight", "source_channels"}
 MAKER = "lightning.pytorch.cli.instantiate_module"  # what Lightning may note in a checkpoint, and calls
 SHOWN = 4  # weights that were not taken, in the line of a run
 

@@ -5,7 +5,7 @@ import torch
 from torch.utils.data import DataLoader, TensorDataset
 
 from datamodules import DigitsDataModule, UnpairedDigitsDataModule
-from gans.engine.checkpoint import Checkpoint
+from gans.engine.checkpoint import Checkpoint, load_model
 from gans.engine.pool import ImagePool
 from gans.metrics.extractors import extractor
 from gans.metrics.functional import fid
@@ -397,6 +397,16 @@ def test_wrong_options(make, options, says):
 def test_options_without_a_use_are_no_arguments(make, name):
     with pytest.raises(TypeError, match=name):
         make(**{name: 1})
+
+
+@pytest.mark.parametrize("make", MAKERS)
+def test_checkpoints_that_hold_them_load(saved, tmp_path, make):
+    model = make()
+    path = saved(model, tmp_path)
+    held = torch.load(path, weights_only=True)
+    torch.save({**held, "hyper_parameters": {**held["hyper_parameters"], "feature_weight": 0.0}}, path)
+    source = both()[0]
+    assert torch.equal(load_model(path).translate(source), model.eval().translate(source))
 
 
 def test_one_network_sees_sources_and_targets(trainer):
