@@ -330,7 +330,7 @@ class CaptionedDigitsDataModule(ImageDataModule):
             self._mnist.prepare_data()
 
     def splits(self) -> tuple[BatchDataset, BatchDataset, BatchDataset]:
-        """Return the pictures of the training digits, of those kept for validation, and of the test digits."""
+        """Return the images of the training digits, of the digits kept for validation, and of the test digits."""
         digits, _, test = (self._mnist or DigitsDataModule(8, val_size=0)).splits()
         assert isinstance(digits, ImageTensors)
         assert isinstance(test, ImageTensors)

@@ -87,12 +87,12 @@ class StopOnSignal(L.Callback):
 
     def __enter__(self) -> Self:
         for number in SIGNALS:
-            self.catch(number)
+            self.handle(number)
         if self.handlers and launched_by() is None:
             self.pipe = os.pipe()
             os.set_blocking(self.pipe[1], False)
             signal.set_wakeup_fd(self.pipe[1], warn_on_full_buffer=False)
-            threading.Thread(target=self.insist, args=[self.pipe[0]], name="signals", daemon=True).start()
+            threading.Thread(target=self.exit_if_blocked, args=[self.pipe[0]], name="signals", daemon=True).start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
@@ -102,7 +102,7 @@ class StopOnSignal(L.Callback):
         for number, handler in self.handlers.items():
             signal.signal(number, handler)
 
-    def insist(self, pipe: int) -> None:
+    def exit_if_blocked(self, pipe: int) -> None:
         """Exit if the main thread does not handle a signal, because it is blocked in C++ and waits for other processes.
 
         This happens only for signals that end the process at once. In training the current batch may finish first.
@@ -114,7 +114,7 @@ class StopOnSignal(L.Callback):
             interrupts += data[0] == signal.SIGINT
             if self.training and interrupts < 2:
                 continue
-            self.release()
+            self.forget_launched()
             sent = time.monotonic() - 1
             time.sleep(PATIENCE)
             if self.received < sent:
@@ -124,7 +124,7 @@ class StopOnSignal(L.Callback):
                 os._exit(128 + data[0])
         os.close(pipe)
 
-    def catch(self, number: int) -> None:
+    def handle(self, number: int) -> None:
         """Install the handler of a signal until the end of the `with` block. Only the main thread can do this."""
         if threading.current_thread() is threading.main_thread() and signal.getsignal(number) != self.receive:
             self.handlers[number] = signal.signal(number, self.receive)
@@ -174,7 +174,7 @@ class StopOnSignal(L.Callback):
         self.process = os.getpid()
         environment = slurm(trainer)
         if environment is not None and environment.requeue_signal is not None:
-            self.catch(environment.requeue_signal)
+            self.handle(environment.requeue_signal)
 
     def on_train_start(self, trainer: Trainer, pl_module: Module) -> None:
         """From now on, stop only after a batch."""
@@ -205,11 +205,11 @@ class StopOnSignal(L.Callback):
         self.batches += 1
         stepped, self.step = trainer.global_step != self.step, trainer.global_step
         # A run cannot resume between two generator steps, because BatchNorm's statistics differ between processes.
-        if self.requested is None or not self.all_here(trainer) or not stepped or complete(trainer):
+        if self.requested is None or not self.all_reached(trainer) or not stepped or complete(trainer):
             return
         self.ending = True
-        self.silence()
-        self.release()
+        self.end_listener()
+        self.forget_launched()
         for callback in trainer.checkpoint_callbacks:
             if isinstance(callback, Checkpoint):
                 callback.save(trainer)
@@ -218,7 +218,7 @@ class StopOnSignal(L.Callback):
             requeue(environment)
         raise Stopped(128 + self.requested)
 
-    def all_here(self, trainer: Trainer) -> bool:
+    def all_reached(self, trainer: Trainer) -> bool:
         """Return whether this is the batch after which all processes stop."""
         if self.store is None:
             return True
@@ -237,21 +237,21 @@ class StopOnSignal(L.Callback):
     def on_train_end(self, trainer: Trainer, pl_module: Module) -> None:
         """From now on, stop at once."""
         self.training = False
-        self.silence()
+        self.end_listener()
 
     def on_exception(self, trainer: Trainer, pl_module: Module, exception: BaseException) -> None:
         """End the listener."""
         self.training = False
-        self.silence()
-        self.release()
+        self.end_listener()
+        self.forget_launched()
 
-    def silence(self) -> None:
+    def end_listener(self) -> None:
         """End the listening thread while the store still exists."""
         if self.finished is not None and self.listener is not None:
             self.finished.set()
             self.listener.join(10)
 
-    def release(self) -> None:
+    def forget_launched(self) -> None:
         """Remove the launched processes from Lightning's observer, which would kill this process if one fails."""
         running = getattr(self.launcher, "procs", [])
         self.launched += running

@@ -84,7 +84,7 @@ def radius(neighbours: Tensor, k: int) -> Tensor:
     return squared.masked_fill(squared == 0, -torch.inf)
 
 
-class Encounter(NamedTuple):
+class CrossDistances(NamedTuple):
     """Results from the matrix of distances of M fake to N real samples."""
 
     precise: Tensor  # (M,) whether the fake sample is in the manifold of real samples
@@ -95,9 +95,9 @@ class Encounter(NamedTuple):
     which: Tensor  # (M,) index of that real sample
 
 
-def encounter(
+def cross_distances(
     real: Tensor, fake: Tensor, real_manifold: Tensor, real_balls: Tensor, fake_manifold: Tensor
-) -> Encounter:
+) -> CrossDistances:
     """Compute the distances of `fake` `(M, D)` to `real` `(N, D)` once, and compare them with squared radii of both."""
     recalled = torch.zeros(len(real), dtype=torch.bool, device=real.device)
     to_fake = torch.full((len(real),), torch.inf, dtype=torch.float64, device=real.device)
@@ -111,7 +111,7 @@ def encounter(
         closest = squared.min(1)
         to_real.append(closest.values)
         which.append(closest.indices)
-    return Encounter(
+    return CrossDistances(
         precise=torch.cat(precise),
         recalled=recalled,
         balls=balls,
@@ -149,18 +149,18 @@ def neighbour_scores(
     around_real = _nearest(real, k) if real_neighbours is None else _known(real_neighbours, real, k)
     around_fake = _nearest(fake, k_manifold)
     manifolds = radius(around_real, k_manifold), radius(around_fake, k_manifold)
-    met = encounter(real, fake, manifolds[0], radius(around_real, k_density), manifolds[1])
+    cross = cross_distances(real, fake, manifolds[0], radius(around_real, k_density), manifolds[1])
     if len(real) == len(fake):
-        accuracy = _one_nn(around_real, around_fake, met)
+        accuracy = _one_nn(around_real, around_fake, cross)
     else:
         equal = min(len(real), len(fake))
         accuracy = neighbour_scores(real[:equal], fake[:equal], 1, 1)["one_nn_accuracy"]
     return {
-        "precision": _share(met.precise),
-        "recall": _share(met.recalled),
-        "density": float(met.balls) / (k_density * len(fake)),
-        "coverage": _share(met.to_fake < radius(around_real, k_density)),
-        "authenticity": 100 * _share(met.to_real > around_real[met.which, 0]),
+        "precision": _share(cross.precise),
+        "recall": _share(cross.recalled),
+        "density": float(cross.balls) / (k_density * len(fake)),
+        "coverage": _share(cross.to_fake < radius(around_real, k_density)),
+        "authenticity": 100 * _share(cross.to_real > around_real[cross.which, 0]),
         "one_nn_accuracy": accuracy,
     }
 
@@ -185,9 +185,9 @@ def authentic(real: Tensor, fake: Tensor) -> Tensor:
     return snap(torch.cat([found.values for found in closest]), fake) > apart[which]
 
 
-def _one_nn(around_real: Tensor, around_fake: Tensor, met: Encounter) -> float:
+def _one_nn(around_real: Tensor, around_fake: Tensor, cross: CrossDistances) -> float:
     """Return the share of samples whose nearest other sample is of the same kind. Ties count as the other kind."""
-    return _share(torch.cat([around_real[:, 0] < met.to_fake, around_fake[:, 0] < met.to_real]))
+    return _share(torch.cat([around_real[:, 0] < cross.to_fake, around_fake[:, 0] < cross.to_real]))
 
 
 def _share(hits: Tensor) -> float:

@@ -83,7 +83,7 @@ class _Features(Metric):
     complained: bool
     which: Literal[0, -1] = 0
 
-    def _hold(self, feature: str | int | Path | nn.Module, value_range: Range | None, normalize: bool) -> Any:
+    def _frozen(self, feature: str | int | Path | nn.Module, value_range: Range | None, normalize: bool) -> Any:
         """Return the frozen extractor for a module or name, or unchanged the layer of the built-in Inception.
 
         Raises:
@@ -98,12 +98,12 @@ class _Features(Metric):
             raise ValueError(f"feature is {feature.name}, which has no logits; expected a classifier")
         return Frozen(feature, self.which) if isinstance(feature, nn.Module) else feature
 
-    def _tell(self, value_range: Range | None) -> None:
+    def _set_range(self, value_range: Range | None) -> None:
         """Set the range of images; None means uint8."""
         self.value_range = (0.0, 1.0) if self.normalize else value_range
         self.complained = False
 
-    def _release(self, antialias: bool = False) -> None:
+    def _detach_inception(self, antialias: bool = False) -> None:
         """Remove a built-in Inception from the parameters and checkpoints of the module that owns this metric."""
         if not isinstance(self.inception, Frozen):
             self.inception.use_antialias = antialias
@@ -147,10 +147,10 @@ class _Features(Metric):
                 header = torch.tensor([rows.shape[1], rows.dtype == torch.float64], device=self.device)
                 width, double = torch.stack(dist_sync_fn(header, group=group)).amax(0).tolist()
                 dtype = torch.float64 if double else torch.float32
-                setattr(self, name, [rows.to(self.device, dtype) if len(rows) else self._none(width, dtype)])
+                setattr(self, name, [rows.to(self.device, dtype) if len(rows) else self._empty(width, dtype)])
         super()._sync_dist(dist_sync_fn, process_group=process_group)
 
-    def _none(self, width: int, dtype: torch.dtype) -> Tensor:
+    def _empty(self, width: int, dtype: torch.dtype) -> Tensor:
         return torch.empty(0, width, dtype=dtype, device=self.device)
 
 
@@ -179,13 +179,13 @@ class FID(_Features, FrechetInceptionDistance):
         value_range: Range | None = None,
         **kwargs: Any,
     ) -> None:
-        held = self._hold(feature, value_range, normalize)
-        if isinstance(held, Frozen):
-            held.num_features = held.width(input_img_size)
+        frozen = self._frozen(feature, value_range, normalize)
+        if isinstance(frozen, Frozen):
+            frozen.num_features = frozen.width(input_img_size)
         path = feature_extractor_weights_path
-        super().__init__(held, reset_real_features, normalize, input_img_size, path, antialias, **kwargs)
-        self._release(antialias)
-        self._tell(value_range)
+        super().__init__(frozen, reset_real_features, normalize, input_img_size, path, antialias, **kwargs)
+        self._detach_inception(antialias)
+        self._set_range(value_range)
 
     def update(self, imgs: Tensor, real: bool) -> None:
         """Add images `(N, C, H, W)` to the real or fake side."""
@@ -238,11 +238,11 @@ class KID(_Features, KernelInceptionDistance):
         **kwargs: Any,
     ) -> None:
         options = (100 if subsets is None else subsets, subset_size, degree, gamma, coef)
-        held = self._hold(feature, value_range, normalize)
-        super().__init__(held, *options, reset_real_features, normalize, **kwargs)
+        frozen = self._frozen(feature, value_range, normalize)
+        super().__init__(frozen, *options, reset_real_features, normalize, **kwargs)
         self.over_all = subsets is None
-        self._release()
-        self._tell(value_range)
+        self._detach_inception()
+        self._set_range(value_range)
         self.add_state("real_features", [], dist_reduce_fx="cat")
         self.add_state("fake_features", [], dist_reduce_fx="cat")
 
@@ -287,9 +287,9 @@ class InceptionScore(_Features, BaseInceptionScore):
         value_range: Range | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(self._hold(feature, value_range, normalize), splits, normalize, **kwargs)
-        self._release()
-        self._tell(value_range)
+        super().__init__(self._frozen(feature, value_range, normalize), splits, normalize, **kwargs)
+        self._detach_inception()
+        self._set_range(value_range)
         self.add_state("features", [], dist_reduce_fx="cat")
 
     def update(self, imgs: Tensor) -> None:
