@@ -45,7 +45,7 @@ images = from_pretrained("{name}").sample(16, seed=0)  # in [-1, 1]
 
 
 def config_of(model: Any) -> dict[str, Any]:
-    """Return what rebuilds a model: its class, its arguments, and besides what it has seen, as plain values."""
+    """Return what rebuilds a model, as plain values: its class, its arguments, the images seen and class names."""
     return {
         "model": class_path(type(model)),
         "arguments": {name: value for name, value in model.hparams.items() if name[0] != "_"},
@@ -91,7 +91,7 @@ def from_pretrained(
 
     Args:
         source: folder that `save_pretrained` wrote, file of `save_generator`, or `user/name` on the Hub.
-        device: where the model shall be.
+        device: device of the model.
         model: class of the model, for one that is not of `gans.models`.
         revision: branch, tag or commit of the repository.
         token: of the Hub; None takes the one that is stored on this machine, if it is needed.

@@ -245,7 +245,9 @@ def built(given: Sequence[Term | Mapping[str, Any]] | None) -> list[Term]:
             continue
         if not isinstance(entry, Mapping) or not isinstance(entry.get("class_path"), str):
             raise ValueError(f"terms holds {entry}; expected an object such as R1(weight=10), or its class_path")
-        kind = named_in("terms", entry["class_path"], "gans.terms", Term, "the class")
+        kind = named_in(
+            "terms", entry["class_path"], "gans.terms", Term, "--model with a class of a module that imports"
+        )
         try:
             found.append(kind(**(entry.get("init_args") or {})))
         except TypeError as error:
@@ -548,7 +550,7 @@ class ZCR(Term):
     Source: Zhao et al. 2020 (arXiv 2002.04724), algorithm 2.
 
     Args:
-        weight: of the term; 5 for the discriminator and 0.5 for the generator in the paper.
+        weight: of the term.
         sigma: standard deviation of the noise.
         player: whose loss it is part of.
     """

@@ -55,7 +55,7 @@ class Checkpoint(ModelCheckpoint):
 
     def __init__(self, every_n_steps: int = 500, dirpath: str | None = None) -> None:
         at_least(1, every_n_steps=every_n_steps)
-        # save_top_k=0: one file. No version counter: a resumed run goes on writing the file that it came from.
+        # save_top_k=0: one file. No version counter: a resumed run overwrites the file that it came from.
         super().__init__(
             dirpath=dirpath,
             every_n_train_steps=every_n_steps,
@@ -70,7 +70,7 @@ class Checkpoint(ModelCheckpoint):
         return type(self).__qualname__
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: Module, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Save when due; the end of training is due, and is saved here, from where a longer run can go on mid-epoch."""
+        """Save when due, and at the end of training, where a longer run can resume in mid-epoch."""
         if ends(trainer):
             self.save(trainer)
         else:
@@ -92,7 +92,7 @@ class Best(ModelCheckpoint):
         monitor: the score, such as `fid/mnist`; the smaller the better.
         every_n_steps: trainer steps between two scores.
         dirpath: folder of the checkpoint; None is `checkpoints` in the run folder.
-        protocol: how the score is computed; a run that goes on with another forgets the scores before.
+        protocol: how the score is computed; a resumed run with another protocol forgets earlier scores.
     """
 
     def __init__(
@@ -211,7 +211,7 @@ def check_checkpoint(model: Module, checkpoint: Any) -> None:
 
 
 def check_resumable(checkpoint: dict[str, Any]) -> None:
-    """Check that a loaded checkpoint has what a run needs to resume, besides the weights.
+    """Check that a loaded checkpoint has what a run needs to resume.
 
     Raises:
         ValueError: if something is missing, as in a file of weights alone.
@@ -261,8 +261,8 @@ def check_fields(where: str, fields: dict[str, Any], kinds: dict[str, Any]) -> N
 def adapt(model: Module, checkpoint: dict[str, Any]) -> None:
     """Give a loaded checkpoint the state of those regularisers that this model has, and the checkpoint's model had not.
 
-    That is what augmentations and penalties keep beside the networks: a run that goes on may switch them on and off, or
-    give ADA another probability to start from.
+    Augmentations and terms keep a state of their own. A resumed run may switch them on and off, or start ADA from
+    another probability.
 
     Raises:
         ValueError: if the checkpoint holds parts of a network that this model lacks.
@@ -291,7 +291,7 @@ def regulariser(name: str, model: Module) -> bool:
 
 
 def check_begun(model: Module, checkpoint: dict[str, Any], name: str) -> None:
-    """Check that a run goes on with the argument `name` that it began with, because nothing reads it later.
+    """Check that a resumed run has the same argument `name`, which only the start of a run reads.
 
     Raises:
         ValueError: if it does not.
@@ -445,7 +445,7 @@ def load_model(path: str | Path, device: torch.device | str = "cpu", *, model: t
 
     Args:
         path: of the checkpoint.
-        device: where the model shall be.
+        device: device of the model.
         model: class of the model, for one that is not of `gans.models`.
 
     Raises:

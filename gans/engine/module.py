@@ -1,16 +1,16 @@
-"""The verbs of alternating training: a LightningModule that is exact under DDP, mixed precision and resume.
+"""The base of adversarial models: a LightningModule that is exact under DDP, mixed precision and resume.
 
-A model derives from `AdversarialModule`, builds `self.generator` and `self.discriminator`, returns its optimizers, the
-generator's first (`players` names them), and writes its own `training_step` with these verbs: `latent` draws z,
-`toggled_optimizer` (Lightning's) chooses the player, `descend` takes one step of it, `generator_turn` says whose turn
-it is, `record` notes what to plot.
+A model derives from `AdversarialModule`, builds `self.generator` and `self.discriminator`, and returns its optimizers,
+the generator's first (`players` names them). Its `training_step` uses these methods: `latent` draws latents,
+`toggled_optimizer` (Lightning's) chooses the player, `descend` takes one optimizer step, `generator_turn` says whether
+the generator moves in this batch, `record` notes a value for a curve.
 
-- One optimizer step costs one flat all-reduce of that network's gradients. Lightning's wrapper would reduce every
-  bucket of both networks after each backward pass, or fail on the parameters that the other player owns.
-- Random numbers are functions of (run seed, batches seen, row in the global batch, purpose), so a run neither depends
-  on how many processes share it nor on generator states when it resumes.
-- `trainer.global_step` counts the generator's updates, and everything Lightning derives from it agrees.
-- The backward pass runs outside autocast: a penalty's double backward in half precision is wrong by percents.
+- One optimizer step costs one all-reduce of that network's gradients. Lightning's DDP wrapper would reduce every bucket
+  of both networks after each backward pass, or fail on the parameters of the other player.
+- Random numbers are functions of (run seed, batches seen, row in the global batch, purpose). So a run depends neither
+  on the number of processes nor on generator states when it resumes.
+- `trainer.global_step` counts the generator's updates, and everything that Lightning derives from it agrees.
+- The backward pass runs outside autocast: in half precision a penalty's double backward has errors of percents.
 """
 
 import copy
@@ -43,27 +43,30 @@ from gans.runs.folder import rehearsal
 
 
 class AdversarialModule(KeepsArguments, L.LightningModule):
-    """Base of every model; see the module's docstring for what it promises and what a model writes.
+    """Base of every model. The module's docstring says what it guarantees and what a model implements.
 
     Args:
         latent_dim: length of a latent vector.
         prior: distribution of the latents, N(0, 1) or U(-1, 1).
         critic_steps: discriminator updates for each update of the generator, each on a batch of its own.
         gradient_clip: largest norm of each player's gradient (after unscaling); 0 does not clip.
-        accumulate: pieces that a batch is cut into to save memory; only batch statistics see them, not the step.
-        ema_halflife: half-life in images of the averaged generator; 0 averages nothing.
+        accumulate: pieces that a batch is cut into to save memory. The step is that of the whole batch; batch
+            statistics are those of a piece.
+        ema_halflife: half-life in images of the averaged generator; 0 disables averaging.
         ema_rampup: the half-life is at most this share of the images seen so far.
-        augment: changes of all images that the discriminator sees, for small sets of images.
+        augment: augmentation of all images that the discriminator sees, for small data sets.
         augment_options: arguments of `augment.DiffAugment` or `augment.ADA`.
         instance_noise: standard deviation of noise on all images that the discriminator sees, at the start.
-        instance_noise_images: images seen until that noise has fallen to 0; 0 keeps it, `run` is the whole run.
-        lr_decay_images: images seen until the learning rates have fallen to 0; 0 keeps them, `run` is the whole run.
+        instance_noise_images: images seen until that noise has fallen to 0; 0 keeps it constant, `run` is the
+            whole run.
+        lr_decay_images: images seen until the learning rates have fallen to 0; 0 keeps them constant, `run` is the
+            whole run.
         lr_hold_images: images seen before they begin to fall, or a share of the run, such as `50%`.
     """
 
     players: tuple[str, ...] = ("generator", "discriminator")
-    clock = 0  # the player whose steps count; another one while a model trains in stages without a generator
-    input_shape: tuple[int, ...] | None = None  # of a batch's first images, where others are made: `image_shape`
+    clock = 0  # index of the player whose steps `global_step` counts; a model that trains in stages changes it
+    input_shape: tuple[int, ...] | None = None  # of the images of a batch, if the model makes images of another shape
     generator: nn.Module
     discriminator: nn.Module
 
@@ -110,12 +113,12 @@ class AdversarialModule(KeepsArguments, L.LightningModule):
         self.images_averaged = 0  # images seen when the average last moved
         self._draws, self._curves, self._extremes = Draws(), Curves(), Extremes()
         self._piece, self._pieces, self._share, self._ticked, self._hooked = 0, 1, 1.0, False, False
-        self._given: Groups | None = None  # what this run gives its optimizers
-        self._resumed: dict[str, Any] | None = None  # what a checkpoint says of the run that is continued
-        self._foreseen = False  # whether it has been looked if schedules fit the run
+        self._given: Groups | None = None  # settings of the optimizers, as this run's arguments give them
+        self._resumed: dict[str, Any] | None = None  # what the checkpoint of a resumed run holds
+        self._foreseen = False  # whether the length of schedules has been checked
 
     def average_generator(self) -> None:
-        """Start `generator_ema`, the averaged copy that pictures come from; call it once `generator` is built."""
+        """Create `generator_ema`, the averaged copy that makes samples. Call it once `generator` is built."""
         self.generator_ema = copy.deepcopy(self.generator).eval().requires_grad_(False)
 
     def train(self, mode: bool = True) -> Self:
@@ -125,7 +128,7 @@ class AdversarialModule(KeepsArguments, L.LightningModule):
             self.generator_ema.eval()
         return self
 
-    # -- the verbs of a training step ---------------------------------------------------------------------------------
+    # -- the methods of a training step -------------------------------------------------------------------------------
 
     def latent(self, n: int) -> Tensor:
         """Return latents `(n, latent_dim)` for `n` rows of this process's batch, fresh at every call."""
@@ -193,7 +196,7 @@ class AdversarialModule(KeepsArguments, L.LightningModule):
             return images, tuple(conditions), self.critic(images, *conditions)
 
     def as_seen(self, images: Tensor) -> Tensor:
-        """Return images as a critic sees them in training: augmented, and noised."""
+        """Apply augmentation and instance noise, and return images `(N, C, H, W)`."""
         if self.augment.draws:
             images = self.augment(images, self.uniform(len(images), self.augment.draws))
         noise = self.instance_noise
@@ -322,7 +325,7 @@ class AdversarialModule(KeepsArguments, L.LightningModule):
         return cast(Tensor, self.generator_ema(z, *conditions))
 
     def conditions(self, n: int, labels: Labels | None) -> tuple[Tensor, ...]:
-        """Return what the generator takes besides `n` latents; nothing, unless a conditional model overrides this.
+        """Return the conditions of `n` samples: none, unless a conditional model overrides this.
 
         Raises:
             ValueError: for labels given to a model that takes none.
@@ -340,7 +343,7 @@ class AdversarialModule(KeepsArguments, L.LightningModule):
         Args:
             n: number of images.
             labels: class of all images, or classes `(n,)`, for conditional models only; None gives all classes in turn.
-            truncation: squeeze normal latents into ± this many standard deviations: less variety, more typical images.
+            truncation: truncate normal latents at ± this many standard deviations: less variety, more typical images.
             seed: draw latents that depend on it alone; None draws them from torch's global generator.
 
         Raises:

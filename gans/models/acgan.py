@@ -13,11 +13,11 @@ from gans.terms import ClassTerm, Term
 
 
 class ACGAN(LatentGAN):
-    """The generator is told the class; the discriminator guesses it, and both want the guess to be right.
+    """A class-conditional generator, and a discriminator that also classifies.
 
-    On SNGAN's networks: on the paper's, without spectral norms, the generator soon gave one image a class, and
-    so it does on these with a `generator_class_weight` of 1. The discriminator learns classes of real images only, as
-    in the code of WGAN-GP, whose weights these are; in the paper of fake ones too.
+    The networks are SNGAN's. On the paper's networks, without spectral norms, the generator collapsed to one image a
+    class; it does so here with a `generator_class_weight` of 1. The discriminator is trained to classify real images
+    only, with the weights of WGAN-GP's code. In the paper it is trained on fake images too.
 
     Args:
         size: image side, or (height, width).
@@ -25,9 +25,9 @@ class ACGAN(LatentGAN):
         latent_dim: length of a latent vector.
         width: channels next to the image, and everywhere up to 32 pixels.
         num_classes: number of classes; at least as many as the data have.
-        class_weight: of the classification of real images, in the discriminator's loss.
-        generator_class_weight: of the classification of fake images, in the generator's loss.
-        objective: what the players minimise besides.
+        class_weight: weight of the classification of real images in the discriminator's loss.
+        generator_class_weight: weight of the classification of fake images in the generator's loss.
+        objective: the adversarial loss.
         betas: Adam's decay rates, of both players.
         options: as in `LatentGAN`.
     """

@@ -11,9 +11,9 @@ from gans.networks.layers import Size
 
 
 class ConditionalGAN(LatentGAN):
-    """DCGAN's networks that are told the class: an embedding of it beside the latent, and beside the features.
+    """Class-conditional DCGAN: an embedding of the class is concatenated to the latent, and to the features.
 
-    Batches are `(images, labels)`; `sample(n, labels=...)` draws the classes that it is asked for.
+    Batches are `(images, labels)`. `sample(n, labels=...)` generates images of the given classes.
 
     Args:
         size: image side, or (height, width).

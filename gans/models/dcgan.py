@@ -12,10 +12,10 @@ from gans.networks.layers import Size
 class DCGAN(GAN):
     """Transposed convolutions against strided ones, both with BatchNorm, for images of any size.
 
-    Layers, BatchNorm, initialisation and Adam's numbers are the paper's. `width` 64 and normal latents are those of
-    PyTorch's example: the paper's networks are twice as wide (`width` 128: 1,024 maps of 4x4) and its latents U(-1, 1)
-    (`prior` uniform). Some recipes let the generator learn five times as fast as the discriminator, which decides the
-    quality of a short run.
+    Layers, BatchNorm, initialisation and the settings of Adam are the paper's. `width` 64 and normal latents are those
+    of PyTorch's example. The paper's networks are twice as wide (`width` 128: 1,024 maps of 4x4), and its latents are
+    U(-1, 1) (`prior` uniform). In some recipes the generator's learning rate is five times the discriminator's, which
+    decides the quality of a short run.
 
     Args:
         size: image side, or (height, width).

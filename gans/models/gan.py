@@ -340,7 +340,7 @@ def labelled(batch: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
 
 
 def classes_of(n: int, labels: Labels | None, count: int, device: torch.device) -> Tensor:
-    """Return the classes `(n,)`, of `count`, that `n` samples shall be of: all in turn unless they are given.
+    """Return the classes `(n,)` of `n` samples, out of `count`: all in turn unless they are given.
 
     Args:
         n: number of samples.

@@ -18,11 +18,11 @@ PLAYERS: tuple[Player, ...] = ("discriminator", "generator")
 class InfoGAN(LatentGAN):
     """Finds classes and factors of variation without labels: a head of the discriminator guesses the generator's codes.
 
-    Guesses learn from generated images alone, unless `clustering_weight` lets the categories follow the real ones: what
-    small changes leave alike (invariant information clustering, Ji et al. 2019, arXiv 1807.06653).
+    The guesses are trained on generated images. With `clustering_weight` the guesses of categories are trained on real
+    images too, by invariant information clustering (Ji et al. 2019, arXiv 1807.06653).
 
-    Latents are U(-1, 1) and end with the continuous codes; the category comes beside them. `sample(n, labels=...,
-    codes=...)` sets both.
+    Latents are U(-1, 1). Their last numbers are the continuous codes; the category is a second input.
+    `sample(n, labels=..., codes=...)` sets both.
 
     Args:
         size: image side, or (height, width).
@@ -31,12 +31,12 @@ class InfoGAN(LatentGAN):
         width: channels next to the image; every layer further in has twice as many, up to 8 times.
         num_categories: number of categories to find.
         num_codes: number of continuous codes.
-        category_weight: of the guess of the category.
-        code_weight: of the guess of the continuous codes.
-        clustering_weight: of the information that the guess of a real image's category gives on that of a changed copy.
-            It is taken over the batch of all processes; with `accumulate`, over each piece.
-        clustering_policy: the changes, operations of `gans.augment.ADA`, that leave a category what it is.
-        mode_seeking_weight: of how alike images of one category are, see `gans.penalties.mode_seeking`.
+        category_weight: weight of the guess of the category.
+        code_weight: weight of the guess of the continuous codes.
+        clustering_weight: weight of the mutual information between the guesses of a real image and of an augmented
+            copy. It is taken over the batch of all processes; with `accumulate`, over each piece.
+        clustering_policy: operations of `gans.augment.ADA` that do not change the category.
+        mode_seeking_weight: weight of the mode seeking loss within a category, see `gans.penalties.mode_seeking`.
         batch_norm: BatchNorm in the discriminator too; not under a gradient penalty.
         options: as in `LatentGAN`.
     """
@@ -77,7 +77,7 @@ class InfoGAN(LatentGAN):
         return concatenated.AuxiliaryDiscriminator(size, channels, width, guesses, self.hparams["batch_norm"])
 
     def own_terms(self) -> list[Term]:
-        """Return what both players minimise besides: the error of the guessed codes, and the options' terms."""
+        """Return the error of the guessed codes, for both players, and the terms of the options."""
         given = self.hparams
         categories, codes = given["num_categories"], given["num_codes"]
         weights = given["category_weight"], given["code_weight"]

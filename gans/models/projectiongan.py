@@ -12,7 +12,9 @@ from gans.networks.layers import Size
 
 
 class ProjectionGAN(LatentGAN):
-    """SNGAN that is told the class: by BatchNorm's gain and bias, and by a product of its embedding with the features.
+    """Class-conditional SNGAN: conditional BatchNorm in the generator, a projection in the discriminator.
+
+    The projection is the inner product of an embedding of the class with the features.
 
     Args:
         size: image side, or (height, width).

@@ -25,12 +25,12 @@ PRESETS = {
 class R3GAN(LatentGAN):
     """The relativistic pairing loss with R1 and R2, on residual networks without normalisation.
 
-    Learning rate, beta2, the penalties' weight, the augmentation's probability and the half-life of the averaged
-    weights follow a cosine over the first `schedule_images` images, from the first number of each pair to the second;
-    the defaults are those of CIFAR-10, and `gans.engine.schedules` lists the paper's others.
+    Learning rate, beta2, the weight of the penalties, the probability of the augmentation and the half-life of the
+    averaged weights follow a cosine over the first `schedule_images` images. It leads from the first number of each
+    pair to the second. The defaults are those of CIFAR-10; `gans.engine.schedules` lists the paper's others.
 
-    Each player has half of a batch to itself, so the paper's batch of 512 is one of 1,024 here. `schedule_images` and
-    `halflives` count the images of one player, as the paper does; `images_seen` counts those of both.
+    Each player gets half of the batch, so the paper's batch of 512 is a batch of 1,024 here. `schedule_images` and
+    `halflives` count the images of one player, as in the paper. `images_seen` counts the images of both.
 
     The forward pass of the discriminator's step, which R1 and R2 differentiate, is in float32; the authors' is in
     bfloat16 for most stages.
@@ -41,12 +41,12 @@ class R3GAN(LatentGAN):
         latent_dim: length of a latent vector.
         preset: architecture of both networks; `small` is for a processor without a GPU.
         width: channels of the finest stage, instead of the preset's.
-        num_classes: classes to be told of, 0 for none.
+        num_classes: number of classes; 0 is unconditional.
         lr: learning rate of Adam, of both players.
         betas2: second decay rate of Adam; the first is 0.
         gamma: weight of R1 and R2.
-        augment_probability: of ADA, where `augment` is `ada`; it does not adapt here.
-        halflives: of the averaged weights, in images of one player.
+        augment_probability: probability of ADA if `augment` is `ada`; it does not adapt here.
+        halflives: half-life of the averaged weights, in images of one player.
         ema_rampup: the half-life is at most this share of the images seen so far; 0 leaves it to the schedule.
         schedule_images: images of one player until the end of all schedules; `run` is the whole run.
         options: as in `LatentGAN`.

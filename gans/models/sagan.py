@@ -15,8 +15,8 @@ from gans.networks.layers import Size
 class SAGAN(LatentGAN):
     """SNGAN's networks with self-attention, spectral norms in the generator too, and two learning rates (TTUR).
 
-    The paper's networks are conditional, of 128 pixels and the 1,000 classes of ImageNet, on batches of 256: classes
-    enter by conditional BatchNorm and by a projection (`num_classes`), as in `ProjectionGAN`.
+    The paper trains class-conditional networks on ImageNet, at 128 pixels and with batches of 256. With `num_classes`
+    classes enter by conditional BatchNorm and by a projection, as in `ProjectionGAN`.
 
     Args:
         size: image side, or (height, width).
@@ -25,7 +25,7 @@ class SAGAN(LatentGAN):
         width: channels of the generator next to the image, and everywhere up to 32 pixels.
         discriminator_width: channels of the discriminator's first block; None is `width`.
         attention: sides of the feature maps that attention follows; None chooses 32, or 16 up to 32 pixels.
-        num_classes: classes to be told of, at least as many as the data have; 0 for none.
+        num_classes: number of classes, at least as many as the data have; 0 is unconditional.
         objective: what the players minimise.
         lr: learning rate of Adam, of the generator.
         discriminator_lr: learning rate of the discriminator.

@@ -12,10 +12,10 @@ from gans.networks.layers import Size
 
 
 class SNGAN(LatentGAN):
-    """Residual networks whose critic is Lipschitz by the norm of its weights, under the hinge loss.
+    """Residual networks under the hinge loss; the spectral norm of its weights keeps the discriminator Lipschitz.
 
-    The defaults are those of the paper's CIFAR-10, with `width` 256, `discriminator_width` 128 and `generator_batch` 2
-    there. Images of up to 48, 64 and 128 pixels have the paper's networks for these sizes, of width 64.
+    The paper's settings for CIFAR-10 are these defaults with `discriminator_width` 128 and `generator_batch` 2. Images
+    of up to 48, 64 and 128 pixels get the paper's networks for these sizes, with `width` 64.
 
     Args:
         size: image side, or (height, width).

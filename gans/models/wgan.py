@@ -15,15 +15,15 @@ from gans.terms import Clip, Term
 class WGAN(LatentGAN):
     """DCGAN's networks under an estimate of the earth mover's distance; the critic's weights are clipped.
 
-    The authors' code gives the critic 100 updates for each of the generator in its first 25 and in every 500th;
-    algorithm 1 of the paper, and this class, do not.
+    The authors' code makes 100 critic updates before each of the first 25 generator updates, and before every 500th.
+    This class follows algorithm 1 of the paper, which does not.
 
     Args:
         size: image side, or (height, width).
         channels: 1, 3 or 4.
         latent_dim: length of a latent vector.
         width: channels next to the image; every layer further in has twice as many, up to 8 times.
-        lr: learning rate of RMSprop, of both players: momentum upsets a critic that is clipped.
+        lr: learning rate of RMSprop, of both players; with momentum a clipped critic is unstable.
         clip: largest absolute value of the critic's weights.
         critic_steps: critic updates for each update of the generator.
         batch_norm: BatchNorm in the critic too.

@@ -12,15 +12,15 @@ from gans.terms import OneCentered, Term
 
 
 class WGANGP(LatentGAN):
-    """A critic held near Lipschitz 1 by a penalty on its gradient, between real and fake images; no BatchNorm in it.
+    """A critic without BatchNorm; a penalty on its gradient between real and fake images keeps it near Lipschitz 1.
 
     Args:
         size: image side, or (height, width).
         channels: 1, 3 or 4.
         latent_dim: length of a latent vector.
         width: channels next to the image; residual networks of 32 pixels take the paper's 128 everywhere.
-        architecture: of both networks: `dcgan`, or the paper's `resnet`.
-        penalty_weight: of the gradient penalty.
+        architecture: architecture of both networks, `dcgan` or the paper's `resnet`.
+        penalty_weight: weight of the gradient penalty, the term `OneCentered`.
         lr: learning rate of Adam, of both players.
         betas: Adam's decay rates, of both players.
         critic_steps: critic updates for each update of the generator.
