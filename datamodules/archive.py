@@ -78,7 +78,7 @@ def _contents(archive: str, modified: int, size: int) -> Contents:
         with zipfile.ZipFile(archive) as file:
             infos = {info.filename.replace("\\", "/").removeprefix("./").lstrip("/"): info for info in file.infolist()}
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
-        raise ValueError(f"{archive} is no readable zip archive ({error})") from error
+        raise ValueError(f"{archive} is not a readable zip archive ({error})") from error
     if any(info.flag_bits & ENCRYPTED for info in infos.values()):
         raise ValueError(f"{archive} is encrypted; expected a zip archive without a password")
     # UTF-8 bytes have the same order as text, and as the paths in a folder.

@@ -265,7 +265,7 @@ def checked(templates: Sequence[str]) -> tuple[str, ...]:
     wrong = [one for one in templates if not isinstance(one, str) or one.count("{}") != 1]
     if wrong or not templates or isinstance(templates, str):
         shown = wrong[0] if wrong and not isinstance(templates, str) else templates
-        raise ValueError(f"templates holds {shown!r}; expected captions with one {{}} for the name of the class")
+        raise ValueError(f"templates contains {shown!r}; expected captions with one {{}} for the name of the class")
     return tuple(templates)
 
 

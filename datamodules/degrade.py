@@ -161,14 +161,14 @@ def parsed(part: str) -> Step:
         found = re.fullmatch(r"(\d+\.?\d*)(?:\.\.(\d+\.?\d*))?", rest[0]) if rest else None
         least, most = limits.values
         if found is None or not least <= float(found[1]) <= float(found[2] or found[1]) <= most:
-            raise ValueError(f"degrade says {part}; expected a number or a range as 1..2 within {least:g}..{most:g}")
+            raise ValueError(f"degrade is {part}; expected a number or a range as 1..2 within {least:g}..{most:g}")
         low, high, rest = float(found[1]), float(found[2] or found[1]), rest[1:]
         if name in WHOLE and (low % 1 or high % 1):
-            raise ValueError(f"degrade says {part}; expected whole numbers for {name}")
+            raise ValueError(f"degrade is {part}; expected whole numbers for {name}")
     word = rest[0] if len(rest) == 1 else limits.usual if not rest else None
     if (limits.words and word not in limits.words) or (not limits.words and rest):
         expected = f"one of {', '.join(limits.words)}" if limits.words else "nothing"
-        raise ValueError(f"degrade says {part}; expected {expected} after {name}")
+        raise ValueError(f"degrade is {part}; expected {expected} after {name}")
     return Step(name, low, high, word or "")
 
 

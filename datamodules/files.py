@@ -140,7 +140,7 @@ class ImageFiles:
             )
         if looked_at:
             many = len(self) > looked_at + self.broken
-            which = f"{looked_at:,} images looked at" if many else f"{len(self)} images"
+            which = f"{looked_at:,} images that were checked" if many else f"{len(self)} images"
             warnings.warn(
                 f"all {which} in {self.root} are grey: with channels=3 they have three equal channels", stacklevel=2
             )
@@ -270,7 +270,7 @@ def existing_folder(root: str | Path, word: str = "root") -> Path:
         raise NotADirectoryError(f"{word} must be a folder of images or a .zip, but {path} is a file.")
     if next(image_files(path), None) is None:
         shown = f"{', '.join(COMMON)} and {len(EXTENSIONS) - len(COMMON)} other kinds"
-        raise FileNotFoundError(f"{word} is {path}, which holds no images (looked for {shown}).")
+        raise FileNotFoundError(f"{word} is {path}, which contains no images (looked for {shown}).")
     return path
 
 

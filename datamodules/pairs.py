@@ -308,7 +308,7 @@ def _by_name(root: Path) -> dict[str, str]:
     for path in sorted(image_files(root)):
         name = path.rpartition(".")[0]
         if name in found:
-            raise ValueError(f"{root} holds both {found[name]} and {path}; expected one image of a name")
+            raise ValueError(f"{root} contains both {found[name]} and {path}; expected one image per name")
         found[name] = path
     return found
 

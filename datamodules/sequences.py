@@ -184,9 +184,9 @@ def find_clips(root: Path) -> list[Clip]:
         for name in names
     ]
     if not clips:
-        hint = "; images directly in it are no clip: give the folder above it" if "" in images else ""
+        hint = "; images directly in it are not a clip: give the parent folder" if "" in images else ""
         raise FileNotFoundError(
-            f"root is {root}, which holds no clips (looked for folders of {', '.join(COMMON)} and other images, and "
+            f"root is {root}, which contains no clips (looked for folders of {', '.join(COMMON)} and other images, and "
             f"for files of {', '.join(VIDEOS)}){hint}."
         )
     return sorted(clips)

@@ -104,12 +104,12 @@ class Words(Tokenizer):
         wrong = [word for word in self.vocabulary if not isinstance(word, str) or words(word) != [word]]
         if wrong:
             raise ValueError(
-                f"vocabulary holds {wrong[0]!r}; expected words in lower case without spaces or punctuation"
+                f"vocabulary contains {wrong[0]!r}; expected words in lower case without spaces or punctuation"
             )
         if not self.vocabulary or len(self._number) < len(self.vocabulary):
             twice = [word for word, count in Counter(self.vocabulary).items() if count > 1]
             raise ValueError(
-                f"vocabulary holds {f'{twice[0]!r} twice' if twice else 'no words'}; expected different words"
+                f"vocabulary contains {f'{twice[0]!r} twice' if twice else 'no words'}; expected different words"
             )
 
     def __len__(self) -> int:
@@ -249,14 +249,14 @@ def learn(captions: Iterable[str], kind: Kind = "words", size: int = 10_000, min
     # Sorted by count and then by name, so that the order of the captions does not matter.
     kept = sorted((word for word in counts if counts[word] >= min_count), key=lambda word: (-counts[word], word))
     if not kept:
-        raise ValueError(f"the captions hold no word that occurs {min_count} times; expected at least one")
+        raise ValueError(f"the captions contain no word that occurs {min_count} times; expected at least one")
     return Words(kept[: size - UNKNOWN - 1])
 
 
 def _learn_parts(captions: Iterable[str], size: int, min_count: int) -> Subwords:
     hugging, captions = package(), [caption for caption in captions if words(caption)]
     if not captions:
-        raise ValueError("the captions hold no word; expected at least one")
+        raise ValueError("the captions contain no word; expected at least one")
     found = hugging.Tokenizer(hugging.models.BPE(unk_token=UNK_TOKEN))
     normal, before = hugging.normalizers, hugging.pre_tokenizers
     spaces = normal.Replace(hugging.Regex(r"\s+"), " ")
@@ -292,7 +292,7 @@ def read(path: str | Path) -> Tokenizer:
     except ValueError as error:
         if isinstance(error.__cause__, ImportError):
             raise
-        raise ValueError(f"{path} is no tokenizer: {error}") from error
+        raise ValueError(f"{path} is not a tokenizer: {error}") from error
 
 
 def package() -> ModuleType:
@@ -331,7 +331,7 @@ def within(tokens: Sequence[int] | Tensor, count: int) -> list[int]:
     found = [int(token) for token in tokens]
     wrong = [token for token in found if not 0 <= token < count]
     if wrong:
-        raise ValueError(f"tokens hold {wrong[0]}; expected numbers from 0 to {count - 1}")
+        raise ValueError(f"tokens contain {wrong[0]}; expected numbers from 0 to {count - 1}")
     return found
 
 

@@ -86,7 +86,7 @@ def named_in(path: str | Path, name: str, home: str, base: type, flag: str) -> A
             "or import it before in Python"
         )
     if not (isinstance(found, type) and issubclass(found, base)):
-        raise ValueError(f"{path} names {name}, which is no {base.__name__}")
+        raise ValueError(f"{path} names {name}, which is not a {base.__name__}")
     return found
 
 

@@ -74,7 +74,7 @@ def test_what_is_no_model_is_refused(tmp_path):
         return str(caught.value)
 
     for given, told in [
-        ({**config, "model": "os.path"}, "names os.path, which is no LightningModule"),
+        ({**config, "model": "os.path"}, "names os.path, which is not a LightningModule"),
         ({**config, "model": "nowhere.Model"}, "names nowhere.Model, which is not in gans.models"),
         ({**config, "model": "print"}, "names print: gans.models has no print"),
         ({**config, "arguments": {**config["arguments"], "width": 3}}, "does not fit gans.models.vae.VAE: "),

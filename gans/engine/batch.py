@@ -35,7 +35,7 @@ def pair(batch: Any) -> tuple[Tensor, Tensor]:
     """
     images = isinstance(batch, tuple | list) and len(batch) > 1
     if not images or not all(isinstance(part, Tensor) and part.ndim == 4 for part in batch[:2]):
-        raise ValueError("a batch is no pair of images; expected (source, target), as PairedFolderDataModule gives")
+        raise ValueError("a batch is not a pair of images; expected (source, target), as PairedFolderDataModule gives")
     return batch[0], batch[1]
 
 

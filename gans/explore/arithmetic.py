@@ -27,7 +27,7 @@ def terms(text: str) -> list[Term]:
         match = re.fullmatch(r"(?:([-+]?\d+(?:\.\d+)?)\*)?(\S+)", part)
         if match is None:
             raise ValueError(
-                f"{part or 'nothing'} is no term of the sum {text}; expected NAME or WEIGHT*NAME between + and -"
+                f"{part or 'nothing'} is not a term of the sum {text}; expected NAME or WEIGHT*NAME between + and -"
             )
         found.append(Term((-1 if sign == "-" else 1) * float(match[1] or 1), match[2]))
     return found

@@ -33,4 +33,4 @@ def load(path: str | Path) -> tuple[Tensor, list[str], str]:
             notes = json.loads((file.metadata() or {})[NOTES])
             return file.get_tensor("codes"), notes["names"], notes["space"]
     except (SafetensorError, OSError, KeyError, ValueError) as error:
-        raise ValueError(f"{path} holds no codes; expected a file of `gans explore invert`") from error
+        raise ValueError(f"{path} contains no codes; expected a file of `gans explore invert`") from error

@@ -66,7 +66,7 @@ def read(path: str | Path) -> tuple[dict[str, Tensor], dict[str, dict[str, str]]
             notes: dict[str, dict[str, str]] = json.loads((file.metadata() or {})[NOTES])
             return {name: file.get_tensor(name) for name in notes}, notes
     except (SafetensorError, OSError, KeyError, ValueError) as error:
-        raise ValueError(f"{path} holds no directions; expected a file of `gans explore directions`") from error
+        raise ValueError(f"{path} contains no directions; expected a file of `gans explore directions`") from error
 
 
 def chosen(directions: Mapping[str, Tensor], names: Iterable[str]) -> dict[str, Tensor]:
@@ -90,7 +90,7 @@ def fitting(path: str | Path, length: int, names: Iterable[str] | None = None) -
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if it holds no directions, not these, or they are for latents of another length.
+        ValueError: if it contains no directions, not these, or they are for latents of another length.
     """
     held = load(path)
     found = held if names is None else chosen(held, names)

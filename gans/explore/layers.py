@@ -52,7 +52,7 @@ def first_matrix(network: nn.Module, z: Tensor) -> Tensor:
     origin = first_response(network, torch.zeros_like(z))
     response, double = (first_response(network, scale * unit) - origin for scale in (1, -2))
     if not torch.allclose(-2 * response, double, rtol=1e-2, atol=1e-3 * float(response.abs().max())):
-        raise ValueError("the first layer does not read the latent as it is; expected one that is linear in it")
+        raise ValueError("the first layer is not linear in the latent; expected one that is")
     return response.T
 
 

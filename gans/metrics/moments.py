@@ -31,7 +31,7 @@ def as_features(features: Tensor, name: str = "features", least: int = 1) -> Ten
     features = features.detach().double()
     broken = ~features.sum(1).isfinite()  # sums, because a check of every value needs a copy of them
     if broken.any():
-        raise ValueError(f"{name} hold NaN or infinity at row {int(broken.nonzero()[0])}")
+        raise ValueError(f"{name} contain NaN or infinity at row {int(broken.nonzero()[0])}")
     return features
 
 
@@ -127,7 +127,7 @@ class Gaussian:
         if n < 2:
             raise ValueError(f"samples are {n}; a Gaussian needs at least 2")
         if not (mean.isfinite().all() and covariance.isfinite().all()):
-            raise ValueError("moments of the features hold NaN or infinity")
+            raise ValueError("moments of the features contain NaN or infinity")
         self.n, self.mean, self.covariance = n, mean.double(), covariance.double()
         if root is not None:
             self.__dict__["root"] = root.double()

@@ -71,7 +71,7 @@ def described(folder: str | Path) -> dict[str, Any]:
     try:
         config = library.CLIPTextConfig.from_pretrained(path, local_files_only=True)
     except Exception as error:  # the package raises many kinds
-        raise ValueError(f"clip is {folder}, which holds no CLIP text model: {error}") from error
+        raise ValueError(f"clip is {folder}, which contains no CLIP text model: {error}") from error
     sizes = "vocab_size", "hidden_size", "intermediate_size", "projection_dim", "num_hidden_layers"
     rest = "num_attention_heads", "max_position_embeddings", "hidden_act", "layer_norm_eps", "eos_token_id"
     return {name: getattr(config, name) for name in (*sizes, *rest)}

@@ -39,7 +39,7 @@ def entries(vocabulary: Vocabulary) -> int:
         numbers = pieces.values() if isinstance(pieces, dict) else range(len(pieces))
         return int(1 + max(0, *numbers, *(added["id"] for added in described.get("added_tokens", []))))
     except (ValueError, KeyError, TypeError) as error:
-        raise ValueError("vocabulary is a text that is no tokenizer's JSON; expected that, or words") from error
+        raise ValueError("vocabulary is a text that is not a tokenizer's JSON; expected that, or words") from error
 
 
 class SentenceEncoder(nn.Module):

@@ -184,7 +184,7 @@ def test_wrong_flags_are_refused(checkpoint, refused, tmp_path):
         ("--direction slant", "direction is slant; expected NAME=STRENGTH, such as slant=2.0"),
         ("--direction slant=far", "direction is slant=far; expected NAME=STRENGTH, such as slant=2.0"),
         ("--direction slant=1 --directions nowhere", "there is no file nowhere: `gans explore directions CKPT` writes"),
-        ("--direction slant=1 --directions none.safetensors", "none.safetensors holds no directions; expected a file"),
+        ("--direction slant=1 --directions none.safetensors", "none.safetensors contains no directions; expected a"),
         ("--direction slant=1 --directions long.safetensors", "the direction slant of long.safetensors has 5 numbers"),
         ("--out a.jpg", "out is a.jpg; expected a name that ends with .png, or a folder"),
         ("--out a.gif", "out is a.gif; expected a name that ends with .png, or a folder"),

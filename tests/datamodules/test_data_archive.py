@@ -180,8 +180,8 @@ def test_an_archive_with_a_password_is_refused(tmp_path):
 
 def test_a_damaged_or_empty_archive_is_refused(tmp_path):
     (tmp_path / "a.zip").write_bytes(b"PK\3\4" + bytes(100))
-    with pytest.raises(ValueError, match=r"a.zip is no readable zip archive"):
+    with pytest.raises(ValueError, match=r"a.zip is not a readable zip archive"):
         images(tmp_path / "a.zip")
     (tmp_path / "x").mkdir()
-    with pytest.raises(FileNotFoundError, match=r"b.zip, which holds no images"):
+    with pytest.raises(FileNotFoundError, match=r"b.zip, which contains no images"):
         images(zipped(tmp_path / "x", tmp_path / "b.zip"))

@@ -288,15 +288,15 @@ def test_captions_of_other_words_are_refused(tmp_path):
     ("options", "message"),
     [
         ({"captions": "none.json"}, "captions must be a file .*, but none.json is none"),
-        ({"templates": ("a photo",)}, "templates holds 'a photo'; expected captions with one {}"),
-        ({"templates": ()}, r"templates holds \(\); expected"),
+        ({"templates": ("a photo",)}, "templates contains 'a photo'; expected captions with one {}"),
+        ({"templates": ()}, r"templates contains \(\); expected"),
         ({"templates": ("a {}",)}, "templates needs images in class folders, but .*00.png is in none"),
         ({"templates": ("a {}",), "captions": "a.json"}, "expected only one of them"),
         ({"tokenizer": "letters"}, "tokenizer is letters; expected words, bpe or a file"),
         ({"max_length": 0}, "max_length must be"),
         ({"vocabulary_size": 2}, "vocabulary_size must be"),
         ({"min_count": 0}, "min_count must be"),
-        ({"min_count": 99}, "the captions hold no word that occurs 99 times"),
+        ({"min_count": 99}, "the captions contain no word that occurs 99 times"),
         ({"val_size": 12}, r"val_size must be less than the number of images \(12\)"),
     ],
 )

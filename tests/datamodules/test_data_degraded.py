@@ -202,7 +202,7 @@ def test_halves_of_pictures(tmp_path):
     [
         ("blurr 2", "degrade names blurr; expected steps of blur, downscale"),
         ("", "degrade names nothing"),
-        ("noise", "degrade says noise; expected a number or a range as 1..2 within 0..255"),
+        ("noise", "degrade is noise; expected a number or a range as 1..2 within 0..255"),
         ("noise 5..2", "expected a number or a range"),
         ("jpeg 0", "within 1..100"),
         ("noise 2 bicubic", "expected nothing after noise"),

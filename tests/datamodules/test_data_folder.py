@@ -371,7 +371,7 @@ def test_a_large_grey_folder_is_not_looked_through(tmp_path, monkeypatch):
     monkeypatch.setattr(datamodules.files, "GREY", 10)
     monkeypatch.setattr(datamodules.files, "LOOKED_AT", 4)
     monkeypatch.setattr(datamodules.files, "look_all", lambda paths: looked.extend(paths) or look_all(paths))
-    with pytest.warns(UserWarning, match=f"all 10 images looked at in {tmp_path} are grey"):
+    with pytest.warns(UserWarning, match=f"all 10 images that were checked in {tmp_path} are grey"):
         folder(tmp_path).setup()
     assert sorted(path.name for path in looked) == [f"{i:03}.png" for i in range(0, 100, 10)]
     folder(tmp_path, channels=4).setup()  # alpha is looked for to the end
@@ -426,7 +426,7 @@ def test_a_wrong_folder_is_refused_by_the_constructor(tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty" / "notes.txt").write_text("x")
     with pytest.raises(
-        FileNotFoundError, match=f"root is {tmp_path / 'empty'}, which holds no images .*jpg, jpeg, png"
+        FileNotFoundError, match=f"root is {tmp_path / 'empty'}, which contains no images .*jpg, jpeg, png"
     ):
         folder(tmp_path / "empty")
 

@@ -418,11 +418,11 @@ def test_a_wrong_folder_is_refused_by_the_constructor(tmp_path):
         folder(tmp_path / "file.png")
     (tmp_path / "empty").mkdir()
     with pytest.raises(
-        FileNotFoundError, match=rf"root is {tmp_path / 'empty'}, which holds no clips .*mp4, .*gif\)\.$"
+        FileNotFoundError, match=rf"root is {tmp_path / 'empty'}, which contains no clips .*mp4, .*gif\)\.$"
     ):
         folder(tmp_path / "empty")
     fill(tmp_path / "clip", 3)
-    with pytest.raises(FileNotFoundError, match=r"holds no clips .*give the folder above it"):
+    with pytest.raises(FileNotFoundError, match=r"contains no clips .*give the parent folder"):
         folder(tmp_path / "clip")
 
 

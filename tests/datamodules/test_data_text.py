@@ -126,13 +126,13 @@ def test_parts_without_a_known_one_are_refused():
     [
         (lambda: tokenizer(["red"])(["red", "?!"], 3), r"the sentence '\?!' is empty; expected at least one word"),
         (lambda: tokenizer(["red"])(["red"], 0), "max_length must be an integer of at least 1"),
-        (lambda: tokenizer([]), "vocabulary holds no words"),
-        (lambda: tokenizer(["a", "b", "a"]), "vocabulary holds 'a' twice"),
-        (lambda: tokenizer(["a", "Red"]), "vocabulary holds 'Red'; expected words in lower case"),
-        (lambda: tokenizer(["a", "red one"]), "vocabulary holds 'red one'"),
-        (lambda: tokenizer(["a", 3]), "vocabulary holds 3"),
-        (lambda: tokenizer(["a"]).decode([2, 3]), "tokens hold 3; expected numbers from 0 to 2"),
-        (lambda: learn(["?"]), "the captions hold no word that occurs 1 times"),
+        (lambda: tokenizer([]), "vocabulary contains no words"),
+        (lambda: tokenizer(["a", "b", "a"]), "vocabulary contains 'a' twice"),
+        (lambda: tokenizer(["a", "Red"]), "vocabulary contains 'Red'; expected words in lower case"),
+        (lambda: tokenizer(["a", "red one"]), "vocabulary contains 'red one'"),
+        (lambda: tokenizer(["a", 3]), "vocabulary contains 3"),
+        (lambda: tokenizer(["a"]).decode([2, 3]), "tokens contain 3; expected numbers from 0 to 2"),
+        (lambda: learn(["?"]), "the captions contain no word that occurs 1 times"),
         (lambda: learn(CAPTIONS, "letters"), "tokenizer must be one of words, bpe, got 'letters'"),
         (lambda: learn(CAPTIONS, size=2), "size must be an integer of at least 3"),
     ],
@@ -148,7 +148,7 @@ def test_wrong_use_is_one_sentence(act, message):
     [
         (lambda: tokenizer("red one"), "vocabulary is 'red one'; expected words or the JSON of a tokenizers.Tokenizer"),
         (lambda: tokenizer(json.dumps({"version": "1.0", "x": [0] * 40})), r"vocabulary is '.*\.\.\.'; expected words"),
-        (lambda: learn(["?!"], "bpe"), "the captions hold no word"),
+        (lambda: learn(["?!"], "bpe"), "the captions contain no word"),
         (lambda: learn(CAPTIONS, "bpe", 9), r"size is 9; expected at least \d\d, for the letters of these captions"),
     ],
 )
@@ -172,12 +172,12 @@ def test_tokenizers_of_files(tmp_path):
     (tmp_path / "words.txt").write_text("red\nseven\n", encoding="utf-8")
     assert text.read(tmp_path / "words.txt").vocabulary == ("red", "seven")
     (tmp_path / "words.txt").write_text("Red\n", encoding="utf-8")
-    with pytest.raises(ValueError, match=r"words.txt is no tokenizer: vocabulary holds 'Red'"):
+    with pytest.raises(ValueError, match=r"words.txt is not a tokenizer: vocabulary contains 'Red'"):
         text.read(tmp_path / "words.txt")
     with pytest.raises(FileNotFoundError, match=r"tokenizer is none; expected words, bpe or a file"):
         text.read("none")
     (tmp_path / "words.txt").write_bytes(b"\xff\xfe\xff")
-    with pytest.raises(ValueError, match=r"words.txt is no tokenizer: 'utf-8' codec"):
+    with pytest.raises(ValueError, match=r"words.txt is not a tokenizer: 'utf-8' codec"):
         text.read(tmp_path / "words.txt")
 
 
@@ -187,5 +187,5 @@ def test_the_json_of_a_file(tmp_path):
     (tmp_path / "tokenizer.json").write_text(made.vocabulary, encoding="utf-8")
     assert text.read(tmp_path / "tokenizer.json").vocabulary == made.vocabulary
     (tmp_path / "tokenizer.json").write_text("{}")
-    with pytest.raises(ValueError, match=r"tokenizer.json is no tokenizer: vocabulary is '{}'"):
+    with pytest.raises(ValueError, match=r"tokenizer.json is not a tokenizer: vocabulary is '{}'"):
         text.read(tmp_path / "tokenizer.json")

@@ -24,10 +24,10 @@ def test_what_is_no_file_of_directions_is_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match="there is no file"):
         directions.load(tmp_path / "none")
     (tmp_path / "text").write_text("no")
-    with pytest.raises(ValueError, match="holds no directions"):
+    with pytest.raises(ValueError, match="contains no directions"):
         directions.load(tmp_path / "text")
     save_file({"a": torch.ones(3)}, tmp_path / "tensors")
-    with pytest.raises(ValueError, match="holds no directions"):
+    with pytest.raises(ValueError, match="contains no directions"):
         directions.load(tmp_path / "tensors")
     path = directions.save(tmp_path / "a", {"a": torch.ones(3)})
     for wrong in (torch.ones(4), torch.ones(3, 1), torch.tensor([1.0, torch.nan, 0])):

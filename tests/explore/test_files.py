@@ -22,7 +22,7 @@ def test_codes_come_back(tmp_path):
     with pytest.raises(FileNotFoundError, match="there is no file"):
         codes.load(tmp_path / "none")
     (tmp_path / "text").write_text("no")
-    with pytest.raises(ValueError, match="holds no codes"):
+    with pytest.raises(ValueError, match="contains no codes"):
         codes.load(tmp_path / "text")
 
 

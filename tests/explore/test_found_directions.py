@@ -136,7 +136,7 @@ def test_what_has_no_such_layer_is_refused():
         def forward(self, z):
             return z[:, :, None, None].sin()
 
-    with pytest.raises(ValueError, match="does not read the latent as it is"):
+    with pytest.raises(ValueError, match="is not linear in the latent"):
         sefa(Normalised(), torch.zeros(1, DIM), 1)
     with pytest.raises(ValueError, match="no linear or convolutional layer"):
         sefa(Bare(), torch.zeros(1, DIM), 1)

@@ -130,7 +130,7 @@ def test_inception_score_equals_torch_fidelity(splits):
 def test_inception_score_refuses_what_it_cannot_split():
     with pytest.raises(ValueError, match="splits is 10; expected 1 to 9, the number of samples"):
         inception_score(normal(9))
-    with pytest.raises(ValueError, match="logits hold NaN or infinity at row 2"):
+    with pytest.raises(ValueError, match="logits contain NaN or infinity at row 2"):
         inception_score(normal(9).index_fill(0, torch.tensor(2), torch.inf), 1)
 
 
@@ -277,8 +277,8 @@ def test_bad_features_are_refused(score):
     broken = good.clone()
     broken[3, 2] = torch.nan
     for real, fake, sentence in [
-        (good, broken, "fake features hold NaN or infinity at row 3"),
-        (broken, good, "real features hold NaN or infinity at row 3"),
+        (good, broken, "fake features contain NaN or infinity at row 3"),
+        (broken, good, "real features contain NaN or infinity at row 3"),
         (good, normal(20, 5), "real features have 8 columns and fake features 5; expected the same"),
         (good[:1], good[:1], "real features have 1 rows; expected at least 2"),
         (good.unflatten(1, (2, 4)), good, r"real features have shape \(20, 2, 4\); expected \(N, D\)"),

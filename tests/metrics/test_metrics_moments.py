@@ -89,12 +89,12 @@ def test_bad_moments_are_refused():
         moments.update(normal(4, 2))
     with pytest.raises(ValueError, match=r"features have shape \(4,\); expected \(N, D\)"):
         moments.update(torch.zeros(4))
-    with pytest.raises(ValueError, match="features hold NaN or infinity at row 1"):
+    with pytest.raises(ValueError, match="features contain NaN or infinity at row 1"):
         moments.update(torch.tensor([[0.0, 0, 0], [0, torch.inf, 0]]))
     assert moments.n == 0
     with pytest.raises(ValueError, match="samples are 1; a Gaussian needs at least 2"):
         Gaussian(1, torch.zeros(2), torch.eye(2))
-    with pytest.raises(ValueError, match="moments of the features hold NaN"):
+    with pytest.raises(ValueError, match="moments of the features contain NaN"):
         Gaussian(9, torch.zeros(2), torch.eye(2) * torch.nan)
 
 

@@ -142,7 +142,7 @@ def test_bad_features_are_refused():
         (normal(5), "fake samples are 5; 5 nearest neighbours need at least 6"),
         (normal(10, 3), "real features have 6 columns and fake features 3"),
         (normal(10)[0], r"fake features have shape \(6,\); expected \(N, D\)"),
-        (normal(10).index_fill(0, torch.tensor(3), torch.nan), "fake features hold NaN or infinity at row 3"),
+        (normal(10).index_fill(0, torch.tensor(3), torch.nan), "fake features contain NaN or infinity at row 3"),
         (normal(1), "fake features have 1 rows; expected at least 2"),
     ]:
         with pytest.raises(ValueError, match=sentence):

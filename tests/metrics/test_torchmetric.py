@@ -145,7 +145,7 @@ def test_too_few_samples_are_named():
 def test_features_that_are_not_finite_are_named():
     for metric, sentence in zip(
         metrics(Given()),
-        ["moments of the features hold NaN", "fake features hold NaN or infinity at row 1", "logits hold NaN"],
+        ["moments of the features contain NaN", "fake features contain NaN or infinity at row 1", "logits contain NaN"],
         strict=True,
     ):
         feed(metric, draw(9), True)

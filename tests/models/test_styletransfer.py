@@ -154,5 +154,5 @@ def test_missing_weights_are_a_sentence(tmp_path, monkeypatch):
 
 def test_batches_without_styles_are_refused(trainer):
     contents = both().tensors[0]
-    with pytest.raises(ValueError, match="a batch is no pair of images"):
+    with pytest.raises(ValueError, match="a batch is not a pair of images"):
         trainer(1).fit(make(), DataLoader(TensorDataset(contents, torch.zeros(len(contents))), batch_size=8))

@@ -307,7 +307,7 @@ def test_wrong_options(options, says):
 
 def test_wrong_batches_are_refused(trainer):
     images = pairs().tensors[0]
-    with pytest.raises(ValueError, match=r"a batch is no pair of images; expected \(source, target\)"):
+    with pytest.raises(ValueError, match=r"a batch is not a pair of images; expected \(source, target\)"):
         trainer(1).fit(make(), DataLoader(TensorDataset(images, torch.zeros(len(images))), batch_size=8))
     with pytest.raises(ValueError, match=r"the data gives images of shape \(3, 16, 16\)"):
         trainer(1).fit(make(), DataLoader(pairs(source_channels=3), batch_size=8))

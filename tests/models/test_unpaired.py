@@ -417,5 +417,5 @@ def test_one_network_sees_sources_and_targets(trainer):
 @pytest.mark.parametrize("make", MAKERS)
 def test_images_alone_are_refused(trainer, make):
     images = both()[0]
-    with pytest.raises(ValueError, match="a batch is no pair of images"):
+    with pytest.raises(ValueError, match="a batch is not a pair of images"):
         trainer(1).fit(make(), DataLoader(TensorDataset(images, torch.zeros(len(images))), batch_size=8))
