@@ -57,10 +57,8 @@ def room(module: str) -> str:
 
 
 def statements(node: ast.AST, executed: bool) -> Iterator[ast.AST]:
-    """Everything below `node`; if `executed`, only what runs on import: neither functions nor `if TYPE_CHECKING`."""
+    """Everything below `node`, functions included; if `executed`, without `if TYPE_CHECKING`, which never runs."""
     for child in ast.iter_child_nodes(node):
-        if executed and isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
-            continue
         if executed and isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
             continue
         yield child
@@ -142,7 +140,10 @@ def packages_import_nothing(root: Path) -> list[str]:
 
 
 def no_cycles(root: Path) -> list[str]:
-    """Importing a.b.c runs a and a.b too, so they count; a package and its own files alone make no cycle."""
+    """Imports inside functions count. Importing a.b.c runs a and a.b too, so they count as well.
+
+    A package and its own files alone make no cycle.
+    """
     known = modules(root)
     edges: dict[str, set[str]] = {module: set() for module in known}
     for importer, imported in internal(root, executed=True):
@@ -273,6 +274,11 @@ FAULTS = [
         {"gans/models/a.py": "import gans.models.b", "gans/models/b.py": "from gans.models import a"},
         "gans.models.a and gans.models.b need each other",
     ),
+    (
+        no_cycles,
+        {"gans/models/a.py": "def f() -> None:\n    import gans.models.b", "gans/models/b.py": "import gans.models.a"},
+        "gans.models.a and gans.models.b need each other",
+    ),
     (  # by way of the package, whose __init__ runs whenever a file of it is imported
         no_cycles,
         {"datamodules/__init__.py": "from datamodules.a import A", "datamodules/a.py": "import datamodules.base"}
@@ -325,9 +331,9 @@ def test_a_sound_tree_has_no_faults(tmp_path):
     build(
         tmp_path,
         {
-            # Neither imports for type checkers nor those inside functions run, so they close no cycle.
-            "gans/models/a.py": "def f() -> None:\n    import gans.models.b",
-            "gans/models/b.py": "from gans.models import a",
+            # Imports for type checkers never run, so they close no cycle.
+            "gans/models/a.py": "if typing.TYPE_CHECKING:\n    import gans.models.b",
+            "gans/models/b.py": "def f() -> None:\n    from gans.models import a",
             "gans/models/__init__.py": "if typing.TYPE_CHECKING:\n    from gans.models.b import b",
         },
     )
