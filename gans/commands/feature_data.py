@@ -1,6 +1,5 @@
 """What feature extractors are trained on: MNIST, moving and captioned digits, class folders, LightningDataModules."""
 
-import argparse
 from pathlib import Path
 from typing import NamedTuple
 
@@ -33,7 +32,6 @@ TOLD: tuple[Labels, ...] = ("digit", "direction")
 ASKED = dict(zip(ATTRIBUTES, (DIGITS, tuple(COLOURS), SIZES, POSITIONS, tuple(BACKGROUNDS)), strict=False))
 VIEWS = 8  # of each of scikit-learn's captioned digits, which are few
 HELD_OUT = 0.1  # of a folder without a folder of test images
-Options = argparse.Namespace
 
 
 class Labelled(NamedTuple):
@@ -68,64 +66,62 @@ def attribute(dataset: CaptionedDigits, name: str, views: int, what: str) -> tup
     return images, dataset.drawn(keys)[1][:, ATTRIBUTES.index(name)]  # whether the sentence says so or not
 
 
-def captioned(options: Options) -> Data:
+def captioned(root: str, size: int, label: str) -> Data:
     """Return captioned digits of MNIST and of scikit-learn in all colours, and the attribute that is asked for."""
     parts: list[list[tuple[Tensor, Tensor]]] = [[], []]
     for source in SOURCES:
         val_size, views = (0, 1) if source == "mnist" else (None, VIEWS)
-        made = CaptionedDigitsDataModule(source, options.root, options.size, val_size=val_size, held_out=False)
+        made = CaptionedDigitsDataModule(source, root, size, val_size=val_size, held_out=False)
         made.prepare_data()
         train, _, test = made.splits()
         assert isinstance(train, CaptionedDigits)
         assert isinstance(test, CaptionedDigits)
-        parts[0].append(attribute(train, options.label, views, f"pictures of {source}"))
-        parts[1].append(attribute(test, options.label, 1, f"test pictures of {source}"))
+        parts[0].append(attribute(train, label, views, f"pictures of {source}"))
+        parts[1].append(attribute(test, label, 1, f"test pictures of {source}"))
     learned, judged = (Labelled(*map(torch.cat, zip(*part, strict=True))) for part in parts)
-    description = f"captioned digits of MNIST and scikit-learn ({options.label})"
-    return Data(learned, judged, len(ASKED[options.label]), (options.size, options.size), description)
+    description = f"captioned digits of MNIST and scikit-learn ({label})"
+    return Data(learned, judged, len(ASKED[label]), (size, size), description)
 
 
-def mnist(options: Options) -> Data:
+def mnist(root: str, size: int, channels: int) -> Data:
     """Return MNIST's 60,000 and 10,000 digits, which are framed at 32x32."""
-    data = MNISTDataModule(options.root, options.size, options.channels, val_size=0)
+    data = MNISTDataModule(root, size, channels, val_size=0)
     data.prepare_data()
     train, _, test = data.splits()
-    side = 28 if options.size == 32 else options.size
+    side = 28 if size == 32 else size
     parts = Labelled(*gathered(train, "training images")), Labelled(*gathered(test, "test images"))
     return Data(*parts, 10, (side, side), "MNIST")
 
 
-def folder(options: Options) -> Data:
-    """Return the images of class folders.
+def folder(root: str, test_root: str | None, size: int, channels: int, seed: int) -> Data:
+    """Return the images of the class folders in `root`; test images are those of `test_root`, or a tenth.
 
     Raises:
         ValueError: if there are fewer than two classes, or those of the test images are others.
     """
 
-    def module(flag: str, root: str, val_fraction: float) -> ImageFolderDataModule:
+    def read(flag: str, root: str, val_fraction: float) -> ImageFolderDataModule:
         if not Path(root).is_dir():
             expected = "mnist or a folder" if flag == "--data" else "a folder"
             raise ValueError(f"{flag} is {root}; expected {expected} with one folder of images per class")
-        found = ImageFolderDataModule(
-            root, options.size, options.channels, val_fraction=val_fraction, seed=options.seed, num_workers=0
-        )
+        found = ImageFolderDataModule(root, size, channels, val_fraction=val_fraction, seed=seed, num_workers=0)
         if len(found.classes) < 2:
             raise ValueError(f"{root} holds images of {len(found.classes)} class folders; expected at least 2")
         return found
 
-    data = module("--data", options.data, 0 if options.test else HELD_OUT)
+    data = read("--data", root, 0 if test_root else HELD_OUT)
     train, test, _ = data.splits()
-    if options.test:
-        other = module("--test", options.test, 0)
+    if test_root:
+        other = read("--test", test_root, 0)
         if other.classes != data.classes:
-            raise ValueError(f"{options.test} has not the classes of {options.data}: {', '.join(data.classes)}")
+            raise ValueError(f"{test_root} has not the classes of {root}: {', '.join(data.classes)}")
         test = other.splits()[0]
-    name = f"{Path(options.data).resolve().name} ({', '.join(data.classes[:20])})"
+    name = f"{Path(root).resolve().name} ({', '.join(data.classes[:20])})"
     parts = Labelled(*gathered(train, "training images")), Labelled(*gathered(test, "test images"))
-    return Data(*parts, data.num_classes, (options.size, options.size), name)
+    return Data(*parts, data.num_classes, (size, size), name)
 
 
-def module(options: Options) -> Data:
+def module(name: str, arguments: list[str]) -> Data:
     """Return the training and held-out images, or clips, of a LightningDataModule.
 
     Raises:
@@ -136,29 +132,28 @@ def module(options: Options) -> Data:
 
     flags = Parser(prog="train_features")
     flags.add_lightning_class_args(LightningDataModule, "data", subclass_mode=True, required=True)
-    data = flags.instantiate_classes(flags.parse_args(["--data", options.data, *options.data_arguments])).data
+    data = flags.instantiate_classes(flags.parse_args(["--data", name, *arguments])).data
     data.prepare_data()
     data.setup()
     train, held, _ = sets(data, "train")
     if held is None:
-        raise ValueError(f"{options.data} holds out nothing to judge the classifier by")
+        raise ValueError(f"{name} holds out nothing to judge the classifier by")
     images, test = (Labelled(*joined(list(stored(some, range(len(some)))))) for some in (train, held))
     classes = 0 if images.labels is None else int(images.labels.max()) + 1
     if classes < 2:
         if images.images.dim() == 4:
-            raise ValueError(f"{options.data} gives images without classes; expected 2 classes or more")
+            raise ValueError(f"{name} gives images without classes; expected 2 classes or more")
         images, test, classes = Labelled(images.images, None), Labelled(test.images, None), 0
     height, width = images.images.shape[-2:]
-    return Data(images, test, classes, (height, width), options.data)
+    return Data(images, test, classes, (height, width), name)
 
 
-def moving(options: Options) -> Data:
+def moving(root: str, size: int, channels: int) -> Data:
     """Return clips of moving digits, half of them MNIST's; classes are the pairs of digit and first direction."""
     parts: list[list[tuple[Tensor, Tensor]]] = [[], []]
     for source in SOURCES:
         kinds = [
-            MovingDigitsDataModule(options.root, source, options.size, options.channels, labels=labels, test_clips=2500)
-            for labels in TOLD
+            MovingDigitsDataModule(root, source, size, channels, labels=labels, test_clips=2500) for labels in TOLD
         ]
         kinds[0].prepare_data()
         for part, digits, directions in zip(parts, kinds[0].splits()[::2], kinds[1].splits()[::2], strict=True):
@@ -167,4 +162,4 @@ def moving(options: Options) -> Data:
     train, test = (Labelled(*map(torch.cat, zip(*part, strict=True))) for part in parts)
     count = kinds[0].num_classes * kinds[1].num_classes
     description = "moving digits of MNIST and scikit-learn (digit and direction)"
-    return Data(train, test, count, (options.size, options.size), description)
+    return Data(train, test, count, (size, size), description)

@@ -7,8 +7,6 @@ for networks this small to separate by then.
 import argparse
 import logging
 import math
-import os
-import sys
 import time
 import warnings
 from collections.abc import Iterator, Sequence
@@ -20,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset
 
-from gans.commands.train_features import Parser, least
+from gans.commands.script import Parser, finished, least
 from gans.commands.words import expanded
 from gans.engine.module import AdversarialModule
 from gans.engine.schedules import cosine
@@ -227,7 +225,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     return options
 
 
-def run(options: argparse.Namespace) -> None:
+def run(options: argparse.Namespace) -> int:
     """Train every objective with every seed, print what they cover, and save the picture: a row for each seed."""
     torch.set_num_threads(1)  # networks this small lose by sharing
     mixture = MIXTURES[options.mixture]()
@@ -245,20 +243,9 @@ def run(options: argparse.Namespace) -> None:
     picture = [panels[seed, name] for seed in options.seeds for name in columns]
     save_grid(torch.stack(picture), options.out, len(columns))
     print(f"picture        {options.out} ({', '.join(columns)}; a row for each seed)")
+    return 0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code: 0, 2 for bad input, 130 for Ctrl-C."""
-    try:
-        run(parse(argv))
-    except SystemExit as end:  # of --help
-        return int(end.code or 0)
-    except KeyboardInterrupt:
-        print("toy: stopped", file=sys.stderr)
-        return 130
-    except (ValueError, OSError) as error:
-        if os.environ.get("GANS_TRACEBACK"):
-            raise
-        print(f"toy: error: {' '.join(str(error).rstrip('.').split())}", file=sys.stderr)
-        return 2
-    return 0
+    return finished("toy", lambda: run(parse(argv)))

@@ -8,14 +8,12 @@ another number of threads already trains other weights.
 
 import argparse
 import json
-import os
 import platform
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
 import torchvision
@@ -24,43 +22,25 @@ from torch.nn.functional import cross_entropy
 from torch.optim.lr_scheduler import OneCycleLR
 from tqdm import tqdm
 
-from gans.commands.feature_data import ASKED, Labelled, captioned, folder, mnist, module, moving
-from gans.commands.words import HERE, expanded
+from gans.commands.feature_data import ASKED, Data, Labelled, captioned, folder, mnist, module, moving
+from gans.commands.script import Parser, finished, least
+from gans.commands.words import expanded
 from gans.metrics.classifiers import pack
 from gans.metrics.sanity import ALONE, SAMPLES, WORSE, Table, passes, sanity, sees
 from gans.metrics.sequences import ORDERS, disordered
 from gans.networks.classifier import SMALLEST, Classifier, ClipClassifier
 from gans.pictures.images import to_float
 from gans.runs import atomic
-from gans.runs.memory import Budget, check_fits, ran_out
+from gans.runs.memory import Budget, check_fits
 
 BATCH = 128
 LR = 4e-3
 SHIFT = 16  # images are shifted by up to a 16th of their side
 MODULE = "DataModule"  # at the end of a name
 CAPTIONED = "captioned-digits"
-OWN = {"mnist": mnist, "moving": moving, CAPTIONED: captioned}
+OWN = ("mnist", "moving", CAPTIONED)  # data sets with test images of their own
 Options = argparse.Namespace
 Network = Classifier | ClipClassifier
-
-
-class Parser(argparse.ArgumentParser):
-    """A parser whose errors are one sentence."""
-
-    def error(self, message: str) -> NoReturn:
-        """Raise what is wrong instead of printing the usage."""
-        raise ValueError(message)
-
-
-def least(smallest: int) -> Any:
-    """Return a converter of the command line for integers."""
-
-    def convert(word: str) -> int:
-        if not word.isdecimal() or int(word) < smallest:
-            raise argparse.ArgumentTypeError(f"{word} is no integer of at least {smallest}")
-        return int(word)
-
-    return convert
 
 
 def parse(argv: Sequence[str] | None) -> Options:
@@ -104,6 +84,20 @@ def parse(argv: Sequence[str] | None) -> Options:
     if own and options.test:
         raise ValueError(f"--test is {options.test}; expected none, for {options.data} has test images of its own")
     return options
+
+
+def data_of(options: Options) -> Data:
+    """Return the images that are asked for, and what is said of them."""
+    name, root, size, channels = options.data, options.root, options.size, options.channels
+    if name.endswith(MODULE):
+        return module(name, options.data_arguments)
+    if name == "mnist":
+        return mnist(root, size, channels)
+    if name == "moving":
+        return moving(root, size, channels)
+    if name == CAPTIONED:
+        return captioned(root, size, options.label)
+    return folder(name, options.test, size, channels, options.seed)
 
 
 def augmented(images: Tensor, flip: bool, generator: torch.Generator) -> Tensor:
@@ -198,7 +192,7 @@ def check_writable(path: Path) -> None:
     """Raise a ValueError unless `path` could be written, without writing it."""
     if path.is_dir() or path.suffix == ".json":
         raise ValueError(f"--out is {path}; expected a file such as {path.with_suffix('.pt')}")
-    there = next(parent for parent in path.absolute().parents if parent.exists())
+    there = atomic.existing(path.absolute().parent)
     try:
         with tempfile.TemporaryDirectory(dir=there):
             pass
@@ -236,7 +230,7 @@ def run(options: Options) -> int:
             500 * (options.channels or 3) * options.size**2, f"reading 500 images of size {options.size} at once"
         )
     start = time.perf_counter()
-    data = OWN.get(options.data, module if options.data.endswith(MODULE) else folder)(options)
+    data = data_of(options)
     clips, size = data.train.images.dim() == 5, list(data.train.images.shape[-2:])
     architecture = {"channels": data.train.images.shape[1], "width": options.width}
     architecture |= {"num_features": options.features, "num_classes": data.num_classes}
@@ -265,17 +259,4 @@ def run(options: Options) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code: 0, 1 for useless features, 2 for bad input, 130 for Ctrl-C."""
-    try:
-        return run(parse(argv))
-    except SystemExit as end:  # of --help
-        return int(end.code or 0)
-    except KeyboardInterrupt:
-        print("train_features: stopped; nothing was written", file=sys.stderr)
-        return 130
-    except (ValueError, OSError, RuntimeError, MemoryError) as error:
-        memory = ran_out(error)
-        if os.environ.get("GANS_TRACEBACK") or not (memory or isinstance(error, ValueError | OSError)):
-            raise
-        told = memory or " ".join(str(error).replace(HERE, "").rstrip(".").split())
-        print(f"train_features: error: {told}", file=sys.stderr)
-        return 2
+    return finished("train_features", lambda: run(parse(argv)), "stopped; nothing was written")

@@ -8,8 +8,7 @@ import torch
 from PIL import Image
 
 from datamodules.moving import MovingDigitsDataModule
-from gans.commands.feature_data import module
-from gans.commands.train_features import main, parse
+from gans.commands.train_features import data_of, main, parse
 from gans.metrics import sanity
 from gans.metrics.extractors import extractor
 from gans.metrics.sequences import frozen, shuffled
@@ -58,7 +57,7 @@ def test_clips_with_classes(command, tmp_path):
     clips, labels = test.__getitems__(range(60))
     assert report["accuracy"] == (found(clips)[1].argmax(1) == labels).double().mean().item()
     assert set(report["accuracies"]) == {"classes", "order of frames"}
-    read = module(parse([*f"{MOVING} {FEW} --out x".split()]))
+    read = data_of(parse([*f"{MOVING} {FEW} --out x".split()]))
     again = sanity.sanity(lambda some: found(some)[0], read.train.images, *read.test)
     assert report["fid"] == pytest.approx(again, rel=1e-4, abs=1e-7)
     assert {"one class alone", "frames shuffled", "first frame frozen", "reversed"} < set(report["fid"])

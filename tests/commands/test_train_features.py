@@ -66,7 +66,7 @@ def test_class_folders(command, digits, tmp_path):
     assert "train (digit 0, digit 1," in found.data
     assert found.data.endswith("1497 training and 300 test images")
 
-    read = train_features.folder(train_features.parse([*map(str, data), "--out", "x", *FLAGS]))
+    read = train_features.data_of(train_features.parse([*map(str, data), "--out", "x", *FLAGS]))
     again = sanity(lambda images: found(images)[0], read.train.images, *read.test)
     assert report["fid"] == pytest.approx(again, rel=1e-5)
     images, labels = read.test
@@ -83,7 +83,7 @@ def test_a_random_network_fails_the_semantic_test(digits):
     options = train_features.parse(
         ["--data", str(digits / "train"), "--test", str(digits / "test"), "--out", "x", *FLAGS]
     )
-    data = train_features.folder(options)
+    data = train_features.data_of(options)
     torch.manual_seed(0)
     network = classifier.Classifier(1, 8, 32, 10).eval()
     table = sanity(lambda images: train_features.outputs(network, images)[0], data.train.images, *data.test)
@@ -143,7 +143,7 @@ def test_captioned_digits_are_asked_for_one_attribute(command, tmp_path, monkeyp
     mnist(tmp_path / "data")
     asked = ["--label", label] if label else []
     flags = ["--data", "captioned-digits", *asked, "--out", "a.pt", "--epochs", "1", "--size", "16"]
-    data = feature_data.captioned(train_features.parse(flags))
+    data = train_features.data_of(train_features.parse(flags))
     assert data.num_classes == classes
     assert len(data.train.images) == (200 if label else 1800)
     assert data.train.images.shape[1:] == (3, 16, 16)
@@ -163,7 +163,7 @@ def test_captioned_digits_come_in_all_pairs_of_digit_and_colour(monkeypatch):
     monkeypatch.setattr(feature_data, "VIEWS", 1)
     monkeypatch.setattr(feature_data, "SOURCES", ("digits",))
     flags = ["--data", "captioned-digits", "--out", "a.pt", "--size", "16", "--label"]
-    digit, colour = (feature_data.captioned(train_features.parse([*flags, name])) for name in ("digit", "colour"))
+    digit, colour = (train_features.data_of(train_features.parse([*flags, name])) for name in ("digit", "colour"))
     assert torch.equal(digit.train.images, colour.train.images)
     for one, other in ((digit.train, colour.train), (digit.test, colour.test)):
         assert len((8 * one.labels + other.labels).unique()) > 70
