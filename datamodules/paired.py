@@ -61,7 +61,7 @@ class PairedFolderDataModule(PairDataModule):
         return named or {"train": (here, other)}
 
     def _sides(self, name: str | None = None) -> tuple[Side, Side]:
-        """Return the sources and targets of a set, by default for training, whose files have been looked at."""
+        """Return the sources and targets of a set, by default for training, after a check of their files."""
         sides = matched(*self._folders()[name or "train"])
         check_pairs(*sides)
         return sides if self.direction == "a_to_b" else sides[::-1]

@@ -1,8 +1,8 @@
-"""Penalties, mostly on a discriminator's gradient, as pure functions. `gans.terms` adds them to a game.
+"""Penalties, mostly on a discriminator's gradient, as pure functions. `gans.terms` adds them to a model's losses.
 
-Half precision under a double backward is wrong by percents (bfloat16) or lost entirely (float16). So the forward pass
+A double backward pass in half precision has errors of percents (bfloat16) or underflows (float16). So the forward pass
 is in float32 outside autocast, and the backward pass of the result must be too, as in `AdversarialModule.descend`.
-Every function returns a scalar without its weight. A function of a critic makes a forward pass of its own.
+Every function returns an unweighted scalar. Functions of a critic run an additional forward pass.
 
 PyTorch computes float32 convolutions in TF32 (10 bits of mantissa) on Ampere GPUs and newer, unless
 `torch.backends.cudnn.allow_tf32` is False.
@@ -18,7 +18,7 @@ Critic = Callable[..., Tensor]
 
 
 def gradients(logits: Tensor, inputs: list[Tensor]) -> list[Tensor]:
-    """Return the gradients of the sum of `logits` with respect to `inputs`, themselves differentiable.
+    """Return the gradients of the sum of `logits` with respect to `inputs`. They are differentiable.
 
     `logits` must come from a forward pass on `inputs`, in float32 outside autocast.
     """
@@ -27,7 +27,7 @@ def gradients(logits: Tensor, inputs: list[Tensor]) -> list[Tensor]:
 
 
 def gradient(logits: Tensor, images: Tensor) -> Tensor:
-    """Return the gradient `(N, C, H, W)` of the sum of `logits` with respect to `images`, itself differentiable.
+    """Return the gradient `(N, C, H, W)` of the sum of `logits` with respect to `images`. It is differentiable.
 
     A layer that mixes samples, such as minibatch standard deviation, adds terms between samples, as in StyleGAN2.
     BatchNorm is not supported: it cancels changes that all samples share.
@@ -36,19 +36,19 @@ def gradient(logits: Tensor, images: Tensor) -> Tensor:
 
 
 def half_square(gradient: Tensor) -> Tensor:
-    """Return the mean over samples of half the squared length of a gradient `(N, ...)`, a scalar."""
+    """Return the mean over samples of half the squared norm of a gradient `(N, ...)`, a scalar."""
     return gradient.square().flatten(1).sum(1).mean() / 2
 
 
 def power_of_length(gradients: list[Tensor], power: float) -> Tensor:
-    """Return the mean over samples of a power of the joint length of several gradients `(N, ...)`, a scalar."""
+    """Return the mean over samples of a power of the joint norm of several gradients `(N, ...)`, a scalar."""
     squares = torch.stack([gradient.square().flatten(1).sum(1) for gradient in gradients]).sum(0)
     # A power of the squared norm, because the derivative of the square root at 0 is infinite.
     return squares.pow(power / 2).mean()
 
 
 def input_gradient(critic: Critic, images: Tensor, *conditions: Tensor) -> Tensor:
-    """Return the `gradient` of a critic's logits at `images` `(N, C, H, W)`, from a forward pass of its own."""
+    """Return the `gradient` of a critic's logits at `images` `(N, C, H, W)`, from an additional forward pass."""
     full = torch.promote_types(images.dtype, torch.float32)
     with torch.autocast(images.device.type, enabled=False), torch.enable_grad():
         images = images.detach().to(full).requires_grad_()

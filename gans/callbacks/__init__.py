@@ -1,7 +1,7 @@
-"""What watches a run: pictures, health, scores, directions, progress, checkpoints after a signal.
+"""Lightning callbacks: image grids, checks of training, scores, latent directions, progress, and stops on signals.
 
-`ImageGrid`, `Health` and `Explore` need a LightningModule with `sample(n)`, or one that translates, see
-`gans.engine.interface`; `Evaluate` needs data to compare with besides. None of them knows a model of this project.
+`ImageGrid`, `Health` and `Explore` work with any LightningModule that has `sample(n)` or translates images, see
+`gans.engine.interface`. `Evaluate` also needs data.
 """
 
 from gans.callbacks.evaluate import Evaluate

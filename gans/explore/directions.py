@@ -86,11 +86,11 @@ def chosen(directions: Mapping[str, Tensor], names: Iterable[str]) -> dict[str, 
 
 
 def fitting(path: str | Path, length: int, names: Iterable[str] | None = None) -> dict[str, Tensor]:
-    """Return the directions `(length,)` of these names from a file; None returns all.
+    """Return the directions `(length,)` in a file with these names, or all of them for None.
 
     Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if it contains no directions, not these, or they are for latents of another length.
+        FileNotFoundError: if the file does not exist.
+        ValueError: if the file does not contain these directions, or if they have another length.
     """
     held = load(path)
     found = held if names is None else chosen(held, names)

@@ -1,1 +1,1 @@
-"""Generators and discriminators, one file a family of architectures; import them from their files."""
+"""Generators and discriminators, one file per family of architectures. Import them from their files."""

@@ -1,1 +1,1 @@
-"""Between tensors and pictures: files, grids, films, captions, colour, tiles, plots."""
+"""Conversion between tensors and images: files, grids, films, captions, colour, tiles and plots."""

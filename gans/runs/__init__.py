@@ -1,1 +1,1 @@
-"""What a run is to the operating system: its folder, files written whole, memory, the process that launched it."""
+"""A run and the operating system: its folder, atomic files, memory, and the process that launched it."""
