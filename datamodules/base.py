@@ -20,7 +20,7 @@ Batch: TypeAlias = tuple[Tensor, ...]  # images, then labels, targets or caption
 Size: TypeAlias = int | tuple[int, int]
 Choice = TypeVar("Choice")
 
-SHOWN = 20  # maximum of classes that are printed
+SHOWN = 20  # maximum number of classes that are printed
 
 
 class BatchDataset(Sized, Protocol):

@@ -137,7 +137,7 @@ class CaptionedDigits(Dataset[Batch]):
         size: Height and width of the images.
         seed: Seed of the images in evaluation.
         tokenizer: Tokenizer of the captions.
-        max_length: Maximum of tokens of a caption.
+        max_length: Maximum number of tokens of a caption.
         pairs: Pairs of digit and colour: `seen` in training, `half` seen and half held out, or `all`.
         vary: Attributes that vary besides digit and colour.
     """
@@ -278,7 +278,7 @@ class CaptionedDigitsDataModule(ImageDataModule):
         channels: Must be 3; on the command line it sets the model's channels too.
         batch_size: Images per process and batch.
         val_size: Digits kept for validation, chosen by the seed; by default 197, or 5,000 for MNIST.
-        max_length: Maximum of tokens of a caption; longer ones are truncated.
+        max_length: Maximum number of tokens of a caption; longer ones are truncated.
         tokenizer: words, bpe for subwords, or a file of a tokenizer; see `datamodules.text`.
         held_out: Keep ten pairs of digit and colour for tests; false uses all pairs in all sets.
         vary: Attributes that vary besides digit and colour; the others are large, middle and black.

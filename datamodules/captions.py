@@ -104,9 +104,9 @@ class CaptionedDataModule(ImageFolderDataModule):
         captions: File of the captions (.json, also COCO's, or .jsonl); by default searched in the folders.
         templates: Captions for class folders, with {} for the name, such as `a photo of a {}`; no files are read then.
         tokenizer: words, bpe for subwords, or a file of a tokenizer; see `datamodules.text`.
-        max_length: Maximum of tokens of a caption; longer ones are truncated.
+        max_length: Maximum number of tokens of a caption; longer ones are truncated.
         vocabulary_size: Maximum size of a learned vocabulary.
-        min_count: Minimum of occurrences for a word to be learned.
+        min_count: Minimum number of occurrences for a word to be learned.
         options: Arguments of `ImageFolderDataModule`. `flip` does not swap left and right in captions.
     """
 

@@ -20,7 +20,7 @@ OnError: TypeAlias = Literal["skip", "raise"]
 LOOKED_AT = 32  # images, spread over a folder, whose headers are read first
 GREY = 1024  # images, spread over a folder, whose headers are read before it counts as grey
 DECODED = 12  # images, spread over a folder, that are decoded as a check
-NAMED = 5  # maximum of files in a message
+NAMED = 5  # maximum number of files in a message
 UNKNOWN, CACHED, BROKEN = 0, 1, 2
 
 

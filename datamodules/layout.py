@@ -15,7 +15,7 @@ from datamodules.files import ImageFiles, Listing, listed, listing
 
 # The sets, and the possible names of their folders in lower case.
 SETS = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test", "testing")}
-MOST = 1_000_000  # maximum of classes, because each has a name in memory
+MOST = 1_000_000  # maximum number of classes, because each has a name in memory
 LABELS = "dataset.json"  # file in StyleGAN's data sets: {"labels": [[path, label], ...]}
 
 

@@ -85,7 +85,7 @@ class ClipFiles:
         """Return the indices of the clips with at least `span` frames. Warn about the others.
 
         Args:
-            span: Minimum of frames.
+            span: Minimum number of frames.
             needed: Name of the minimum in the error message.
 
         Raises:

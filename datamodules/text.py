@@ -25,7 +25,7 @@ Kind: TypeAlias = Literal["words", "bpe"]
 PADDING, UNKNOWN = 0, 1
 UNKNOWN_WORD = "[?]"  # result of `decode` for an unknown word
 PAD_TOKEN, UNK_TOKEN = "[PAD]", "[UNK]"
-NAMED = 20  # maximum of words in an error message
+NAMED = 20  # maximum number of words in an error message
 CURLY = "\N{RIGHT SINGLE QUOTATION MARK}"
 
 
@@ -235,7 +235,7 @@ def learn(captions: Iterable[str], kind: Kind = "words", size: int = 10_000, min
         captions: Training captions.
         kind: words, or bpe for subwords, which can also represent new words.
         size: Maximum number of ids, including those for padding and unknown words.
-        min_count: Minimum of occurrences of a word, or of a pair of subwords.
+        min_count: Minimum number of occurrences of a word, or of a pair of subwords.
 
     Raises:
         ValueError: No word occurs often enough, or the package is not installed.

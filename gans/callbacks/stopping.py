@@ -36,7 +36,7 @@ SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if
 TWICE = 0.5  # seconds in which a repeated signal is ignored: wrapper and terminal may both deliver one Ctrl-C
 PATIENCE = 3  # seconds in which the main thread must handle a signal that ends the process at once
 LOOK = 0.5  # seconds between two checks of the store
-AHEAD = 2  # maximum of batches that a process is ahead when the last process has answered
+AHEAD = 2  # maximum number of batches that a process is ahead when the last process has answered
 
 
 def nothing() -> None:

@@ -17,7 +17,7 @@ def as_features(features: Tensor, name: str = "features", least: int = 1) -> Ten
     Args:
         features: the features.
         name: name of the features in error messages.
-        least: minimum of rows.
+        least: minimum number of rows.
 
     Raises:
         ValueError: if they have another number of dimensions, fewer than `least` rows, NaN or infinity.

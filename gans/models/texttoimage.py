@@ -54,7 +54,7 @@ class TextToImage(AdversarialModule):
         discriminator_width: the same for the critic; None is the same as `width`.
         network: `dfgan`, or `dcgan` with the sentence concatenated to the latent, which trains faster.
         vocabulary: words in the order of their ids, or a tokenizer's JSON; None uses the vocabulary of the data.
-        max_length: maximum of tokens of a sentence, as in the data; longer ones are truncated.
+        max_length: maximum number of tokens of a sentence, as in the data; longer ones are truncated.
         encoder: checkpoint of an `ImageTextEncoder` of these sizes, loaded at the start of a run, which replaces the
             first stage.
         text_steps: steps of the first stage.

@@ -136,7 +136,7 @@ class Generator(nn.Module):
         size: image side, or (height, width), at least 8 pixels.
         channels: 1, 3 or 4.
         width: channels of the stage of highest resolution, doubled at each lower one.
-        max_width: maximum of channels of a stage.
+        max_width: maximum number of channels of a stage.
         blocks: residual blocks per stage.
         group_width: channels per group of the 3x3 convolutions.
         expansion: channels inside a block, in multiples of its width.
@@ -192,7 +192,7 @@ class Discriminator(nn.Module):
         size: image side, or (height, width), at least 8 pixels.
         channels: 1, 3 or 4.
         width: channels of the stage of highest resolution, doubled at each lower one.
-        max_width: maximum of channels of a stage.
+        max_width: maximum number of channels of a stage.
         blocks: residual blocks per stage.
         group_width: channels per group of the 3x3 convolutions.
         expansion: channels inside a block, in multiples of its width.

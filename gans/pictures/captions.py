@@ -12,10 +12,10 @@ from torchvision.transforms.functional import pil_to_tensor
 
 from gans.pictures.images import grid, to_float
 
-SMALLEST = 96  # minimum of the shorter side of an image on a sheet, in pixels
+SMALLEST = 96  # minimum length of the shorter side of an image on a sheet, in pixels
 LINE, MARGIN, CHARACTER = 13, 2, 6  # line height, margin and character width of the default font, in pixels
 GAP = 2  # pixels between the images of a grid
-LONGEST = 24  # maximum of characters of a heading
+LONGEST = 24  # maximum number of characters of a heading
 
 
 def spelled(vocabulary: Sequence[str] | str, tokens: Tensor) -> str:

@@ -12,7 +12,7 @@ from gans.pictures import images
 from gans.runs import atomic
 
 SUFFIXES = (".png", ".gif", ".mp4")
-LEAST = 128  # minimum of the shorter side of a GIF or MP4 in pixels, because players blur small ones
+LEAST = 128  # minimum length of the shorter side of a GIF or MP4 in pixels, because players blur small ones
 
 
 def save_film(frames: Tensor, path: str | Path, columns: int | None = None, frames_per_second: float = 12) -> Path:

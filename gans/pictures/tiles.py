@@ -27,8 +27,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import batch_norm, pad
 
-# Maximum of bytes of the maps that inner layers may process at once; the layers need several times as much. CycleGAN's
-# network of width 64 has inner maps of 64 bytes per image pixel, that of pix2pix 16.
+# Maximum size in bytes of the maps that inner layers process at once. The layers need several times as much memory.
+# CycleGAN's network of width 64 has inner maps of 64 bytes per image pixel, that of pix2pix 16.
 INNER_BYTES = 2**30
 
 
