@@ -5,22 +5,33 @@ import warnings
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch, and for the processes that tests start
 
-import lightning as L
 import pytest
-import torch
 
 from gans.__main__ import main
+
+# torch and lightning are imported in fixtures: pytest-xdist's first process reads this file and runs no test.
+
+
+@pytest.fixture(scope="session", autouse=True)
+def autograd():
+    """Start autograd before an export to ONNX registers another device: with one, it would not work after a fork."""
+    import torch
+
+    torch.zeros(1, requires_grad=True).sum().backward()
 
 
 @pytest.fixture(autouse=True)
 def one_thread():
     """Keep tests from fighting over two cores."""
+    import torch
+
     torch.set_num_threads(1)
 
 
 @pytest.fixture
 def trainer(tmp_path):
     """Return a function that makes a silent CPU trainer for a number of steps."""
+    import lightning as L
 
     def make(steps, **options):
         quiet = {
@@ -56,7 +67,6 @@ def gans(tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
     for name in ("LOCAL_RANK", "SLURM_LOCALID", "GANS_TRACEBACK"):
         monkeypatch.delenv(name, raising=False)
-    torch.set_num_threads(1)
     monkeypatch.setattr(warnings, "formatwarning", warnings.formatwarning)  # which the command line replaces
 
     def run(line, *more):

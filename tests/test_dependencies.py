@@ -4,6 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[1]
 ALONE = """
 import importlib, importlib.metadata as metadata, sys
@@ -31,6 +33,7 @@ for kind in (FID, KID, InceptionScore):
 """
 
 
+@pytest.mark.slow
 def test_every_module_imports_and_the_metrics_work_without_extras():
     files = [path for tree in ("gans", "datamodules") for path in (ROOT / tree).rglob("*.py")]
     names = sorted(".".join(path.relative_to(ROOT).with_suffix("").parts) for path in files)

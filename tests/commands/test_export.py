@@ -103,7 +103,12 @@ def hold(model):
 
 
 @pytest.mark.parametrize(
-    ("form", "name"), [("torchscript", "SAGAN"), ("torch-export", "ConditionalGAN"), ("onnx", "InfoGAN")]
+    ("form", "name"),
+    [
+        ("torchscript", "SAGAN"),
+        pytest.param("torch-export", "ConditionalGAN", marks=pytest.mark.slow),
+        ("onnx", "InfoGAN"),
+    ],
 )
 def test_a_file_runs_without_this_package(checkpoint, gans, form, name):
     if form == "onnx":
@@ -192,19 +197,17 @@ def test_torchscript_of_every_translator(checkpoint, gans, name):
     agrees(translated(gans, checkpoint(model), "torchscript"), model)
 
 
-@pytest.mark.parametrize(("form", "name"), [("onnx", "SRGAN"), ("torch-export", "CycleGAN"), ("safetensors", "CUT")])
-def test_a_translator_takes_any_size(checkpoint, gans, form, name):
+FORMS = [(form, name) for form in ("safetensors", "torch-export", "onnx") for name in TRANSLATING]
+SOME = [("safetensors", "CUT"), ("onnx", "SRGAN")]
+
+
+@pytest.mark.parametrize(
+    ("form", "name"), [pytest.param(*pair, marks=() if pair in SOME else pytest.mark.slow) for pair in FORMS]
+)
+def test_every_translator_in_every_other_format(checkpoint, gans, form, name):
     if form == "onnx":
         pytest.importorskip("onnxruntime")
         pytest.importorskip("onnxscript")
-    model = translator(name)
-    agrees(translated(gans, checkpoint(model), form), model)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("form", ["safetensors", "torch-export", "onnx"])
-@pytest.mark.parametrize("name", TRANSLATING)
-def test_every_translator_in_every_other_format(checkpoint, gans, name, form):
     model = translator(name)
     agrees(translated(gans, checkpoint(model), form), model)
 

@@ -222,6 +222,7 @@ def test_resume_is_exact_on_two_processes(trainer, tmp_path):
     assert difference(states[0]["state_dict"], states[1]["state_dict"]) == 0
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="needs gloo over loopback")
 def test_the_command_line_under_plain_ddp(gans, tmp_path):
     """The recipe's own words, one process and two, launched by Lightning as a user would."""

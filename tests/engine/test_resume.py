@@ -84,7 +84,7 @@ def fit(trainer, tmp_path):
         (DCGAN, EPOCH, 0, {}),  # at the end of an epoch
         (DCGAN, EPOCH + 3, 2, {}),
         (Penalised, 13, 0, {"critic_steps": 3}),  # 39 batches
-        (Pix2Pix, 17, 0, {}),  # with dropout, and noise of the data's own
+        (Pix2Pix, 7, 0, {}),  # with dropout, and noise of the data's own
         (CycleGAN, 3, 0, {}),  # with pools
         (CUT, 3, 0, {"patches": 20, "patch_dim": 4}),
         (DCGAN, 3, 0, {"precision": "64-true"}),  # Lightning loads before it converts
@@ -325,6 +325,7 @@ def run_in_fork(flags):
     return process
 
 
+@pytest.mark.slow
 def test_killed_runs_end_as_if_they_had_not_been(tmp_path, monkeypatch):
     """Five kills at random moments, each followed by the same command again."""
     monkeypatch.chdir(tmp_path)

@@ -47,6 +47,15 @@ TRANSLATORS = {"Pix2Pix", "CycleGAN", "CUT", "Inpainting", "SRGAN", "StyleTransf
 FILLERS = {"Inpainting"}  # of images with holes
 CAPTIONED = {"TextToImage"}  # they make images of sentences
 FRAMES = 4
+# One of each kind: what multiplies the cost of a promise is tried on these, and on the others where tests may be slow.
+KINDS = ("CycleGAN", "DCGAN", "InfoGAN", "ManifoldGAN", "R3GAN", "SRGAN", "SequenceGAN", "TextToImage", "VAEGAN")
+
+
+def some(*values):
+    """Return each model with `values` as the parameters of a test, slow but for `KINDS`."""
+    return [pytest.param(name, *values, marks=() if name in KINDS else pytest.mark.slow) for name in MODELS]
+
+
 # Terms that look at the whole batch, or draw once more, and are off by default.
 OPTIONAL = {
     "InfoGAN": {"clustering_weight": 1.0, "mode_seeking_weight": 0.1},
@@ -116,8 +125,7 @@ def digits(name, batch_size):
     return (Captioned if name in CAPTIONED else DigitsDataModule)(size=SIZE, batch_size=batch_size)
 
 
-@pytest.mark.parametrize("name", MODELS)
-@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+@pytest.mark.parametrize(("name", "precision"), [*((name, "32-true") for name in MODELS), *some("bf16-mixed")])
 def test_each_player_moves_in_its_own_step_alone(trainer, name, precision):
     kind, seen = getattr(gans.models, name), []
 
@@ -162,7 +170,7 @@ def test_any_size_and_channels(trainer, name):
     assert draw(model, 2, 0, shape, 3).shape == (2, 3, *((FRAMES,) if name in CLIPS else ()), *shape)
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", some())
 def test_two_processes_are_one(trainer, tmp_path, name):
     states = []
     for world in (1, 2):

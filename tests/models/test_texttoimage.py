@@ -100,6 +100,7 @@ def test_mode_seeking_moves_the_images_of_a_sentence_apart(trainer):
     assert spread[1] > 1.2 * spread[0]
 
 
+@pytest.mark.slow
 def test_the_encoders_error_of_generated_images_falls_with_its_weight(trainer):
     errors = []
     for weight in (0.0, 20.0):
@@ -184,6 +185,7 @@ def test_a_trained_encoder_takes_the_place_of_the_first_stage(trainer, tmp_path)
             )
 
 
+@pytest.mark.slow
 def test_encoders_learn_to_find_pairs(trainer):
     torch.manual_seed(0)
     model, losses = ImageTextEncoder(16, 3, features=16, width=8, text_width=16, lr=3e-3), []

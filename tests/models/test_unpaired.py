@@ -251,7 +251,7 @@ def test_antialiasing_can_be_left_out():
 # -- what they learn ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+@pytest.mark.parametrize("precision", ["32-true", pytest.param("bf16-mixed", marks=pytest.mark.slow)])
 @pytest.mark.parametrize(("make", "term"), [(cyclegan, "loss/cycle"), (cut, "loss/contrast")])
 def test_the_tie_to_the_source_pulls(trainer, make, term, precision):
     weight = {"cycle_weight": 10.0} if make is cyclegan else {"nce_weight": 1.0}

@@ -130,12 +130,19 @@ def layout(name):
     return name if name in MAKE else name.rpartition("-")[2]
 
 
-@pytest.mark.parametrize("name", recipes())
+# Each has a smaller one of its model beside it.
+LARGE = {"cut-fast-folder", "cut-folder", "cyclegan-folder", "cyclegan-mnist", "pix2pix-folder", "sagan-folder"}
+LARGE |= {"sequence-folder", "sequence-mnist", "srgan-folder", "texttoimage-folder"}
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow if name in LARGE else ()) for name in recipes()]
+)
 def test_a_recipe_runs(name, tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
     data = layout(name)
     assert data in MAKE, f"recipe {name}: add a rule to MAKE that writes tiny data for '{data}'"
-    flags = ["--model.width=16" if "r3gan" in name else "--model.width=4", "--data.batch_size=8"]
+    flags = ["--model.width=16" if "r3gan" in name else "--model.width=4", "--data.batch_size=4"]
     options = yaml.safe_load(recipes()[name].read_text())["model"]["init_args"]
     if options.get("discriminator_width"):
         flags += ["--model.discriminator_width=4"]
@@ -173,6 +180,7 @@ def test_a_recipe_runs(name, tmp_path, monkeypatch, capfd):
 
 def test_the_rules_are_all_used():
     assert {layout(name) for name in recipes()} == set(MAKE)
+    assert recipes().keys() >= LARGE
 
 
 PAPERS = ("sngan-cifar10", "wgangp-cifar10", "projectiongan-cifar10", "r3gan-cifar10")
