@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from gans.commands.parser import Parser, add_own_model, check_writable
-from gans.explore.perceptual import Eyes, eyes
+from gans.explore.perceptual import FeatureFunction, feature_function
 from gans.metrics.extractors import extractor
 from gans.metrics.interface import Extractor
 from gans.runs.folder import of_checkpoint
@@ -56,10 +56,10 @@ def extractor_of(features: str | None, channels: int) -> Extractor | None:
     return extractor(features or "mnist")
 
 
-def eyes_of(features: str | None, model: Any) -> Eyes | None:
+def feature_function_of(features: str | None, model: Any) -> FeatureFunction | None:
     """Return the differentiable features that `--features` names, on the device of a model; None for `none`."""
     network = extractor_of(features, model.image_shape[0])
-    return None if network is None else eyes(network.to(model.device))
+    return None if network is None else feature_function(network.to(model.device))
 
 
 def place(out: Path | None, checkpoint: Path, name: str) -> Path:

@@ -5,7 +5,7 @@ from typing import Literal
 from torch import Tensor
 
 from gans.checks import at_least
-from gans.commands.explore_flags import add_features, add_out, eyes_of, file_at, parser_of
+from gans.commands.explore_flags import add_features, add_out, feature_function_of, file_at, parser_of
 from gans.commands.explore_subject import subject
 from gans.engine.interface import classes
 from gans.explore.generators import still
@@ -31,7 +31,7 @@ def main(args: list[str]) -> None:
     at_least(2, samples=options.samples)  # for a deviation
     path = file_at(options.out, options.checkpoint, "path_length.csv")
     model = subject(options.checkpoint, options.model, options.label, options.truncation, options.device, turns=True)
-    seen = eyes_of(options.features, model.model)
+    seen = feature_function_of(options.features, model.model)
     if seen is None:
         raise ValueError("features is none; expected mnist or FILE of train_features, which a path is measured in")
     at = 0

@@ -11,7 +11,7 @@ from tqdm import tqdm
 from datamodules.archive import is_folder
 from datamodules.decode import Target, UnreadableImageError, dimensions, read_image
 from datamodules.files import existing_folder, image_files
-from gans.commands.explore_flags import eyes_of
+from gans.commands.explore_flags import feature_function_of
 from gans.commands.explore_subject import Subject
 from gans.explore.inversion import Inversion, invert, nearest_start
 from gans.pictures.images import to_float
@@ -112,7 +112,7 @@ def inverted(
             start,
             steps=steps,
             lr=lr,
-            features=eyes_of(features, model.model),
+            features=feature_function_of(features, model.model),
             feature_weight=feature_weight,
             limit=1.0 if model.uniform else None,
             watch=lambda step: bar.update(1) and None,

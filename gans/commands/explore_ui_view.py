@@ -13,7 +13,7 @@ from torchvision.transforms.functional import to_pil_image
 
 from gans.checks import at_least
 from gans.commands import sample_files
-from gans.commands.explore_flags import eyes_of
+from gans.commands.explore_flags import feature_function_of
 from gans.commands.explore_pictures import FEATURE_WEIGHT, STARTS, read_pictures
 from gans.commands.explore_subject import Subject
 from gans.engine.interface import class_names, classes
@@ -175,7 +175,7 @@ class Explorer:
             target,
             start,
             steps=steps,
-            features=eyes_of(self.features, self.subject.model),
+            features=feature_function_of(self.features, self.subject.model),
             feature_weight=FEATURE_WEIGHT,
             limit=1.0 if self.subject.uniform else None,
             watch=watch,

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from gans.explore.generators import Generator, images
-from gans.explore.perceptual import Eyes
+from gans.explore.perceptual import FeatureFunction
 from gans.latent import draw, key
 
 UP, DOWN, NOISY = 0.05, 0.25, 0.75  # shares of the steps with warm-up, with decay, and with noise
@@ -42,7 +42,7 @@ def invert(
     steps: int = 300,
     lr: float = 0.1,
     noise: float = 0.05,
-    features: Eyes | None = None,
+    features: FeatureFunction | None = None,
     feature_weight: float = 0.1,
     limit: float | None = None,
     seed: int = 0,

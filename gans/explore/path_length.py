@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torchmetrics.functional.image import perceptual_path_length
 
 from gans.explore.generators import AT_ONCE
-from gans.explore.perceptual import Eyes
+from gans.explore.perceptual import FeatureFunction
 
 
 class _Sampled(nn.Module):
@@ -33,7 +33,7 @@ class _Sampled(nn.Module):
 class _Distance(nn.Module):
     """Squared distance between the features of two batches of images in [-1, 1]."""
 
-    def __init__(self, features: Eyes) -> None:
+    def __init__(self, features: FeatureFunction) -> None:
         super().__init__()
         self.features = features
 
@@ -45,7 +45,7 @@ class _Distance(nn.Module):
 def path_length(
     generator: Callable[..., Tensor],
     draws: Callable[[int], Tensor],
-    features: Eyes,
+    features: FeatureFunction,
     *,
     samples: int = 2000,
     epsilon: float = 1e-3,

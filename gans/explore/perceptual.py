@@ -8,10 +8,10 @@ from gans.metrics.classifiers import Classifier
 from gans.metrics.interface import Extractor
 from gans.pictures.images import in_channels
 
-Eyes = Callable[[Tensor], Tensor]
+FeatureFunction = Callable[[Tensor], Tensor]
 
 
-def eyes(extractor: Extractor) -> Eyes:
+def feature_function(extractor: Extractor) -> FeatureFunction:
     """Return the function from images `(N, C, H, W)` in [-1, 1] to the features `(N, D)` of a small classifier.
 
     Unlike the extractor itself, the function is differentiable: it does not round images to 8 bits.

@@ -5,7 +5,7 @@ import torch
 
 from gans.explore.neighbours import nearest
 from gans.explore.path_length import path_length
-from gans.explore.perceptual import eyes
+from gans.explore.perceptual import feature_function
 from gans.explore.spectrum import power_spectrum
 from gans.metrics.extractors import extractor
 from gans.metrics.interface import Wrapped, with_channels
@@ -106,12 +106,12 @@ def test_eyes_see_what_the_extractor_sees_and_have_a_gradient():
     for channels in (1, 3, 4):
         pixels = torch.randint(0, 256, (3, channels, 20, 20), dtype=torch.uint8)
         images = to_float(pixels).requires_grad_(True)
-        features = eyes(network)(images)
+        features = feature_function(network)(images)
         torch.testing.assert_close(features, network(with_channels(pixels, 1))[0], rtol=0.05, atol=0.05)
         (gradient,) = torch.autograd.grad(features.sum(), images)
         assert gradient.abs().sum() > 0
     assert in_channels(torch.zeros(2, 1, 4, 4), 3).shape == (2, 3, 4, 4)
     with pytest.raises(ValueError, match="has no gradient"):
-        eyes(Wrapped(torch.nn.Flatten(), num_features=4))
+        feature_function(Wrapped(torch.nn.Flatten(), num_features=4))
     with pytest.raises(ValueError, match="moving has no gradient"):
-        eyes(extractor("moving"))
+        feature_function(extractor("moving"))
