@@ -9,10 +9,11 @@ from torch import Tensor, nn
 from gans.checks import at_least
 from gans.losses import Objective
 from gans.metrics.unpaired import Unpaired
-from gans.models.translation import COLUMNS, SHOWN, Translator, triptychs
+from gans.models.translation import SHOWN, Translator
 from gans.networks.contrast import Heads, patch_nce
 from gans.networks.layers import Norm, Size, normal_init, xavier_init
 from gans.networks.translation import HALVINGS, Generator
+from gans.pictures.triptychs import triptychs
 
 INITS = {"xavier": xavier_init, "normal": normal_init}
 
@@ -172,7 +173,7 @@ class CUT(Translator):
     def pictures(self, batch: Any) -> dict[str, tuple[Tensor, int]]:
         """Return a grid of triptychs: a source, its translation, and an unrelated target."""
         source, target = batch[0][:SHOWN], self.targets(batch)[:SHOWN]
-        return {"translations": (triptychs(source, self.translate(source), target), 3 * COLUMNS)}
+        return {"translations": triptychs(source, self.translate(source), target)}
 
 
 def mirrored(maps: Tensor, turned: Tensor | None) -> Tensor:

@@ -11,9 +11,10 @@ from gans.engine.distributed import gather_rows
 from gans.engine.pool import ImagePool
 from gans.losses import Objective, Relativistic
 from gans.metrics.unpaired import BothWays
-from gans.models.translation import COLUMNS, PIXELS, SHOWN, Translator, triptychs
+from gans.models.translation import PIXELS, SHOWN, Translator
 from gans.networks.layers import Norm, Size, widened
 from gans.networks.translation import Generator, TwoWay
+from gans.pictures.triptychs import triptychs
 
 
 class CycleGAN(Translator):
@@ -159,8 +160,8 @@ class CycleGAN(Translator):
         source, target = batch[0][:SHOWN], self.targets(batch)[:SHOWN]
         made, unmade = self.translate(source), self.back(target)
         return {
-            "translations": (triptychs(source, made, self.back(made)), 3 * COLUMNS),
-            "back": (triptychs(target, unmade, self.translate(unmade)), 3 * COLUMNS),
+            "translations": triptychs(source, made, self.back(made)),
+            "back": triptychs(target, unmade, self.translate(unmade)),
         }
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import interpolate
 
 from gans.checks import positive
 from gans.engine.batch import pair
@@ -20,9 +19,10 @@ from gans.metrics.extractors import FeatureNetworks
 from gans.metrics.pairs import Paired, Translations
 from gans.networks import patch
 from gans.networks.layers import Norm, Size, image_channels, image_size
+from gans.pictures.triptychs import triptychs
 
 PIXELS = 2**20  # of images that go through a network at once
-SHOWN, COLUMNS = 12, 3  # triptychs in a grid, and in a row of it
+SHOWN = 12  # triptychs in a grid
 
 
 class Translator(AdversarialModule):
@@ -214,7 +214,7 @@ class Translator(AdversarialModule):
         given, target = self.inputs(batch), self.targets(batch)
         some = [part[:SHOWN] for part in given]
         made = self.translate(*some)
-        return {"translations": (triptychs(self.shown(*some), made, target[:SHOWN]), 3 * COLUMNS)}
+        return {"translations": triptychs(self.shown(*some), made, target[:SHOWN])}
 
     def shown(self, *inputs: Tensor) -> Tensor:
         """Return the inputs as images `(N, C, H, W)` to show."""
@@ -241,20 +241,3 @@ class Translator(AdversarialModule):
     def on_test_epoch_end(self) -> None:
         """Log the scores of all test images."""
         self.held_out.log(self, "test")
-
-
-def triptychs(given: Tensor, made: Tensor, target: Tensor) -> Tensor:
-    """Return images `(3 N, C, H, W)` on the CPU: source, translation and target of each row.
-
-    Sources are enlarged to the size of the translations without interpolation. All get the most channels of the three.
-    """
-    parts = [part.detach().float().cpu() for part in (given, made, target)]
-    channels, size = max(part.shape[1] for part in parts), parts[1].shape[-2:]
-    alike = []
-    for part in parts:
-        part = part if part.shape[-2:] == size else interpolate(part, size, mode="nearest-exact")
-        if part.shape[1] < channels:
-            part = part.expand(-1, 3, -1, -1) if part.shape[1] == 1 else part
-            part = torch.cat([part, part.new_ones(len(part), channels - part.shape[1], *size)], 1)  # alpha
-        alike.append(part)
-    return torch.stack(alike, 1).flatten(0, 1)

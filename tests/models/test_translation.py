@@ -19,7 +19,6 @@ from gans.metrics.pairs import fidelity
 from gans.metrics.rows import Targets, chosen, items, stored
 from gans.metrics.sampling import generated
 from gans.models import DCGAN, Pix2Pix
-from gans.models.translation import triptychs
 from gans.pictures.colour import rgb_to_lab
 from gans.pictures.images import to_float, to_uint8
 from gans.reconstruction import feature_distance
@@ -240,15 +239,6 @@ def test_without_held_out_images_the_first_batch_is_shown(trainer, tmp_path):
         make(), DataLoader(pairs(24), batch_size=8)
     )
     assert torch.equal(grid.batch[1], pairs().tensors[1][:8])
-
-
-def test_triptychs_match_sizes_and_channels():
-    given, made, target = torch.zeros(2, 1, 4, 4), torch.ones(2, 4, 8, 8) / 2, torch.ones(2, 3, 8, 8)
-    shown = triptychs(given, made, target)
-    assert shown.shape == (6, 4, 8, 8)
-    assert shown[0, :3].unique().tolist() == [0]
-    assert shown[3:5, 3].unique().tolist() == [0.5, 1]
-    assert torch.equal(shown[4], made[1])
 
 
 def test_samples_beside_a_batch():
