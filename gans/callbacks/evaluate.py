@@ -1,4 +1,4 @@
-"""Scores of a run, every so many steps: FID, KID and others of the averaged generator."""
+"""Scores of a run at regular intervals: FID, KID and others of the averaged generator."""
 
 from dataclasses import replace
 from typing import Any
@@ -23,17 +23,17 @@ Module = L.LightningModule
 
 
 class Evaluate(L.Callback):
-    """Scores samples during training: curves `fid/<extractor>`, `recall/<extractor>`, ..., the same on any processes.
+    """Scores samples during training and logs the curves `fid/<extractor>`, `recall/<extractor>` and so on.
 
-    The scores also are what `ModelCheckpoint(monitor="fid/mnist")` can choose by. They compare with the training
-    images; final numbers come from other latents and more samples: `gans evaluate`. A module that translates makes its
-    samples of held-out images, as many as there are.
+    The scores are the same for any number of processes, and `ModelCheckpoint(monitor="fid/mnist")` can use them.
+    Samples are compared with the training images. Final numbers need other latents and more samples: `gans evaluate`. A
+    module that translates makes its samples of held-out images, if there are some.
 
     Args:
-        features: `mnist`, `stacked`, `inception`, for clips `moving`, or a classifier's file; None evaluates nothing.
-        every_n_steps: trainer steps between two evaluations; the last step has one besides.
-        samples: generated images of an evaluation.
-        reference: real images that they are compared with; all if there are fewer.
+        features: `mnist`, `stacked`, `inception`, for clips `moving`, or a classifier's file; None switches it off.
+        every_n_steps: trainer steps between two evaluations. The last step is evaluated too.
+        samples: number of generated images.
+        reference: number of real images; all if there are fewer.
         seed: of the latents.
     """
 
@@ -56,7 +56,7 @@ class Evaluate(L.Callback):
         self.last = 0
 
     def on_train_start(self, trainer: Trainer, pl_module: Module) -> None:
-        """Look at the real images, in one process, before anything is trained."""
+        """Compute the statistics of the real images, in one process, before training."""
         self.last = trainer.global_step
         if self.extractor is None or rehearsal(trainer):
             return
@@ -74,7 +74,7 @@ class Evaluate(L.Callback):
         trainer.strategy.barrier()
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: Module, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Evaluate when it is due."""
+        """Evaluate if it is due."""
         step = trainer.global_step
         due = step // self.every_n_steps > self.last // self.every_n_steps or (ends(trainer) and step > self.last)
         if self.extractor is None or not due or rehearsal(trainer):
@@ -86,7 +86,7 @@ class Evaluate(L.Callback):
         pl_module.log_dict(values, logger=False)
 
     def evaluate(self, trainer: Trainer, module: Module, extractor: Extractor) -> dict[str, float]:
-        """Return the scores by their tags; every process draws its share of the samples, and one compares."""
+        """Return the scores by their tags. Each process makes its share of the samples; one computes the scores."""
         subject, count = Samples(module, self.given), self.protocol.samples
         rank, world = trainer.global_rank, trainer.world_size
         try:

@@ -1,7 +1,7 @@
-"""What the framework costs: the same networks under Lightning with everything on, and in a bare PyTorch loop.
+"""The overhead of the framework: the same networks trained with Lightning and callbacks, and in a bare PyTorch loop.
 
-Both sides train on random images that lie on the device, so that only the step is timed, and take turns in one process:
-the ratio of two neighbouring rounds is meaningful where absolute times drift.
+Both sides train on random images on the device, so that only the step is timed. They alternate in one process: the
+ratio of two neighbouring rounds is meaningful even if absolute times drift.
 """
 
 import argparse
@@ -48,7 +48,7 @@ Step = Callable[[int], None]
 Options = argparse.Namespace
 
 
-# What each model is measured as, and how many steps make a round of it on a CPU. Widths as in the recipes for one.
+# Class, arguments, and steps of a round on a CPU. The widths are those of recipes for a CPU.
 TEXT = {"network": "dcgan", "penalty_weight": 0.0, "text_steps": 0, "vocabulary": ["one", "word"]}
 MODELS: dict[str, tuple[type[Any], dict[str, Any], int]] = {
     "dcgan": (DCGAN, {"width": 64, "lr": 1e-3, "discriminator_lr": 2e-4}, 10),
@@ -67,20 +67,20 @@ MODELS: dict[str, tuple[type[Any], dict[str, Any], int]] = {
 
 
 def build(options: Options) -> Any:
-    """Return the model that is asked for, on the device."""
+    """Return the model of the options, on the device."""
     kind, arguments, _ = MODELS[options.model]
     device = "cuda" if torch.cuda.is_available() else "cpu"
     return kind(size=options.size, channels=options.channels, **arguments).to(device)
 
 
 def build_bare(options: Options) -> Any:
-    """Return the model for the bare loop, its weights in the layout that is asked for."""
+    """Return the model for the bare loop, with the memory format of the options."""
     model = build(options)
     return model if options.layout == "same" else model.to(memory_format=torch.contiguous_format)
 
 
 class Turns(L.Callback):
-    """Times rounds of steps and gives the other side its turn after each."""
+    """Times rounds of steps, and runs a round of the other side after each."""
 
     def __init__(self, round_steps: int, other: Step) -> None:
         self.round_steps = round_steps
@@ -93,7 +93,7 @@ class Turns(L.Callback):
         self.begin(pl_module.device)
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *args: object) -> None:
-        """End a round: note its time, let the other side run one."""
+        """At the end of a round, record its time and run one of the other side."""
         if trainer.global_step % self.round_steps == 0:
             wait(pl_module.device)
             self.seconds.append(time.perf_counter() - self.start)
@@ -107,7 +107,7 @@ class Turns(L.Callback):
 
 
 class Bare:
-    """The bare loop: the same losses and (fused) optimizers; no logging, averaging, saving, nor anything of ours."""
+    """The bare loop: the same losses and fused optimizers, without logging, averaging, checkpoints and the engine."""
 
     def __init__(self, model: Any, batch: tuple[Tensor, ...], precision: str) -> None:
         self.generator, self.discriminator, self.device = model.generator, model.discriminator, batch[0].device
@@ -151,10 +151,10 @@ class Bare:
 
 
 class Plain(Bare):
-    """The bare loop of a model that has its own: `training_step`, with plain PyTorch for all that the engine gives it.
+    """The bare loop of a model with its own `training_step`, with plain PyTorch in place of the engine.
 
-    Numbers come from torch's generator, a step is `zero_grad`, `backward` and `step`, and nothing is noted, averaged or
-    cut in pieces.
+    Random numbers come from torch's generator. A step is `zero_grad`, `backward` and `step`. Nothing is logged or
+    averaged, and batches are not split.
     """
 
     def __init__(self, model: Any, batch: tuple[Tensor, ...], precision: str) -> None:
@@ -177,12 +177,12 @@ class Plain(Bare):
         return self.optimizers
 
     def generator_turn(self) -> bool:
-        """Let the generator move in every step."""
+        """Return True: the generator is updated in every step."""
         return True
 
     @contextmanager
     def toggled_optimizer(self, optimizer: torch.optim.Optimizer) -> Iterator[None]:
-        """Keep gradients from the parameters of the other players."""
+        """Compute no gradients for the parameters of the other players."""
         others = [player for player in self.optimizers if player is not optimizer]
         rest = [p for player in others for group in player.param_groups for p in group["params"]]
         for parameter in rest:
@@ -203,7 +203,7 @@ class Plain(Bare):
         optimizer.step()
 
     def record(self, name: str, value: Tensor) -> None:
-        """Note nothing."""
+        """Do nothing."""
 
     def latent(self, n: int) -> Tensor:
         """Return latents `(n, latent_dim)`."""
@@ -219,12 +219,12 @@ class Plain(Bare):
 
 
 def bare_loop(model: Any, batch: tuple[Tensor, ...], precision: str) -> Bare:
-    """Return the bare loop of a model: written out for one that makes images of latents, else its own step."""
+    """Return the bare loop of a model: `Bare` if it makes images from latents, else `Plain`."""
     return (Plain if translates(model) else Bare)(model, batch, precision)
 
 
 def trainer_of(options: Options, steps: int, folder: str, *callbacks: L.Callback) -> L.Trainer:
-    """Return a trainer with all that a recipe has on: logging, averaging, health, bar, checkpoints."""
+    """Return a trainer with the callbacks of recipes: logging, health, progress bar, checkpoints."""
     return L.Trainer(
         max_steps=steps,
         max_epochs=-1,
@@ -238,13 +238,13 @@ def trainer_of(options: Options, steps: int, folder: str, *callbacks: L.Callback
 
 
 def batch_of(model: Any, options: Options) -> tuple[Tensor, ...]:
-    """Return random images, and what the model is given with them, where the model is."""
+    """Return a batch of random images for the model, on its device."""
     torch.manual_seed(0)
     return pretended(model, options.batch_size)
 
 
 def step(options: Options) -> dict[str, float]:
-    """Return images per second of both sides and their ratio, from alternating rounds; the first round warms up."""
+    """Return images per second of both sides and their ratio, from alternating rounds. The first round is a warm-up."""
     model = build(options)
     batch = batch_of(model, options)
     bare = bare_loop(build_bare(options), batch, options.precision)
@@ -253,7 +253,7 @@ def step(options: Options) -> dict[str, float]:
         total = (options.rounds + 1) * options.steps
         trainer_of(options, total, folder, turns).fit(model, Repeat(batch, total))
     ratios = [b / a for a, b in zip(turns.seconds[1:], bare.seconds[1:], strict=True)]
-    low, _, high = statistics.quantiles(ratios, n=4)  # of neighbouring rounds: how much the machine wavers
+    low, _, high = statistics.quantiles(ratios, n=4)  # over neighbouring rounds, to show the noise of the machine
     images = options.batch_size * options.steps
     return {
         "images/s, Lightning": images / statistics.median(turns.seconds[1:]),
@@ -266,7 +266,7 @@ def step(options: Options) -> dict[str, float]:
 
 
 def peak(options: Options, side: str) -> float:
-    """Return the peak memory in MB of one side, for a fresh process."""
+    """Return the peak memory in MB of one side. Call it in a new process."""
     quiet()
     model = build_bare(options) if side == "bare" else build(options)
     batch = batch_of(model, options)
@@ -279,7 +279,7 @@ def peak(options: Options, side: str) -> float:
 
 
 def memory(options: Options) -> dict[str, float]:
-    """Return the peak memory of both sides, each measured in a process of its own, and their ratio."""
+    """Return the peak memory of both sides, each measured in a separate process, and their ratio."""
     peaks = {}
     for side in ("Lightning", "bare"):
         with multiprocessing.get_context("spawn").Pool(1) as pool:
@@ -300,7 +300,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--channels", type=int, default=3)
     parser.add_argument("--batch_size", type=int, default=64)
     parser.add_argument("--precision", default="32-true", choices=["32-true", "bf16-mixed"])
-    layouts = "the bare loop's weights lie as the model's do, or as PyTorch makes them"
+    layouts = "memory format of the bare loop's weights: the model's, or contiguous"
     parser.add_argument("--layout", default="same", choices=["same", "contiguous"], help=layouts)
     parser.add_argument("--rounds", type=int, default=60)
     parser.add_argument("--steps", type=int, default=0, help="steps of a round; 0: enough")

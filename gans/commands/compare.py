@@ -15,7 +15,7 @@ from gans.engine.checkpoint import load_model
 from gans.engine.interface import made, pretended
 from gans.metrics.sampling import BLOCK
 
-STEPS = 20  # timed training steps, after five to warm up
+STEPS = 20  # timed training steps, after five steps of warm-up
 SCORES = ("fid", "recall", "coverage")
 COLUMNS = {
     "generator": "parameters of G",
@@ -33,7 +33,7 @@ COLUMNS = {
 def row(
     path: Path, device: torch.device, kind: type[L.LightningModule] | None, report: dict[str, Any]
 ) -> dict[str, Any]:
-    """Return the costs of a checkpoint's model, as `cost` does, and its scores, which are in its report."""
+    """Return the costs of a checkpoint's model, as `cost` does, and the scores of its report."""
     found = {name: report["metrics"][name]["value"] for name in SCORES}
     protocol, features = report["protocol"]["name"], report["extractor"]["name"]
     return cost(path, device, kind) | found | {"protocol": protocol, "features": features}
@@ -47,12 +47,12 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 
 def number(value: float) -> str:
-    """Return a number in few characters."""
+    """Return a number as a short text."""
     return f"{value:,.0f}" if value >= 100 else f"{value:.3f}"
 
 
 def cost(path: Path, device: torch.device, kind: type[L.LightningModule] | None = None) -> dict[str, Any]:
-    """Return size, work and speed of a checkpoint's model; training is measured in a process of its own.
+    """Return size, work and speed of a checkpoint's model. Training is measured in a separate process.
 
     Args:
         path: of the checkpoint.
@@ -60,7 +60,7 @@ def cost(path: Path, device: torch.device, kind: type[L.LightningModule] | None 
         kind: class of the model, for one that is not of `gans.models`.
     """
     model = load_model(path, device, model=kind)
-    one, block = pretended(model, 1), pretended(model, BLOCK)  # what a model is given that translates
+    one, block = pretended(model, 1), pretended(model, BLOCK)  # the inputs of a model that translates
     with FlopCounterMode(display=False) as counter:
         made(model, one, 1, 0)
     made(model, block, BLOCK, 0)
@@ -91,7 +91,7 @@ class Stopwatch(L.Callback):
         self.times: list[float] = []
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *args: object) -> None:
-        """Note the time."""
+        """Record the time."""
         wait(pl_module.device)
         self.times.append(time.perf_counter())
 

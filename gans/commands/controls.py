@@ -1,8 +1,8 @@
-"""What a GAN on a manifold has to be compared with: samplers on the same decoder that need no game.
+"""Controls for a GAN on a manifold: simple samplers with the same decoder.
 
-Achlioptas et al. 2018 (arXiv 1707.02392) found a mixture of Gaussians fitted to the codes to beat their GAN: a score
-without these beside it says little. The ceiling is what the decoder makes of held-out images, which no sampler on this
-manifold can be expected to pass.
+In Achlioptas et al. 2018 (arXiv 1707.02392) a mixture of Gaussians fitted to the codes beat their GAN. So scores of
+such a GAN need these controls. The ceiling is the score of reconstructions of held-out images; no sampler with this
+decoder is expected to exceed it.
 """
 
 from collections.abc import Callable, Iterator
@@ -33,8 +33,8 @@ class Mixture(nn.Module):
 
     Args:
         model: autoencoder that decodes them.
-        codes: `(N, latent_dim)`, to fit the mixture to.
-        components: Gaussians, each with a covariance of its own.
+        codes: `(N, latent_dim)`, to which the mixture is fitted.
+        components: number of Gaussians, each with its own covariance.
     """
 
     def __init__(self, model: CodeModel, codes: Tensor, components: int) -> None:
@@ -46,7 +46,7 @@ class Mixture(nn.Module):
         self.factors = torch.linalg.cholesky(covariances)
 
     def sample(self, n: int) -> Tensor:
-        """Return `n` images `(n, C, H, W)`, drawn from torch's global generator."""
+        """Return `n` images `(n, C, H, W)`; the random numbers come from torch's global generator."""
         which = torch.multinomial(self.weights, n, replacement=True)
         white = torch.randn(n, self.means.shape[1], 1, dtype=self.means.dtype)
         codes = self.means[which] + (self.factors[which] @ white).squeeze(2)
@@ -62,12 +62,12 @@ def controls(
     network: Extractor,
     judge: Callable[[Features], dict[str, Score]],
 ) -> dict[str, dict[str, Score]]:
-    """Return the scores of the ceiling and of the samplers, and the cycle error of all, by their names.
+    """Return the scores of the ceiling and of the samplers, and the cycle errors, by name.
 
     Args:
-        model: autoencoder, or a GAN on one, whose `samples` are among the names, with their cycle error alone.
-        training: data set whose codes the samplers are fitted to.
-        held: data set of other images, or None, which have no ceiling then.
+        model: autoencoder, or a GAN on one. Its own row, `samples`, has the cycle error only.
+        training: data set to whose codes the samplers are fitted.
+        held: data set of held-out images, for the ceiling; None for no ceiling.
         count: samples of each.
         seed: of the samples.
         network: extractor of features.
@@ -86,7 +86,7 @@ def controls(
 
 
 def floats(model: CodeModel, dataset: Any, rows: list[int]) -> Iterator[Tensor]:
-    """Yield images of a data set as the model's encoder takes them."""
+    """Yield images of a data set as floats on the device of the model."""
     for images, _ in stored(dataset, rows):
         yield to_float(images.to(model.device), next(model.parameters()).dtype)
 
@@ -98,14 +98,14 @@ def reconstructed(model: CodeModel, dataset: Any, rows: list[int]) -> Iterator[L
 
 
 def cycle(model: CodeModel, sampler: nn.Module, seed: int) -> Score:
-    """Return the mean squared distance of samples from what the model reconstructs of them, in [-1, 1]."""
+    """Return the mean squared error of reconstructions of samples, in units of [-1, 1]."""
     blocks = [samples(sampler, BLOCK, key("evaluate", seed, block)) for block in range(CYCLES // BLOCK)]
     errors = torch.cat([cycle_error(model, images) for images in blocks])
     return Score(float(errors.mean()), 0, len(errors))
 
 
 def table(report: dict[str, Any]) -> str:
-    """Return lines to print of a report: the model's scores, and those of what it is compared with."""
+    """Return the scores of a model and of its controls in a report, as lines to print."""
     meaning = {
         "samples": f"the {report['generator']['model']}",
         "ceiling": "held-out images, encoded and decoded",

@@ -1,4 +1,4 @@
-"""`gans evaluate`: scores of a checkpoint, or of a folder of pictures from anyone's generator, with their protocol."""
+"""`gans evaluate`: scores of a checkpoint, or of a folder of images of any generator, with their protocol."""
 
 import shlex
 from dataclasses import replace
@@ -50,31 +50,31 @@ def parser() -> Parser:
     flags.add_argument(
         "--images",
         type=Path,
-        help="folder of pictures, with a folder for each class if there are some, instead of a checkpoint",
+        help="folder of images, perhaps with class folders, instead of a checkpoint",
     )
-    flags.add_argument("--runs", type=Path, nargs="+", help="run folders: summarise their curves over seeds")
-    flags.add_argument("--compare", type=Path, nargs="+", help="checkpoints: one table of costs and scores")
+    flags.add_argument("--runs", type=Path, nargs="+", help="folders of runs: summary of their curves of FID")
+    flags.add_argument("--compare", type=Path, nargs="+", help="checkpoints: one table of their costs and scores")
     flags.add_argument(
         "--features",
         type=str,
         help="mnist, stacked, moving, captioned-digit, captioned-colour, inception, vgg19, random or FILE; by default "
-        "for grey digits or clips",
+        "moving for clips, mnist for grey images, inception for others",
     )
-    flags.add_argument("--frames", type=str, help="mnist, inception or FILE: of clips, single frames are looked at too")
+    flags.add_argument("--frames", type=str, help="mnist, inception or FILE: extractor for single frames of clips")
     flags.add_argument("--weights", type=Path, help="file of Inception's weights; by default in torch's cache")
-    flags.add_argument("--protocol", type=Literal["quick", "final"], default="quick", help="how much is looked at")
     flags.add_argument(
-        "--seeds", type=int, nargs="+", help="of the latents; by default 0, and 0 1 2 for final if there are any"
+        "--protocol", type=Literal["quick", "final"], default="quick", help="numbers of images and seeds"
     )
-    flags.add_argument("--samples", type=int, help="generated images, instead of the protocol's")
-    flags.add_argument("--reference", type=int, help="real images, instead of the protocol's")
-    flags.add_argument("--split", type=Split, default="train", help="the real images to compare with")
-    flags.add_argument("--resize", action="store_true", help="fit --images of any size to that of the data")
-    flags.add_argument("--scores", type=str, nargs="+", help="only these; by default all that can be computed")
+    flags.add_argument("--seeds", type=int, nargs="+", help="of the latents; by default 0, and 0 1 2 for final")
+    flags.add_argument("--samples", type=int, help="number of generated images, instead of the protocol's")
+    flags.add_argument("--reference", type=int, help="number of real images, instead of the protocol's")
+    flags.add_argument("--split", type=Split, default="train", help="split of the real images")
+    flags.add_argument("--resize", action="store_true", help="resize --images to the size of the data")
+    flags.add_argument("--scores", type=str, nargs="+", help="only these; by default all that are possible")
     flags.add_argument("--truncation", type=float, help="of the latents; by default none")
-    flags.add_argument("--batch_size", type=int, default=BLOCK, help="images that the extractor sees at once")
+    flags.add_argument("--batch_size", type=int, default=BLOCK, help="of the extractor")
     flags.add_argument("--device", type=str, default="auto", help="auto, cpu, cuda or cuda:1")
-    flags.add_argument("--out", type=Path, help="JSON file with all it takes to repeat the numbers")
+    flags.add_argument("--out", type=Path, help="JSON file of the report, with all that is needed to repeat it")
     flags.add_lightning_class_args(L.LightningDataModule, "data", subclass_mode=True, required=False)
     return flags
 
@@ -99,7 +99,7 @@ def main(args: list[str]) -> None:
 
 
 def parsed(args: list[str]) -> Namespace:
-    """Return the options, checked as far as they can be before anything is read."""
+    """Return the options, checked as far as possible before anything is read."""
     options = with_data(parser(), args, {"--data", "--images", "--runs", "--compare"})
     asked = [name for name in ("checkpoint", "images", "runs", "compare") if options[name]]
     if len(asked) != 1:

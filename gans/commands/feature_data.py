@@ -1,4 +1,4 @@
-"""What feature extractors are trained on: MNIST, moving and captioned digits, class folders, LightningDataModules."""
+"""Data sets for training extractors: MNIST, moving and captioned digits, class folders, LightningDataModules."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -28,10 +28,10 @@ from gans.metrics.rows import stored
 
 SOURCES: tuple[Source, ...] = ("mnist", "digits")
 TOLD: tuple[Labels, ...] = ("digit", "direction")
-# What can be asked of captioned digits, and the names of its classes.
+# The attributes of captioned digits, and the names of their classes.
 ASKED = dict(zip(ATTRIBUTES, (DIGITS, tuple(COLOURS), SIZES, POSITIONS, tuple(BACKGROUNDS)), strict=False))
-VIEWS = 8  # of each of scikit-learn's captioned digits, which are few
-HELD_OUT = 0.1  # of a folder without a folder of test images
+VIEWS = 8  # pictures of each digit of scikit-learn, because there are few
+HELD_OUT = 0.1  # share of a folder, without a folder of test images
 
 
 class Labelled(NamedTuple):
@@ -42,7 +42,7 @@ class Labelled(NamedTuple):
 
 
 class Data(NamedTuple):
-    """What a classifier is trained and judged on; `unframed` is the size within the black frame, else that of all."""
+    """Training and test data of a classifier; `unframed` is the size of images without a black frame."""
 
     train: Labelled
     test: Labelled
@@ -52,22 +52,22 @@ class Data(NamedTuple):
 
 
 def gathered(dataset: BatchDataset, what: str) -> tuple[Tensor, Tensor]:
-    """Return all of a set, in memory."""
+    """Return a whole data set in memory."""
     rows = tqdm(torch.split(torch.arange(len(dataset)), 500), f"reading {what}", disable=None)
     parts = [dataset.__getitems__(some.tolist()) for some in rows]
     return torch.cat([images for images, _ in parts]), torch.cat([labels for _, labels in parts])
 
 
 def attribute(dataset: CaptionedDigits, name: str, views: int, what: str) -> tuple[Tensor, Tensor]:
-    """Return the pictures of captioned digits, each digit drawn as often as `views` says, and one attribute of them."""
+    """Return pictures of captioned digits, `views` of each digit, and one attribute of each picture."""
     keys: list[Key] = [(row, mix(row, view)) for view in range(views) for row in range(len(dataset))]
     rows = tqdm(range(0, len(keys), 500), f"reading {what}", disable=None)
     images = torch.cat([dataset.__getitems__(keys[start : start + 500])[0] for start in rows])
-    return images, dataset.drawn(keys)[1][:, ATTRIBUTES.index(name)]  # whether the sentence says so or not
+    return images, dataset.drawn(keys)[1][:, ATTRIBUTES.index(name)]  # whether or not the sentence names it
 
 
 def captioned(root: str, size: int, label: str) -> Data:
-    """Return captioned digits of MNIST and of scikit-learn in all colours, and the attribute that is asked for."""
+    """Return captioned digits of MNIST and of scikit-learn in all colours, labelled by one attribute."""
     parts: list[list[tuple[Tensor, Tensor]]] = [[], []]
     for source in SOURCES:
         val_size, views = (0, 1) if source == "mnist" else (None, VIEWS)
@@ -84,7 +84,7 @@ def captioned(root: str, size: int, label: str) -> Data:
 
 
 def mnist(root: str, size: int, channels: int) -> Data:
-    """Return MNIST's 60,000 and 10,000 digits, which are framed at 32x32."""
+    """Return the 60,000 and 10,000 digits of MNIST; at size 32 they have a black frame."""
     data = MNISTDataModule(root, size, channels, val_size=0)
     data.prepare_data()
     train, _, test = data.splits()
@@ -94,10 +94,10 @@ def mnist(root: str, size: int, channels: int) -> Data:
 
 
 def folder(root: str, test_root: str | None, size: int, channels: int, seed: int) -> Data:
-    """Return the images of the class folders in `root`; test images are those of `test_root`, or a tenth.
+    """Return the images of the class folders in `root`. Test images are those of `test_root`, or a tenth of `root`.
 
     Raises:
-        ValueError: if there are fewer than two classes, or those of the test images are others.
+        ValueError: if there are fewer than two classes, or the test images have others.
     """
 
     def read(flag: str, root: str, val_fraction: float) -> ImageFolderDataModule:
@@ -125,9 +125,9 @@ def module(name: str, arguments: list[str]) -> Data:
     """Return the training and held-out images, or clips, of a LightningDataModule.
 
     Raises:
-        ValueError: if none are held out, or images are not of two classes or more.
+        ValueError: if none are held out, or images have fewer than two classes.
     """
-    from gans.commands.parser import Parser  # with Lightning and the models, which images do without
+    from gans.commands.parser import Parser  # imports Lightning and the models, which folders of images do not need
     from gans.commands.splits import sets
 
     flags = Parser(prog="train_features")

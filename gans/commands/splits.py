@@ -1,4 +1,4 @@
-"""The real images of a command: from its flags, or the checkpoint's run, to a datamodule, its splits, and a bar."""
+"""The real images of a command: the datamodule of its flags or of a checkpoint's run, its splits, a progress bar."""
 
 import json
 import sys
@@ -25,7 +25,7 @@ Split = Literal["train", "val", "test"]
 
 
 def with_data(flags: Parser, args: list[str], instead: Set[str] = frozenset({"--data"})) -> Namespace:
-    """Return the options; the data are those of the checkpoint's run unless a flag of `instead` is given."""
+    """Return the options. The data are those of the checkpoint's run, unless a flag of `instead` is given."""
     args = expanded([part for arg in args for part in (arg.split("=", 1) if arg.startswith("--") else [arg])])
     named = None
     for i, flag in enumerate(args[:-1]):
@@ -43,7 +43,7 @@ def with_data(flags: Parser, args: list[str], instead: Set[str] = frozenset({"--
             named_in(config, data["class_path"], "datamodules", L.LightningDataModule, "--data")
             flags.set_defaults({"data": data})
         elif named and "." in named and (data := data_of_run(config))["class_path"] == named:
-            flags.set_defaults({"data": data})  # a class of the user's own, with the arguments of its run
+            flags.set_defaults({"data": data})  # a class of the user, with the arguments of its run
     return flags.parse_args(args)
 
 
@@ -51,7 +51,7 @@ def data_of_run(config: Path) -> dict[str, Any]:
     """Return the class path and the arguments of the data in a run's config.yaml.
 
     Raises:
-        ValueError: if it is no YAML, or names no data.
+        ValueError: if it is not YAML, or names no data.
     """
     try:
         text = config.read_text(encoding="utf-8")
@@ -68,7 +68,7 @@ def data_of_run(config: Path) -> dict[str, Any]:
 
 
 def data_of(options: Namespace, flags: Parser) -> Any:
-    """Return the datamodule, its data read.
+    """Return the datamodule, prepared and set up.
 
     Raises:
         ValueError: if no data are known.
@@ -87,7 +87,7 @@ def data_config(options: Namespace) -> Any:
 
 
 def sets(data: Any, split: Split) -> tuple[Any, Any, str | None]:
-    """Return the set of real images to compare with, another one of images held out from it or None, and its name.
+    """Return the real images of a split, images held out from it or None, and the name of their split.
 
     Raises:
         ValueError: if the split is empty.
@@ -104,14 +104,14 @@ def sets(data: Any, split: Split) -> tuple[Any, Any, str | None]:
 
 
 def shape_of(dataset: Any) -> tuple[int, ...]:
-    """Return the shape of the images of a data set, `(C, H, W)`, or `(C, T, H, W)` of clips; of pairs the target's."""
+    """Return the shape of the images `(C, H, W)`, or clips `(C, T, H, W)`, of a data set; of pairs that of targets."""
     images, second, *_ = (*items(dataset, [0]), None)
     alone = second is None or second.ndim != images.ndim or second.dtype == torch.bool  # a mask belongs to the image
     return tuple((images if alone else second).shape[1:])
 
 
 def classes_of(dataset: Any, data: Any) -> int:
-    """Return the number of classes of a data set of the datamodule `data`; 0 if its images have no labels."""
+    """Return the number of classes of a data set of the datamodule `data`; 0 without labels."""
     _, labels, *_ = (*items(dataset, [0]), None)
     whole = labels is not None and labels.ndim == 1 and not labels.is_floating_point()
     count = int(getattr(data, "num_classes", 1))
@@ -119,7 +119,7 @@ def classes_of(dataset: Any, data: Any) -> int:
 
 
 def bar(what: str, count: int) -> Watch:
-    """Return what shows the progress through blocks of images."""
+    """Return a progress bar for blocks of images, `count` images in all; it shows on a terminal only."""
 
     def watch(blocks: Iterator[Labelled]) -> Iterator[Labelled]:
         with tqdm(total=count, desc=what, unit="image", dynamic_ncols=True, disable=not sys.stderr.isatty()) as shown:

@@ -7,14 +7,14 @@ from typing import Any
 
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-DIVERGED = 3  # a run has diverged whose FID is over this many times its best in the last fifth of its scores
+DIVERGED = 3  # a run has diverged if the last fifth of its FIDs are over this many times its best
 
 
 def over_runs(runs: list[Path], features: str | None) -> dict[str, Any]:
-    """Print and return final and best FID of run folders, their spread, and the share of runs that diverged.
+    """Print and return the final and best FID of run folders, their spread, and the share that diverged.
 
     Raises:
-        ValueError: if a folder has no curve of FID, or several and none was asked for.
+        ValueError: if a folder has no curve of FID, or several without a choice.
     """
     found = {str(run): stability(*curve(run, features)) for run in runs}
     print(f"{'run':40} {'final':>10} {'best':>10} {'at step':>9} {'final/best':>11}  diverged")
@@ -39,10 +39,10 @@ def over_runs(runs: list[Path], features: str | None) -> dict[str, Any]:
 
 
 def curve(run: Path, features: str | None) -> tuple[list[int], list[float], bool]:
-    """Return steps and values of a run's curve `fid/<features>`, and whether it was stopped for a number not finite.
+    """Return steps and values of a run's curve `fid/<features>`, and whether it stopped for NaN or infinity.
 
     Raises:
-        ValueError: if there is none, or several and none was asked for.
+        ValueError: if there is none, or several without a choice.
     """
     if not run.is_dir():
         raise ValueError(f"there is no run folder {run}")
@@ -66,7 +66,7 @@ def curve(run: Path, features: str | None) -> tuple[list[int], list[float], bool
 
 
 def stability(steps: list[int], values: list[float], stopped: bool) -> dict[str, Any]:
-    """Return the final and best of a curve, their ratio, and whether the run was stopped for it or diverged."""
+    """Return the final and best value of a curve, their ratio, and whether the run diverged or was stopped for it."""
     if not values:
         return {"final": None, "best": None, "best_step": None, "ratio": None, "diverged": True}
     sound = [value for value in values if math.isfinite(value)]

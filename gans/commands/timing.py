@@ -1,4 +1,4 @@
-"""What measurements of training share: a batch that repeats, the end of work on a device, memory, and silence."""
+"""Helpers of measurements of training: a repeated batch, synchronisation, peak memory, no warnings."""
 
 import logging
 import warnings
@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 class Repeat:
-    """A loader that gives the same batch on the device for ever."""
+    """A loader that repeats one batch on the device."""
 
     def __init__(self, batch: tuple[Tensor, ...], steps: int) -> None:
         self.batch, self.steps = batch, steps
@@ -23,21 +23,21 @@ class Repeat:
 
 
 def wait(device: torch.device) -> None:
-    """Wait until the device has done its work."""
+    """Wait until the device has finished its work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
 def peak_memory() -> float:
-    """Return the most memory that this process has used, in MB: allocated on CUDA, else resident (Linux)."""
+    """Return the peak memory of this process in MB: allocated on CUDA, else resident (Linux)."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated() / 1e6
-    # Not getrusage: its peak of a started process begins at that of the process that started it.
+    # Not getrusage: the peak of a child process begins at that of its parent.
     [line] = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")]
     return int(line.split()[1]) * 1024 / 1e6
 
 
 def quiet() -> None:
-    """Silence Lightning's advice and the health of a network that learns noise."""
+    """Hide the tips of Lightning, and the warnings of `Health` about training on noise."""
     warnings.filterwarnings("ignore")
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)

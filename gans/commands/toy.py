@@ -1,7 +1,7 @@
-"""Trains every objective on Gaussians in the plane, where what a generator has learnt can be counted and seen.
+"""Trains every objective on a mixture of Gaussians in the plane, counts the modes that it covers, and draws them.
 
-A test of convergence, not a ranking: on the ring every objective covers all eight in 2,500 steps; the grid is too fine
-for networks this small to separate by then.
+This is a test of convergence, not a ranking. On the ring every objective covers all eight modes in 2,500 steps.
+Networks of this size do not separate the modes of the grid in that time.
 """
 
 import argparse
@@ -29,10 +29,10 @@ from gans.penalties import one_centered, zero_centered
 from gans.pictures.images import save_grid
 
 BATCH, WIDTH = 256, 128
-LR, BETAS = 1e-3, (0.0, 0.99)  # Adam's; with momentum players run in circles
-SAMPLES = 10_000  # that are counted
+LR, BETAS = 1e-3, (0.0, 0.99)  # of Adam; with momentum the players oscillate
+SAMPLES = 10_000  # for the coverage
 PIXELS = 96  # side of one panel of the picture
-# Weights of the regulariser that an objective needs: R1 and R2 on real and fake points, or WGAN-GP's between them.
+# Weights of the penalties that an objective needs: R1, R2, or that of WGAN-GP between real and fake points.
 PENALTIES: dict[Objective, dict[str, float]] = {
     "minimax": {"r1": 0.1},
     "nonsaturating": {},
@@ -45,7 +45,7 @@ PENALTIES: dict[Objective, dict[str, float]] = {
 
 
 class Mixture(NamedTuple):
-    """Gaussians of equal weight in the plane: their centres `(K, 2)` and their common standard deviation."""
+    """Gaussians of equal weight in the plane, given by their centres `(K, 2)` and a common standard deviation."""
 
     centres: Tensor
     deviation: float
@@ -58,14 +58,14 @@ class Mixture(NamedTuple):
 
 
 class Coverage(NamedTuple):
-    """How many Gaussians are covered, and the share of points within three standard deviations of one."""
+    """The number of covered Gaussians, and the share of points within three standard deviations of one."""
 
     modes: int
     share: float
 
 
 class Outcome(NamedTuple):
-    """What a trained generator makes, and the seconds of processor time that its training took."""
+    """Points of a trained generator, their coverage, and the CPU seconds of its training."""
 
     points: Tensor
     coverage: Coverage
@@ -88,7 +88,7 @@ MIXTURES = {"ring": ring, "grid": square}
 
 
 def coverage(points: Tensor, mixture: Mixture) -> Coverage:
-    """Return what points `(N, 2)` cover of a mixture.
+    """Return the coverage of a mixture by points `(N, 2)`.
 
     A Gaussian is covered if a tenth of its fair share of all points lies within three standard deviations: a stray
     point is no mode.
@@ -101,7 +101,7 @@ def coverage(points: Tensor, mixture: Mixture) -> Coverage:
 
 
 class Stream(IterableDataset[tuple[Tensor]]):
-    """Batches `(points (256, 2),)` of a mixture, fresh at every step, each a pure function of seed and step."""
+    """Batches `(points (256, 2),)` of a mixture. Each is a pure function of seed and step."""
 
     def __init__(self, mixture: Mixture, steps: int, seed: int) -> None:
         self.mixture, self.steps, self.seed = mixture, steps, seed
@@ -133,7 +133,7 @@ class PlanarGAN(AdversarialModule):
         return [self.adam(network, LR, BETAS) for network in (self.generator, self.discriminator)]
 
     def schedule(self) -> None:
-        """Let the learning rates follow their cosine."""
+        """Set the learning rates by a cosine."""
         super().schedule()
         for optimizer in self.trainer.optimizers:
             for group in optimizer.param_groups:
@@ -155,7 +155,7 @@ class PlanarGAN(AdversarialModule):
             self.descend(loss, optimizer_g)
 
     def penalty(self, real: Tensor, fake: Tensor) -> Tensor:
-        """Return the weighted sum of the penalties that are switched on."""
+        """Return the weighted sum of the penalties."""
         critic, total = self.discriminator, torch.zeros(())
         for name, weight in self.penalties.items():
             if name == "between":
@@ -173,11 +173,11 @@ def perceptron(inputs: int, outputs: int) -> nn.Module:
 
 
 def trained(mixture: Mixture, name: Objective, seed: int, steps: int) -> Outcome:
-    """Return what an objective learns of a mixture in so many steps; torch's generators are put back."""
+    """Return the outcome of training an objective on a mixture. The state of torch's random generators is restored."""
     start = time.process_time()
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
-        warnings.simplefilter("ignore")  # of loading in this process, which is fastest here
+        warnings.simplefilter("ignore")  # about loading data in this process, which is fastest here
         torch.manual_seed(key("toy", seed))
         model = PlanarGAN(name, PENALTIES[name], steps)
         model.seed = seed
@@ -198,15 +198,15 @@ def trained(mixture: Mixture, name: Objective, seed: int, steps: int) -> Outcome
 
 
 def histogram(points: Tensor) -> Tensor:
-    """Return how many of points `(N, 2)` lie in each of 96 x 96 cells of the square from -3 to 3, upright."""
+    """Return the counts of points `(N, 2)` in 96 x 96 cells of the square from -3 to 3, first row at the top."""
     cells = ((points + 3) / 6 * PIXELS).floor().long()
     column, row = cells[((cells >= 0) & (cells < PIXELS)).all(1)].unbind(1)
     return torch.bincount((PIXELS - 1 - row) * PIXELS + column, minlength=PIXELS**2).view(PIXELS, PIXELS)
 
 
 def panel(points: Tensor, peak: int) -> Tensor:
-    """Return the histogram of points as a grey image `(1, 96, 96)` in [-1, 1], black from `peak` points a cell on."""
-    return 1 - 2 * (histogram(points) / peak).clamp(max=1).sqrt().unsqueeze(0)  # the root: sparse points are visible
+    """Return the histogram of points as a grey image `(1, 96, 96)` in [-1, 1]; `peak` points or more are black."""
+    return 1 - 2 * (histogram(points) / peak).clamp(max=1).sqrt().unsqueeze(0)  # the root makes sparse points visible
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -226,8 +226,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Train every objective with every seed, print what they cover, and save the picture: a row for each seed."""
-    torch.set_num_threads(1)  # networks this small lose by sharing
+    """Train every objective with every seed, print the coverages, and save a picture with a row for each seed."""
+    torch.set_num_threads(1)  # faster for networks of this size
     mixture = MIXTURES[options.mixture]()
     real = mixture.draw(SAMPLES, key("toy", "real"))
     peak = int(histogram(real).max())

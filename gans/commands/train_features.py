@@ -1,9 +1,9 @@
-"""Trains a small classifier whose features serve FID on images or clips, and tells by a table what they are worth.
+"""Trains a small classifier as an extractor for FID of images or clips, and prints a table that tests its features.
 
 Clips need no classes: their classifier also learns to tell frames in order from shuffled and frozen ones.
 
-It takes minutes, and the distances are comparable with those of the same file only: the file's sha256 pins them, for
-another number of threads already trains other weights.
+Training takes minutes. Distances compare only with those of the same file, which its sha256 identifies: another number
+of threads trains other weights.
 """
 
 import argparse
@@ -51,11 +51,15 @@ def parse(argv: Sequence[str] | None) -> Options:
         required=True,
         help="mnist, moving, captioned-digits, a folder with one folder of images per class, or a LightningDataModule",
     )
-    parser.add_argument("--root", help="folder that holds MNIST/raw, for mnist, moving and captioned-digits")
-    parser.add_argument("--label", choices=list(ASKED), help="what is asked of captioned-digits, by default digit")
-    parser.add_argument("--test", help="folder of test images with the same classes; else a tenth is held out")
-    parser.add_argument("--out", required=True, type=Path, help="file to write; its name is the extractor's")
-    parser.add_argument("--size", type=least(SMALLEST), help="side that every image gets, by default 32")
+    parser.add_argument("--root", help="folder with MNIST/raw, for mnist, moving and captioned-digits")
+    parser.add_argument(
+        "--label", choices=list(ASKED), help="attribute of captioned-digits that is learnt; by default digit"
+    )
+    parser.add_argument(
+        "--test", help="folder of test images with the same classes; by default a tenth of the images is held out"
+    )
+    parser.add_argument("--out", required=True, type=Path, help="file to write; its name becomes that of the extractor")
+    parser.add_argument("--size", type=least(SMALLEST), help="side to which images are resized; by default 32")
     parser.add_argument("--channels", type=int, choices=[1, 3], help="by default 1 for mnist, else 3")
     parser.add_argument("--width", type=least(1), default=16, help="channels of the first layers")
     parser.add_argument("--features", type=least(1), default=64, help="length of the features")
@@ -87,7 +91,7 @@ def parse(argv: Sequence[str] | None) -> Options:
 
 
 def data_of(options: Options) -> Data:
-    """Return the images that are asked for, and what is said of them."""
+    """Return the data set of the options."""
     name, root, size, channels = options.data, options.root, options.size, options.channels
     if name.endswith(MODULE):
         return module(name, options.data_arguments)
@@ -101,9 +105,9 @@ def data_of(options: Options) -> Data:
 
 
 def augmented(images: Tensor, flip: bool, generator: torch.Generator) -> Tensor:
-    """Return images `(N, C, ..., H, W)`, each shifted at random, its edge repeated; half are mirrored if asked.
+    """Return images `(N, C, ..., H, W)`, shifted at random with repeated edges, and half of them mirrored for `flip`.
 
-    The frames of a clip stay together.
+    All frames of a clip are moved alike.
     """
     count, height, width = len(images), *images.shape[-2:]
     most = max(height, width) // SHIFT
@@ -120,14 +124,16 @@ def augmented(images: Tensor, flip: bool, generator: torch.Generator) -> Tensor:
 def train(network: Network, data: Labelled, options: Options, order: nn.Module | None = None) -> None:
     """Train with cross-entropy, AdamW (Loshchilov and Hutter, arXiv 1711.05101) and one cycle of the learning rate.
 
-    For clips `order` gives logits of the order that their frames are in from the features, and is trained too.
+    For clips, `order` returns logits of the order of frames from the features, and is trained too.
     """
     device = next(network.parameters()).device
     generator = torch.Generator().manual_seed(options.seed)
     parameters = [*network.parameters(), *(order.parameters() if order else ())]
     optimizer = torch.optim.AdamW(parameters, LR, weight_decay=1e-2)
     steps = options.epochs * -(-len(data.images) // BATCH)
-    schedule = OneCycleLR(optimizer, LR, total_steps=steps + 1)  # one more, for it divides by the steps after the first
+    schedule = OneCycleLR(
+        optimizer, LR, total_steps=steps + 1
+    )  # one more, because it divides by the number of steps after the first
     network.train()
     with tqdm(total=steps, desc="training", disable=None) as bar:
         for _ in range(options.epochs):
@@ -147,9 +153,9 @@ def train(network: Network, data: Labelled, options: Options, order: nn.Module |
 def lesson(
     network: Network, order: nn.Module | None, images: Tensor, labels: Tensor | None, generator: torch.Generator
 ) -> Tensor:
-    """Return the loss of uint8 images; of clips the sum of that of the classes and that of the order of frames.
+    """Return the loss of uint8 images; for clips the sum of the losses of classes and of the order of frames.
 
-    Half of the clips are put out of order; classes are asked of the others alone, for a frozen clip has no direction.
+    Half of the clips are put out of order. Only the others have a loss of classes: a frozen clip has no direction.
     """
     if order is None:
         assert labels is not None
@@ -163,14 +169,14 @@ def lesson(
 
 @torch.no_grad()
 def outputs(network: Network, images: Tensor) -> tuple[Tensor, Tensor | None]:
-    """Return features and logits of uint8 images or clips, a batch at a time, on the CPU."""
+    """Return features and logits of uint8 images or clips on the CPU, computed in batches."""
     device = next(network.parameters()).device
     features, logits = zip(*(network(to_float(some.to(device))) for some in torch.split(images, 250)), strict=True)
     return torch.cat(features).cpu(), None if logits[0] is None else torch.cat(logits).cpu()
 
 
 def accuracies(network: Network, order: nn.Module | None, test: Labelled) -> dict[str, float]:
-    """Return the shares of test images, or clips, whose class and whose order of frames is told."""
+    """Return the accuracies of classes and of the order of frames on test images or clips."""
     found = {}
     if test.labels is not None:
         found["classes"] = share(outputs(network, test.images)[1], test.labels)
@@ -183,13 +189,13 @@ def accuracies(network: Network, order: nn.Module | None, test: Labelled) -> dic
 
 
 def share(logits: Tensor | None, labels: Tensor) -> float:
-    """Return how many of the classes are right."""
+    """Return the share of labels that the logits predict."""
     assert logits is not None
     return (logits.argmax(1) == labels).double().mean().item()
 
 
 def check_writable(path: Path) -> None:
-    """Raise a ValueError unless `path` could be written, without writing it."""
+    """Raise a ValueError if `path` cannot be written. Nothing is written."""
     if path.is_dir() or path.suffix == ".json":
         raise ValueError(f"--out is {path}; expected a file such as {path.with_suffix('.pt')}")
     there = atomic.existing(path.absolute().parent)
@@ -201,7 +207,7 @@ def check_writable(path: Path) -> None:
 
 
 def write(path: Path, content: dict[str, Any], report: dict[str, Any]) -> None:
-    """Write the weights, and beside them the report, each under its name only when it is whole."""
+    """Write the weights and a JSON report, each atomically."""
     text = json.dumps(report, indent=2, allow_nan=False)
     with atomic.opened(path) as file:
         torch.save(content, file)
@@ -209,7 +215,7 @@ def write(path: Path, content: dict[str, Any], report: dict[str, Any]) -> None:
 
 
 def show(accuracy: dict[str, float], table: Table) -> None:
-    """Print accuracies, table and verdict."""
+    """Print accuracies, table and result."""
     for name, value in accuracy.items():
         print(f"test accuracy {100 * value:.2f} %" + ("" if name == "classes" else f", {name}"))
     print(f"FID of test images against training images, at most {SAMPLES:,} each, damaged by:")
@@ -223,7 +229,7 @@ def show(accuracy: dict[str, float], table: Table) -> None:
 
 
 def run(options: Options) -> int:
-    """Train, judge, write; return 0, or 1 if the features do not know the data."""
+    """Train, test and write; return 0, or 1 if the features fail the test."""
     check_writable(options.out)
     if options.size:  # a LightningDataModule has its own
         check_fits(

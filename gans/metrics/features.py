@@ -1,4 +1,4 @@
-"""The features that an extractor gives of images: those of a subject, and those of a reference, kept on the disk."""
+"""The features of images: those of a subject, and those of a reference, which are cached on the disk."""
 
 import hashlib
 import json
@@ -16,20 +16,20 @@ from gans.metrics.moments import Gaussian
 from gans.metrics.rows import Labelled, chosen, stored
 from gans.metrics.sampling import BLOCK, Subject, blocks
 
-FORMAT = 4  # of the cached files, and part of their keys; a change of their content needs another number
+FORMAT = 4  # of the cached files. It is part of their keys, so another content needs another number
 
 Watch = Callable[[Iterator[Labelled]], Iterable[Labelled]]  # wraps the blocks of images, as a progress bar does
 
 
 @dataclass(frozen=True)
 class Features:
-    """What an extractor gives of N images, on the CPU.
+    """The outputs of an extractor for N images, on the CPU.
 
     Args:
         features: `(N, D)` float32.
         logits: `(N, K)` float32, or None if the extractor is no classifier.
         labels: `(N,)` the classes of the images, or None.
-        extras: what else the extractor gives of each image, by its name.
+        extras: other outputs for each image, by name.
     """
 
     features: Tensor
@@ -55,7 +55,7 @@ class Reference:
         images: data set of them; its items are images, uint8 or floats in [-1, 1], or tuples of one and a label.
         held_out: data set of other real images, whose scores are the baseline; None if there is none.
         classes: number of classes of the labels; 0 if there are no labels.
-        about: what the report says of them.
+        about: description for the report.
     """
 
     images: Any
@@ -66,13 +66,13 @@ class Reference:
 
 @dataclass(frozen=True)
 class Statistics:
-    """What scores need of a set of real images.
+    """Statistics of a set of real images.
 
     Args:
-        key: sha256 of the pixels, their order, their labels, the extractor, and the counts.
-        images: sha256 of the pixels, their order and labels alone.
-        gaussian: mean and covariance of the features of all of them.
-        features: the features of the first of them, as many as were asked for.
+        key: sha256 of the pixels, their order, labels, extractor and counts.
+        images: sha256 of the pixels, their order and labels.
+        gaussian: mean and covariance of the features of all images.
+        features: features of the first images, as many as were asked for.
         cached: whether they were read from the disk.
     """
 
@@ -110,7 +110,7 @@ def joined(blocks: list[Labelled]) -> Labelled:
 def extract(
     images: Iterable[Labelled], extractor: Extractor, device: torch.device | str = "cpu", batch_size: int = BLOCK
 ) -> Features:
-    """Return the features of uint8 images `(n, C, H, W)`, or clips, in blocks of any size; no block at all will do."""
+    """Return the features of uint8 images `(n, C, H, W)`, or clips, in any number of blocks of any size."""
     extractor = extractor.to(device)
     nothing = torch.zeros(0, 1, 2, 1, 1, dtype=torch.uint8, device=device)  # gives the extras their names and shapes
     extras = {name: [part.cpu()] for name, part in extractor.extras(nothing).items()}
@@ -142,7 +142,7 @@ def of_subject(
     rank: int = 0,
     world: int = 1,
 ) -> Features:
-    """Return the features of `count` images of a subject, the same on any number of processes, each doing its share."""
+    """Return the features of `count` images of a subject, the same for any number of processes."""
     share = extract(watch(subject.images(count, seed, rank, world)), extractor, device, batch_size)
     if world == 1:
         return share
@@ -175,8 +175,8 @@ def statistics(
     Args:
         dataset: as in `Reference`.
         extractor: network that gives the features.
-        count: images to look at, chosen by a fixed seed; None takes all.
-        keep: of how many of them to keep the features themselves; None keeps all.
+        count: number of images, chosen by a fixed seed; None takes all.
+        keep: number of images whose features are kept; None keeps all.
         device: where the extractor runs.
         watch: wraps the blocks of images.
 
@@ -209,7 +209,7 @@ def fingerprint(images: Iterable[Labelled]) -> str:
 
 
 def packed(gaussian: Gaussian, features: Features) -> dict[str, Any]:
-    """Return everything as a dictionary of tensors and numbers."""
+    """Return the content of a cached file."""
     return {
         "n": gaussian.n,
         "mean": gaussian.mean,
@@ -223,6 +223,6 @@ def packed(gaussian: Gaussian, features: Features) -> dict[str, Any]:
 
 
 def unpacked(held: dict[str, Any]) -> tuple[Gaussian, Features]:
-    """Return what `packed` was given."""
+    """Return the arguments of `packed`."""
     gaussian = Gaussian(held["n"], held["mean"], held["covariance"], held["root"])
     return gaussian, Features(held["features"], held["logits"], held["labels"], held["extras"])

@@ -18,7 +18,7 @@ Labelled = tuple[Tensor, Tensor | None]  # images (n, C, H, W) as uint8, and the
 
 
 def chosen(length: int, count: int | None, seed: int = 0) -> list[int]:
-    """Return `count` (None: all) of the rows 0..length-1 in an order that depends on the seed alone.
+    """Return `count` of the rows 0..length-1, or all for None, in a random order that depends only on the seed.
 
     Raises:
         ValueError: if there are fewer rows than asked for.
@@ -30,12 +30,12 @@ def chosen(length: int, count: int | None, seed: int = 0) -> list[int]:
 
 
 def items(dataset: Any, rows: Sequence[int]) -> tuple[Any, ...]:
-    """Return rows of a data set as a batch, its images in front, whatever an item is: an image, or a tuple with one.
+    """Return rows of a data set as a batch with the images in front; an item is an image, or a tuple with one in front.
 
-    Of what comes behind the images, tensors and numbers are kept.
+    Of the other elements of items, tensors and numbers are kept.
 
     Raises:
-        ValueError: if an image is no tensor.
+        ValueError: if an image is not a tensor.
     """
     rows = list(rows)
     found = dataset.__getitems__(rows) if hasattr(dataset, "__getitems__") else [dataset[row] for row in rows]
@@ -67,7 +67,7 @@ def stored(dataset: Any, rows: Sequence[int]) -> Iterator[Labelled]:
 
 
 def placed(batch: tuple[Any, ...], module: nn.Module) -> tuple[Any, ...]:
-    """Return a batch where the module is and as it takes it: uint8 images in [-1, 1], masks as 0 and 1."""
+    """Return a batch on the device and in the type of a module: uint8 images become [-1, 1], masks 0 and 1."""
     like = next(module.parameters())
 
     def place(part: Any) -> Any:
@@ -80,11 +80,11 @@ def placed(batch: tuple[Any, ...], module: nn.Module) -> tuple[Any, ...]:
 
 
 class Targets:
-    """The images of a data set that a module shall make, as a data set of images without labels.
+    """The target images of a data set for a module that translates, as a data set of images without labels.
 
     Args:
-        dataset: Its items are batches' rows.
-        module: Says which of them.
+        dataset: its items are the rows of batches.
+        module: its `targets(batch)` returns the target images.
     """
 
     def __init__(self, dataset: Any, module: Any) -> None:

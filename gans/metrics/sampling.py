@@ -16,8 +16,8 @@ from gans.latent import draw, key, truncate
 from gans.metrics.rows import Labelled, chosen, items, placed, stored
 from gans.pictures.images import to_uint8
 
-# Each block of latents is drawn from a key of its own, so that image i is the same in every set that holds it: one call
-# of torch.randn would give other numbers for another count.
+# Each block of latents has its own random key. So image i does not depend on the number of images, as it would with a
+# single call of torch.randn.
 BLOCK = 250
 
 
@@ -26,18 +26,18 @@ class Subject:
     """What is evaluated: the images that a model makes, or those of a data set.
 
     Args:
-        about: what the report says of it.
+        about: description for the report.
     """
 
     about: dict[str, Any] = field(default_factory=dict, kw_only=True)
 
     @property
     def classes(self) -> int:
-        """Number of classes that its labels are of; 0 if its images have no labels of the data."""
+        """Number of classes of the labels; 0 if the images have no labels of the data."""
         raise NotImplementedError
 
     def images(self, count: int, seed: int, rank: int = 0, world: int = 1) -> Iterator[Labelled]:
-        """Yield the share of process `rank` of `count` images, uint8 `(n, C, H, W)`, with their labels or None."""
+        """Yield the share of process `rank` of `count` images, uint8 `(n, C, H, W)`, with labels `(n,)` or None."""
         raise NotImplementedError
 
 
@@ -47,7 +47,7 @@ class Samples(Subject):
 
     Args:
         model: has `sample(n)`, or translates.
-        given: data set whose items a model that translates is given.
+        given: data set of inputs, for a model that translates.
         truncation: of the latents, or None.
     """
 
@@ -67,7 +67,7 @@ class Samples(Subject):
 
 @dataclass(frozen=True)
 class Pictures(Subject):
-    """The images of a data set, which the seed chooses and puts in order.
+    """The images of a data set. The seed chooses them and their order.
 
     Args:
         dataset: its items are images, or tuples of one and a label.
@@ -91,7 +91,7 @@ class Pictures(Subject):
 
 
 def blocks(count: int, rank: int = 0, world: int = 1) -> Iterator[range]:
-    """Yield the sample numbers of this process's blocks; all processes together have 0..count-1 once."""
+    """Yield the image numbers of this process's blocks. All processes together have 0..count-1 once."""
     for start in range(rank * BLOCK, count, world * BLOCK):
         yield range(start, min(start + BLOCK, count))
 
@@ -107,9 +107,9 @@ def generated(
 ) -> Iterator[Labelled]:
     """Yield this process's share of `count` samples as uint8 `(n, C, H, W)` with their labels `(n,)`, or None.
 
-    A conditional model (one with `num_classes`) gets the classes in turn, label i being i modulo their number. So does
-    one that has found categories (`num_categories`), which are no labels of the data: none are returned. A module that
-    translates makes image i of item i of the data set `given`.
+    A class-conditional model (with `num_classes`) gets label `i % num_classes` for image i. A model with
+    `num_categories` gets its categories in the same way, but they are not labels of the data, so None is returned. A
+    module that translates makes image i of item i of the data set `given`.
     """
     if translates(module):
         yield from translations(module, count, seed, rank, world, given)
@@ -119,7 +119,7 @@ def generated(
         options: dict[str, Any] = {} if truncation is None else {"truncation": truncation}
         if kinds:
             options["labels"] = torch.arange(rows.start, rows.start + BLOCK) % kinds
-        # The whole block even at the end: image i does not depend on the count.
+        # The last block is whole too, so that image i does not depend on the count.
         images = unclipped(module, BLOCK, key("evaluate", seed, rows.start // BLOCK), **options)
         check_made(images, f"{type(module).__name__}.sample")
         labels = options["labels"][: len(rows)] if conditions(module) else None
@@ -127,11 +127,11 @@ def generated(
 
 
 def check_made(images: Tensor, by: str) -> None:
-    """Check images that a model has made, which are in [-1, 1] but for some that overshoot, before they are clipped.
+    """Check the range of images of a model before they are clipped to [-1, 1]. Some overshoot is allowed.
 
     Raises:
         BrokenSamplesError: if they are not finite.
-        ValueError: if they are of another range: none is negative, and some are beyond what a network overshoots.
+        ValueError: if they have another range: no value is negative, and some are above 2.
     """
     least, most = (float(value) for value in images.aminmax())
     if not images.isfinite().all():
@@ -141,12 +141,12 @@ def check_made(images: Tensor, by: str) -> None:
 
 
 def translations(module: nn.Module, count: int, seed: int, rank: int, world: int, given: Any) -> Iterator[Labelled]:
-    """Yield this process's share of what a module makes of `count` items of a data set, as `generated` does.
+    """Yield this process's share of the translations of `count` items of a data set, as `generated` does.
 
-    The seed chooses the items and their order, or a data set in the order of its classes would give some of them.
+    The seed chooses the items and their order. The first items alone could all be of one class.
 
     Raises:
-        ValueError: if there are fewer items, or there is no data set.
+        ValueError: if there are fewer items, or no data set.
     """
     if given is None or len(given) < count:
         there = 0 if given is None else len(given)
@@ -165,7 +165,7 @@ def translations(module: nn.Module, count: int, seed: int, rank: int, world: int
 def latents(module: Any, rows: range, seed: int, truncation: float | None = None) -> Tensor:
     """Return the latents `(len(rows), latent_dim)` of samples `rows`, those of `generated`, drawn on the CPU.
 
-    So they are the same for every device; `generated` draws on the module's, and a GPU has other random numbers.
+    They are the same for every device. `generated` draws on the device of the module, and a GPU draws other numbers.
     """
     dtype, parts = next(module.generator.parameters()).dtype, []
     for block in range(rows.start // BLOCK, -(-rows.stop // BLOCK)):

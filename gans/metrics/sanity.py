@@ -1,4 +1,4 @@
-"""Whether an extractor's FID measures what it should: images or clips damaged on purpose, from hardly to badly."""
+"""A test of an extractor: FID of images or clips with known damage, from slight to severe."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -10,12 +10,12 @@ from torchvision.transforms.functional import gaussian_blur
 from gans.metrics.functional import fid
 from gans.metrics.sequences import frozen, shuffled
 
-SAMPLES = 5000  # on each side
+SAMPLES = 5000  # at most, real and damaged
 SIGMAS = (0.4, 0.8, 2.0)  # of the blur, in pixels
 DEVIATIONS = (4, 16, 64)  # of the noise, of 255
 DISTINCT = (500, 100, 5)
 ALONE, SHUFFLED, FROZEN = "one class alone", "frames shuffled", "first frame frozen"
-# What features worth having find how many times as bad as soft edges; random ones of clips find 0.8 to 2.4.
+# How many times as far as blur .8 a damage must be. Random features of clips reach 0.8 to 2.4.
 WORSE = {ALONE: 2, SHUFFLED: 5, FROZEN: 5}
 
 Extract = Callable[[Tensor], Tensor]
@@ -23,14 +23,17 @@ Table = dict[str, float]
 
 
 def sanity(extract: Extract, reference: Tensor, images: Tensor, labels: Tensor | None, seed: int = 0) -> Table:
-    """Return the FID of unharmed and of damaged images against others of the same data, by what was done to them.
+    """Return the FID of intact and of damaged images to other images of the same data, by the name of the damage.
 
-    Random networks, too, see more blur as more distance. Only a network that knows the data finds it worse that all
-    classes but one are missing, or that a clip's frames are shuffled, than that edges are a little soft, which `passes`
-    asks for.
+    More blur is a larger distance for random networks too. Only a network that knows the data ranks missing classes, or
+    shuffled frames of clips, above a slight blur. `passes` checks that.
 
-    `extract` returns features `(N, D)` of uint8 images `(N, C, H, W)`, or of clips `(N, C, T, H, W)`, which need no
-    labels; `reference` is never damaged. At most 5,000 images, drawn by the seed, stand on each side.
+    Args:
+        extract: returns features `(N, D)` of uint8 images `(N, C, H, W)`, or of clips `(N, C, T, H, W)`.
+        reference: images that the others are compared with; they are never damaged.
+        images: images to damage. At most 5,000 of each set are used.
+        labels: of `images`, `(N,)`; clips need none.
+        seed: of the choice of images, and of the damage.
 
     Raises:
         ValueError: if there are fewer than two classes.
@@ -61,20 +64,20 @@ def sanity(extract: Extract, reference: Tensor, images: Tensor, labels: Tensor |
 
 
 def passes(table: Table) -> bool:
-    """Return whether one class alone, and clips damaged in time, are so much further from the data than blur .8."""
+    """Return whether the damages in `WORSE` are all far enough, compared with blur .8."""
     return all(sees(table, name) for name in WORSE if name in table)
 
 
 def sees(table: Table, name: str) -> bool:
-    """Return whether a damage is more than `WORSE` times as far from the data as blur .8."""
+    """Return whether a damage is more than `WORSE` times as far as blur .8."""
     return table[name] > WORSE[name] * table["blur 0.8"]
 
 
 def in_time(clips: Tensor, generator: torch.Generator) -> Iterator[tuple[str, Tensor]]:
-    """Yield clips `(N, C, T, H, W)` whose frames are not those that should follow each other, and what was done."""
+    """Yield the names of temporal damages, and clips `(N, C, T, H, W)` with them."""
     frames = torch.arange(clips.shape[2])
     half = len(frames) // 2
-    yield "reversed", clips.flip(2)  # as good as new, if what is seen moves backwards as it does forwards
+    yield "reversed", clips.flip(2)  # no damage, if motion looks the same in both directions
     yield "half as fast", clips[:, :, frames // 2]
     yield "second half frozen", clips[:, :, frames.clamp(max=half)]
     others = clips[torch.randperm(len(clips), generator=generator)]

@@ -1,4 +1,4 @@
-"""All scores of a set of generated images from one pass, each with the counts that it depends on."""
+"""The protocols, and all scores of a set of generated images, each with the counts that it depends on."""
 
 import math
 from collections.abc import Collection, Iterable
@@ -21,12 +21,12 @@ from gans.metrics.functional import (
 from gans.metrics.moments import Gaussian, frechet
 from gans.metrics.neighbours import neighbour_scores
 
-# Nearest neighbours that scores look for.
+# The number of the nearest neighbour that a score uses.
 NEIGHBOURS = {"precision": 3, "recall": 3, "density": 5, "coverage": 5, "authenticity": 1, "one_nn_accuracy": 1}
 # All scores, with the least number of real and of generated images.
 LEAST = {
     "fid": 2,
-    "fid_infinity": 20,  # points enough for a line
+    "fid_infinity": 20,  # enough points for a line
     "frame_fid": 1,
     "motion": 1,
     "class_fid": 4,
@@ -42,15 +42,15 @@ LEAST = {
 
 @dataclass(frozen=True)
 class Protocol:
-    """How much is looked at. Scores of another protocol are other scores.
+    """How many images are used. Scores of different protocols do not compare.
 
     Args:
         name: of the protocol.
         samples: generated images.
         reference: real images that define the mean and covariance; None takes all.
-        neighbours: real and generated images whose nearest neighbours are searched.
-        thorough: search for copies among all real images, and extrapolate FID to infinitely many samples.
-        seeds: of the images of the subject; scores are the means over them.
+        neighbours: real and generated images whose nearest neighbours are searched for.
+        thorough: compare authenticity with all real images, and extrapolate FID to infinitely many samples.
+        seeds: of the generated images. Scores are means over the seeds.
     """
 
     name: str
@@ -69,14 +69,14 @@ PROTOCOLS = {
 
 @dataclass(frozen=True)
 class Score:
-    """A number and what it depends on.
+    """The value of a score, and what it depends on.
 
     Args:
         value: of the score.
-        n_real: real images behind it, 0 if none.
-        n_fake: generated images behind it.
-        std: standard deviation, over splits or seeds, where there is one.
-        k: number of the nearest neighbour, where one is searched.
+        n_real: number of real images; 0 if none is used.
+        n_fake: number of generated images.
+        std: standard deviation over splits or seeds, or None.
+        k: number of the nearest neighbour, or None.
     """
 
     value: float
@@ -86,7 +86,7 @@ class Score:
     k: int | None = None
 
     def plain(self) -> dict[str, Any]:
-        """Return what is known as a dictionary."""
+        """Return the fields that are not None as a dictionary."""
         return {name: value for name, value in asdict(self).items() if value is not None}
 
 
@@ -97,8 +97,8 @@ def scores(
 
     Args:
         real: statistics of the real images.
-        fake: features of the generated ones.
-        protocol: how much is looked at.
+        fake: features of the generated images.
+        protocol: how many images are used.
         names: compute these only; what cannot be computed is left out. None computes all that can be, and leaves out
             what needs more images.
 
@@ -127,11 +127,11 @@ def scores(
 
 
 def of_neighbours(real: Features, fake: Features, due: Collection[str]) -> dict[str, Score]:
-    """Return the scores that compare with nearest neighbours, those of them that are due."""
+    """Return those of the due scores that use nearest neighbours."""
     named = [name for name in NEIGHBOURS if name in due]
     if not named:
         return {}
-    # As few neighbours as are needed, which as few images have.
+    # No more neighbours than needed: few images have few.
     values = neighbour_scores(
         real.features,
         fake.features,
@@ -142,7 +142,7 @@ def of_neighbours(real: Features, fake: Features, due: Collection[str]) -> dict[
 
 
 def of_classes(real: Statistics, fake: Features, due: Collection[str]) -> dict[str, Score]:
-    """Return the scores that need a classifier's logits, or the classes that images were asked to be of."""
+    """Return those of the due scores that need the logits of a classifier, or the labels of images."""
     found = {}
     if fake.logits is not None and real.features.logits is not None:
         if "inception_score" in due:
@@ -153,7 +153,7 @@ def of_classes(real: Statistics, fake: Features, due: Collection[str]) -> dict[s
             modes, kl = mode_counts(fake.logits, classes, frequencies(real.features.logits.argmax(1), classes))
             counted = {"modes": float(modes), "mode_kl": float(kl)}
             for name, value in counted.items():
-                # The divergence is infinite where the real images are all of one class, and fakes of another.
+                # The divergence is infinite if all real images are of one class, and generated ones of another.
                 if name in due and math.isfinite(value):
                     found[name] = Score(value, len(real.features), len(fake))
     labels = real.features.labels
@@ -169,7 +169,7 @@ def of_classes(real: Statistics, fake: Features, due: Collection[str]) -> dict[s
 
 
 def of_clips(real: Features, fake: Features, due: Collection[str]) -> dict[str, Score]:
-    """Return the scores that image sequences have besides: those of single frames, and of how much they move."""
+    """Return those of the due scores that only clips have: FID of single frames, and motion."""
     found = {}
     counts = len(real), len(fake)
     if "frame_fid" in due and "stills" in fake.extras:  # `(N, frames, D)`
@@ -181,11 +181,11 @@ def of_clips(real: Features, fake: Features, due: Collection[str]) -> dict[str, 
 
 
 def frequencies(labels: torch.Tensor, classes: int) -> torch.Tensor:
-    """Return the frequencies `(K,)` of the classes that labels `(N,)` are a sample of, the better known the more of it.
+    """Return an estimate of the frequencies `(K,)` of classes, given a sample of labels `(N,)`.
 
-    What is counted is shrunk towards equal frequencies by as much as chance explains: among 5,000 images of 1,000
-    classes some classes do not occur, and counts alone would make a divergence from them infinite.
-    Source: Hausser and Strimmer 2009 (arXiv 0811.3579), a James-Stein estimator.
+    The observed frequencies are shrunk towards equal ones: among 5,000 images of 1,000 classes some classes do not
+    occur, and a divergence from a frequency of 0 is infinite.
+    Source: the James-Stein estimator of Hausser and Strimmer 2009 (arXiv 0811.3579).
     """
     seen = torch.bincount(labels, minlength=classes).double() / len(labels)
     chance = (1 - seen.square().sum()) / (len(labels) - 1)
@@ -194,19 +194,19 @@ def frequencies(labels: torch.Tensor, classes: int) -> torch.Tensor:
 
 
 def set_of(labels: torch.Tensor) -> set[int]:
-    """Return the classes that occur."""
+    """Return the set of labels."""
     return set(labels.tolist())
 
 
 def enough(labels: torch.Tensor) -> bool:
-    """Return whether there are several classes, with two images each."""
+    """Return whether there are at least two classes, and at least two images of each."""
     counts = labels.bincount()
     counts = counts[counts > 0]
     return len(counts) > 1 and int(counts.min()) >= 2
 
 
 def over_seeds(runs: Iterable[dict[str, Score]]) -> dict[str, Score]:
-    """Return the mean of every score over runs with other latents, and their deviation where there are several."""
+    """Return the mean of each score over the seeds, and the standard deviation if there are several."""
     runs = list(runs)
     if len(runs) == 1:
         return runs[0]
@@ -220,10 +220,10 @@ def over_seeds(runs: Iterable[dict[str, Score]]) -> dict[str, Score]:
 
 
 def plain(found: dict[str, Score]) -> dict[str, dict[str, Any]]:
-    """Return scores with all that is known of them, as plain values."""
+    """Return scores as dictionaries of plain values."""
     return {name: score.plain() for name, score in found.items()}
 
 
 def values(found: dict[str, Score]) -> dict[str, float]:
-    """Return the values of scores alone."""
+    """Return the values of scores."""
     return {name: score.value for name, score in found.items()}

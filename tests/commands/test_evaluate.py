@@ -221,7 +221,7 @@ def test_what_is_no_checkpoint_is_refused(refused, tmp_path):
     assert "a.ckpt is not a checkpoint of this framework" in refused(f"evaluate a.ckpt {DIGITS}")
     held = {"model": "json.dumps"}
     torch.save({"adversarial": held}, tmp_path / "a.ckpt")
-    assert "no LightningModule" in refused(f"evaluate a.ckpt {DIGITS}")
+    assert "which is not a LightningModule" in refused(f"evaluate a.ckpt {DIGITS}")
     torch.save({"adversarial": {"model": "no_such_file.Model"}}, tmp_path / "a.ckpt")
     assert "names no_such_file.Model, which is not in gans.models" in refused(f"evaluate a.ckpt {DIGITS}")
 
