@@ -66,5 +66,5 @@ def test_entries_counts_words_and_the_pieces_of_a_tokenizer():
     described = {"model": {"vocab": {"[PAD]": 0, "a": 1, "b": 2}}, "added_tokens": [{"id": 7}]}
     assert entries(json.dumps(described)) == 8
     for wrong in ("red seven", "{}", '{"model": 3}'):
-        with pytest.raises(ValueError, match="no tokenizer's JSON"):
+        with pytest.raises(ValueError, match="not a tokenizer's JSON"):
             entries(wrong)
