@@ -45,12 +45,13 @@ def test_interpolation_keeps_the_precision_of_images(dtype):
     assert enlarged(images((4, 4)).to(dtype), 2).dtype == dtype
 
 
-@pytest.mark.parametrize(("kind", "options"), [(Residual, (8,)), (Dense, (8, 4)), (RRDB, (8, 4))])
-def test_blocks_begin_near_the_identity(kind, options):
+@pytest.mark.parametrize(("kind", "options", "share"), [(Residual, (8,), 1), (Dense, (8, 4), 1), (RRDB, (8, 4), 1.2)])
+def test_blocks_begin_near_the_identity(kind, options, share):
+    """RRDB adds a fifth of what its three dense blocks give, which begin near the identity themselves."""
     torch.manual_seed(0)
     block, maps = kind(*options), torch.randn(2, 8, 6, 6)
-    change = (block(maps) - maps).std()
-    assert 0 < change < 0.2
+    change = (block(maps) - share * maps).std()
+    assert 0 < change < 0.05
 
 
 def test_a_network_sees_as_far_as_it_is_deep():
