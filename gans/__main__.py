@@ -1,4 +1,4 @@
-"""The `gans` command: recipes, the trainer's four verbs on them, and the words for what is wrong with its input.
+"""The `gans` command: it lists recipes, runs the trainer's four verbs on them, or runs a command on a checkpoint.
 
 Nothing here imports torch or Lightning, so that listing recipes and refusing a mistyped one take no time.
 """
@@ -9,7 +9,8 @@ import sys
 from pathlib import Path
 
 from gans.checks import nearest
-from gans.recipes.catalogue import checked, show
+from gans.commands.arguments import checked
+from gans.recipes.catalogue import show
 from gans.runs.parent import end_with_launcher, launched_by
 
 USAGE = """\
@@ -38,14 +39,12 @@ A wrong input is one sentence and exit code 2; GANS_TRACEBACK=1 shows where it c
 """
 
 
-VERBS = ("fit", "validate", "test", "predict")
-
-
-COMMANDS = ("evaluate", "sample", "explore", "export")  # on what was trained, each a file of gans.commands
+VERBS = ("fit", "validate", "test", "predict")  # on a recipe
+COMMANDS = ("evaluate", "sample", "explore", "export")  # on a checkpoint, each a file of gans.commands
 
 
 def check_home() -> None:
-    """Raise a ValueError if another folder `datamodules` stands before this project's on Python's path."""
+    """Raise a ValueError if another package `datamodules` comes before this project's on Python's path."""
     home, spec = Path(__file__).absolute().parents[1], importlib.util.find_spec("datamodules")
     found = [Path(place).absolute() for place in (spec and spec.submodule_search_locations) or ()]
     if spec and home / "datamodules" not in found:
@@ -59,8 +58,9 @@ def main(argv: list[str] | None = None) -> int:
     0 is success, 1 a run that failed, 2 bad input, 128 + n the end by signal n: 130 for Ctrl-C, 143 for SIGTERM.
     """
     verb, *rest = (sys.argv[1:] if argv is None else argv) or ["--help"]
-    pictures = any(arg.startswith("--input") for arg in rest) or (rest[:1] and rest[0].endswith(".ckpt"))
-    is_command = verb in COMMANDS or (verb == "predict" and pictures)  # a verb on a recipe, a command on a checkpoint
+    # predict is a verb on a recipe, and a command on a checkpoint.
+    on_checkpoint = any(arg.startswith("--input") for arg in rest) or (rest[:1] and rest[0].endswith(".ckpt"))
+    is_command = verb in COMMANDS or (verb == "predict" and on_checkpoint)
     try:
         check_home()
         if is_command:
@@ -79,7 +79,7 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     try:
         if is_command:
-            from gans.commands.parser import finished
+            from gans.commands.outcome import finished
 
             return finished(importlib.import_module(f"gans.commands.{verb}").main, rest)
         if verb in VERBS:

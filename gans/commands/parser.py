@@ -1,40 +1,30 @@
-"""What all commands share: the parser, a checkpoint named by its run, a user's own model, one sentence on errors."""
+"""The parser of the commands, and what its flags name: a checkpoint, the class of a model, a folder to write to."""
 
 import inspect
-import logging
-import os
 import re
 import sys
 import tempfile
-import threading
-import warnings
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
 import lightning as L
 from jsonargparse import Namespace
-from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import LightningArgumentParser
 
 import datamodules
 import gans.models
 from gans.checks import imported, nearest
-from gans.commands.words import HERE, expanded, sentence
+from gans.commands.words import expanded, sentence
 from gans.recipes.catalogue import recipes
 from gans.runs import atomic
 from gans.runs import folder as runs
-from gans.runs.memory import ran_out
 from gans.runs.parent import main_process
 
-# Asking for every model and datamodule makes their short names known to the parser.
+# The parser knows the short names of classes that have been imported: so all of them are imported here.
 KINDS = {
     part: [getattr(module, name) for name in module.__all__]
     for part, module in (("model", gans.models), ("data", datamodules))
 }
-
-
-BAD_INPUT = (ValueError, OSError, MisconfigurationException)
 
 
 class Parser(LightningArgumentParser):
@@ -45,7 +35,7 @@ class Parser(LightningArgumentParser):
         self.allow_abbrev = False  # --trainer.max_epoch would be taken for max_epochs
 
     def parse_args(self, *args: Any, **kwargs: Any) -> Namespace:  # type: ignore[override]
-        """Return what the flags and the YAML files say, where `~` is the home folder."""
+        """Return the values of flags and YAML files, with `~` expanded and checkpoints found by their names."""
         found: Namespace = expanded(super().parse_args(*args, **kwargs))
         if isinstance(named := found.get("checkpoint"), Path):
             found.checkpoint = trained(named)
@@ -54,24 +44,21 @@ class Parser(LightningArgumentParser):
         return found
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """Raise what is wrong as one sentence, without the usage of hundreds of flags."""
+        """Raise a ValueError with one sentence, without the usage of hundreds of flags."""
         verbs = self._subcommands_action.choices.values() if self._subcommands_action else ()
         flags = {flag[2:] for parser in (self, *verbs) for flag in parser._option_string_actions if flag[:2] == "--"}
         kinds = {part: [kind.__name__ for kind in kinds] for part, kinds in KINDS.items()}
         check_class(str(message))
-        raise ValueError(sentence(str(message), flags | (arguments() if "trainer" in flags else set()), kinds)) from ex
-
-
-def as_list(value: Any) -> list[Any]:
-    """Return what a flag holds, none, one or several, as a list."""
-    return [] if value is None else value if isinstance(value, list) else [value]
+        if "trainer" in flags:
+            flags |= class_flags()
+        raise ValueError(sentence(str(message), flags, kinds)) from ex
 
 
 def trained(named: Path) -> Path:
-    """Return the checkpoint that a user has named, and say which it is where that is not its own name.
+    """Return the checkpoint that a file, the folder of a run, or a recipe names. Print it if it is not a file.
 
     Raises:
-        ValueError: for a folder without one, and a recipe that has not been trained.
+        ValueError: for a folder without a checkpoint, and a recipe that has not been trained.
     """
     found, known = runs.trained(named), recipes()
     if found is not None:
@@ -84,11 +71,11 @@ def trained(named: Path) -> Path:
         raise ValueError(f"{named} holds no last.ckpt; expected a checkpoint, the folder of a run, or a recipe")
     if not named.suffix and (close := nearest(str(named), list(known))):
         raise ValueError(f"there is no checkpoint {named}{close}")
-    return named  # what reads it says what is wrong
+    return named  # a missing file is reported when it is read
 
 
 def check_writable(folder: Path) -> None:
-    """Raise a ValueError unless `folder` could be made, without making it."""
+    """Raise a ValueError unless a folder, which need not exist yet, is writable. Nothing is left behind."""
     there = atomic.existing(folder)
     try:
         with tempfile.TemporaryDirectory(dir=there):
@@ -98,7 +85,7 @@ def check_writable(folder: Path) -> None:
 
 
 def check_class(message: str) -> None:
-    """Raise a ValueError that says why the class that the parser's `message` is about cannot be used, if it is one."""
+    """Raise a ValueError with the reason why a class cannot be used, if the parser's `message` is about a class."""
     key = re.search(r'Parser key "([\w.]+)"', message)
     path = r"([A-Za-z_]\w*(?:\.\w+)+)"
     name = re.search(rf"class_path '{path}'|class_path': '{path}'|Given value: {path}$", message, re.MULTILINE)
@@ -115,12 +102,13 @@ def check_class(message: str) -> None:
 
 def add_own_model(flags: Parser) -> None:
     """Add the flag that names the class of a checkpoint's model, for a class of the user's own."""
-    told = "import path of the class of a model of your own, such as my_gan.MyGAN; those of gans.models need none"
-    flags.add_argument("--model", type=str, help=told)
+    flags.add_argument(
+        "--model", type=str, help="import path of your own model's class, such as my_gan.MyGAN; gans.models need none"
+    )
 
 
 def own_model(name: str | None) -> type[L.LightningModule] | None:
-    """Return the class that `--model` names, by its import path or as one of `gans.models`; None for None.
+    """Return the class that `--model` names: an import path, or a name of `gans.models`; None for None.
 
     Raises:
         ValueError: if it cannot be imported, or is no LightningModule.
@@ -137,51 +125,10 @@ def own_model(name: str | None) -> type[L.LightningModule] | None:
     return found
 
 
-def arguments() -> set[str]:
-    """Return the flags of all models and datamodules, as `model.lr`."""
+def class_flags() -> set[str]:
+    """Return the flags of all models and datamodules, such as `model.lr`."""
     found = set()
     for part, kinds in KINDS.items():
         for base in {base for kind in kinds for base in kind.__mro__}:
             found |= {f"{part}.{word}" for word in inspect.signature(base.__init__).parameters if word != "self"}
     return found
-
-
-HOOK = threading.excepthook
-
-
-def unless_full(args: threading.ExceptHookArgs) -> None:
-    """Report what ended a thread, but not a full disk: TensorBoard's writer raises that again where it is reported."""
-    if args.exc_value is None or not atomic.full(args.exc_value):
-        HOOK(args)
-
-
-def quiet() -> None:
-    """Silence other people's notes that a user of this command can do nothing about; let the others be one line."""
-    warnings.formatwarning = lambda message, *args, **kwargs: f"gans: warning: {message}\n"
-    for message in (
-        r".*isinstance\(treespec, LeafSpec\).*",  # Lightning's own use of torch
-        r".*Checkpoint directory .* exists and is not empty.*",  # that is what --ckpt_path last is for
-        r".*The dirpath has changed from .*",  # a run that starts from another's checkpoint has a folder of its own
-        r".*is smaller than the logging interval.*",  # curves are written across epochs here
-        r".*Total length of `list` across ranks is zero.*",  # no images were asked to be held out
-    ):
-        warnings.filterwarnings("ignore", message=message)
-    threading.excepthook = unless_full
-    for name in ("lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.WARNING)  # tips, seeds, devices that are not there
-
-
-def finished(main: Callable[[list[str]], int | None], args: list[str]) -> int:
-    """Run a command and return its exit code: 0, the command's own, 2 for bad input, 1 for a full disk or memory."""
-    quiet()
-    try:
-        return int(main(args) or 0)
-    except SystemExit as end:  # of --help
-        return int(end.code or 0)
-    except (RuntimeError, MemoryError, *BAD_INPUT) as error:
-        memory = ran_out(error)
-        if os.environ.get("GANS_TRACEBACK") or not (memory or isinstance(error, BAD_INPUT)):
-            raise
-        told = memory or " ".join(str(error).replace(HERE, "").rstrip(".").split())
-        print(f"gans: error: {told}", file=sys.stderr)
-        return 1 if memory or atomic.full(error) else 2

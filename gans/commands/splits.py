@@ -18,7 +18,7 @@ from gans.commands.parser import Parser
 from gans.commands.words import expanded
 from gans.metrics.features import Watch
 from gans.metrics.rows import Labelled, items
-from gans.recipes.catalogue import check_nodes
+from gans.recipes.configuration import check_nodes
 from gans.runs.folder import of_checkpoint, trained
 
 Split = Literal["train", "val", "test"]

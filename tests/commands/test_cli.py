@@ -12,8 +12,9 @@ import yaml
 
 from gans.callbacks import progress
 from gans.checks import nearest
+from gans.commands.arguments import checked
 from gans.models import GAN
-from gans.recipes.catalogue import checked, recipes
+from gans.recipes.catalogue import recipes
 
 ROOT = Path(__file__).parents[2]
 TINY = "--model.width 4 --data.size 8 --grid.samples 4 --trainer.log_every_n_steps 2 --trainer.accelerator cpu"

@@ -380,7 +380,7 @@ def test_a_batch_that_is_too_large_for_a_gpu(refused, monkeypatch, recipe, cuts)
 
     for kind in (DCGAN, ImageTextEncoder):
         monkeypatch.setattr(kind, "training_step", allocate)
-    monkeypatch.setattr("gans.commands.trainer.main_process", lambda: False)
+    monkeypatch.setattr("gans.commands.trainer_report.main_process", lambda: False)
     flags = "--data.size 16 --model.width 4 --trainer.accelerator cpu --trainer.enable_progress_bar false"
     says = f"the GPU is out of memory: {GPU.split('. ', 1)[1].rstrip('.')}: lower data.batch_size"
     cut = ", or cut each batch with --model.accumulate 2"

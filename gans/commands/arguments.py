@@ -1,0 +1,85 @@
+"""The command line of fit, validate, test and predict before it is parsed. Nothing here imports torch or Lightning."""
+
+import re
+import sys
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+from gans.recipes import configuration
+from gans.recipes.catalogue import find
+from gans.recipes.configuration import LINKED
+from gans.runs.parent import main_process
+
+
+def checked(verb: str, args: list[str]) -> tuple[str, list[str]]:
+    """Return the name of a run, and its flags with the paths of all configurations after `--config`.
+
+    Args:
+        verb: of the command.
+        args: a recipe or a YAML file, and flags.
+
+    Raises:
+        ValueError: if there is no such recipe or file, it is no configuration, or the model is given what the data set.
+    """
+    if not args:
+        raise ValueError(f"{verb} needs a recipe or a YAML file: `gans recipes` lists the recipes")
+    args = list(args) if args[0].startswith("-") else ["--config", *args]
+    name = ""
+    for i, flag in enumerate(args):
+        if found := re.match(rf"--model\.(?:init_args\.)?({'|'.join(LINKED)})\b", flag):
+            raise ValueError(f"model.{found[1]} follows data.{found[1]}: give --data.{found[1]}")
+        if flag.startswith(("--config=", "-c=")):
+            args[i : i + 1] = flag.split("=", 1)  # the value is the next item of this loop
+        if args[i] in ("--config", "-c") and i + 1 < len(args):
+            path = find(args[i + 1])
+            configuration.check(path)
+            args[i : i + 2] = ["--config", str(path)]
+            name = name or name_of(path)
+    return name or "run", [*args, *whole_epochs(args)]
+
+
+def name_of(path: Path) -> str:
+    """Return the name of the runs of a configuration: that of its file, or of the run that wrote it."""
+    folder = path.absolute().parent
+    return folder.parent.name if path.stem == "config" and folder.name.startswith("version_") else path.stem
+
+
+def whole_epochs(args: list[str]) -> list[str]:
+    """Return the flag that removes a recipe's `max_steps` if only `max_epochs` is given, and say so."""
+    files = [Path(args[i + 1]) for i, flag in enumerate(args[:-1]) if flag == "--config"]
+    recipe, *others = [configuration.read(file).get("trainer") or {} for file in files] or [{}]
+    set_here: dict[str, Any] = {}
+    for trainer in others:
+        set_here |= trainer
+    for i, flag in enumerate(args):
+        if found := re.match(r"--trainer\.(max_epochs|max_steps)(?:=(.*))?$", flag):
+            set_here[found[1]] = found[2] if found[2] is not None else "".join(args[i + 1 : i + 2])
+    steps, epochs = recipe.get("max_steps", -1), str(set_here.get("max_epochs", ""))
+    if "max_steps" in set_here or not epochs.isdigit() or steps in (None, -1):
+        return []
+    if main_process():
+        recipe_name = files[0].stem
+        print(f"gans: trainer.max_epochs is {epochs}: max_steps of {recipe_name}, {steps}, is lifted", file=sys.stderr)
+    return ["--trainer.max_steps=-1"]
+
+
+def given(args: list[str], key: str, skip: Collection[str] = ()) -> str | None:
+    """Return the value that a command line gives a key, itself or by its YAML files; None if it gives none.
+
+    Args:
+        args: as `checked` returns them.
+        key: such as `trainer.max_steps`.
+        skip: paths of YAML files that do not count.
+    """
+    value = None
+    for flag, following in zip(args, [*args[1:], ""], strict=True):
+        name, equals, held = flag.partition("=")
+        if name == f"--{key}":
+            value = held if equals else following
+        elif name == "--config" and following not in skip:
+            inner: Any = configuration.read(Path(following))
+            for part in key.split("."):
+                inner = inner.get(part) if isinstance(inner, dict) else None
+            value = value if inner is None else str(inner)
+    return value
