@@ -15,7 +15,8 @@ import readme_blocks
 
 from gans.__main__ import VERBS
 from gans.__main__ import main as gans
-from gans.recipes.catalogue import checked, recipes
+from gans.commands.arguments import checked
+from gans.recipes.catalogue import recipes
 
 ROOT = readme_blocks.ROOT
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
