@@ -113,7 +113,7 @@ MEMORY = [
     ("trainer.val_check_interval=0", "trainer.val_check_interval is 0; expected a number above 0"),
     ("trainer.num_sanity_val_steps=-7", "trainer.num_sanity_val_steps is -7; expected at least -1"),
     ("checkpoint.dirpath=/proc/x", "cannot write under /proc/x: "),
-    ("model.dict_kwargs.foo=1", "AdversarialModule has no argument foo: dict_kwargs cannot give it"),
+    ("model.dict_kwargs.foo=1", "DCGAN has no argument foo"),
     ("trainer.check_val_every_n_epoch=0", "trainer.check_val_every_n_epoch is 0; expected at least 1"),
 ]
 
