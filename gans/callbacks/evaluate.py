@@ -14,7 +14,7 @@ from gans.metrics.extractors import extractor
 from gans.metrics.features import Statistics, of_subject, statistics
 from gans.metrics.interface import Extractor
 from gans.metrics.rows import Targets
-from gans.metrics.sampling import Samples
+from gans.metrics.sampling import Samples, Subject, Translations
 from gans.metrics.suite import PROTOCOLS, scores
 from gans.runs.folder import rehearsal
 
@@ -87,7 +87,8 @@ class Evaluate(L.Callback):
 
     def evaluate(self, trainer: Trainer, module: Module, extractor: Extractor) -> dict[str, float]:
         """Return the scores by their tags. Each process makes its share of the samples; one computes the scores."""
-        subject, count = Samples(module, self.given), self.protocol.samples
+        subject: Subject = Samples(module) if self.given is None else Translations(module, self.given)
+        count = self.protocol.samples
         rank, world = trainer.global_rank, trainer.world_size
         try:
             fake = of_subject(subject, extractor, count, self.seed, device=module.device, rank=rank, world=world)

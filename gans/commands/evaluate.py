@@ -26,7 +26,7 @@ from gans.metrics.framed import Framed
 from gans.metrics.interface import Extractor
 from gans.metrics.report import MEANING, environment, report, sha256, table, write
 from gans.metrics.rows import Targets, chosen
-from gans.metrics.sampling import BLOCK, Pictures, Samples, Subject
+from gans.metrics.sampling import BLOCK, Pictures, Samples, Subject, Translations
 from gans.metrics.suite import PROTOCOLS
 from gans.models.autoencoder import CodeModel
 
@@ -230,8 +230,8 @@ def extractor_of(
 
 def samples_of(
     model: L.LightningModule, checkpoint: Path, shape: tuple[int, ...], given: Any, truncation: float | None
-) -> Samples:
-    """Return the samples of a checkpoint's model, or what it makes of the data set `given`.
+) -> Samples | Translations:
+    """Return the samples of a checkpoint's model, or its translations of the data set `given`.
 
     Raises:
         ValueError: if its images are not of the shape of the data, or it has no latents to truncate.
@@ -257,7 +257,7 @@ def samples_of(
         "truncation": truncation,
         "latents": f"blocks of {BLOCK}, each from a key of (seed, block)" if given is None else "none: translated",
     }
-    return Samples(model, given, truncation, about=about)
+    return Samples(model, truncation, about) if given is None else Translations(model, given, about)
 
 
 def pictures_of(path: Path, data: Any, resize: bool) -> Pictures:
@@ -291,7 +291,7 @@ def pictures_of(path: Path, data: Any, resize: bool) -> Pictures:
     about = {"images": str(folder), "count": len(dataset)}
     if resize:
         about["resized"] = f"to {data.size[1]}x{data.size[0]}, {fit}"
-    return Pictures(dataset, numbers_of(pictures, data), about=about)
+    return Pictures(dataset, numbers_of(pictures, data), about)
 
 
 def numbers_of(pictures: ImageFolderDataModule, data: Any) -> Tensor | None:

@@ -6,12 +6,12 @@ of a data set; `gans.engine.interface` says what models offer.
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from gans.engine.interface import BrokenSamplesError, classes, conditions, translates, unclipped, undisturbed
+from gans.engine.interface import BrokenSamplesError, classes, conditions, unclipped, undisturbed
 from gans.latent import draw, key, truncate
 from gans.metrics.rows import Labelled, chosen, items, placed, stored
 from gans.pictures.images import to_uint8
@@ -22,60 +22,91 @@ BLOCK = 250
 
 
 @dataclass(frozen=True)
-class Subject:
-    """What is evaluated: the images that a model makes, or those of a data set.
+class Samples:
+    """The images that a model makes of latents.
 
     Args:
+        model: has `sample(n)`.
+        truncation: of the latents, or None.
         about: description for the report.
     """
 
-    about: dict[str, Any] = field(default_factory=dict, kw_only=True)
+    model: nn.Module
+    truncation: float | None = None
+    about: dict[str, Any] = field(default_factory=dict)
 
     @property
     def classes(self) -> int:
         """Number of classes of the labels; 0 if the images have no labels of the data."""
-        raise NotImplementedError
+        return conditions(self.model)
 
     def images(self, count: int, seed: int, rank: int = 0, world: int = 1) -> Iterator[Labelled]:
-        """Yield the share of process `rank` of `count` images, uint8 `(n, C, H, W)`, with labels `(n,)` or None."""
-        raise NotImplementedError
+        """Yield the share of process `rank` of `count` images, uint8 `(n, C, H, W)`, with labels `(n,)` or None.
+
+        A class-conditional model (with `num_classes`) gets label `i % num_classes` for image i. A model with
+        `num_categories` gets its categories in the same way, but they are not labels of the data, so None is returned.
+
+        Raises:
+            ValueError: if the model has no `sample(n)`, or its images another range than [-1, 1].
+        """
+        kinds = classes(self.model)
+        options: dict[str, Any] = {} if self.truncation is None else {"truncation": self.truncation}
+        for rows in blocks(count, rank, world):
+            if kinds:
+                options["labels"] = torch.arange(rows.start, rows.start + BLOCK) % kinds
+            # The last block is whole too, so that image i does not depend on the count.
+            images = unclipped(self.model, BLOCK, key("evaluate", seed, rows.start // BLOCK), **options)
+            check_made(images, f"{type(self.model).__name__}.sample")
+            labels = options["labels"][: len(rows)] if self.classes else None
+            yield to_uint8(images[: len(rows)]), labels
 
 
 @dataclass(frozen=True)
-class Samples(Subject):
-    """The images that a model makes.
+class Translations:
+    """The images that a model makes of items of a data set. The seed chooses the items and their order.
 
     Args:
-        model: has `sample(n)`, or translates.
-        given: data set of inputs, for a model that translates.
-        truncation: of the latents, or None.
+        model: has `translate`, see `gans.engine.interface`.
+        given: data set of its inputs.
+        about: description for the report.
     """
 
     model: nn.Module
-    given: Any = None
-    truncation: float | None = None
-
-    @property
-    def classes(self) -> int:
-        """Number of classes of a class-conditional model; 0 for others."""
-        return 0 if translates(self.model) else conditions(self.model)
+    given: Any
+    about: dict[str, Any] = field(default_factory=dict)
+    classes: ClassVar[int] = 0
 
     def images(self, count: int, seed: int, rank: int = 0, world: int = 1) -> Iterator[Labelled]:
-        """Yield samples as `generated` does."""
-        return generated(self.model, count, seed, self.truncation, rank, world, self.given)
+        """Yield the share of process `rank` of `count` images, uint8 `(n, C, H, W)`, without labels.
+
+        Raises:
+            ValueError: if there are fewer items, or the images have another range than [-1, 1].
+        """
+        name = type(self.model).__name__
+        if len(self.given) < count:
+            raise ValueError(f"{count:,} images were asked of {name}, which is given {len(self.given):,} to translate")
+        order = chosen(len(self.given), count, seed)
+        for rows in blocks(count, rank, world):
+            batch = placed(items(self.given, order[rows.start : rows.stop]), self.model)
+            with undisturbed(self.model, key("evaluate", seed, rows.start // BLOCK)):
+                images = self.model.translate(*self.model.inputs(batch)).float()  # type: ignore[operator]
+            check_made(images, f"{name}.translate")
+            yield to_uint8(images), None
 
 
 @dataclass(frozen=True)
-class Pictures(Subject):
+class Pictures:
     """The images of a data set. The seed chooses them and their order.
 
     Args:
         dataset: its items are images, or tuples of one and a label.
         numbers: `(K,)` the labels that the reference has for the labels of `dataset`; None ignores labels.
+        about: description for the report.
     """
 
     dataset: Any
     numbers: Tensor | None = None
+    about: dict[str, Any] = field(default_factory=dict)
 
     @property
     def classes(self) -> int:
@@ -83,47 +114,20 @@ class Pictures(Subject):
         return 0 if self.numbers is None else len(self.numbers)
 
     def images(self, count: int, seed: int, rank: int = 0, world: int = 1) -> Iterator[Labelled]:
-        """Yield rows of the data set."""
+        """Yield the share of process `rank` of `count` images, uint8 `(n, C, H, W)`, with labels `(n,)` or None."""
         order = chosen(len(self.dataset), count, seed)
         share = [order[row] for rows in blocks(count, rank, world) for row in rows]
         for images, labels in stored(self.dataset, share):
             yield images, None if self.numbers is None or labels is None else self.numbers[labels]
 
 
+Subject = Samples | Translations | Pictures  # what can be evaluated
+
+
 def blocks(count: int, rank: int = 0, world: int = 1) -> Iterator[range]:
     """Yield the image numbers of this process's blocks. All processes together have 0..count-1 once."""
     for start in range(rank * BLOCK, count, world * BLOCK):
         yield range(start, min(start + BLOCK, count))
-
-
-def generated(
-    module: nn.Module,
-    count: int,
-    seed: int,
-    truncation: float | None = None,
-    rank: int = 0,
-    world: int = 1,
-    given: Any = None,
-) -> Iterator[Labelled]:
-    """Yield this process's share of `count` samples as uint8 `(n, C, H, W)` with their labels `(n,)`, or None.
-
-    A class-conditional model (with `num_classes`) gets label `i % num_classes` for image i. A model with
-    `num_categories` gets its categories in the same way, but they are not labels of the data, so None is returned. A
-    module that translates makes image i of item i of the data set `given`.
-    """
-    if translates(module):
-        yield from translations(module, count, seed, rank, world, given)
-        return
-    kinds = classes(module)
-    for rows in blocks(count, rank, world):
-        options: dict[str, Any] = {} if truncation is None else {"truncation": truncation}
-        if kinds:
-            options["labels"] = torch.arange(rows.start, rows.start + BLOCK) % kinds
-        # The last block is whole too, so that image i does not depend on the count.
-        images = unclipped(module, BLOCK, key("evaluate", seed, rows.start // BLOCK), **options)
-        check_made(images, f"{type(module).__name__}.sample")
-        labels = options["labels"][: len(rows)] if conditions(module) else None
-        yield to_uint8(images[: len(rows)]), labels
 
 
 def check_made(images: Tensor, by: str) -> None:
@@ -140,32 +144,10 @@ def check_made(images: Tensor, by: str) -> None:
         raise ValueError(f"{by} gave images in [{least:.3g}, {most:.3g}]; expected [-1, 1]")
 
 
-def translations(module: nn.Module, count: int, seed: int, rank: int, world: int, given: Any) -> Iterator[Labelled]:
-    """Yield this process's share of the translations of `count` items of a data set, as `generated` does.
-
-    The seed chooses the items and their order. The first items alone could all be of one class.
-
-    Raises:
-        ValueError: if there are fewer items, or no data set.
-    """
-    if given is None or len(given) < count:
-        there = 0 if given is None else len(given)
-        raise ValueError(
-            f"{count:,} images were asked of {type(module).__name__}, which is given {there:,} to translate"
-        )
-    order = chosen(len(given), count, seed)
-    for rows in blocks(count, rank, world):
-        batch = placed(items(given, order[rows.start : rows.stop]), module)
-        with undisturbed(module, key("evaluate", seed, rows.start // BLOCK)):
-            images = module.translate(*module.inputs(batch)).float()  # type: ignore[operator]
-        check_made(images, f"{type(module).__name__}.translate")
-        yield to_uint8(images), None
-
-
 def latents(module: Any, rows: range, seed: int, truncation: float | None = None) -> Tensor:
-    """Return the latents `(len(rows), latent_dim)` of samples `rows`, those of `generated`, drawn on the CPU.
+    """Return the latents `(len(rows), latent_dim)` of samples `rows`, as in `Samples` but drawn on the CPU.
 
-    They are the same for every device. `generated` draws on the device of the module, and a GPU draws other numbers.
+    They are the same for every device. `Samples` draws on the device of the model, and a GPU draws other numbers.
     """
     dtype, parts = next(module.generator.parameters()).dtype, []
     for block in range(rows.start // BLOCK, -(-rows.stop // BLOCK)):

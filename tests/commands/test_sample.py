@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 from gans.commands.sample import ROWS
 from gans.engine.checkpoint import load_model
 from gans.explore import directions
-from gans.metrics.sampling import BLOCK, generated, latents
+from gans.metrics.sampling import BLOCK, Samples, latents
 from gans.models import DCGAN, GAN, VAE, ConditionalGAN, InfoGAN, ManifoldGAN, SequenceGAN
 
 WIDTH = {"width": 2}
@@ -62,7 +62,7 @@ def test_latents_are_those_of_an_evaluation(kind, options):
     z = latents(model, range(BLOCK - 3, BLOCK + 2), 5)
     with torch.no_grad():
         drawn = model(z, *model.conditions(5, torch.arange(BLOCK - 3, BLOCK + 2) % 3 if kind is InfoGAN else None))
-    blocks = list(generated(model, BLOCK + 2, 5))
+    blocks = list(Samples(model).images(BLOCK + 2, 5))
     assert all(labels is None for _, labels in blocks)  # categories are no classes of the data
     scored = torch.cat([images for images, _ in blocks])[-5:]
     assert (((drawn + 1) * 127.5) - scored).abs().max() < 0.51

@@ -17,7 +17,7 @@ from gans.metrics import suite
 from gans.metrics.features import Features, extract, gathered, of_subject, statistics
 from gans.metrics.interface import Wrapped
 from gans.metrics.rows import chosen, stored
-from gans.metrics.sampling import BLOCK, Samples, generated
+from gans.metrics.sampling import BLOCK, Samples
 from gans.metrics.suite import PROTOCOLS, Protocol, Score, over_seeds, scores
 from gans.models import GAN
 
@@ -87,9 +87,9 @@ def model():
 @pytest.mark.parametrize("world", [1, 2, 3, 7])
 def test_the_samples_do_not_depend_on_the_processes(world):
     gan, count = model(), 1003
-    whole = pictures(generated(gan, count, seed=5))
+    whole = pictures(Samples(gan).images(count, seed=5))
     assert whole.shape == (count, 1, 8, 8)
-    shares = [list(generated(gan, count, seed=5, rank=rank, world=world)) for rank in range(world)]
+    shares = [list(Samples(gan).images(count, seed=5, rank=rank, world=world)) for rank in range(world)]
     assert sum(len(images) for share in shares for images, _ in share) == count
     for number in range(-(-count // BLOCK)):
         assert torch.equal(shares[number % world][number // world][0], whole[number * BLOCK : (number + 1) * BLOCK])
@@ -97,9 +97,9 @@ def test_the_samples_do_not_depend_on_the_processes(world):
 
 def test_fewer_samples_are_the_first_of_more_and_another_seed_gives_others():
     gan = model()
-    many = pictures(generated(gan, 600, seed=0))
-    assert torch.equal(pictures(generated(gan, 333, seed=0)), many[:333])
-    assert not torch.equal(pictures(generated(gan, 600, seed=1)), many)
+    many = pictures(Samples(gan).images(600, seed=0))
+    assert torch.equal(pictures(Samples(gan).images(333, seed=0)), many[:333])
+    assert not torch.equal(pictures(Samples(gan).images(600, seed=1)), many)
     assert len(many.unique(dim=0)) == 600
 
 
@@ -114,7 +114,7 @@ def test_sampling_leaves_everything_as_it_was():
 
 
 def test_a_conditional_model_gets_its_classes_in_turn():
-    [(images, labels)] = generated(Conditional(), 100, seed=0)
+    [(images, labels)] = Samples(Conditional()).images(100, seed=0)
     assert torch.equal(labels, torch.arange(100) % 3)
     means = torch.stack([images[labels == c].float().mean() for c in range(3)])
     assert torch.allclose(means, torch.tensor([64.0, 127.5, 191.0]), atol=1)
@@ -122,7 +122,7 @@ def test_a_conditional_model_gets_its_classes_in_turn():
 
 def test_a_model_without_sample_is_refused():
     with pytest.raises(ValueError, match="Linear has no sample"):
-        list(generated(nn.Linear(1, 1), 10, 0))
+        list(Samples(nn.Linear(1, 1)).images(10, 0))
 
 
 def test_rows_are_a_seeded_choice():
@@ -389,7 +389,7 @@ def test_a_broken_generator_is_an_error():
     gan = model()
     next(gan.generator_ema.parameters()).data.fill_(float("nan"))
     with pytest.raises(ValueError, match="sample gave NaN or infinity"):
-        list(generated(gan, 10, 0))
+        list(Samples(gan).images(10, 0))
 
 
 def test_only_what_is_asked_for_is_computed(monkeypatch):
@@ -415,12 +415,12 @@ def test_samples_of_another_range_are_an_error_and_overshoot_is_clipped():
     gan = Made()
     gan.low, gan.high = 0.0, 255.0
     with pytest.raises(ValueError, match=r"Made.sample gave images in \[.*, 255\]; expected \[-1, 1\]"):
-        list(generated(gan, 10, 0))
+        list(Samples(gan).images(10, 0))
     gan.low, gan.high = -3.0, 3.0
-    assert sum(len(images) for images, _ in generated(gan, 10, 0)) == 10
+    assert sum(len(images) for images, _ in Samples(gan).images(10, 0)) == 10
     gan.sample = lambda n: torch.full((n, 1, 8, 8), torch.inf)
     with pytest.raises(ValueError, match="sample gave NaN or infinity"):
-        list(generated(gan, 10, 0))
+        list(Samples(gan).images(10, 0))
 
 
 def test_what_is_kept_is_what_is_saved(network, cache):
@@ -442,6 +442,22 @@ def test_the_protocols():
 def test_gathering_puts_rows_in_order(monkeypatch):
     from gans.metrics import features
 
-    share = Features(torch.tensor([[2.0], [0.0], [1.0]]), None)
+    share = Features(torch.tensor([[2.0], [0.0], [1.0]]), None, torch.tensor([7, 5, 6]))
     monkeypatch.setattr(features, "gather_rows", lambda tensor: tensor)
-    assert gathered(share, [2, 0, 1], torch.device("cpu")).features.flatten().tolist() == [0, 1, 2]
+    whole = gathered(share, [2, 0, 1], torch.device("cpu"))
+    assert whole.features.flatten().tolist() == [0, 1, 2]
+    assert whole.labels.tolist() == [5, 6, 7]
+
+
+def test_a_process_without_images_takes_part(monkeypatch, network):
+    from gans.metrics import features
+
+    sent = []
+    monkeypatch.setattr(features, "gather_rows", lambda tensor: sent.append(tensor) or tensor)
+    for rank in (0, 1):
+        of_subject(Samples(Conditional()), network, 10, rank=rank, world=2)
+    first, second = sent[: len(sent) // 2], sent[len(sent) // 2 :]
+    assert [part.shape[1:] for part in first] == [part.shape[1:] for part in second]
+    assert [part.dtype for part in first] == [part.dtype for part in second]
+    assert {len(part) for part in first} == {10}
+    assert {len(part) for part in second} == {0}

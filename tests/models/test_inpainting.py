@@ -12,7 +12,7 @@ from gans.callbacks.grid import ImageGrid
 from gans.metrics.functional import fid
 from gans.metrics.holes import hole_fidelity, mean_fill, nearest_fill
 from gans.metrics.pairs import fidelity
-from gans.metrics.sampling import generated
+from gans.metrics.sampling import Translations
 from gans.models import Inpainting
 from gans.networks import gated, patch
 from gans.pictures.images import to_float, to_uint8
@@ -161,7 +161,7 @@ def test_what_watches_a_run_sees_holes(trainer, tmp_path):
     assert given[0, mask].unique().tolist() == [1]
     assert torch.equal(made[0, ~mask], target[0, ~mask])
     assert torch.equal(given[0, ~mask], target[0, ~mask])
-    assert sum(len(block) for block, _ in generated(model, 40, 0, given=data._sets[1])) == 40
+    assert sum(len(block) for block, _ in Translations(model, data._sets[1]).images(40, 0)) == 40
     assert "fid/mnist" in run.callback_metrics
 
 

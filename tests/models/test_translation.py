@@ -17,7 +17,7 @@ from gans.engine.interface import made
 from gans.metrics.functional import fid
 from gans.metrics.pairs import fidelity
 from gans.metrics.rows import Targets, chosen, items, stored
-from gans.metrics.sampling import generated
+from gans.metrics.sampling import Translations
 from gans.models import DCGAN, Pix2Pix
 from gans.pictures.colour import rgb_to_lab
 from gans.pictures.images import to_float, to_uint8
@@ -224,7 +224,7 @@ def test_what_watches_a_run_is_given_what_to_translate(trainer, tmp_path):
         assert picture.size == (9 * (SIZE + 2) + 2, 2 * (SIZE + 2) + 2)
     assert watch[2].protocol.samples == 40
     assert len(watch[2].given) == 197
-    blocks = list(generated(model, 40, 0, given=val))
+    blocks = list(Translations(model, val).images(40, 0))
     rows = chosen(len(val), 40, 0)
     sources, targets = val.__getitems__(rows)
     assert torch.equal(torch.cat([block for block, _ in blocks]), to_uint8(model.translate(to_float(sources))))
@@ -246,9 +246,9 @@ def test_samples_beside_a_batch():
     assert made(make(), (source, target), 3, seed=0).shape == (3, 1, SIZE, SIZE)
     assert made(DCGAN(SIZE, 1, width=2), (source, target), 3, seed=0).shape == (3, 1, SIZE, SIZE)
     with pytest.raises(ValueError, match="40 images were asked of Pix2Pix, which is given 24 to translate"):
-        list(generated(make(), 40, 0, given=pairs()))
+        list(Translations(make(), pairs()).images(40, 0))
     with pytest.raises(ValueError, match="which is given 0 to translate"):
-        list(generated(make(), 40, 0))
+        list(Translations(make(), []).images(40, 0))
     with pytest.raises(ValueError, match="the data are pairs of images"):
         list(stored(DegradedDigitsDataModule(size=8).splits()[1], range(5)))
 
