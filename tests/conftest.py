@@ -1,7 +1,9 @@
 """Small runs for the tests of the engine, and the command line in a folder of its own."""
 
 import os
+import tempfile
 import warnings
+from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch, and for the processes that tests start
 
@@ -30,10 +32,10 @@ def one_thread():
 
 @pytest.fixture
 def trainer(tmp_path):
-    """Return a function that makes a silent CPU trainer for a number of steps."""
+    """Return a function that makes a silent CPU trainer for a number of steps, on one process or on several."""
     import lightning as L
 
-    def make(steps, **options):
+    def make(steps, world=1, **options):
         quiet = {
             "logger": False,
             "enable_checkpointing": False,
@@ -41,9 +43,26 @@ def trainer(tmp_path):
             "enable_model_summary": False,
         }
         fixed = {"max_steps": steps, "max_epochs": -1, "accelerator": "cpu", "default_root_dir": tmp_path}
-        return L.Trainer(**{**fixed, "devices": 1, "num_sanity_val_steps": 0, **quiet, **options})
+        fixed |= {"devices": world, "strategy": "ddp_fork" if world > 1 else "auto"}
+        return L.Trainer(**{**fixed, "num_sanity_val_steps": 0, **quiet, **options})
 
     return make
+
+
+@pytest.fixture
+def trained_by(trainer, tmp_path):
+    """Return a function that trains a model on some processes, in double precision, and returns its checkpoint."""
+    import torch
+
+    from gans.engine.checkpoint import Checkpoint
+
+    def train(world, model, data, steps):
+        folder = tempfile.mkdtemp(dir=tmp_path)
+        options = {"precision": "64-true", "enable_checkpointing": True, "limit_val_batches": 0}
+        trainer(steps, world, callbacks=[Checkpoint(steps, folder)], **options).fit(model, data)
+        return torch.load(Path(folder, "last.ckpt"), weights_only=True)
+
+    return train
 
 
 @pytest.fixture

@@ -236,10 +236,9 @@ def test_processes_stop_after_the_same_batch(trainer, tmp_path, rank):
         path = tmp_path / folder / "last.ckpt"
         loop = trainer(
             steps,
+            world=2,
             callbacks=[Checkpoint(1000, str(path.parent)), *callbacks],
             enable_checkpointing=True,
-            strategy="ddp_fork",
-            devices=2,
             limit_val_batches=0,
         )
         for stop in callbacks[1:]:

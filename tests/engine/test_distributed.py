@@ -54,10 +54,8 @@ def run(trainer, tmp_path):
         model = kind(**{"size": size, "channels": 1, "latent_dim": 4, "width": 2, "accumulate": accumulate, **options})
         model.seed = 3
         data = DigitsDataModule(size=size, batch_size=GLOBAL_BATCH // world)
-        strategy = {"strategy": "ddp_fork", "devices": world} if world > 1 else {}
-        strategy |= {"limit_val_batches": 0, "log_every_n_steps": 1000} | (loop or {})
-        callbacks = [Recorder(tmp_path)]
-        trainer(steps, precision=precision, callbacks=callbacks, enable_checkpointing=True, **strategy).fit(model, data)
+        loop = {"limit_val_batches": 0, "log_every_n_steps": 1000, "enable_checkpointing": True, **(loop or {})}
+        trainer(steps, world, precision=precision, callbacks=[Recorder(tmp_path)], **loop).fit(model, data)
         return [torch.load(tmp_path / f"{world}_{rank}.pt") for rank in range(world)]
 
     return run
@@ -145,9 +143,8 @@ def test_held_out_means_are_those_of_all_images_however_they_are_shared(trainer,
     for world in (1, 2, 3):
         torch.manual_seed(0)
         model = DCGAN(size=8, channels=1, latent_dim=4, width=2, batch_norm=False)
-        strategy = {"strategy": "ddp_fork", "devices": world} if world > 1 else {}
         data = DigitsDataModule(size=8, batch_size=5, val_size=25)
-        trainer(1, callbacks=[Keep()], precision="64-true", **strategy).validate(model, data, verbose=False)
+        trainer(1, world, callbacks=[Keep()], precision="64-true").validate(model, data, verbose=False)
     [alone, *shared] = [
         torch.load(tmp_path / f"{world}_{rank}.pt")["val/logits/real"] for world in (1, 2, 3) for rank in range(world)
     ]
@@ -166,7 +163,7 @@ def test_processes_seed_their_own_generators(trainer, tmp_path):
 
     data = DigitsDataModule(size=8, batch_size=12)
     model = Drops(size=8, latent_dim=4, width=2)
-    trainer(2, strategy="ddp_fork", devices=2, limit_val_batches=0).fit(model, data)
+    trainer(2, world=2, limit_val_batches=0).fit(model, data)
     assert not torch.equal(torch.load(tmp_path / "0.draw"), torch.load(tmp_path / "1.draw"))
 
 
@@ -214,8 +211,8 @@ def test_resume_is_exact_on_two_processes(trainer, tmp_path):
             model = DCGAN(size=16, channels=1, latent_dim=4, width=2)
             model.seed = 3
             saver, path = Checkpoint(dirpath=str(folder)), folder / "last.ckpt"
-            options = {"strategy": "ddp_fork", "devices": 2, "limit_val_batches": 2, "val_check_interval": 4}
-            loop = trainer(stop, callbacks=[saver], enable_checkpointing=True, **options)
+            options = {"enable_checkpointing": True, "limit_val_batches": 2, "val_check_interval": 4}
+            loop = trainer(stop, world=2, callbacks=[saver], **options)
             loop.fit(model, DigitsDataModule(size=16, batch_size=12), ckpt_path=path if path.exists() else None)
         states.append(torch.load(path, weights_only=True))
     assert states[0]["global_step"] == states[1]["global_step"] == 12
@@ -243,7 +240,7 @@ def test_the_command_line_under_plain_ddp(gans, tmp_path):
 
 
 @pytest.mark.parametrize("kind", [ImageTextEncoder, TextToImage])
-def test_encoders_drawn_for_the_datas_words_are_those_of_every_process(trainer, tmp_path, kind):
+def test_encoders_drawn_for_the_datas_words_are_those_of_every_process(trained_by, kind):
     """They are built in `setup`, after Lightning has seeded some processes again: every step is equal."""
     options = {} if kind is ImageTextEncoder else {"latent_dim": 4, "text_steps": 2, "encoder_width": 2}
     states = {}
@@ -252,10 +249,6 @@ def test_encoders_drawn_for_the_datas_words_are_those_of_every_process(trainer, 
         model = kind(size=16, width=2, features=6, text_width=4, **options)
         torch.rand(world)  # what else may have been drawn before the encoders
         data = CaptionedDigitsDataModule(size=16, batch_size=16 // world, num_workers=0)
-        strategy = {"strategy": "ddp_fork", "devices": world} if world > 1 else {}
-        loop = {"precision": "64-true", "limit_val_batches": 0, "log_every_n_steps": 1000, **strategy}
-        saver = Checkpoint(dirpath=str(tmp_path / str(world)))
-        trainer(4, callbacks=[saver], enable_checkpointing=True, **loop).fit(model, data)
-        states[world] = torch.load(tmp_path / str(world) / "last.ckpt", weights_only=True)["state_dict"]
+        states[world] = trained_by(world, model, data, 4)["state_dict"]
     assert {value.dtype for value in states[1].values() if value.is_floating_point()} == {torch.float64}
     assert difference(states[1], states[2]) < 1e-11

@@ -349,11 +349,10 @@ def test_several_processes_give_the_same_scores(trainer, tmp_path, network):
         torch.manual_seed(0)
         gan = GAN(size=8, latent_dim=4, width=2)
         gan.seed = 1
-        strategy = {"strategy": "ddp_fork", "devices": 2} if world == 2 else {}
         logger = TensorBoardLogger(tmp_path, str(world), 0)
         scorer = Evaluate(network, 3, 601, 300)
         data = DigitsDataModule(size=8, batch_size=24 // world)
-        run = trainer(3, callbacks=[scorer], logger=logger, precision="64-true", limit_val_batches=0, **strategy)
+        run = trainer(3, world, callbacks=[scorer], logger=logger, precision="64-true", limit_val_batches=0)
         run.fit(gan, data)
         events = EventAccumulator(str(tmp_path / str(world) / "version_0"))
         events.Reload()

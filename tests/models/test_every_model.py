@@ -2,8 +2,8 @@
 
 import pytest
 import torch
+from checkpoints import assert_near, freeze_batch_norm
 from lightning.pytorch.utilities.model_helpers import is_overridden
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.data import DataLoader, TensorDataset
 
 import datamodules
@@ -171,23 +171,16 @@ def test_any_size_and_channels(trainer, name):
 
 
 @pytest.mark.parametrize("name", some())
-def test_two_processes_are_one(trainer, tmp_path, name):
+def test_two_processes_are_one(trained_by, name):
     states = []
     for world in (1, 2):
         model = make(name, **without_batch_norm(name), **OPTIONAL.get(name, {}))
         freeze_batch_norm(model)
         model.seed = 3
-        strategy = {"strategy": "ddp_fork", "devices": 2} if world == 2 else {}
-        saver = Checkpoint(2, str(tmp_path / str(world)))
-        run = trainer(
-            2, precision="64-true", callbacks=[saver], enable_checkpointing=True, limit_val_batches=0, **strategy
-        )
-        run.fit(model, digits(name, 12 // world))
-        states.append(torch.load(tmp_path / str(world) / "last.ckpt", weights_only=True)["state_dict"])
+        states.append(trained_by(world, model, digits(name, 12 // world), 2)["state_dict"])
     start = make(name, **without_batch_norm(name)).generator.state_dict()
     assert max(float((states[0][f"generator.{key}"] - value).abs().max()) for key, value in start.items()) > 1e-5
-    for key, value in states[0].items():
-        assert torch.allclose(value.double(), states[1][key].double(), atol=1e-9), key
+    assert_near(*states)
 
 
 def without_batch_norm(name):
@@ -196,14 +189,6 @@ def without_batch_norm(name):
     if name == "Pix2Pix":  # nor here, but dropout
         return {"dropout": 0.0}
     return {"batch_norm": False} if name in ("DCGAN", "WGAN", "ConditionalGAN", "InfoGAN") else {}
-
-
-def freeze_batch_norm(model):
-    """Make normalisation a function of one sample: statistics of a share of a batch are not those of the batch."""
-    for part in model.modules():
-        if isinstance(part, _BatchNorm):
-            part.momentum, part.train = 0.0, lambda mode=True, part=part: part
-            part.training = False
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -6,6 +6,7 @@ import os
 import lightning as L
 import pytest
 import torch
+from checkpoints import assert_equal, assert_near, freeze_batch_norm
 
 from datamodules import DigitsDataModule
 from gans.commands.controls import Mixture
@@ -174,20 +175,6 @@ def test_an_autoencoder_from_a_file_is_that_of_the_first_stage(trainer, tmp_path
         trainer(1).fit(make(autoencoder=str(path)), digits())
 
 
-def assert_equal(one, other, path=""):
-    assert type(one) is type(other), path
-    if isinstance(one, dict):
-        assert one.keys() == other.keys(), path
-        for name in one:
-            assert_equal(one[name], other[name], f"{path}/{name}")
-    elif isinstance(one, list | tuple):
-        assert len(one) == len(other), path
-        for index, pair in enumerate(zip(one, other, strict=True)):
-            assert_equal(*pair, f"{path}/{index}")
-    else:
-        assert torch.equal(one, other) if isinstance(one, torch.Tensor) else one == other, path
-
-
 def test_stopping_within_any_stage_changes_nothing(trainer, tmp_path):
     options = {"finetune": True, "scaling": "standard"}
     whole = torch.load(fitted(trainer, tmp_path / "whole", make(**options), 12), weights_only=True)
@@ -204,23 +191,13 @@ def test_stopping_within_any_stage_changes_nothing(trainer, tmp_path):
         assert min(resumed["seconds"].values()) > 0
 
 
-def test_two_processes_are_one_in_every_stage(trainer, tmp_path):
+def test_two_processes_are_one_in_every_stage(trained_by):
     states = []
     for world in (1, 2):
         model = make(autoencoder_steps=2, latent_steps=2, image_steps=2, finetune=True, scaling="standard")
-        for part in model.modules():  # statistics of half a batch are not those of the batch
-            if isinstance(part, torch.nn.BatchNorm2d):
-                part.momentum, part.train = 0.0, lambda mode=True, part=part: part
-                part.training = False
-        strategy = {"strategy": "ddp_fork", "devices": 2} if world == 2 else {}
-        saver = Checkpoint(6, str(tmp_path / str(world)))
-        run = trainer(
-            6, precision="64-true", callbacks=[saver], enable_checkpointing=True, limit_val_batches=0, **strategy
-        )
-        run.fit(model, DigitsDataModule(size=SIZE, batch_size=16 // world))
-        states.append(torch.load(tmp_path / str(world) / "last.ckpt", weights_only=True)["state_dict"])
-    for name, value in states[0].items():
-        assert torch.allclose(value.double(), states[1][name].double(), atol=1e-8), name
+        freeze_batch_norm(model)
+        states.append(trained_by(world, model, DigitsDataModule(size=SIZE, batch_size=16 // world), 6)["state_dict"])
+    assert_near(*states, atol=1e-8)
 
 
 def test_how_long_the_stages_took_is_said(trainer, tmp_path, capsys):

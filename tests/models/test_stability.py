@@ -5,6 +5,7 @@ import math
 import lightning as L
 import pytest
 import torch
+from checkpoints import assert_near, freeze_batch_norm
 from torch.utils.data import DataLoader, TensorDataset
 
 from datamodules import DigitsDataModule
@@ -184,24 +185,14 @@ def test_the_generator_takes_a_multiple_of_the_batch(trainer, kind):
         assert seen[-1][1] == labels.tolist() * 3
 
 
-def test_a_multiple_of_the_batch_is_the_same_on_two_processes_and_in_pieces(trainer, tmp_path):
+def test_a_multiple_of_the_batch_is_the_same_on_two_processes_and_in_pieces(trained_by):
     states = []
     for world in (1, 2):
         options = {"generator_batch": 2, "instance_noise": 0.1, "accumulate": world}
         model = make(ConditionalGAN, batch_norm=False, **options)
-        for part in model.generator.modules():
-            if isinstance(part, torch.nn.modules.batchnorm._BatchNorm):
-                part.momentum, part.train = 0.0, lambda mode=True, part=part: part
-                part.training = False
-        strategy = {"strategy": "ddp_fork", "devices": 2} if world == 2 else {}
-        saver = Checkpoint(2, str(tmp_path / str(world)))
-        run = trainer(
-            2, precision="64-true", callbacks=[saver], enable_checkpointing=True, limit_val_batches=0, **strategy
-        )
-        run.fit(model, DigitsDataModule(size=8, batch_size=12 // world))
-        states.append(torch.load(tmp_path / str(world) / "last.ckpt", weights_only=True)["state_dict"])
-    for name, value in states[0].items():
-        assert torch.allclose(value.double(), states[1][name].double(), atol=1e-9), name
+        freeze_batch_norm(model.generator)
+        states.append(trained_by(world, model, DigitsDataModule(size=8, batch_size=12 // world), 2)["state_dict"])
+    assert_near(*states)
 
 
 def test_instance_noise_fades(trainer):
@@ -268,22 +259,15 @@ def test_ada_counts_about_the_boundary_of_the_objective(trainer):
         make(kind, augment="ada", augment_options={"target": None, "probability": 0.3})
 
 
-def test_ada_adapts_the_same_on_two_processes(trainer, tmp_path):
+def test_ada_adapts_the_same_on_two_processes(trained_by):
     values = []
     for world in (1, 2):
         ada = {"probability": 0.2, "interval": 1, "images": 200}
         model = make(augment="ada", augment_options=ada)
-        strategy = {"strategy": "ddp_fork", "devices": 2} if world == 2 else {}
-        saver = Checkpoint(3, str(tmp_path / str(world)))
-        run = trainer(
-            3, precision="64-true", callbacks=[saver], enable_checkpointing=True, limit_val_batches=0, **strategy
-        )
-        run.fit(model, DigitsDataModule(size=8, batch_size=24 // world))
-        values.append(torch.load(tmp_path / str(world) / "last.ckpt", weights_only=True)["state_dict"])
+        values.append(trained_by(world, model, DigitsDataModule(size=8, batch_size=24 // world), 3)["state_dict"])
     assert values[0]["augment.probability"] != 0.2
     assert torch.equal(values[0]["augment.probability"], values[1]["augment.probability"])
-    for name, value in values[0].items():
-        assert torch.allclose(value.double(), values[1][name].double(), atol=1e-9), name
+    assert_near(*values)
 
 
 def test_wgan_clips_after_each_step(trainer):

@@ -196,9 +196,8 @@ def test_held_out_scores_are_the_same_on_two_processes(trainer, tmp_path):
                 torch.save(values, tmp_path / f"{trainer.world_size}.pt")
 
     for world in (1, 2):
-        strategy = {"strategy": "ddp_fork", "devices": 2} if world == 2 else {}
         data = DegradedDigitsDataModule("noise 40", size=SIZE, batch_size=12, val_size=25)
-        trainer(1, callbacks=[Keep()], **strategy).validate(make(features="mnist"), data, verbose=False)
+        trainer(1, world, callbacks=[Keep()]).validate(make(features="mnist"), data, verbose=False)
     one, two = (torch.load(tmp_path / f"{world}.pt") for world in (1, 2))
     assert one.keys() == two.keys()
     assert len(one) == 5

@@ -2,10 +2,11 @@
 
 import pytest
 import torch
+from checkpoints import assert_near
 from torch.utils.data import DataLoader, TensorDataset
 
 from datamodules import DigitsDataModule, UnpairedDigitsDataModule
-from gans.engine.checkpoint import Checkpoint, load_model
+from gans.engine.checkpoint import load_model
 from gans.engine.pool import ImagePool
 from gans.metrics.extractors import extractor
 from gans.metrics.functional import fid
@@ -128,23 +129,17 @@ def test_the_critics_see_the_pool(trainer):
 
 
 @pytest.mark.slow
-def test_a_pool_is_the_same_on_two_processes_and_in_pieces(trainer, tmp_path):
+def test_a_pool_is_the_same_on_two_processes_and_in_pieces(trained_by):
     found = []
-    for name, world, accumulate in (("one", 1, 1), ("two", 2, 1), ("pieces", 2, 3)):
+    for world, accumulate in ((1, 1), (2, 1), (2, 3)):
         model = cyclegan(accumulate=accumulate)
         model.seed = 3
-        strategy = {"strategy": "ddp_fork", "devices": 2} if world == 2 else {}
-        saver = Checkpoint(3, str(tmp_path / name))
-        data = UnpairedDigitsDataModule(size=SIZE, batch_size=12 // world)
-        options = {"precision": "64-true", "enable_checkpointing": True, "limit_val_batches": 0}
-        trainer(3, callbacks=[saver], **options, **strategy).fit(model, data)
-        found.append(torch.load(tmp_path / name / "last.ckpt", weights_only=True))
+        found.append(trained_by(world, model, UnpairedDigitsDataModule(size=SIZE, batch_size=12 // world), 3))
     for other in found[1:]:
         for mine, yours in zip(found[0]["pools"], other["pools"], strict=True):
             assert mine["images"].shape == (8, 1, SIZE, SIZE)
             assert torch.allclose(mine["images"], yours["images"], atol=1e-9)
-        for key, value in found[0]["state_dict"].items():
-            assert torch.allclose(value, other["state_dict"][key], atol=1e-9), key
+        assert_near(found[0]["state_dict"], other["state_dict"])
 
 
 # -- contrast ----------------------------------------------------------------------------------------------------------

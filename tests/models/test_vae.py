@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from checkpoints import assert_near, freeze_batch_norm
 from lightning.pytorch.loggers import CSVLogger
 from torch import nn
 from torch.distributions import Bernoulli, Normal, kl_divergence
@@ -214,32 +215,23 @@ JOINT = [
 ]
 
 
-def state(trainer, tmp_path, options, world=1, accumulate=1):
+def state(trained_by, options, world=1, accumulate=1):
     model = make(**options, accumulate=accumulate)
-    for part in model.modules():
-        if isinstance(part, nn.BatchNorm2d):  # the statistics of a share of a batch are not those of the batch
-            part.momentum, part.train = 0.0, lambda mode=True, part=part: part
-            part.training = False
+    freeze_batch_norm(model)
     model.seed = 3
-    saver = Checkpoint(4, str(tmp_path / f"{world}{accumulate}"))
-    strategy = {"strategy": "ddp_fork", "devices": world} if world > 1 else {}
-    run = trainer(4, precision="64-true", callbacks=[saver], enable_checkpointing=True, limit_val_batches=0, **strategy)
-    run.fit(model, DigitsDataModule(size=8, batch_size=24 // world))
-    return torch.load(tmp_path / f"{world}{accumulate}" / "last.ckpt", weights_only=True)["state_dict"]
+    return trained_by(world, model, DigitsDataModule(size=8, batch_size=24 // world), 4)["state_dict"]
 
 
 @pytest.mark.parametrize("options", JOINT)
-def test_neither_processes_nor_pieces_change_the_run(trainer, tmp_path, options):
-    whole = state(trainer, tmp_path, options)
+def test_neither_processes_nor_pieces_change_the_run(trained_by, options):
+    whole = state(trained_by, options)
     for other in ({"accumulate": 5}, {"world": 2}, {"world": 2, "accumulate": 3}):
-        shared = state(trainer, tmp_path, options, **other)
-        assert max(float((whole[name] - shared[name]).abs().max()) for name in whole) < 1e-9, other
+        assert_near(whole, state(trained_by, options, **other))
 
 
-def test_neither_processes_nor_pieces_change_drawn_pixels(trainer, tmp_path):
+def test_neither_processes_nor_pieces_change_drawn_pixels(trained_by):
     options = {"binarise": "sample"}
-    whole, shared = (state(trainer, tmp_path, options, **other) for other in ({}, {"world": 2, "accumulate": 3}))
-    assert max(float((whole[name] - shared[name]).abs().max()) for name in whole) < 1e-9
+    assert_near(state(trained_by, options), state(trained_by, options, world=2, accumulate=3))
 
 
 @pytest.mark.parametrize("options", JOINT)
