@@ -23,9 +23,9 @@ Module = L.LightningModule
 
 
 class Evaluate(L.Callback):
-    """Scores samples during training and logs the curves `fid/<extractor>`, `recall/<extractor>` and so on.
+    """Scores samples during training and logs the curves `score/fid_<extractor>`, `score/recall_<extractor>` and so on.
 
-    The scores are the same for any number of processes, and `ModelCheckpoint(monitor="fid/mnist")` can use them.
+    The scores are the same for any number of processes, and `ModelCheckpoint(monitor="score/fid_mnist")` can use them.
     Samples are compared with the training images. Final numbers need other latents and more samples: `gans evaluate`. A
     module that translates makes its samples of held-out images, if there are some.
 
@@ -97,6 +97,6 @@ class Evaluate(L.Callback):
         values = {}
         if self.real is not None:
             found = scores(self.real, fake, self.protocol)
-            values = {f"{name}/{extractor.name}": score.value for name, score in found.items()}
+            values = {f"score/{name}_{extractor.name}": score.value for name, score in found.items()}
         shared: dict[str, float] = trainer.strategy.broadcast(values)
         return shared

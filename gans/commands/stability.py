@@ -39,7 +39,7 @@ def over_runs(runs: list[Path], features: str | None) -> dict[str, Any]:
 
 
 def curve(run: Path, features: str | None) -> tuple[list[int], list[float], bool]:
-    """Return steps and values of a run's curve `fid/<features>`, and whether it stopped for NaN or infinity.
+    """Return steps and values of a run's curve `score/fid_<features>`, and whether it stopped for NaN or infinity.
 
     Raises:
         ValueError: if there is none, or several without a choice.
@@ -48,9 +48,9 @@ def curve(run: Path, features: str | None) -> tuple[list[int], list[float], bool
         raise ValueError(f"there is no run folder {run}")
     events = EventAccumulator(str(run), size_guidance={"scalars": 0})
     events.Reload()
-    tags = [tag for tag in events.Tags()["scalars"] if tag.startswith("fid/")]
+    tags = [tag for tag in events.Tags()["scalars"] if tag.startswith("score/fid_")]
     if features is not None:
-        tags = [tag for tag in tags if tag == f"fid/{features}"]
+        tags = [tag for tag in tags if tag == f"score/fid_{features}"]
     stopped = "health/diverged" in events.Tags()["scalars"]
     if stopped and not tags:
         return [], [], True

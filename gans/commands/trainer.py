@@ -186,7 +186,7 @@ class CLI(LightningCLI):
         for scorer in [c for c in callbacks if isinstance(c, Evaluate)]:
             if scorer.extractor is not None:
                 protocol = {name: getattr(scorer.protocol, name) for name in ("samples", "reference")}
-                score = f"fid/{scorer.extractor.name}"
+                score = f"score/fid_{scorer.extractor.name}"
                 callbacks.append(
                     checkpoint.Best(score, scorer.every_n_steps, folder, {**protocol, "seed": scorer.seed})
                 )

@@ -89,7 +89,7 @@ class Best(ModelCheckpoint):
     """Writes `checkpoints/best.ckpt` whenever a score is better than all before.
 
     Args:
-        monitor: the score, such as `fid/mnist`; the smaller the better.
+        monitor: the score, such as `score/fid_mnist`; the smaller the better.
         every_n_steps: trainer steps between two scores.
         dirpath: folder of the checkpoint; None is `checkpoints` in the run folder.
         protocol: how the score is computed; a resumed run with another protocol forgets earlier scores.
@@ -111,7 +111,8 @@ class Best(ModelCheckpoint):
     @property
     def state_key(self) -> str:
         """The name of this callback's state in a checkpoint: a resumed run may evaluate at another interval."""
-        return f"{type(self).__qualname__}({self.monitor})"
+        score = str(self.monitor).removeprefix("score/").replace("_", "/", 1)  # as earlier versions called the score
+        return f"{type(self).__qualname__}({score})"
 
     def state_dict(self) -> dict[str, Any]:
         """Return the best score, and how it was computed."""

@@ -28,7 +28,7 @@ class Extractor(nn.Module):
 
     Args:
         network: returns features and logits. It is frozen here and put into eval mode.
-        name: the last part of a score's tag, as in `fid/mnist`.
+        name: the last part of a score's tag, as in `score/fid_mnist`.
         num_features: length of the features.
         num_classes: length of the logits; None if there are none.
         sha256: hash of the weights and of everything else that the features depend on.

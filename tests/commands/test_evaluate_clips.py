@@ -27,7 +27,7 @@ def run(gans, tmp_path):
 
 
 def test_clips_are_evaluated_beside_real_ones(run, gans, tmp_path):
-    assert (run / "checkpoints" / "best.ckpt").is_file(), "by fid/moving"
+    assert (run / "checkpoints" / "best.ckpt").is_file(), "by score/fid_moving"
     reports = []
     for name in ("a", "b"):
         line = f"evaluate {run}/checkpoints/last.ckpt {FEW} --frames mnist --out {tmp_path / name}.json"

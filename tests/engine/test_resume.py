@@ -385,7 +385,7 @@ def test_the_last_checkpoint_knows_the_best_score(gans, tmp_path):
     assert (code, torch.load(best, weights_only=True)["global_step"]) == (0, 2), err
     torch.save(whole, tmp_path / LAST)
     code, _, err = gans(f"{again} --evaluate.samples 12")
-    assert "fid/mnist was computed with samples 10, now 12: best.ckpt follows the new scores alone" in err
+    assert "score/fid_mnist was computed with samples 10, now 12: best.ckpt follows the new scores alone" in err
     assert (code, torch.load(best, weights_only=True)["global_step"]) == (0, 4)
 
 

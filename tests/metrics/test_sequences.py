@@ -295,7 +295,7 @@ def test_curves_are_the_same_on_several_processes(trainer, tmp_path):
         events.Reload()
         tags = [tag for tag in events.Tags()["scalars"] if tag.endswith("/summary")]
         values[world] = {tag: events.Scalars(tag)[0].value for tag in tags}
-    assert {"fid/summary", "motion/summary", "frame_fid/summary", "recall/summary"} <= set(values[1])
+    assert {f"score/{name}_summary" for name in ("fid", "motion", "frame_fid", "recall")} <= set(values[1])
     assert values[1] == pytest.approx(values[2], rel=1e-5)
 
 

@@ -310,7 +310,7 @@ def test_seeds_give_a_mean_and_a_deviation():
 def test_training_is_watched_and_the_best_is_kept(trainer, tmp_path, network):
     torch.manual_seed(0)
     scorer = Evaluate(network, every_n_steps=4, samples=300, reference=400)
-    best = Best("fid/thumbnail", 4, str(tmp_path / "kept"))
+    best = Best("score/fid_thumbnail", 4, str(tmp_path / "kept"))
     run = trainer(
         10,
         logger=TensorBoardLogger(tmp_path),
@@ -320,7 +320,7 @@ def test_training_is_watched_and_the_best_is_kept(trainer, tmp_path, network):
     run.fit(GAN(size=8, latent_dim=4, width=4, lr=1e-3), DigitsDataModule(size=8, batch_size=64))
     events = EventAccumulator(run.logger.log_dir)
     events.Reload()
-    curve = events.Scalars("fid/thumbnail")
+    curve = events.Scalars("score/fid_thumbnail")
     assert [point.step for point in curve] == [4, 8, 10]
     assert {f"{name}/thumbnail" for name in ("kid", "recall", "coverage", "precision", "modes")} <= set(
         events.Tags()["scalars"]

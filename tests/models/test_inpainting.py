@@ -162,7 +162,7 @@ def test_what_watches_a_run_sees_holes(trainer, tmp_path):
     assert torch.equal(made[0, ~mask], target[0, ~mask])
     assert torch.equal(given[0, ~mask], target[0, ~mask])
     assert sum(len(block) for block, _ in Translations(model, data._sets[1]).images(40, 0)) == 40
-    assert "fid/mnist" in run.callback_metrics
+    assert "score/fid_mnist" in run.callback_metrics
 
 
 # -- what is refused ---------------------------------------------------------------------------------------------------

@@ -229,7 +229,7 @@ def test_what_watches_a_run_is_given_what_to_translate(trainer, tmp_path):
     assert torch.equal(torch.cat([block for block, _ in blocks]), to_uint8(model.translate(to_float(sources))))
     kept = torch.cat([block for block, _ in stored(Targets(val, model), rows)])
     assert torch.equal(kept, targets)
-    assert "fid/mnist" in run.callback_metrics
+    assert "score/fid_mnist" in run.callback_metrics
 
 
 def test_without_held_out_images_the_first_batch_is_shown(trainer, tmp_path):

@@ -166,7 +166,7 @@ def test_the_end_names_what_is_there(gans, tmp_path):
     )
     where = "runs/dcgan-digits/version_1/checkpoints"
     assert lines(out)["checkpoint"] == f"{where}/last.ckpt"
-    assert re.fullmatch(rf"{where}/best.ckpt \(fid/mnist \d+\.\d{{3}}\)", lines(out)["best"])
+    assert re.fullmatch(rf"{where}/best.ckpt \(score/fid_mnist \d+\.\d{{3}}\)", lines(out)["best"])
     assert lines(out)["next"] == f"gans sample {where}/best.ckpt"
     assert gans(lines(out)["next"].removeprefix("gans "))[0] == 0
 
