@@ -310,7 +310,7 @@ def test_an_interrupted_run_has_the_curves_and_pictures_of_the_other(trainer, tm
     expected = points(whole)
     assert {count for count in expected.values()} == {1}
     tags = {tag for tag, _ in expected}
-    assert {"loss/generator", "health/diversity", "fid/mnist", "val/logits/real", "images/samples"} <= tags
+    assert {"loss/generator", "health/diversity", "score/fid_mnist", "val/logits/real", "images/samples"} <= tags
     assert {"images/real", "images/traversal", "lr/generator"} <= tags
     assert points(cut) == expected
     pictures = [sorted(path.name for path in (folder / "samples").iterdir()) for folder in (whole, cut)]

@@ -322,7 +322,7 @@ def test_training_is_watched_and_the_best_is_kept(trainer, tmp_path, network):
     events.Reload()
     curve = events.Scalars("score/fid_thumbnail")
     assert [point.step for point in curve] == [4, 8, 10]
-    assert {f"{name}/thumbnail" for name in ("kid", "recall", "coverage", "precision", "modes")} <= set(
+    assert {f"score/{name}_thumbnail" for name in ("kid", "recall", "coverage", "precision", "modes")} <= set(
         events.Tags()["scalars"]
     )
     lowest = min(curve, key=lambda point: point.value)
@@ -356,7 +356,7 @@ def test_several_processes_give_the_same_scores(trainer, tmp_path, network):
         run.fit(gan, data)
         events = EventAccumulator(str(tmp_path / str(world) / "version_0"))
         events.Reload()
-        tags = [tag for tag in events.Tags()["scalars"] if tag.endswith("/thumbnail")]
+        tags = [tag for tag in events.Tags()["scalars"] if tag.startswith("score/")]
         values[world] = {tag: events.Scalars(tag)[0].value for tag in tags}
     assert len(values[1]) >= 11
     assert values[1] == pytest.approx(values[2], rel=1e-5)

@@ -7,6 +7,7 @@ from torch.nn.functional import cross_entropy
 
 from gans.models import InfoGAN
 from gans.networks.concatenated import AuxiliaryDiscriminator, Discriminator, Generator, UnitVectors
+from gans.terms import Step
 
 
 @pytest.mark.parametrize("size", [8, 28, (20, 36)])
@@ -60,17 +61,19 @@ def infogan(**options):
 def test_the_error_of_the_codes_is_their_negative_log_likelihood(monkeypatch):
     model = infogan(category_weight=2.0, code_weight=0.5)
     monkeypatch.setattr(model, "record", lambda *args: None)
-    z, category = model.latent_and_category(64)
+    z, category = model.generator_inputs(64)
     guesses = torch.randn(64, 6)
     expected = 2 * cross_entropy(guesses[:, :4], category)
     normal = torch.distributions.Normal(guesses[:, 4:], 1.0)
     unit = torch.distributions.Normal(torch.zeros(()), 1.0)
     likelihood = (normal.log_prob(z[:, 4:]) - unit.log_prob(torch.zeros(()))).mean()
-    assert torch.allclose(model.information(guesses, z, category), expected - 0.5 * likelihood)
+    step = Step("discriminator", model, z, z, (), None, z, (category,), (None, guesses), 64)
+    for name in ("information", "information_2"):  # of the discriminator and of the generator
+        assert torch.allclose(model.terms[name](step), expected - 0.5 * likelihood)
 
 
 def test_codes_are_uniform_and_every_category_is_drawn():
-    z, category = infogan().latent_and_category(4000)
+    z, category = infogan().generator_inputs(4000)
     assert torch.allclose(category.bincount() / 4000, torch.full((4,), 0.25), atol=0.04)
     codes = z[:, 4:]
     assert codes.abs().max() <= 1
