@@ -48,7 +48,7 @@ def config_of(model: Any) -> dict[str, Any]:
     """Return what rebuilds a model, as plain values: its class, its arguments, the images seen and class names."""
     return {
         "model": class_path(type(model)),
-        "arguments": {name: value for name, value in model.hparams.items() if name[0] != "_"},
+        "arguments": model.own_arguments(),
         "images_seen": int(getattr(model, "images_seen", 0)),
         "classes": list(getattr(model, "class_names", ())),
         "version": __version__,

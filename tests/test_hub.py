@@ -200,7 +200,7 @@ def test_a_repository_and_back(tmp_path, monkeypatch):
     assert torch.equal(from_pretrained("me/digits", revision="v1").sample(2, seed=0), model.sample(2, seed=0))
     assert hub.asked == ["t", True, None, None, ("v1", None)]
     assert sorted(path.name for path in (tmp_path / "cache").iterdir()) == ["config.json", "model.safetensors"]
-    model.hparams["more"] = object()
+    model.hparams["width"] = object()
     with pytest.raises(TypeError, match="not JSON serializable"):
         push_to_hub(model, "me/digits")
 

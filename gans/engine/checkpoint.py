@@ -274,7 +274,7 @@ def adapt(model: Module, checkpoint: dict[str, Any]) -> None:
             held[now] = held.pop(before)
     starts = [
         (given.get("augment"), (given.get("augment_options") or {}).get("probability"))
-        for given in (checkpoint.get("hyper_parameters", model.hparams), model.hparams)
+        for given in ({**model.hparams, **checkpoint.get("hyper_parameters", {})}, model.hparams)
     ]
     for name in [name for name in (*held, *own) if regulariser(name, model)]:
         anew = name.startswith("augment.") and starts[0] != starts[1]
@@ -297,7 +297,7 @@ def check_begun(model: Module, checkpoint: dict[str, Any], name: str) -> None:
     Raises:
         ValueError: if it does not.
     """
-    before = checkpoint.get("hyper_parameters", {}).get(name)
+    before = checkpoint.get("hyper_parameters", {}).get(name, model.hparams[name])
     fits = model._trainer is not None and model.trainer.state.fn == "fit"
     if fits and before != model.hparams[name]:
         raise ValueError(f"{name} is {model.hparams[name]}; expected {before}, with which the checkpoint's run began")

@@ -465,6 +465,7 @@ class AdversarialModule(KeepsArguments, L.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Save the clock, the run seed and the curves' pending points; make buffers equal on all processes first."""
         self._average_buffers()
+        checkpoint[self.CHECKPOINT_HYPER_PARAMS_KEY] = self.own_arguments()
         checkpoint["adversarial"] = {
             "model": class_path(type(self)),
             "classes": list(self.class_names),

@@ -101,7 +101,8 @@ class ImageTextEncoder(L.LightningModule):
         Raises:
             ValueError: if it is not.
         """
-        check_same(checkpoint["hyper_parameters"]["vocabulary"], self.hparams["vocabulary"])
+        ours = self.hparams["vocabulary"]
+        check_same(checkpoint["hyper_parameters"].get("vocabulary", ours), ours)
         self._resumed = checkpoint["adversarial"].get("settings") or [[{}]]
 
     def training_step(self, batch: tuple[Tensor, ...], batch_idx: int) -> Tensor:

@@ -185,7 +185,8 @@ class TextToImage(AdversarialModule):
         Raises:
             ValueError: if it has another vocabulary, does not fit this model, or its run started with other encoders.
         """
-        check_same(checkpoint["hyper_parameters"]["vocabulary"], self.hparams["vocabulary"])
+        ours = self.hparams["vocabulary"]
+        check_same(checkpoint["hyper_parameters"].get("vocabulary", ours), ours)
         check_begun(self, checkpoint, "encoder")
         super().on_load_checkpoint(checkpoint)
 
