@@ -5,6 +5,7 @@ import csv
 import numpy as np
 import pytest
 import torch
+from latent_models import MODELS, awake
 from PIL import Image
 
 from gans.commands.explore_pictures import read_pictures
@@ -13,34 +14,15 @@ from gans.engine.checkpoint import load_model
 from gans.explore import codes, directions
 from gans.metrics.classifiers import pack
 from gans.metrics.sampling import latents
-from gans.models import DCGAN, VAE, ConditionalGAN, InfoGAN, ManifoldGAN, SequenceGAN
 from gans.networks import classifier
 from gans.pictures.images import to_float, to_uint8
-
-SMALL = {"size": 16, "channels": 1, "latent_dim": 6, "width": 4}
-MODELS = {
-    "dcgan": lambda: DCGAN(**SMALL),
-    "infogan": lambda: InfoGAN(**SMALL, num_categories=3, num_codes=2),
-    "conditional": lambda: ConditionalGAN(**SMALL, num_classes=3),
-    "vae": lambda: VAE(**SMALL, network="conv"),
-    "manifold": lambda: ManifoldGAN(**SMALL, latent_width=8),
-    "sequence": lambda: SequenceGAN(size=16, frames=4, latent_dim=6, motion_dim=2, width=4),
-}
 
 
 @pytest.fixture
 def checkpoint(saved, tmp_path):
     """Write the checkpoint of a model, whose pictures differ as if it had been trained."""
 
-    def write(name):
-        torch.manual_seed(0)
-        model = MODELS[name]()
-        with torch.no_grad():
-            for parameter in model.generator_ema.parameters():
-                parameter.copy_(3 * torch.randn(parameter.shape) * parameter.abs().mean().clamp(min=0.02))
-        return saved(model, tmp_path / name)
-
-    return write
+    return lambda name: saved(awake(MODELS[name]), tmp_path / name)
 
 
 def size(path):

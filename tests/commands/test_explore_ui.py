@@ -15,6 +15,7 @@ import sys
 import urllib.request
 from pathlib import Path
 
+import latent_models
 import numpy as np
 import pytest
 import torch
@@ -24,21 +25,10 @@ from gans.commands import explore_ui_page, explore_ui_server
 from gans.commands.explore_subject import subject
 from gans.commands.explore_ui_view import Explorer, View, directions_of
 from gans.explore import directions
-from gans.models import DCGAN, VAE, ConditionalGAN, InfoGAN, ManifoldGAN, Pix2Pix, SequenceGAN
+from gans.models import Pix2Pix
 from gans.pictures.images import to_float
 
-SMALL = {"size": 16, "channels": 1, "latent_dim": 6, "width": 4}
-
-
-MODELS = {
-    "dcgan": lambda: DCGAN(**SMALL),
-    "infogan": lambda: InfoGAN(**SMALL, num_categories=3, num_codes=2),
-    "conditional": lambda: ConditionalGAN(**SMALL, num_classes=3),
-    "vae": lambda: VAE(**SMALL, network="conv"),
-    "manifold": lambda: ManifoldGAN(**SMALL, latent_width=8),
-    "sequence": lambda: SequenceGAN(size=16, frames=4, latent_dim=6, motion_dim=2, width=4),
-    "pix2pix": lambda: Pix2Pix(size=16, channels=1, width=4),
-}
+MODELS = {**latent_models.MODELS, "pix2pix": lambda: Pix2Pix(size=16, channels=1, width=4)}
 
 
 @pytest.fixture
@@ -46,11 +36,7 @@ def checkpoint(saved, tmp_path):
     """Write the checkpoint of a model, whose pictures differ as if it had been trained, and two directions."""
 
     def write(name, found=True):
-        torch.manual_seed(0)
-        model = MODELS[name]()
-        with torch.no_grad():
-            for parameter in model.generator_ema.parameters():
-                parameter.copy_(3 * torch.randn(parameter.shape) * parameter.abs().mean().clamp(min=0.02))
+        model = latent_models.awake(MODELS[name])
         if found:
             vectors = torch.nn.functional.normalize(torch.randn(2, model.latent_dim), dim=1)
             directions.save(tmp_path / name / "directions.safetensors", {"up": vectors[0], "down": vectors[1]})

@@ -1,11 +1,11 @@
 """The command that trains feature extractors: on digits in class folders, on MNIST's layout, and on bad input."""
 
 import json
-import struct
 
 import numpy as np
 import pytest
 import torch
+from mnist_files import write_mnist
 from PIL import Image
 from sklearn.datasets import load_digits
 
@@ -108,25 +108,20 @@ def test_useless_features_are_written_but_told(command, digits, monkeypatch, tmp
     assert json.loads((tmp_path / "a.json").read_text())["passes"] is False
 
 
-def mnist(root):
-    """Write 200 + 40 images of ten simple shapes in torchvision's layout."""
-    raw = root / "MNIST" / "raw"
-    raw.mkdir(parents=True)
-    for part, count in [("train", 200), ("t10k", 40)]:
-        labels = np.arange(count, dtype=np.uint8) % 10
-        images = np.zeros((count, 28, 28), np.uint8)
-        for image, label in zip(images, labels, strict=True):
-            image[4 + 2 * label : 8 + 2 * label, 4:24] = 255
-        for kind, values in [("images-idx3", images), ("labels-idx1", labels)]:
-            header = struct.pack(f">HBB{values.ndim}I", 0, 8, values.ndim, *values.shape)
-            (raw / f"{part}-{kind}-ubyte").write_bytes(header + values.tobytes())
+def shapes(count):
+    """Images of ten simple shapes, and which they are."""
+    labels = np.arange(count, dtype=np.uint8) % 10
+    images = np.zeros((count, 28, 28), np.uint8)
+    for image, label in zip(images, labels, strict=True):
+        image[4 + 2 * label : 8 + 2 * label, 4:24] = 255
+    return images, labels
 
 
 @pytest.mark.parametrize(
     ("size", "resize"), [(32, "28x28 bilinear antialias, black frame to 32x32"), (20, "20x20 bilin")]
 )
 def test_mnist_is_framed_at_32(command, tmp_path, size, resize):
-    mnist(tmp_path / "data")
+    write_mnist(tmp_path / "data", shapes(200), shapes(40))
     flags = ["--width", 2, "--features", 8, "--epochs", 1, "--size", size]
     code, _, err = command("--data", "mnist", "--out", "a.pt", *flags)
     assert code in (0, 1), err
@@ -140,7 +135,7 @@ def test_mnist_is_framed_at_32(command, tmp_path, size, resize):
 def test_captioned_digits_are_asked_for_one_attribute(command, tmp_path, monkeypatch, label, classes):
     monkeypatch.setattr(feature_data, "VIEWS", 1)
     monkeypatch.setattr(feature_data, "SOURCES", ("mnist",) if label else ("mnist", "digits"))
-    mnist(tmp_path / "data")
+    write_mnist(tmp_path / "data", shapes(200), shapes(40))
     asked = ["--label", label] if label else []
     flags = ["--data", "captioned-digits", *asked, "--out", "a.pt", "--epochs", "1", "--size", "16"]
     data = train_features.data_of(train_features.parse(flags))

@@ -1,14 +1,12 @@
 """Moving digits: paths against a simulation, and whose digits are in which clip, whoever asks for it and when."""
 
-import struct
-
 import lightning as L
 import numpy as np
 import pytest
 import torch
+from mnist_files import write_mnist
 
 from datamodules import DigitsDataModule, MovingDigitsDataModule
-from datamodules.mnist import FILES
 from datamodules.moving import COMPASS, bouncing, placed
 
 
@@ -218,20 +216,12 @@ def test_a_run_resumed_in_mid_epoch_goes_on_with_the_next_batch(trainer, tmp_pat
     assert len({total for total, _ in seen}) == 9
 
 
-def write_mnist(root, train=60, test=20):
-    """Write MNIST files in which all pixels of an image are 100 for training images and 200 for test images."""
-    raw = root / "MNIST" / "raw"
-    raw.mkdir(parents=True)
-    for name, count in zip(FILES, (train, train, test, test), strict=True):
-        shape = (count, 28, 28) if "images" in name else (count,)
-        values = np.full(shape, 200 if "t10k" in name else 100, dtype=np.uint8)
-        if "labels" in name:  # no label is in both sets for training and for tests
-            values = (np.arange(count) % 5 + (5 if "t10k" in name else 0)).astype(np.uint8)
-        (raw / name).write_bytes(struct.pack(f">HBB{len(shape)}I", 0, 8, len(shape), *shape) + values.tobytes())
-
-
 def test_mnist_trains_on_its_training_digits_and_tests_on_its_test_digits(tmp_path):
-    write_mnist(tmp_path)
+    sets = []
+    for count, value, first in ((60, 100, 0), (20, 200, 5)):  # no label is in both
+        labels = (np.arange(count) % 5 + first).astype(np.uint8)
+        sets.append((np.full((count, 28, 28), value, np.uint8), labels))
+    write_mnist(tmp_path, *sets)
     data = moving(source="mnist", root=tmp_path, frames=2, test_clips=11)
     data.prepare_data()
     for part, count, value in ((0, 40, 100), (1, 9, 100), (2, 11, 200)):

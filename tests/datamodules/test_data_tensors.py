@@ -1,6 +1,5 @@
 """The sets in memory: MNIST's files and folders, exact pixels, and what every data module promises of its batches."""
 
-import struct
 import urllib.error
 import warnings
 
@@ -10,6 +9,7 @@ import pytest
 import torch
 import torchvision.datasets.utils
 from lightning.pytorch.trainer.connectors import data_connector
+from mnist_files import random_mnist
 from PIL import Image
 
 from datamodules import DigitsDataModule, MNISTDataModule
@@ -19,19 +19,9 @@ from datamodules.mnist import FILES
 torch.set_num_threads(1)
 
 
-def write_mnist(root, train=50, test=20):
-    """Write random MNIST files and return the pixels and labels."""
-    raw = root / "MNIST" / "raw"
-    raw.mkdir(parents=True)
-    generator = np.random.default_rng(0)
-    written = []
-    for name, count in zip(FILES, (train, train, test, test), strict=True):
-        shape = (count, 28, 28) if "images" in name else (count,)
-        values = generator.integers(0, 256 if "images" in name else 10, shape, dtype=np.uint8)
-        header = struct.pack(f">HBB{len(shape)}I", 0, 8, len(shape), *shape)
-        (raw / name).write_bytes(header + values.tobytes())
-        written.append(torch.from_numpy(values))
-    return written
+def written(root):
+    """Write random MNIST files and return the pixels and labels of both sets."""
+    return [torch.from_numpy(values) for pair in random_mnist(root, 50, 20) for values in pair]
 
 
 def everything(loader):
@@ -146,7 +136,7 @@ def test_the_whole_batch_equals_its_images_one_by_one(digits):
 
 
 def test_mnist_is_read_from_a_read_only_folder_without_a_download(tmp_path, offline):
-    images, labels, test_images, test_labels = write_mnist(tmp_path)
+    images, labels, test_images, test_labels = written(tmp_path)
     tmp_path.chmod(0o555)
     data = MNISTDataModule(tmp_path, val_size=10, batch_size=8)
     data.prepare_data()
@@ -162,7 +152,7 @@ def test_mnist_is_read_from_a_read_only_folder_without_a_download(tmp_path, offl
 
 
 def test_mnist_of_32_pixels_is_padded_exactly(tmp_path):
-    _, _, test_images, _ = write_mnist(tmp_path)
+    _, _, test_images, _ = written(tmp_path)
     data = MNISTDataModule(tmp_path, size=32, channels=3, val_size=0, batch_size=8)
     data.setup()
     images, _ = everything(data.test_dataloader())
@@ -173,7 +163,7 @@ def test_mnist_of_32_pixels_is_padded_exactly(tmp_path):
 
 @pytest.mark.parametrize("size", [14, 64, (20, 40)])
 def test_mnist_in_other_sizes_is_resized_with_antialiasing(tmp_path, size):
-    _, _, test_images, _ = write_mnist(tmp_path)
+    _, _, test_images, _ = written(tmp_path)
     data = MNISTDataModule(tmp_path, size=size, val_size=0, batch_size=8)
     data.setup()
     images, _ = everything(data.test_dataloader())
@@ -204,7 +194,7 @@ def test_offline_mnist_is_one_sentence_and_leaves_nothing_behind(tmp_path, offli
 
 
 def test_damaged_mnist_files_are_named(tmp_path):
-    write_mnist(tmp_path)
+    written(tmp_path)
     path = tmp_path / "MNIST" / "raw" / FILES[0]
     path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(ValueError, match=f"training files in {path.parent} are damaged"):

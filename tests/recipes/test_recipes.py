@@ -3,12 +3,11 @@
 Recipes are found in the package. One on a data set that `MAKE` does not know fails until a rule is added there.
 """
 
-import struct
-
 import numpy as np
 import pytest
 import torch
 import yaml
+from mnist_files import random_mnist
 from PIL import Image
 
 from datamodules import ImageFolderDataModule
@@ -23,15 +22,8 @@ STEPS = 2
 
 
 def mnist(root):
-    """Write 64 + 16 images in torchvision's layout."""
-    raw = root / "MNIST" / "raw"
-    raw.mkdir(parents=True)
-    random = np.random.default_rng(0)
-    for part, count in [("train", 64), ("t10k", 16)]:
-        for kind, shape, top in [("images-idx3", (count, 28, 28), 256), ("labels-idx1", (count,), 10)]:
-            header = struct.pack(f">HBB{len(shape)}I", 0, 8, len(shape), *shape)
-            values = random.integers(0, top, shape, dtype=np.uint8)
-            (raw / f"{part}-{kind}-ubyte").write_bytes(header + values.tobytes())
+    """Write images in torchvision's layout."""
+    random_mnist(root)
     return ["--data.val_size=16"]
 
 
@@ -66,7 +58,7 @@ def classes(root):
 
 def moving(root):
     """Write MNIST for moving digits."""
-    mnist(root)
+    random_mnist(root)
     return []
 
 
