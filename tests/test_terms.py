@@ -232,18 +232,29 @@ def test_a_lazy_term_slows_its_players_adam_down(every):
 
 
 def test_a_lazy_term_has_a_step_of_its_own(trainer):
-    steps = []
+    steps, ahead = [], []
 
     class Spy(GAN):
-        def descend(self, loss, optimizer):
+        def descend(self, loss, optimizer, **options):
             steps.append((self.batches_seen, self.player_optimizers().index(optimizer)))
-            super().descend(loss, optimizer)
+            super().descend(loss, optimizer, **options)
 
-    model = small(Spy, terms=[R1(10.0, 2), PathLength(every=3)])
+        def on_train_batch_end(self, *_):
+            pairs = zip(self.generator.parameters(), self.generator_ema.parameters(), strict=True)
+            ahead.append(any(not torch.equal(*pair) for pair in pairs))
+
+    model = small(Spy, terms=[R1(10.0, 2), PathLength(every=3)], ema_halflife=0)
     trainer(6).fit(model, digits(48))
     assert [steps.count((batch, 1)) for batch in range(1, 7)] == [1, 2, 1, 2, 1, 2]
     assert [steps.count((batch, 0)) for batch in range(1, 7)] == [1, 1, 2, 1, 1, 2]
     assert model.trainer.global_step == 6
+    assert ahead == [False] * 6  # the averaged weights follow the last step of a batch
+
+
+def test_a_lazy_step_asks_the_discriminator_for_what_its_terms_read(trainer):
+    model = small(Counting, terms=[R1(1.0, 2), PathLength(every=2)])
+    trainer(2).fit(model, digits())
+    assert model.passes == 6 + 1  # those of the losses, and real images for R1
 
 
 GAMES = {"ClassTerm": ACGAN, "Information": InfoGAN, "Clustering": InfoGAN, "MatchingAware": None}

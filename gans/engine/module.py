@@ -232,11 +232,12 @@ class AdversarialModule(KeepsArguments, L.LightningModule):
         """Return the images of the whole batch, over all processes, of which a piece has `rows` of this process."""
         return (self._draws.rows or rows) * self.trainer.world_size
 
-    def descend(self, loss: Tensor, optimizer: LightningOptimizer) -> None:
+    def descend(self, loss: Tensor, optimizer: LightningOptimizer, extra: bool = False) -> None:
         """Take one optimizer step on `loss`, the mean over this process's rows, for the mean over all processes.
 
         Inside `for ... in self.pieces(batch)` the gradient is collected, and the step taken with the last piece. The
-        step of the player `clock`, the generator, moves the clock and the averaged weights, once in a batch.
+        step of the player `clock`, the generator, moves the clock and the averaged weights, once in a batch; an `extra`
+        step of it, before that one, does not.
         """
         if not self.batches_seen:
             raise RuntimeError("an overridden `on_train_batch_start` must call super().on_train_batch_start(...)")
@@ -248,7 +249,7 @@ class AdversarialModule(KeepsArguments, L.LightningModule):
             self.manual_backward(loss * self._share if self._pieces > 1 else loss)
         if self._piece < self._pieces - 1:
             return
-        ticks = optimizer is self.player_optimizers()[self.clock] and not self._ticked
+        ticks = optimizer is self.player_optimizers()[self.clock] and not (self._ticked or extra)
         if self.trainer.world_size > 1:
             parameters = [p for group in optimizer.param_groups for p in group["params"]]
             # BatchNorm's statistics travel with the generator's gradients: equal everywhere when the clock has moved.

@@ -145,10 +145,10 @@ class LatentGAN(AdversarialModule):
         with self.toggled_optimizer(optimizer_g):
             for due in self.terms.lazy("generator", self.updates):  # before the step that moves the averaged weights
                 for real, *labels in self.parts(own):
-                    step = self.generator_step(real, *labels)
-                    self.descend(self.terms.spaced(step, due), optimizer_g)
+                    step = self.generator_step(real, *labels, terms=due, alone=True)
+                    self.descend(self.terms.spaced(step, due), optimizer_g, extra=True)
             for real, *labels in self.parts(own):
-                step = self.generator_step(real, *labels)
+                step = self.generator_step(real, *labels, terms=terms)
                 compared = step.real_logits if step.real_output is not None else None
                 loss = self.loss.generator(compared, step.fake_logits)
                 self.record("loss/generator", loss)
@@ -173,14 +173,20 @@ class LatentGAN(AdversarialModule):
         rows = self.batch_size(len(real))
         return Step("discriminator", self, z, seen, given, real_output, fake, conditions, fake_output, rows)
 
-    def generator_step(self, real: Tensor, *labels: Tensor) -> Step:
-        """Return the forward passes of a step of the generator, on `generator_batch` times the rows of a batch."""
+    def generator_step(self, real: Tensor, *labels: Tensor, terms: list[Term], alone: bool = False) -> Step:
+        """Return the forward passes of a step of the generator, on `generator_batch` times the rows of a batch.
+
+        With `alone`, for terms without the loss, the discriminator judges only what they read.
+        """
         repeated = [part.repeat(self.generator_batch) for part in labels]
         z, *conditions = self.generator_inputs(self.generator_batch * len(real), *repeated)
-        fake = self.generator(z, *conditions)
-        compared = self.critic(real, *labels) if isinstance(self.loss, Relativistic) else None
-        output, rows = self.critic(fake, *conditions), self.batch_size(len(real))
-        return Step("generator", self, z, real, labels, compared, fake, tuple(conditions), output, rows)
+        fake, reads = self.generator(z, *conditions), needed(terms, "reads")
+        if not alone:
+            reads |= {"real", "fake"} if isinstance(self.loss, Relativistic) else {"fake"}
+        real_output = self.critic(real, *labels) if "real" in reads else None
+        fake_output = self.critic(fake, *conditions) if "fake" in reads else None
+        rows = self.batch_size(len(real))
+        return Step("generator", self, z, real, labels, real_output, fake, tuple(conditions), fake_output, rows)
 
     def shares(self, batch: tuple[Tensor, ...]) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
         """Return the part of a batch that the discriminator's step sees, and the generator's: the whole, both."""
