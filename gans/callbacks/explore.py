@@ -1,4 +1,4 @@
-"""What a generator has learnt, in TensorBoard when its run ends."""
+"""A look at the latent space of a generator, in TensorBoard, at the end of its run."""
 
 from pathlib import Path
 from typing import Any
@@ -27,17 +27,17 @@ DIRECTIONS, STEPS = 8, 9  # rows and columns of the traversal
 
 
 class Explore(L.Callback):
-    """Shows at the end of a run what lies where in the latent space; switched off unless it is given samples.
+    """Shows the latent space of a generator at the end of its run. Off by default, because `samples` is 0.
 
-    TensorBoard's projector gets the samples as points, with their pictures: by their latents, and by their features.
-    Principal components of the generator's first hidden layer give `images/pca`, how much each has of the variance, and
-    `images/traversal`, walks along the first; both also are files under `explore/` of the run.
+    TensorBoard's projector gets the samples as points with their images, by latents and by features. Principal
+    components of the generator's first hidden layer give `images/pca`, their shares of the variance, and
+    `images/traversal`, walks along the first ones. Both are also files in `explore/` of the run.
 
-    For modules with `latent_dim`, `prior` and `conditions`, as those of `gans.engine.module` are.
+    For modules with `latent_dim`, `prior` and `conditions`, such as `gans.engine.module.AdversarialModule`.
 
     Args:
         samples: points of the projector, 100 or more; 0 shows nothing.
-        features: `mnist` or a classifier's file: the projector shows features of the samples besides.
+        features: `mnist` or a classifier's file, whose features of the samples the projector shows too.
         seed: of the samples.
     """
 
@@ -48,29 +48,29 @@ class Explore(L.Callback):
         self.extractor = None if features is None else extractor(features)
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Refuse a module without latents before it is trained.
+        """Check before training that the module has latents.
 
         Raises:
-            ValueError: for one that makes images of images.
+            ValueError: if it is a translator.
         """
         if self.samples and translates(pl_module):
             kind = type(pl_module).__name__
             raise ValueError(f"samples is {self.samples}; expected 0, for {kind} translates and has no latents")
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Look at the samples."""
+        """Show the samples."""
         if not self.samples or not trainer.is_global_zero or rehearsal(trainer):
             return
         with undisturbed(pl_module, self.seed):
             self.show(trainer, pl_module)
 
     def show(self, trainer: L.Trainer, module: Any) -> None:
-        """Write points and pictures to TensorBoard and to the run folder."""
+        """Write points and images to TensorBoard and to the folder of the run."""
         step, folder = trainer.global_step, run_folder(trainer) / "explore"
         z = latents(module, range(self.samples), self.seed).to(module.device)
         count = classes(module)
         made = images(Drawn(module), z).clamp(-1, 1).cpu()
-        # In blocks as `images` draws them: classes take turns within each.
+        # `images` draws blocks, and within each block classes take turns.
         names = class_names(module)
         labels = [names[i % AT_ONCE % count] for i in range(len(z))] if count else None
         points = {"latents": z.float().cpu()}
@@ -92,7 +92,7 @@ class Explore(L.Callback):
         print(f"explored     {folder if pictures else run_folder(trainer)}")
 
     def components(self, module: Any, z: Tensor, folder: Path) -> list[Path]:
-        """Write the spectrum of the principal components and walks along the first, and return the two files."""
+        """Write the shares of the principal components and walks along the first ones. Return the two files."""
         network = Drawn(module, 0 if classes(module) else None)
         vectors, shares = pca(network, z, min(z.shape[1], 32))
         curve = {"first hidden layer": (list(range(1, len(shares) + 1)), shares.tolist())}
@@ -109,7 +109,7 @@ def clips(module: Any) -> bool:
 
 
 def sprites(made: Tensor) -> Tensor:
-    """Return images `(N, C, H, W)` in [-1, 1] as the projector wants them: `(N, 3, S, S)` in [0, 1], square."""
+    """Return images `(N, C, H, W)` in [-1, 1] as sprites of the projector: square, `(N, 3, S, S)` in [0, 1]."""
     height, width = made.shape[-2:]
     side = max(height, width)
     left, top = (side - width) // 2, (side - height) // 2

@@ -42,7 +42,7 @@ footer {display: none !important}
 
 
 def gradio() -> Any:
-    """Return the package `gradio`, which only the page needs.
+    """Return the package gradio, which only the page needs.
 
     Raises:
         ValueError: if it is not installed.
@@ -54,7 +54,7 @@ def gradio() -> Any:
 
 
 class Page:
-    """The components of the page, and what happens when they are moved.
+    """The components of the page, and their events.
 
     Args:
         explorer: what is shown.
@@ -92,7 +92,7 @@ class Page:
         self.gr.HTML(f"<h3>{text}</h3><p class='told'>{told}</p>")
 
     def add_start(self) -> None:
-        """Add what chooses the point that the sliders move from."""
+        """Add the components that choose the point that the sliders move."""
         gr, explorer = self.gr, self.explorer
         self.title("1. Where to start", "Random points of a seed &hellip;")
         with gr.Row():
@@ -151,7 +151,7 @@ class Page:
         return [part for name, part in self.inputs.items() if name.startswith(word)]
 
     def connect(self) -> None:
-        """Say what happens when something is moved."""
+        """Connect the events of the components."""
         gr, inputs, moves = self.gr, list(self.inputs.values()), self.named("code ") + self.named("move ")
         bar = gr.Progress()
 
@@ -177,10 +177,8 @@ class Page:
             api_visibility="private",
         ).then(**show, api_visibility="private")
 
-    # -- what happens -------------------------------------------------------------------------------------------------
-
     def view(self, values: Sequence[Any]) -> View:
-        """Return what the values of all inputs mean; a field that has been emptied is 0."""
+        """Return the settings for the values of all inputs; an empty field is 0."""
         given = dict(zip(self.inputs, values, strict=True))
         truncation, label = given.get("truncation", LIMIT), given.get("label", -1)
         return View(
@@ -194,7 +192,7 @@ class Page:
         )
 
     def show(self, *values: Any) -> tuple[str, str]:
-        """Return the picture, and what is told below it."""
+        """Return the HTML of the picture, and of the command below it."""
         view = self.view(values)
         try:
             picture, command = self.explorer.picture(view), self.explorer.command(view)
@@ -204,7 +202,7 @@ class Page:
         return f"<div class='frame'><img src='{picture}' alt='generated'></div>", f"<p class='told'>{told}</p>"
 
     def rested(self, start: torch.Tensor | None) -> Any:
-        """Return where all sliders are before they are moved: at 0, codes where those of an inverted picture are."""
+        """Return the initial values of all sliders: 0, and for codes those of an inverted picture."""
         codes = [0.0] * self.explorer.codes
         if start is not None and codes:
             codes = [round(code, 2) for code in start[0, -len(codes) :].tolist()]
@@ -212,7 +210,7 @@ class Page:
         return values if len(values) > 1 else values[0]
 
     def invert(self, path: str | None, steps: int, progress: Any) -> list[Any]:
-        """Return what an inversion changes: the start, what chooses another one, what was found, all sliders."""
+        """Invert a picture. Return the start, updates of the other choices, HTML of the result, and all sliders."""
         gr, found = self.gr, None
         if path:
             try:
@@ -231,7 +229,7 @@ class Page:
         return [start, *choosers, gr.update(interactive=not found), self.beside(found, int(steps)), *moves]
 
     def beside(self, found: Found | None, steps: int) -> str:
-        """Return a picture beside what the model makes of the latent that was found for it."""
+        """Return the HTML of a picture and its reconstruction."""
         if found is None:
             return ""
         figures = "".join(

@@ -19,10 +19,10 @@ from gans.commands.explore_ui_page import FONT, STYLE, Page, gradio
 from gans.commands.explore_ui_view import Explorer
 
 PORTS = range(7860, 7960)  # of which the first free one is taken
-# The browser is told to ask nobody but this server, whatever a version of gradio would like to load.
+# The browser loads nothing from other servers, whatever a version of gradio asks for.
 POLICY = b"default-src 'self' data: blob: 'unsafe-inline' 'unsafe-eval'"
 API = "/gradio_api/"
-# All that the page asks for. Gradio has more routes: a proxy, functions of components, recordings, an editor of code.
+# All that the page needs. Gradio has more routes: a proxy, functions of components, recordings, a code editor.
 FILES = ("/assets/", "/static/", "/svelte/")
 PAGES = ("/", "/config", "/theme.css", "/favicon.ico", "/manifest.json", "/robots.txt")
 CALLS = {
@@ -35,9 +35,9 @@ FOLDER, LOCK = "gans-ui-", ".lock"  # how folders of uploads begin; the file in 
 
 
 class Guard:
-    """An ASGI application in front of gradio's: what it does not let through is answered with an error.
+    """An ASGI application in front of gradio's, which refuses requests that the page does not need.
 
-    Gradio checks paths only after `launch()`, which starts a server of its own. Therefore this checks them too.
+    Gradio checks paths only after `launch()`, which starts a server of its own. Therefore they are checked here too.
 
     Args:
         app: gradio's.
@@ -50,7 +50,7 @@ class Guard:
         self.app, self.hosts, self.local, self.uploads = app, hosts, local, uploads.resolve()
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """Answer, or let gradio answer."""
+        """Answer a request, or pass it on to gradio."""
         if scope["type"] == "lifespan":
             await self.app(scope, receive, send)
         elif scope["type"] != "http":  # the page uses no web sockets
@@ -59,7 +59,7 @@ class Guard:
             await self.answer(scope, receive, send)
 
     async def answer(self, scope: Any, receive: Any, send: Any) -> None:
-        """Answer a request of HTTP, or let gradio answer."""
+        """Answer an HTTP request, or pass it on to gradio."""
         fault = self.fault(scope)
         if fault is None and scope["path"] == f"{API}queue/join":
             body = await whole(receive)
@@ -81,11 +81,11 @@ class Guard:
         await self.app(scope, receive, told)
 
     def fault(self, scope: Any) -> tuple[int, str] | None:
-        """Return the status and the sentence that a request is refused with, by its address alone; else None."""
+        """Return the status and the sentence to refuse a request with, by its headers and path; None accepts it."""
         given: dict[str, list[str]] = {}
         for name, value in scope["headers"]:
             given.setdefault(name.decode("latin-1").lower(), []).append(value.decode("latin-1"))
-        # A page of another site may call this server by a name of its own that leads here, or by the right one.
+        # A page of another site may call this server by its own name, if that resolves to here, or by the right name.
         host, *others = given.get("host", [""])
         if others or not self.answers_to(host):
             return 400, "the page is not known by this name: give it as --host"
@@ -101,10 +101,10 @@ class Guard:
         return None if method == "GET" and (path in PAGES or path.startswith(FILES)) else (404, "there is no such page")
 
     def answers_to(self, host: str) -> bool:
-        """Return whether the page may be asked by the host of a request, with or without a port.
+        """Return whether the host of a request, with or without a port, is one of this page.
 
-        Another site can let a name of its own lead here (DNS rebinding), but an address is nobody's name. A page for
-        this machine alone has only addresses of this machine.
+        The name of another site can resolve to this machine (DNS rebinding), but an IP address cannot. A page
+        that is served to this machine alone accepts only loopback addresses.
         """
         try:
             name = (urlsplit(f"//{host}").hostname or "").rstrip(".")
@@ -116,7 +116,7 @@ class Guard:
             return name in self.hosts
 
     def uploaded(self, name: str) -> bool:
-        """Return whether a path is that of an upload; links count as what they lead to."""
+        """Return whether a path, with links resolved, is that of an upload."""
         try:
             path = Path(name).resolve()
         except (OSError, ValueError, RuntimeError):  # a null byte, a loop of links
@@ -124,9 +124,9 @@ class Guard:
         return path.is_relative_to(self.uploads) and path.is_file()
 
     def checked(self, body: bytes) -> tuple[tuple[int, str] | None, bytes]:
-        """Return the fault of a call's JSON, if it has one, and its JSON as it was read here.
+        """Return the fault of a call's JSON or None, and the JSON as it was parsed here.
 
-        Only uploads may be named as files: gradio copies a file, or fetches a URL, before the page sees it.
+        Only uploads may be named as files, because gradio copies a file, or fetches a URL, before the page sees it.
         """
         try:
             call = json.loads(body)
@@ -145,7 +145,7 @@ class Guard:
 
 
 async def whole(receive: Any) -> bytes:
-    """Return the body of a request; empty if it is too long or was broken off."""
+    """Return the body of a request; empty if it is too long or the client has disconnected."""
     body: bytes = b""
     while True:
         message = await receive()
@@ -157,7 +157,7 @@ async def whole(receive: Any) -> bytes:
 
 
 def once(body: bytes) -> Any:
-    """Return an ASGI `receive` that gives a body, and then waits as for a client that stays."""
+    """Return an ASGI `receive` that gives a body, and then waits like for a client that stays connected."""
     import anyio
 
     messages = [{"type": "http.request", "body": body, "more_body": False}]
@@ -171,19 +171,19 @@ def once(body: bytes) -> Any:
 
 
 def names(host: str, address: str) -> set[str]:
-    """Return the names that a page may be asked by which is served at an address of this machine."""
+    """Return the host names of a page that is served at an address of this machine."""
     known = {"localhost", host.lower().rstrip(".")}
     return known if loopback(address) else known | {socket.gethostname().lower(), socket.getfqdn().lower()}
 
 
 def loopback(address: str) -> bool:
-    """Return whether an address can be reached from this machine alone."""
+    """Return whether an address can be reached only from this machine."""
     return ipaddress.ip_address(address.partition("%")[0]).is_loopback
 
 
 @contextlib.contextmanager
 def uploads() -> Iterator[Path]:
-    """Keep a folder for what is dropped on the page, and remove it in the end, and first those that a kill has left."""
+    """Make a folder for uploads and remove it at the end. First remove folders of servers that were killed."""
     folder = Path(tempfile.mkdtemp(prefix=f"new-{FOLDER}"))
     try:
         with open(folder / LOCK, "wb") as lock:
@@ -196,7 +196,7 @@ def uploads() -> Iterator[Path]:
 
 
 def sweep(own: Path) -> None:
-    """Remove folders of uploads beside `own`, of the same user, whose server is gone: it locks them no more."""
+    """Remove this user's other folders of uploads next to `own` if their server, which would lock them, is gone."""
     user = own.stat().st_uid
     for folder in own.parent.glob(f"{FOLDER}*"):
         with contextlib.suppress(OSError):
@@ -207,7 +207,7 @@ def sweep(own: Path) -> None:
 
 
 def locked(file: Any) -> bool:
-    """Return whether an open file could be locked, until it is closed or its process ends, however that does."""
+    """Return whether an open file could be locked. The lock ends when the file is closed or the process ends."""
     try:
         fcntl = import_module("fcntl")
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -218,10 +218,10 @@ def locked(file: Any) -> bool:
 
 @contextlib.contextmanager
 def endings() -> Iterator[list[Any]]:
-    """Let SIGTERM and SIGHUP end this process as an exit does, so that what was dropped is removed.
+    """Let SIGTERM and SIGHUP end this process like an exit, so that uploads are removed.
 
     Yields:
-        A list for uvicorn's server, which ends first. It raises the signal again when it has ended.
+        A list for uvicorn's server, which ends first and then raises the signal again.
     """
     servers: list[Any] = []
 
@@ -232,7 +232,7 @@ def endings() -> Iterator[list[Any]]:
 
     numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
     before = {number: signal.getsignal(number) for number in numbers}
-    caught = [number for number, handler in before.items() if handler is not signal.SIG_IGN]  # as nohup has it
+    caught = [number for number, handler in before.items() if handler is not signal.SIG_IGN]  # ignored under nohup
     try:
         for number in caught:
             signal.signal(number, end)
@@ -273,12 +273,12 @@ def application(explorer: Explorer, host: str, address: str, folder: Path) -> Gu
 
     Args:
         explorer: what is shown.
-        host: what the user calls the address.
+        host: name of the address that the user gave.
         address: where it is served.
-        folder: for what is dropped on the page.
+        folder: for uploads.
     """
     gr, fastapi = gradio(), import_module("fastapi")
-    os.environ["GRADIO_TEMP_DIR"] = str(folder)  # where components keep uploads, as they are made
+    os.environ["GRADIO_TEMP_DIR"] = str(folder)  # where components keep uploads; read when they are made
     theme = gr.themes.Base(primary_hue="indigo", font=FONT, font_mono=("ui-monospace", "monospace"))
     blocks = Page(explorer).blocks
     # `mount_gradio_app` leaves this to `launch()`, and without it gradio copies any file that a call names. To launch
@@ -301,11 +301,11 @@ def application(explorer: Explorer, host: str, address: str, folder: Path) -> Gu
 
 
 def serve(explorer: Explorer, host: str, listening: socket.socket) -> None:
-    """Serve the page until Ctrl-C, SIGTERM or SIGHUP; pictures that are dropped on it are removed then.
+    """Serve the page until Ctrl-C, SIGTERM or SIGHUP, and then remove its uploads.
 
     Args:
         explorer: what is shown.
-        host: what the user calls the address.
+        host: name of the address that the user gave.
         listening: socket to serve at.
     """
     uvicorn = import_module("uvicorn")

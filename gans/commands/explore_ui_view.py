@@ -28,7 +28,7 @@ AXES = 8  # of the latent, where no directions have been found
 
 @dataclass(frozen=True)
 class View:
-    """What the page is set to.
+    """The settings of the page.
 
     Args:
         seed: of the pictures.
@@ -36,8 +36,8 @@ class View:
         truncation: of their latents, or None.
         label: class of all of them; None lets classes take turns.
         codes: InfoGAN's, the same for all; none for other models.
-        strengths: how far to go along each direction.
-        start: latent `(1, D)` of a picture that has been inverted, instead of those of the seed; or None.
+        strengths: distance along each direction.
+        start: latent `(1, D)` of an inverted picture, in place of those of the seed; or None.
     """
 
     seed: int = 0
@@ -51,14 +51,14 @@ class View:
 
 @dataclass(frozen=True)
 class Found:
-    """What an inversion has found.
+    """The result of an inversion.
 
     Args:
         z: the latent `(1, D)`.
-        label: class with which it was found, or None.
-        target: the picture as the model sees it, `(1, C, H, W)`.
-        rebuilt: what the model makes of the latent, `(1, C, H, W)`; of clips the middle frame.
-        decibels: how alike they are.
+        label: class that it was found with, or None.
+        target: the picture in the shape of the model, `(1, C, H, W)`.
+        rebuilt: the model's image of the latent, `(1, C, H, W)`; of a clip the middle frame.
+        decibels: peak signal-to-noise ratio of the two.
     """
 
     z: Tensor
@@ -90,7 +90,7 @@ class Explorer:
 
     @property
     def classes(self) -> int:
-        """Number of classes, or of categories found; 0 for none."""
+        """Number of classes, or of InfoGAN's categories; 0 for none."""
         return classes(self.subject.model)
 
     @property
@@ -99,10 +99,10 @@ class Explorer:
         return int(getattr(self.subject.model, "num_codes", 0))
 
     def latents(self, view: View) -> Tensor:
-        """Return the latents `(N, D)` of what is shown: one of a picture that has been inverted, else `count`.
+        """Return the latents `(N, D)` of the images that are shown: one of an inverted picture, else `count`.
 
         Raises:
-            ValueError: for a seed, number or truncation without a meaning.
+            ValueError: if seed, number or truncation is out of range.
         """
         at_least(0, seed=view.seed)
         at_least(1, count=view.count)
@@ -122,7 +122,7 @@ class Explorer:
         return made.float().clamp(-1, 1).cpu()
 
     def picture(self, view: View) -> str:
-        """Return what is shown as a data URL: a PNG, one image or a grid; of clips a GIF."""
+        """Return the images as a data URL: a PNG of one image or a grid, a GIF of clips."""
         made = self.images(view)
         if self.subject.clips:
             return url(images.gif(made), "gif")
@@ -132,7 +132,7 @@ class Explorer:
         return png(images.grid(made, sample_files.columns(kinds)))
 
     def command(self, view: View) -> str | None:
-        """Return the `gans sample` that writes these pictures; None if there is none."""
+        """Return the `gans sample` command that writes these images; None if there is none."""
         far = [(name, value) for name, value in zip(self.directions, view.strengths, strict=False) if value]
         if view.start is not None or (far and self.file is None):
             return None
@@ -151,21 +151,19 @@ class Explorer:
                 words += ["--directions", str(self.file)]
         return shlex.join([*words, "--out", "clips.gif"] if self.subject.clips else words)
 
-    # -- pictures of a user -------------------------------------------------------------------------------------------
-
     def inverted(self, path: Path, steps: int, watch: Callable[[int], None] | None = None) -> Found:
-        """Return the latent of a picture, found by `steps` of descent, for clips of their middle frames.
+        """Return the latent of a picture, found by gradient descent; for clips the middle frame is compared.
 
-        The descent starts from what the encoder says or, without one, from the nearest of many random pictures, of
-        whichever class has the nearest one.
+        Descent starts from the encoder's latent or, without an encoder, from the nearest of many random images of all
+        classes.
 
         Args:
             path: of the picture.
             steps: of the descent; 0 keeps the start.
-            watch: called with every step.
+            watch: called with the number of every step.
 
         Raises:
-            ValueError: if it cannot be read.
+            ValueError: if the picture cannot be read.
         """
         target = read_pictures(path, self.subject.shape).images.to(self.subject.model.device)
         label, start = self.start(target)
@@ -184,7 +182,7 @@ class Explorer:
         return Found(found.codes, label, target.cpu(), rebuilt.cpu(), float(decibels(squares(rebuilt, target))))
 
     def start(self, target: Tensor) -> tuple[int | None, Tensor]:
-        """Return where the descent to a picture `(1, C, H, W)` starts: a class, or None, and a latent `(1, D)`."""
+        """Return the start of the descent to a picture `(1, C, H, W)`: a class, or None, and a latent `(1, D)`."""
         if self.subject.encodes:
             return None, self.subject.encode(target)
         kinds: list[int | None] = list(range(self.classes)) or [None]
@@ -195,17 +193,17 @@ class Explorer:
         return kinds[best], starts[best]
 
     def network(self, label: int | None) -> Drawn:
-        """Return the network from latents to images of a class; of clips to their middle frames."""
+        """Return the network from latents to images of a class, or to the middle frames of clips."""
         return Drawn(self.subject.model, label).eval()
 
 
 def url(content: bytes, kind: str) -> str:
-    """Return a picture as a URL that holds it."""
+    """Return the content of a picture as a data URL."""
     return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
 
 
 def png(pixels: Tensor) -> str:
-    """Return pixels `(C, H, W)`, uint8, as the URL of a PNG."""
+    """Return uint8 pixels `(C, H, W)` as the data URL of a PNG."""
     file = io.BytesIO()
     to_pil_image(pixels).save(file, "PNG")
     return url(file.getvalue(), "png")

@@ -1,7 +1,7 @@
-"""`gans export`: the averaged generator of a checkpoint alone, as a file that other programs can run.
+"""`gans export`: write the averaged generator of a checkpoint to a file that other programs can run.
 
-Of a model that makes images of images the file takes images of any height and width, which it pads itself, and what
-`gans predict` takes besides: a mask, or a style.
+The file of a translator takes images of any height and width, which it pads itself, and the extra inputs of
+`gans predict`: a mask, or a style.
 """
 
 import copy
@@ -21,7 +21,8 @@ from torch.fx.experimental import _config as symbols
 from torch.nn.utils import parametrize
 
 from gans import hub
-from gans.commands.exported import Format, Run, Subject, drawing, translation
+from gans.commands.export_lines import Format
+from gans.commands.exported import Run, Subject, drawing, translation
 from gans.commands.parser import Parser, add_own_model, check_writable, own_model
 from gans.engine.checkpoint import check_draws, load_model
 from gans.engine.interface import translates
@@ -41,11 +42,11 @@ def parser() -> Parser:
         "--format",
         type=Format,
         required=True,
-        help="torch-export and torchscript (which PyTorch deprecates) need torch alone, onnx needs onnxruntime alone, "
-        "safetensors holds weights, for this package",
+        help="torch-export and torchscript (deprecated by PyTorch) need only torch, onnx needs only onnxruntime, "
+        "safetensors are weights for this package",
     )
     flags.add_argument("--out", type=Path, help=f"file, {', '.join(SUFFIX.values())}; by default beside the run's")
-    flags.add_argument("--back", action="store_true", help="the other way, for a model that goes both")
+    flags.add_argument("--back", action="store_true", help="the reverse direction, for a model that has both")
     return flags
 
 
@@ -53,7 +54,7 @@ def main(args: list[str]) -> None:
     """Run the command.
 
     Raises:
-        ValueError: for bad input, or an export that gives other pictures, in one sentence.
+        ValueError: for bad input, or an export whose images differ, in one sentence.
     """
     options = parsed(args)
     model: Any = load_model(options.checkpoint, model=own_model(options.model))
@@ -81,7 +82,7 @@ def main(args: list[str]) -> None:
 
 
 def parsed(args: list[str]) -> Namespace:
-    """Return the options, checked as far as they can be without the checkpoint."""
+    """Return the options, checked as far as possible without the checkpoint."""
     options = parser().parse_args(args)
     suffix = SUFFIX[options.format]
     if options.out and options.out.suffix != suffix:
@@ -96,18 +97,18 @@ def parsed(args: list[str]) -> Namespace:
 
 @torch.no_grad()
 def compared(run: Run, subject: Subject) -> list[Tensor]:
-    """Return the images of the batches that are compared, which have several sizes.
+    """Return the images of the batches that are compared.
 
-    Those of the model too: a layer may round otherwise in a batch of another size, and the file is not to blame.
+    File and model get the same batches, because a layer may round differently in a batch of another size.
     """
     return [run(*batch) for batch in subject.batches]
 
 
 def written(form: Format, model: Any, subject: Subject, path: Path) -> Run:
-    """Write the generator to `path`, and return the function that the file has.
+    """Write the generator to `path`, and return the function of the file.
 
     Raises:
-        ValueError: if what the generator computes cannot be captured.
+        ValueError: if PyTorch cannot capture the generator.
     """
     if form == "safetensors":
         hub.save_generator(model, path)
@@ -125,8 +126,8 @@ def written(form: Format, model: Any, subject: Subject, path: Path) -> Run:
 
 @contextmanager
 def silence() -> Iterator[None]:
-    """Keep back what the user can do nothing about: what is deprecated was asked for, what is constant is the size."""
-    aside = io.StringIO()  # PyTorch prints what it could not capture
+    """Silence notes of PyTorch about deprecated formats and constant sizes, which a user can do nothing about."""
+    aside = io.StringIO()  # PyTorch prints the operations that it cannot capture
     with warnings.catch_warnings(), redirect_stdout(aside), redirect_stderr(aside):
         warnings.simplefilter("ignore")
         logging.disable(logging.WARNING)
@@ -137,7 +138,7 @@ def silence() -> Iterator[None]:
 
 
 def baked(generator: nn.Module) -> nn.Module:
-    """Return a copy whose parametrisations, such as spectral norms, are computed once and for all."""
+    """Return a copy with constant weights in place of parametrisations such as spectral norms."""
     generator = copy.deepcopy(generator).eval()
     if hasattr(generator, "baked"):
         generator = generator.baked().eval()  # type: ignore[operator]
@@ -152,7 +153,7 @@ def baked(generator: nn.Module) -> nn.Module:
 
 
 def script(network: nn.Module, subject: Subject, path: Path) -> Run:
-    """Write TorchScript, and return what it is when it is read again."""
+    """Write TorchScript, and return the function of the file."""
     traced: Any = torch.jit.trace(network, subject.example, check_trace=False)  # type: ignore[no-untyped-call]
     path.write_bytes(traced.save_to_buffer())  # through memory: on a full disk PyTorch's own writer ends the process
     read: Run = torch.jit.load(path)  # type: ignore[no-untyped-call]
@@ -160,7 +161,7 @@ def script(network: nn.Module, subject: Subject, path: Path) -> Run:
 
 
 def captured(network: nn.Module, subject: Subject) -> torch.export.ExportedProgram:
-    """Return the program of a network for inputs of any length on their axes; it does not say where its source lies.
+    """Return the program of a network, with variable length on the axes of its inputs, without paths of source files.
 
     Sides of images, and of the maps inside, may be 1 although those of the example are not.
     """
@@ -178,7 +179,7 @@ def captured(network: nn.Module, subject: Subject) -> torch.export.ExportedProgr
 
 
 def program(network: nn.Module, subject: Subject, path: Path) -> Run:
-    """Write an exported program, and return what it is when it is read again."""
+    """Write an exported program, and return the function of the file."""
     memory = io.BytesIO()  # as above
     torch.export.save(captured(network, subject), memory)
     path.write_bytes(memory.getvalue())
@@ -187,7 +188,7 @@ def program(network: nn.Module, subject: Subject, path: Path) -> Run:
 
 
 def graph(network: nn.Module, subject: Subject, path: Path) -> Run:
-    """Write ONNX, and return what it does in ONNX Runtime."""
+    """Write ONNX, and return the function of the file in ONNX Runtime."""
     import onnxruntime
 
     options: dict[str, Any] = {"output_names": ["images"], "dynamo": True, "verbose": False}

@@ -1,19 +1,17 @@
 """What `gans export` writes of a model: a function with named inputs, its reference, and the lines that use it."""
 
 import copy
-import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from gans.commands.export_lines import Format, drawing_lines, translation_lines
 from gans.commands.extras import EXTRAS
-from gans.engine.interface import classes
 from gans.metrics.sampling import latents
 
-Format = Literal["safetensors", "torchscript", "torch-export", "onnx"]
 Run = Callable[..., Tensor]
 Bake = Callable[[nn.Module], nn.Module]
 
@@ -25,16 +23,16 @@ class Subject(NamedTuple):
     """What is exported.
 
     Args:
-        reference: the function as the checkpoint has it.
-        network: returns the module that is written, given what bakes a network.
-        loaded: returns the function of the model that a file of weights holds.
+        reference: the function of the checkpoint's model.
+        network: returns the module to write; its argument bakes parametrisations into a network.
+        loaded: returns the same function of a model that was loaded from a file of weights.
         names: of the inputs.
-        example: inputs that the module is captured with.
-        batches: inputs that are compared, in several sizes.
-        axes: of the inputs whose length is not fixed.
-        tolerance: largest difference of images in [-1, 1] that is put down to rounding.
+        example: inputs to capture the module with.
+        batches: inputs of several sizes, whose images are compared.
+        axes: of the inputs with variable length.
+        tolerance: largest difference of images in [-1, 1] that counts as rounding.
         told: what is compared, in words.
-        lines: returns the three lines that load a file and use it.
+        lines: returns the lines of Python that load a file and use it.
     """
 
     reference: Run
@@ -53,7 +51,7 @@ class Subject(NamedTuple):
 
 
 def drawing(model: Any) -> Subject:
-    """Return what is exported of a model that makes images of latents: its averaged generator."""
+    """Return what is exported of a model from latents to images: its averaged generator."""
     inputs = (latents(model, range(COUNT), 0), *model.conditions(COUNT, None))
     return Subject(
         reference=model,
@@ -65,58 +63,20 @@ def drawing(model: Any) -> Subject:
         axes=(0,),
         tolerance=1e-5,
         told=f"{COUNT} of its pictures differ from the checkpoint's",
-        lines=lambda form, path: drawing_lines(form, model, path),
+        lines=lambda form, path: drawing_lines(form, model, COUNT, path),
     )
-
-
-def drawing_lines(form: Format, model: Any, path: Path) -> list[str]:
-    """Return the three lines that make pictures of the file."""
-    shape = (COUNT, *model.image_shape) if model.image_shape else (COUNT,)
-    file, told, size = json.dumps(str(path)), f"# {shape} in [-1, 1]", f"{COUNT}, {model.latent_dim}"
-    kinds = classes(model) if model.conditions(1, None) else 0
-    dtype = str(next(model.generator_ema.parameters()).dtype).removeprefix("torch.")
-    if form == "safetensors":
-        return [*weights_lines(model, file), f"images = model.sample({COUNT}, seed=0)  {told}"]
-    if form == "onnx":
-        z = f"np.random.uniform(-1, 1, ({size}))" if model.prior == "uniform" else f"np.random.randn({size})"
-        labels = f', "labels": np.arange({COUNT}) % {kinds}' if kinds else ""
-        return [
-            "import numpy as np, onnxruntime",
-            f"session = onnxruntime.InferenceSession({file})",
-            f'[images] = session.run(None, {{"z": {z}.astype("{dtype}"){labels}}})  {told}',
-        ]
-    options = "" if dtype == "float32" else f", dtype=torch.{dtype}"
-    z = f"2 * torch.rand({size}{options}) - 1" if model.prior == "uniform" else f"torch.randn({size}{options})"
-    labels = f", torch.arange({COUNT}) % {kinds}" if kinds else ""
-    return ["import torch", f"generator = {loader(form, file)}", f"images = generator({z}{labels})  {told}"]
-
-
-def weights_lines(model: Any, file: str) -> list[str]:
-    """Return the lines that load a file of weights."""
-    kind = type(model)
-    ours = kind.__module__.startswith("gans.models.")
-    return [
-        'from gans.hub import from_pretrained  # these are weights: pip install "lightning-gans"',
-        *([] if ours else [f"from {kind.__module__} import {kind.__name__}  # which needs its class"]),
-        f"model = from_pretrained({file}{'' if ours else f', model={kind.__name__}'})",
-    ]
-
-
-def loader(form: Format, file: str) -> str:
-    """Return the expression that loads a function of PyTorch's."""
-    return f"torch.jit.load({file})" if form == "torchscript" else f"torch.export.load({file}).module()"
 
 
 # -- from images -------------------------------------------------------------------------------------------------------
 
 
 class Translation(nn.Module):
-    """The function of a translator, without the rest of the model: images `(N, C, H, W)` in [-1, 1], and its extras.
+    """The function of a translator without its training networks: of images `(N, C, H, W)` in [-1, 1], and extras.
 
     Args:
         model: a translator.
-        generator: what stands for its averaged generator.
-        back: go the other way.
+        generator: used in place of its averaged generator.
+        back: the reverse direction.
     """
 
     def __init__(self, model: Any, generator: nn.Module, back: bool) -> None:
@@ -124,7 +84,7 @@ class Translation(nn.Module):
         model = copy.deepcopy(model).eval().requires_grad_(False)
         model.generator_ema = self.generator = generator
         self.borrowed = nn.ModuleList(model.borrowed()) if hasattr(model, "borrowed") else nn.ModuleList()
-        # In a tuple: it holds networks that only training needs.
+        # In a tuple, so that networks for training do not become submodules.
         self.function: tuple[Run] = (generator.back if back else model,)  # type: ignore[assignment]
 
     def forward(self, *inputs: Tensor) -> Tensor:
@@ -133,7 +93,7 @@ class Translation(nn.Module):
 
 
 def translation(model: Any, back: bool = False) -> Subject:
-    """Return what is exported of a translator: `translate`, or `back`, of images of any size."""
+    """Return what is exported of a translator: `translate` or `back`, for images of any size."""
     channels = model.image_shape[0] if back else model.source_channels
     names = () if back else tuple(getattr(model, "extras", ()))
     height, width = (max(8, side) for side in (model.input_shape or model.image_shape)[-2:])
@@ -149,7 +109,7 @@ def translation(model: Any, back: bool = False) -> Subject:
         return tuple(found)
 
     kind = next(model.generator_ema.parameters()).dtype
-    sizes = [(1, height, width), (3, height + 5, width + 3)]  # no multiples, which the function has to pad to
+    sizes = [(1, height, width), (3, height + 5, width + 3)]  # the function has to pad these to multiples
     batches, example = (
         [tuple(part.to(kind) for part in given(*size)) for size in sizes],
         given(2, height + 9, width + 7),
@@ -166,39 +126,3 @@ def translation(model: Any, back: bool = False) -> Subject:
         told=f"pictures of {width}x{height} and {width + 3}x{height + 5} pixels differ from those of `gans predict`",
         lines=lambda form, path: translation_lines(form, model, batches[0], names, back, path),
     )
-
-
-def translation_lines(
-    form: Format, model: Any, inputs: tuple[Tensor, ...], names: tuple[str, ...], back: bool, path: Path
-) -> list[str]:
-    """Return the three lines that translate a batch of random images."""
-    file, dtype = json.dumps(str(path)), str(inputs[0].dtype).removeprefix("torch.")
-    told = f"# any (N, {inputs[0].shape[1]}, H, W) in [-1, 1]" + (", 1 in holes" if "mask" in names else "")
-    numpy = form == "onnx"
-
-    def random(part: Tensor, name: str) -> str:
-        shape = ", ".join(map(str, part.shape))
-        if numpy:
-            drawn = f"np.random.uniform(-1, 1, ({shape}))"
-            return f'({drawn} > 0).astype("{dtype}")' if name == "mask" else f'{drawn}.astype("{dtype}")'
-        options = "" if dtype == "float32" else f", dtype=torch.{dtype}"
-        drawn = f"torch.rand({shape}{options})"
-        return f"{drawn}.round()" if name == "mask" else f"2 * {drawn} - 1"
-
-    given = {name: random(part, name) for name, part in zip(("source", *names), inputs, strict=True)}
-    arguments = ", ".join(given.values())
-    if form == "onnx":
-        fed = ", ".join(f'"{name}": {value}' for name, value in given.items())
-        return [
-            "import numpy as np, onnxruntime",
-            f"session = onnxruntime.InferenceSession({file})",
-            f"[images] = session.run(None, {{{fed}}})  {told}",
-        ]
-    if form == "safetensors":
-        package, *load = weights_lines(model, file)
-        return [
-            f"import torch; {package}",
-            *load,
-            f"images = model.{'back' if back else 'translate'}({arguments})  {told}",
-        ]
-    return ["import torch", f"generator = {loader(form, file)}", f"images = generator({arguments})  {told}"]

@@ -1,4 +1,4 @@
-"""The classes that a user asks for by name or by number, for all commands alike."""
+"""Classes in flags, by name or by number, for all commands alike."""
 
 import difflib
 import re
@@ -8,24 +8,24 @@ from gans.engine.interface import class_names
 
 
 def shown(model: Any, label: int) -> str:
-    """Return a label with its name, such as `3 cat`; the label alone where that is its name."""
+    """Return a label with its name, such as `3 cat`; only the label if that is its name."""
     name = class_names(model)[label]
     return str(label) if name == str(label) else f"{label} {name}"
 
 
 def parsed(text: str | None, model: Any, key: str = "labels") -> list[int]:
-    """Return the labels of `cat,dog`, `3`, `0-9`, or of several with commas between; all labels for None.
+    """Return the labels of a text such as `cat,dog`, `3`, `0-9` or `cat,3-5`; all labels for None.
 
-    A name wins over a number: where the classes are called 1, 10 and 2, `2` is the one with that name. Ends of a range
-    are read one by one in the same way.
+    Names come before numbers: if classes are called 1, 10 and 2, `2` is the class of that name. So are the numbers of a
+    range.
 
     Args:
-        text: what the user gave.
-        model: says its number of classes and, in `class_names`, their names.
-        key: the flag that a complaint names.
+        text: value of the flag.
+        model: has the number of classes and, in `class_names`, their names.
+        key: name of the flag, for errors.
 
     Raises:
-        ValueError: for what is no class of the model, or any class of a model that has none.
+        ValueError: for a text that is not a class of the model, or any text if the model has no classes.
     """
     known = class_names(model)
     count = len(known)
@@ -42,17 +42,23 @@ def parsed(text: str | None, model: Any, key: str = "labels") -> list[int]:
             found.append(single(part, known, text, key))
             continue
         first, last = int(ends[1]), int(ends[2])
-        if not first <= last < first + count:  # before a range of any length is written out
+        if not first <= last < first + count:  # before a huge range is written out
             raise wrong(text, known, key, "")
         found += [single(str(number), known, text, key) for number in range(first, last + 1)]
     return found
 
 
 def single(part: str, known: list[str], text: str, key: str) -> int:
-    """Return the label of a name or number, the only part or one of several in `text`.
+    """Return the label of a name or number.
+
+    Args:
+        part: the name or number.
+        known: names of the classes.
+        text: value of the flag, for errors.
+        key: name of the flag, for errors.
 
     Raises:
-        ValueError: if it is neither.
+        ValueError: if there is no such class.
     """
     if part in known:
         return known.index(part)
@@ -62,7 +68,7 @@ def single(part: str, known: list[str], text: str, key: str) -> int:
 
 
 def wrong(text: str, known: list[str], key: str, part: str) -> ValueError:
-    """Return the complaint, with the nearest name."""
+    """Return the error about a class that does not exist, with the nearest name."""
     close = difflib.get_close_matches(part, known, n=1, cutoff=0.5) if not part.isdigit() else []
     near = f" (did you mean {close[0]}?)" if close else ""
     named = [name for label, name in enumerate(known) if name != str(label)]

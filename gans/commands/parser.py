@@ -14,7 +14,8 @@ from lightning.pytorch.cli import LightningArgumentParser
 import datamodules
 import gans.models
 from gans.checks import imported, nearest
-from gans.commands.words import expanded, sentence
+from gans.commands.home import expanded
+from gans.commands.words import sentence
 from gans.recipes.catalogue import recipes
 from gans.runs import atomic
 from gans.runs import folder as runs

@@ -14,8 +14,8 @@ from tqdm import tqdm
 
 from datamodules.archive import is_folder
 from gans.checks import named_in
+from gans.commands.home import expanded
 from gans.commands.parser import Parser
-from gans.commands.words import expanded
 from gans.metrics.features import Watch
 from gans.metrics.rows import Labelled, items
 from gans.recipes.configuration import check_nodes

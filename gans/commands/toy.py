@@ -18,8 +18,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset
 
+from gans.commands.home import expanded
 from gans.commands.script import Parser, finished, least
-from gans.commands.words import expanded
 from gans.engine.module import AdversarialModule
 from gans.engine.schedules import cosine
 from gans.latent import key

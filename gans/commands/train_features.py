@@ -23,8 +23,8 @@ from torch.optim.lr_scheduler import OneCycleLR
 from tqdm import tqdm
 
 from gans.commands.feature_data import ASKED, Data, Labelled, captioned, folder, mnist, module, moving
+from gans.commands.home import expanded
 from gans.commands.script import Parser, finished, least
-from gans.commands.words import expanded
 from gans.metrics.classifiers import pack
 from gans.metrics.sanity import ALONE, SAMPLES, WORSE, Table, passes, sanity, sees
 from gans.metrics.sequences import ORDERS, disordered

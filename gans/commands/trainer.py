@@ -22,11 +22,11 @@ from gans.callbacks import progress, stopping
 from gans.callbacks.evaluate import Evaluate
 from gans.callbacks.explore import Explore
 from gans.commands.arguments import given
+from gans.commands.home import expanded
 from gans.commands.outcome import BAD_INPUT, quiet
 from gans.commands.parser import Parser, check_writable, trained
 from gans.commands.trainer_checks import check_processes, check_trainer
 from gans.commands.trainer_report import Watch, complaint, missing_metric, result
-from gans.commands.words import expanded
 from gans.engine import checkpoint
 from gans.engine.module import AdversarialModule
 from gans.recipes.catalogue import recipes
