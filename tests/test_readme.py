@@ -155,6 +155,16 @@ def test_links_lead_somewhere(path):
     assert not lost
 
 
+@pytest.mark.parametrize("path", READMES)
+def test_files_that_are_named_are_there(path):
+    text = readme_blocks.FENCE.sub("", READMES[path])
+    folders = "|".join((*readme_blocks.ROOMS, ".github", ".ci"))
+    named = re.findall(rf"`((?:{folders})/[\w./-]*)(?:::\w+)?`", text)
+    assert not [name for name in named if not (ROOT / name).exists()]
+    files = {file.name for room in readme_blocks.ROOMS for file in (ROOT / room).rglob("*.py")} | {"my_gan.py"}
+    assert not set(re.findall(r"`(\w+\.py)`", text)) - files
+
+
 @pytest.mark.parametrize("picture", PICTURES, ids=lambda path: path.name)
 def test_a_picture_is_small_and_shown(picture):
     assert picture.stat().st_size < 300_000
