@@ -105,7 +105,7 @@ def hold(model):
 @pytest.mark.parametrize(
     ("form", "name"),
     [
-        ("torchscript", "SAGAN"),
+        pytest.param("torchscript", "SAGAN", marks=pytest.mark.slow),  # as that of a translator below
         pytest.param("torch-export", "ConditionalGAN", marks=pytest.mark.slow),
         ("onnx", "InfoGAN"),
     ],
