@@ -1,11 +1,11 @@
-"""Trained models as two files, safetensors and JSON, in a folder here or in a repository of the Hugging Face Hub.
+"""Trained models as two files, safetensors and JSON, in a local folder or a repository of the Hugging Face Hub.
 
-Three functions, not huggingface_hub's mixin: that wraps the constructor of each class, so that importing a model would
-need the package, and one would have to know the class of a repository before loading it. Here `config.json` names the
-class, and only a name that is no folder needs the package (`lightning-gans[hub]`) and a network.
+These are functions and not huggingface_hub's mixin. The mixin wraps constructors, so that importing a model would need
+the package, and a user would have to know the class of a repository before loading it. Here `config.json` names the
+class. The package (`lightning-gans[hub]`) and a network connection are needed only for a name on the Hub.
 
-Nothing that is loaded can run: no pickle is read, of a repository only these two files are fetched, and the class is
-one of `gans.models`, the one given, or one that has been imported already.
+Nothing in these files is executed: they contain no pickle, only these two are downloaded, and the class is one of
+`gans.models`, the one given, or one that has already been imported.
 """
 
 import json
@@ -56,23 +56,25 @@ def config_of(model: Any) -> dict[str, Any]:
 
 
 def save_pretrained(model: L.LightningModule, folder: str | Path) -> Path:
-    """Write a whole model, its averaged generator and all other networks, to `folder`, and return that."""
+    """Write all networks of a model, with the averaged generator, to a folder, and return its path."""
     folder = Path(folder).expanduser()
-    text = json.dumps(config_of(model), indent=2)  # before anything is written: it fails for what is not plain
+    text = json.dumps(
+        config_of(model), indent=2
+    )  # first: it fails if a value is not plain
     atomic.write(folder / WEIGHTS, save(plain(model), {"format": "pt"}))
     atomic.write(folder / CONFIG, f"{text}\n".encode())
     return folder
 
 
 def save_generator(model: L.LightningModule, path: str | Path) -> Path:
-    """Write the averaged generator alone to one safetensors file, with `config_of` in its metadata, and return that."""
+    """Write only the averaged generator to a safetensors file with `config_of` in its metadata. Return its path."""
     generator: nn.Module = model.generator_ema  # type: ignore[assignment]
     held = save(plain(generator), {"format": "pt", NOTE: json.dumps(config_of(model))})
     return atomic.write(path, held)
 
 
 def plain(module: nn.Module) -> dict[str, Tensor]:
-    """Return the state of a module as tensors that share no memory, which safetensors would refuse."""
+    """Return the state of a module as tensors that share no memory, as safetensors requires."""
     return {name: tensor.detach().cpu().contiguous().clone() for name, tensor in module.state_dict().items()}
 
 
@@ -86,19 +88,19 @@ def from_pretrained(
 ) -> Any:
     """Return the model of a folder, of a generator's file, or of a repository of the Hub, in evaluation mode.
 
-    A model of `save_generator` can do what takes the averaged generator only: `sample(n)`, `model(z)`. It has no other
-    network, rather than one with random weights.
+    A model from a file of `save_generator` has only the averaged generator, for `sample(n)` and `model(z)`. Its other
+    networks are missing, because they would have random weights.
 
     Args:
         source: folder that `save_pretrained` wrote, file of `save_generator`, or `user/name` on the Hub.
         device: device of the model.
-        model: class of the model, for one that is not of `gans.models`.
+        model: class of the model, if it is not in `gans.models`.
         revision: branch, tag or commit of the repository.
-        token: of the Hub; None takes the one that is stored on this machine, if it is needed.
+        token: of the Hub; None uses the one stored on this machine, if one is needed.
 
     Raises:
-        ValueError: if there is no such thing, the Hub cannot be reached, or what is there is no model of this framework
-            or of a class that is not known.
+        ValueError: if there is no such source, the Hub cannot be reached, the files are not of this framework, or the
+            class is unknown.
     """
     path = Path(source).expanduser()
     if not path.exists():
@@ -150,7 +152,7 @@ def hub() -> Any:
 
 @contextmanager
 def asked(what: str) -> Iterator[None]:
-    """Let what the Hub, the network or huggingface_hub object to be a ValueError in a sentence, which begins `what`."""
+    """Turn errors of the Hub, the network or huggingface_hub into a ValueError whose sentence begins with `what`."""
     try:
         yield
     except Exception as error:  # each layer has exceptions of its own
@@ -158,10 +160,10 @@ def asked(what: str) -> Iterator[None]:
 
 
 def fetched(name: str, revision: str | None, token: str | None) -> Path:
-    """Return the folder, in the cache of huggingface_hub, of a repository's two files.
+    """Return the folder in the cache of huggingface_hub with the two files of a repository.
 
     Raises:
-        ValueError: if the Hub cannot be reached and they are not in the cache, or there is no such repository.
+        ValueError: if there is no such repository, or the Hub cannot be reached and the files are not in the cache.
     """
     download = hub().snapshot_download
     with asked(f"the Hub does not give {name}"):
@@ -169,24 +171,24 @@ def fetched(name: str, revision: str | None, token: str | None) -> Path:
 
 
 def push_to_hub(model: L.LightningModule, name: str, *, private: bool | None = None, token: str | None = None) -> str:
-    """Upload a whole model, as `save_pretrained` writes it, with a card, and return the address of the commit.
+    """Upload a model, as `save_pretrained` writes it, with a model card. Return the URL of the commit.
 
     Args:
         model: a trained model.
-        name: `user/name` of the repository, which is made if it is not there.
-        private: make a new one private; None is the user's default.
-        token: of the Hub; None takes the one that is stored on this machine.
+        name: `user/name` of the repository, which is created if it does not exist.
+        private: make a new repository private; None uses the user's default.
+        token: of the Hub; None uses the one stored on this machine.
 
     Raises:
         ValueError: if the Hub cannot be reached, or refuses.
-        TypeError: if an argument of the model is no plain value.
+        TypeError: if an argument of the model is not a plain value.
     """
     api, config = hub().HfApi(token=token), config_of(model)
     with tempfile.TemporaryDirectory() as folder:
         save_pretrained(model, folder)
         with asked(f"the Hub does not take {name}"):
             name = api.create_repo(name, private=private, exist_ok=True).repo_id
-            if not api.file_exists(name, "README.md"):  # one that somebody wrote stays
+            if not api.file_exists(name, "README.md"):  # an existing card is kept
                 text = CARD.format(model=type(model).__name__, images=config["images_seen"], name=name)
                 (Path(folder) / "README.md").write_text(text, encoding="utf-8")
             return str(api.upload_folder(repo_id=name, folder_path=folder, commit_message=type(model).__name__))
