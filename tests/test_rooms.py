@@ -26,7 +26,12 @@ def test_the_path_of_an_evaluation_has_eight_files_with_what_is_said_of_them():
     text = (ROOT / "gans" / "metrics" / "README.md").read_text(encoding="utf-8")
     [section] = re.findall(r"^## The path of `gans evaluate CKPT`\n(.*?)(?=^## |\Z)", text, re.DOTALL | re.MULTILINE)
     path = rows(section)
-    assert len({file for file, _ in path}) == len(path) <= 8
+    files = [file.strip("`") for file, _ in path]
+    assert len(set(files)) == len(files) <= 8
+    for i, file in enumerate(files):
+        code = (ROOT / file).read_text(encoding="utf-8")
+        upwards = [above for above in files[:i] if above.removesuffix(".py").replace("/", ".") in code]
+        assert upwards == [], f"{file} imports files above it"
     for file, said in path:
         code = (ROOT / file.strip("`")).read_text(encoding="utf-8")
         for name in re.findall(r"`(\w+(?:\.\w+)?)`", said):
