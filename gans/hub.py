@@ -58,9 +58,7 @@ def config_of(model: Any) -> dict[str, Any]:
 def save_pretrained(model: L.LightningModule, folder: str | Path) -> Path:
     """Write all networks of a model, with the averaged generator, to a folder, and return its path."""
     folder = Path(folder).expanduser()
-    text = json.dumps(
-        config_of(model), indent=2
-    )  # first: it fails if a value is not plain
+    text = json.dumps(config_of(model), indent=2)  # first: it fails if a value is not plain
     atomic.write(folder / WEIGHTS, save(plain(model), {"format": "pt"}))
     atomic.write(folder / CONFIG, f"{text}\n".encode())
     return folder

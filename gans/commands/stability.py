@@ -8,6 +8,7 @@ from typing import Any
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 DIVERGED = 3  # a run has diverged if the last fifth of its FIDs are over this many times its best
+PREFIXES = ("score/fid_", "fid/")  # of the tags of FID, and of those of earlier versions
 
 
 def over_runs(runs: list[Path], features: str | None) -> dict[str, Any]:
@@ -48,9 +49,10 @@ def curve(run: Path, features: str | None) -> tuple[list[int], list[float], bool
         raise ValueError(f"there is no run folder {run}")
     events = EventAccumulator(str(run), size_guidance={"scalars": 0})
     events.Reload()
-    tags = [tag for tag in events.Tags()["scalars"] if tag.startswith("score/fid_")]
-    if features is not None:
-        tags = [tag for tag in tags if tag == f"score/fid_{features}"]
+    tags: list[str] = []
+    for prefix in PREFIXES:
+        there = [tag for tag in events.Tags()["scalars"] if tag.startswith(prefix)]
+        tags = tags or [tag for tag in there if features is None or tag == f"{prefix}{features}"]
     stopped = "health/diverged" in events.Tags()["scalars"]
     if stopped and not tags:
         return [], [], True

@@ -293,7 +293,7 @@ def test_curves_are_the_same_on_several_processes(trainer, tmp_path):
         run.fit(Film(), DataLoader(TensorDataset(*real), batch_size=64))
         events = EventAccumulator(str(tmp_path / str(world) / "version_0"))
         events.Reload()
-        tags = [tag for tag in events.Tags()["scalars"] if tag.endswith("/summary")]
+        tags = [tag for tag in events.Tags()["scalars"] if tag.endswith("_summary")]
         values[world] = {tag: events.Scalars(tag)[0].value for tag in tags}
     assert {f"score/{name}_summary" for name in ("fid", "motion", "frame_fid", "recall")} <= set(values[1])
     assert values[1] == pytest.approx(values[2], rel=1e-5)
