@@ -359,6 +359,7 @@ def load(names: list[str], heavy: list[str]) -> str:
     return subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True).stderr.strip()
 
 
+@pytest.mark.slow
 def test_the_parts_come_without_lightning():
     # In one process: what none of them has loaded after all of them, none loads alone.
     names = ["gans.losses", "gans.penalties", "gans.latent", "gans.networks.dcgan"]

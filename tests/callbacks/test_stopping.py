@@ -225,7 +225,7 @@ class Sends(L.Callback):
                 send(signal.SIGTERM)
 
 
-@pytest.mark.parametrize("rank", [0, 1])
+@pytest.mark.parametrize("rank", [pytest.param(0, marks=pytest.mark.slow), 1])
 def test_processes_stop_after_the_same_batch(trainer, tmp_path, rank):
     """Whichever was asked; and on two processes too the run goes on as if it had not stopped."""
 

@@ -102,13 +102,9 @@ def hold(model):
     np.savez("held.npz", z=z, images=images, **dict(zip(["labels"], conditions, strict=False)))
 
 
+@pytest.mark.slow  # by default, the file of a translator stands for all
 @pytest.mark.parametrize(
-    ("form", "name"),
-    [
-        pytest.param("torchscript", "SAGAN", marks=pytest.mark.slow),  # as that of a translator below
-        pytest.param("torch-export", "ConditionalGAN", marks=pytest.mark.slow),
-        ("onnx", "InfoGAN"),
-    ],
+    ("form", "name"), [("torchscript", "SAGAN"), ("torch-export", "ConditionalGAN"), ("onnx", "InfoGAN")]
 )
 def test_a_file_runs_without_this_package(checkpoint, gans, form, name):
     if form == "onnx":

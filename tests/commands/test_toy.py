@@ -89,6 +89,7 @@ def test_the_picture_is_upright():
     assert (shades[0, 0, -1], shades[0, -1, 0], shades[0, 5, 5]) == (-1, 0, 1)
 
 
+@pytest.mark.slow
 def test_one_objective_learns_and_repeats_itself():
     three = Mixture(torch.tensor([[-2.0, 0.0], [0.0, 2.0], [2.0, 0.0]]), 0.3)
     before = torch.get_rng_state()

@@ -81,12 +81,12 @@ def fit(trainer, tmp_path):
     ("kind", "stop", "workers", "options"),
     [
         (DCGAN, 17, 0, {}),  # mid-epoch, mid-interval of the curves
-        (DCGAN, EPOCH, 0, {}),  # at the end of an epoch
+        pytest.param(DCGAN, EPOCH, 0, {}, marks=pytest.mark.slow),  # at the end of an epoch
         (DCGAN, EPOCH + 3, 2, {}),
         (Penalised, 13, 0, {"critic_steps": 3}),  # 39 batches
         (Pix2Pix, 7, 0, {}),  # with dropout, and noise of the data's own
         (CycleGAN, 3, 0, {}),  # with pools
-        (CUT, 3, 0, {"patches": 20, "patch_dim": 4}),
+        pytest.param(CUT, 3, 0, {"patches": 20, "patch_dim": 4}, marks=pytest.mark.slow),
         (DCGAN, 3, 0, {"precision": "64-true"}),  # Lightning loads before it converts
         (DCGAN, 3, 0, {"precision": "bf16-mixed", "lr_decay_images": 400, "r1": 1.0, "lazy": 2, "batch_norm": False}),
         (R3GAN, 2, 0, {"width": 16, "schedule_images": 200}),

@@ -157,6 +157,7 @@ def test_curves_of_a_run(trainer, tmp_path):
         assert {"elbo/active_units", "grad_norm/autoencoder", "lr/autoencoder"} <= point.keys()
 
 
+@pytest.mark.slow
 def test_more_beta_means_shorter_codes_and_worse_images(trainer):
     bound = {}
     for beta in (1.0, 4.0):
@@ -222,7 +223,7 @@ def state(trained_by, options, world=1, accumulate=1):
     return trained_by(world, model, DigitsDataModule(size=8, batch_size=24 // world), 4)["state_dict"]
 
 
-@pytest.mark.parametrize("options", JOINT)
+@pytest.mark.parametrize("options", [JOINT[0], *(pytest.param(more, marks=pytest.mark.slow) for more in JOINT[1:])])
 def test_neither_processes_nor_pieces_change_the_run(trained_by, options):
     whole = state(trained_by, options)
     for other in ({"accumulate": 5}, {"world": 2}, {"world": 2, "accumulate": 3}):

@@ -198,7 +198,7 @@ SIZES = [2, 3, 5, 7, 8, 15, 28, 32, (33, 50), (48, 80), (80, 48), (2, 9), 64, 96
 
 
 @pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize(("channels", "growth"), [(1, 1), (3, 2), (4, 2)])
+@pytest.mark.parametrize(("channels", "growth"), [(1, 1), (3, 2), pytest.param(4, 2, marks=pytest.mark.slow)])
 def test_shapes(size, channels, growth):
     images = resnet.Generator(6, size, channels, 2, growth)(torch.randn(2, 6))
     assert images.shape == (2, channels, *pair(size))

@@ -101,7 +101,12 @@ NETWORKS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+SOME = ("unet", "residual", "affine, of a user")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name in SOME else pytest.mark.slow) for name in NETWORKS]
+)
 @torch.no_grad()
 def test_tiles_give_what_the_whole_picture_gives(name):
     torch.manual_seed(0)
