@@ -31,7 +31,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from gans import penalties
 from gans.augment import ADA
-from gans.checks import at_least, named_in
+from gans.checks import at_least, named_in, nearest
 from gans.losses import Loss, Relativistic, invariant_information
 
 Player = Literal["generator", "discriminator"]
@@ -159,9 +159,15 @@ class Term(nn.Module):
         """Change the player's network after its optimizer step."""
 
     def described(self) -> dict[str, Any]:
-        """Return the import path and the arguments, as a recipe has them."""
+        """Return the import path and the arguments, as a recipe has them.
+
+        Raises:
+            ValueError: if an argument is not an attribute.
+        """
         kind = type(self)
-        names = [name for name in inspect.signature(kind.__init__).parameters if name != "self"]
+        names = list(inspect.signature(kind).parameters)
+        if missing := [name for name in names if not hasattr(self, name)]:
+            raise ValueError(f"{kind.__name__} has no attribute {missing[0]}; expected one for each argument")
         return {
             "class_path": f"{kind.__module__}.{kind.__qualname__}",
             "init_args": {name: getattr(self, name) for name in names},
@@ -230,6 +236,12 @@ def needed(terms: Sequence[Term], kind: Literal["reads", "differentiates"]) -> s
     return {name for term in terms for name in getattr(term, kind)}
 
 
+def kinds() -> list[type[Term]]:
+    """Return the classes of this file that may be terms of a model."""
+    found = [kind for kind in globals().values() if isinstance(kind, type) and issubclass(kind, Term)]
+    return [kind for kind in found if kind is not Term]
+
+
 def built(given: Sequence[Term | Mapping[str, Any]] | None) -> list[Term]:
     """Return the terms that are given as objects, which are copied, or as descriptions.
 
@@ -248,8 +260,11 @@ def built(given: Sequence[Term | Mapping[str, Any]] | None) -> list[Term]:
         kind = named_in(
             "terms", entry["class_path"], "gans.terms", Term, "--model with a class of a module that imports"
         )
+        words, taken = entry.get("init_args") or {}, list(inspect.signature(kind).parameters)
+        if unknown := [word for word in words if word not in taken]:
+            raise ValueError(f"terms: {kind.__name__} has no argument {unknown[0]}{nearest(unknown[0], taken)}")
         try:
-            found.append(kind(**(entry.get("init_args") or {})))
+            found.append(kind(**words))
         except TypeError as error:
             raise ValueError(f"terms: {' '.join(str(error).split())}") from error
     return found

@@ -30,9 +30,7 @@ from gans.terms import (
     built,
 )
 
-KINDS = [
-    kind for kind in vars(terms).values() if isinstance(kind, type) and issubclass(kind, Term) and kind is not Term
-]
+KINDS = terms.kinds()
 
 
 class Game:
@@ -299,6 +297,13 @@ def test_two_models_do_not_share_the_state_of_a_term():
     assert list(other.terms) == ["lecam", "r1", "r1_2"]
 
 
+class Forgetful(Term):
+    """Does not keep its argument by name."""
+
+    def __init__(self, strength=1.0):
+        super().__init__(strength)
+
+
 @pytest.mark.parametrize(
     ("make", "says"),
     [
@@ -309,7 +314,9 @@ def test_two_models_do_not_share_the_state_of_a_term():
         (lambda: small(terms=[PathLength()], accumulate=2), "accumulate is 2; expected 1 with PathLength"),
         (lambda: small(terms=[{"class_path": "os.system", "init_args": {}}]), "names os.system"),
         (lambda: small(terms=[{"class_path": "gans.terms.R3"}]), "has no R3"),
-        (lambda: small(terms=[{"class_path": "R1", "init_args": {"gamma": 1}}]), "unexpected keyword argument 'gamma'"),
+        (lambda: small(terms=[{"class_path": "R1", "init_args": {"gamma": 1}}]), "terms: R1 has no argument gamma"),
+        (lambda: small(terms=[{"class_path": "R1", "init_args": {"wieght": 1}}]), r"wieght \(did you mean weight\?\)"),
+        (lambda: small(terms=[Forgetful(2.0)]), "Forgetful has no attribute strength; expected one for each argument"),
         (lambda: small(terms=["R1"]), "terms holds R1; expected an object"),
         (lambda: R1(-1.0), "weight is -1.0; expected at least 0"),
         (lambda: R1("auto"), "weight is auto; expected a number or heuristic"),
@@ -381,5 +388,11 @@ def test_a_recipe_alone_adds_terms(gans, tmp_path):
 def test_a_term_that_does_not_fit_is_one_sentence(refused, tmp_path):
     (tmp_path / "my-digits.yaml").write_text(RECIPE.replace("batch_norm: false", "batch_norm: true"))
     assert "expected 0 beside BatchNorm" in refused("fit my-digits.yaml --trainer.accelerator cpu")
-    (tmp_path / "my-digits.yaml").write_text(RECIPE.replace("class_path: R1", "class_path: R7"))
-    assert "R7" in refused("fit my-digits.yaml --trainer.accelerator cpu")
+    (tmp_path / "my-digits.yaml").write_text(
+        RECIPE.replace("class_path: BCR, init_args: {policy: xint}", "class_path: Lecam")
+    )
+    told = "model.terms has no Lecam (did you mean LeCam?); expected R1, R2, OneCentered"
+    assert told in refused("fit my-digits.yaml --trainer.accelerator cpu")
+    (tmp_path / "my-digits.yaml").write_text(RECIPE.replace("weight: 1", "wieght: 1"))
+    told = "there is no key model.terms.wieght (did you mean model.terms.weight?)"
+    assert told in refused("fit my-digits.yaml --trainer.accelerator cpu")

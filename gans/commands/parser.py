@@ -13,6 +13,7 @@ from lightning.pytorch.cli import LightningArgumentParser
 
 import datamodules
 import gans.models
+from gans import terms
 from gans.checks import imported, nearest
 from gans.commands.home import expanded
 from gans.commands.words import sentence
@@ -48,7 +49,7 @@ class Parser(LightningArgumentParser):
         """Raise a ValueError with one sentence, without the usage of hundreds of flags."""
         verbs = self._subcommands_action.choices.values() if self._subcommands_action else ()
         flags = {flag[2:] for parser in (self, *verbs) for flag in parser._option_string_actions if flag[:2] == "--"}
-        kinds = {part: [kind.__name__ for kind in kinds] for part, kinds in KINDS.items()}
+        kinds = {part: [kind.__name__ for kind in kinds] for part, kinds in {**KINDS, "terms": terms.kinds()}.items()}
         check_class(str(message))
         if "trainer" in flags:
             flags |= class_flags()

@@ -17,7 +17,7 @@ def sentence(message: str, flags: set[str], classes: dict[str, list[str]]) -> st
     Args:
         message: of the outermost parser.
         flags: valid keys.
-        classes: valid names of classes for the keys `model` and `data`.
+        classes: valid names of classes for the keys `model`, `data` and `terms`.
     """
     owner, value = re.search(r'Parser key "([\w.]+)"', message), re.search(r"(?:Got|Given) value: (.*)", message)
     key = owner[1] if owner else ""
@@ -30,7 +30,12 @@ def sentence(message: str, flags: set[str], classes: dict[str, list[str]]) -> st
         return f"there is no key {HERE}{name}{nearest(name, sorted(flags))}".replace("mean ", f"mean {HERE}")
     if found := re.search(r"arguments are required: (?:\w+\.)?(.*)", message):
         return f"{HERE}{re.sub(r', (fit|validate|test|predict)[.]', ' and ', found[1])} must be given"
-    if value and key in classes:
+    no_class = re.search(r"dot import path string: (\S+)", message)
+    if key == "terms" and no_class:
+        return (
+            f"{HERE}{key} has no {no_class[1]}{nearest(no_class[1], classes[key])}; expected {', '.join(classes[key])}"
+        )
+    if value and key in ("model", "data"):
         given = re.search(r"class_path': '([^']+)", value[1])
         name, known = given[1] if given else value[1], classes[key]
         return f"{key} is {name}{nearest(name, known)}; expected {', '.join(known)} or the import path of another"
