@@ -58,6 +58,9 @@ def main(args: list[str]) -> None:
     """
     options = parsed(args)
     model: Any = load_model(options.checkpoint, model=own_model(options.model))
+    if translates(model) and not hasattr(model, "source_channels"):
+        held = f"{options.checkpoint} holds a {type(model).__name__}, whose input is no image"
+        raise ValueError(f"{held}; export takes models that make images of latents or of images")
     if translates(model):
         if options.back and not hasattr(model, "back"):
             raise ValueError(f"back asks for the other way, but {options.checkpoint} holds a {type(model).__name__}")

@@ -17,7 +17,7 @@ import gans.models
 from gans.commands import export
 from gans.commands.export import SUFFIX, baked
 from gans.engine.interface import makes_images, translates
-from gans.models import Pix2Pix
+from gans.models import Pix2Pix, TextToImage
 from gans.networks import dcgan
 
 SMALL = {"size": 8, "channels": 1, "latent_dim": 4, "width": 2}
@@ -322,6 +322,12 @@ def test_a_model_of_images_from_images_has_no_latents(checkpoint, refused, line)
     path = checkpoint(Pix2Pix(size=16, channels=1, width=4))
     says = f"{path} holds a Pix2Pix, which makes images of what it is given: use `gans predict CKPT --input`"
     assert refused(line.format(path)) == says
+
+
+def test_a_model_of_images_from_text_is_not_exported(checkpoint, refused):
+    path = checkpoint(TextToImage(size=8, channels=1, width=2, latent_dim=4, vocabulary=["red"]))
+    says = refused(f"export {path} --format torchscript")
+    assert says.startswith(f"{path} holds a TextToImage, whose input is no image; export takes models")
 
 
 class Bomb:
