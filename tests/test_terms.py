@@ -1,6 +1,7 @@
 """Terms against closed forms, and as parts of a run: in recipes, in checkpoints, on several processes."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from gans import terms
 from gans.engine.checkpoint import Checkpoint, load_model
 from gans.losses import objective
 from gans.models import ACGAN, DCGAN, GAN, SNGAN, WGAN, InfoGAN
-from gans.penalties import zero_centered
+from gans.penalties import mode_seeking, zero_centered
 from gans.terms import (
     BCR,
     R1,
@@ -176,8 +177,12 @@ def test_top_k_ranks_the_batch_of_all_processes(game):
 
 
 def test_mode_seeking_draws_other_latents_of_the_same_conditions(game):
-    step = step_of(game, "generator")
-    assert float(ModeSeeking()(step)) > 0
+    step, labels = step_of(game, "generator"), torch.arange(6)
+    drawn, asked = torch.randn(6, 3).double(), []
+    game.generator_inputs = lambda n, *given: asked.append((n, *given)) or (drawn, *given)
+    value = ModeSeeking()(replace(step, conditions=(labels,)))
+    assert asked == [(6, labels)]
+    torch.testing.assert_close(value, mode_seeking(step.fake, game.generator(drawn), step.latents, drawn))
 
 
 def test_clipping_follows_the_step():

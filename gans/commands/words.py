@@ -32,13 +32,13 @@ def sentence(message: str, flags: set[str], classes: dict[str, list[str]]) -> st
         return f"{HERE}{re.sub(r', (fit|validate|test|predict)[.]', ' and ', found[1])} must be given"
     no_class = re.search(r"dot import path string: (\S+)", message)
     if key == "terms" and no_class:
-        return (
-            f"{HERE}{key} has no {no_class[1]}{nearest(no_class[1], classes[key])}; expected {', '.join(classes[key])}"
-        )
+        known = ", ".join(classes[key])
+        near = nearest(no_class[1], classes[key])
+        return f"{HERE}{key} has no {no_class[1]}{near}; expected {known} or the import path of another"
     if value and key in ("model", "data"):
         given = re.search(r"class_path': '([^']+)", value[1])
-        name, known = given[1] if given else value[1], classes[key]
-        return f"{key} is {name}{nearest(name, known)}; expected {', '.join(known)} or the import path of another"
+        name, names = given[1] if given else value[1], classes[key]
+        return f"{key} is {name}{nearest(name, names)}; expected {', '.join(names)} or the import path of another"
     kinds = re.findall(r"Expected an? (.+?)(?:\. Got value|$)", message, re.MULTILINE)
     told = [kind for kind in dict.fromkeys(map(plain, kinds)) if kind not in ("", "NoneType")]
     if key and value and told:

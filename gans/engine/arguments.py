@@ -71,7 +71,7 @@ class KeepsArguments:
 def constructors(kind: type) -> tuple[type, ...]:
     """Return the classes whose constructors run for an object, its own first, up to the last that keeps arguments."""
     kinds = [base for base in kind.__mro__ if "__init__" in vars(base)]
-    return tuple(kinds[: 1 + max(i for i, base in enumerate(kinds) if issubclass(base, KeepsArguments))])
+    return tuple(kinds[: 1 + max((i for i, base in enumerate(kinds) if issubclass(base, KeepsArguments)), default=0)])
 
 
 @cache

@@ -4,6 +4,7 @@ import copy
 import inspect
 import json
 import pickle
+import pydoc
 
 import lightning as L
 import pytest
@@ -132,3 +133,11 @@ def test_unknown_arguments_name_the_nearest():
     ):
         with pytest.raises(UnknownArgumentError, match=says):
             kind(**{name: 1})
+
+
+def test_help_lists_the_arguments_of_all_bases():
+    text = pydoc.render_doc(WGAN, renderer=pydoc.plaintext)
+    [head] = [line for line in text.splitlines() if line.startswith(" |  WGAN(size: ")]
+    for name in ("clip", "terms", "gradient_clip"):
+        assert f"{name}: " in head
+    assert "betas: " not in head
