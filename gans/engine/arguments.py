@@ -118,13 +118,15 @@ def passes(kind: type, base: type) -> set[str] | None:
 
 def received(made: object) -> dict[str, Any]:
     """Return the named arguments of all constructors that are running for an object; a class wins over its bases."""
-    codes = {vars(kind)["__init__"].__code__ for kind in constructors(type(made))}
+    inits = [inspect.unwrap(vars(kind)["__init__"]) for kind in constructors(type(made))]
+    codes = {init.__code__ for init in inits if inspect.isfunction(init)}
     found: dict[str, Any] = {}
     frame = inspect.currentframe()
     while frame is not None:
-        names, _, _, values = inspect.getargvalues(frame)
-        if frame.f_code in codes and values[names[0]] is made:
-            found |= {name: values[name] for name in names[1:]}
+        if frame.f_code in codes:
+            names, _, _, values = inspect.getargvalues(frame)
+            if names and values.get(names[0]) is made:
+                found |= {name: values[name] for name in names[1:] if name in values}
         frame = frame.f_back
     return found
 

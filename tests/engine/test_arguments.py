@@ -1,6 +1,7 @@
 """Arguments of models: the signature of a class, hyper-parameters, and checkpoints of classes that users derive."""
 
 import copy
+import functools
 import inspect
 import json
 import pickle
@@ -55,6 +56,21 @@ class Required(DCGAN):
         super().__init__(size=16, **options)
 
 
+def decorated(function):
+    @functools.wraps(function)
+    def inner(*args, **options):
+        function(*args, **options)
+
+    return inner
+
+
+class Decorated(DCGAN):
+    @decorated
+    def __init__(self, width=2, **options):
+        super().__init__(size=16, width=width, **options)
+        del width
+
+
 class Mixin:
     def __init__(self, flavour=1, **options):
         super().__init__(**options)
@@ -84,6 +100,7 @@ DERIVED = [
     (Starred, {**SMALL, "width": 2}, {"scale": 1.0, "width": 2, "critic": "conv"}),
     (Explicit, {**SMALL, "lr": 3e-3}, {"width": 2, "lr": 3e-3}),
     (Required, {"extra": 5, "channels": 1, "latent_dim": 4, "width": 2}, {"extra": 5, "width": 2}),
+    (Decorated, {"channels": 1, "latent_dim": 4}, {"width": 2, "size": 16, "critic": "conv"}),
     (Mixed, {**SMALL, "flavour": 2}, {"flavour": 2, "width": 2, "batch_norm": True}),
     (Sourceless, {**SMALL, "width": 2, "more": 3}, {"more": 3, "width": 2, "critic": "conv"}),
 ]
