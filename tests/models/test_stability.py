@@ -367,8 +367,14 @@ def test_the_last_batch_of_an_epoch_may_be_smaller_than_its_groups(trainer):
         ({"objective": "elastic"}, "objective is 'elastic'"),
         ({"r1": -1.0}, "r1 is -1.0; expected at least 0"),
         ({"r2": "auto"}, "r2 is auto; expected a number or heuristic"),
-        ({"objective": "wasserstein", "augment": "ada"}, "augment is ada, .* of the wasserstein objective have none"),
-        ({"objective": "relativistic", "augment": "ada"}, "augment is ada, .* of the relativistic objective have none"),
+        (
+            {"objective": "wasserstein", "augment": "ada"},
+            "augment is ada, .* the wasserstein objective has no boundary",
+        ),
+        (
+            {"objective": "relativistic", "augment": "ada"},
+            "augment is ada, .* the relativistic objective has no boundary",
+        ),
         ({"kind": WGANGP, "augment": "ada"}, "augment_options.target to null"),
         ({"augment_options": {"policy": "blit"}}, "augment_options has policy without augment"),
         ({"kind": DCGAN, "size": 16, "r1": 1.0}, "expected 0 beside BatchNorm in the discriminator"),
