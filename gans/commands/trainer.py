@@ -14,6 +14,7 @@ from typing import Any
 
 import lightning as L
 import torch
+import yaml
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 
@@ -21,6 +22,7 @@ from gans import callbacks
 from gans.callbacks import progress, stopping
 from gans.callbacks.evaluate import Evaluate
 from gans.callbacks.explore import Explore
+from gans.checks import imported
 from gans.commands.arguments import given
 from gans.commands.home import expanded
 from gans.commands.outcome import BAD_INPUT, quiet
@@ -29,6 +31,7 @@ from gans.commands.trainer_checks import check_processes, check_trainer
 from gans.commands.trainer_report import Watch, complaint, missing_metric, result
 from gans.engine import checkpoint
 from gans.engine.module import AdversarialModule
+from gans.recipes import configuration
 from gans.recipes.catalogue import recipes
 from gans.recipes.configuration import LINKED
 from gans.runs import atomic
@@ -116,7 +119,7 @@ class CLI(LightningCLI):
         found = runs.newest(places) if path in (None, "last") else Path(expanded(path))
         home = runs.home(found, parent) if found is not None and found.is_file() else None
         config = home / "config.yaml" if home else None
-        return [verb, *rest[:2], "--config", str(config), *rest[2:]] if config and config.is_file() else args
+        return [verb, *rest[:2], "--config", description(config), *rest[2:]] if config and config.is_file() else args
 
     def _parse_ckpt_path(self) -> None:
         """Keep the model of the recipe; Lightning would replace its arguments by those of a checkpoint silently."""
@@ -311,6 +314,22 @@ def as_list(value: Any) -> list[Any]:
 def checkpoints(parent: Path, kept: str | None) -> list[Path]:
     """Return the folders of checkpoints of the runs below `parent`, or `kept`, their `checkpoint.dirpath`."""
     return [Path(kept)] if kept else list(parent.glob("version_*/checkpoints"))
+
+
+def description(config: Path) -> str:
+    """Return the value of `--config` for the config.yaml of a run: its path.
+
+    If the run is older, and its model no longer has some of its arguments, it is the content without them.
+    """
+    held = configuration.read(config)
+    model = held.get("model")
+    given, path = (model.get("init_args"), model.get("class_path")) if isinstance(model, dict) else (None, None)
+    if not isinstance(given, dict) or not str(path).startswith("gans.models."):
+        return str(config)
+    lost = checkpoint.UNREAD & (given.keys() - checkpoint.arguments(imported(str(path)), given))
+    for name in lost:
+        del given[name]
+    return yaml.safe_dump(held) if lost else str(config)
 
 
 def run(verb: str, name: str, args: list[str]) -> int:

@@ -206,6 +206,14 @@ def test_validation_by_the_clock(gans):
     assert (code, "checkpoint   runs/" in out) == (0, True), err
 
 
+def test_ctrl_c_during_a_command(gans, monkeypatch):
+    def main(args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("gans.commands.sample.main", main)
+    assert gans("sample dcgan-digits") == (130, "", "gans: stopped\n")
+
+
 def test_a_run_from_its_own_description(gans, tmp_path):
     code, out, _ = gans(f"fit dcgan-digits {TINY} --trainer.max_steps 2 --print_config")
     assert code == 0
@@ -215,6 +223,24 @@ def test_a_run_from_its_own_description(gans, tmp_path):
     assert sorted(path.name for path in (tmp_path / "runs" / "my").iterdir()) == ["version_0", "version_1"]
     for n, steps in [(0, 2), (1, 1)]:
         assert torch.load(f"runs/my/version_{n}/checkpoints/last.ckpt", weights_only=True)["global_step"] == steps
+
+
+def test_an_older_run_whose_model_had_more_arguments(gans, tmp_path):
+    small = "--model.width 4 --data.size 16 --data.frames 4 --data.batch_size 8 --trainer.accelerator cpu"
+    code, _, err = gans(f"fit sequence-digits {small} --trainer.max_steps 1 --grid.samples 4 --evaluate.features null")
+    assert code == 0, err
+    file = tmp_path / "runs" / "sequence-digits" / "version_0" / "config.yaml"
+    config = yaml.safe_load(file.read_text())
+    assert "critic" not in config["model"]["init_args"]
+    config["model"]["init_args"] |= {"critic": "mlp", "batch_norm": False}
+    file.write_text(yaml.safe_dump(config))
+    code, out, err = gans("test sequence-digits --trainer.limit_test_batches 1")
+    assert (code, "test/loss" in out) == (0, True), err
+    # Only these are left out: another unknown argument is a mistake.
+    config["model"]["init_args"]["critics"] = "mlp"
+    file.write_text(yaml.safe_dump(config))
+    code, _, err = gans("test sequence-digits")
+    assert (code, "model.critics" in err) == (2, True), err
 
 
 # -- processes ---------------------------------------------------------------------------------------------------------
