@@ -89,7 +89,7 @@ def main(argv: list[str] | None = None) -> int:
             return run(verb, name, args)
     except KeyboardInterrupt:
         if launched_by() is None:
-            print("gans: stopped before it began", file=sys.stderr)
+            print("gans: stopped" if is_command else "gans: stopped before it began", file=sys.stderr)
         return 130
     return 0
 

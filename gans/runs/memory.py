@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from gans.runs.atomic import existing
+
 LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")  # memory limits of containers
 GIB = 2**30
 
@@ -50,7 +52,7 @@ def check_disk(needed: int, folder: Path, what: str) -> None:
     Raises:
         ValueError: if the disk has fewer free bytes.
     """
-    there = next(path for path in [folder, *folder.absolute().parents] if path.exists())
+    there = existing(folder)
     free = shutil.disk_usage(there).free
     if needed > free:
         raise ValueError(f"{what} need at least {needed / GIB:,.0f} GiB; the disk of {there} has {free / GIB:,.0f} GiB")
