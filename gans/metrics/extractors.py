@@ -113,8 +113,9 @@ class FeatureNetworks:
             ValueError: if there is no such network.
             FileNotFoundError: if its file is missing.
         """
-        if self._read is None:
-            maps = feature_network(self.name)
-            self._read = maps, extractor(self.name) if isinstance(maps, ClassifierMaps) else Pooled(maps)
-        maps, pooled = self._read
-        return maps.to(device), pooled.to(device)
+        with torch.inference_mode(False):  # weights that validation has read or moved must serve in training, too
+            if self._read is None:
+                maps = feature_network(self.name)
+                self._read = maps, extractor(self.name) if isinstance(maps, ClassifierMaps) else Pooled(maps)
+            maps, pooled = self._read
+            return maps.to(device), pooled.to(device)

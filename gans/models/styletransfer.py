@@ -145,8 +145,10 @@ class StyleTransfer(Translator):
         """Return the encoder on the model's device and in its precision."""
         network, like = self._encoder[0], next(self.parameters(), None)  # None while this is being built
         own = next(network.parameters())
-        here = like is None or (own.device, own.dtype) == (like.device, like.dtype)
-        return network if here or like is None else network.to(like.device, like.dtype)
+        if like is not None and (own.device, own.dtype) != (like.device, like.dtype):
+            with torch.inference_mode(False):  # weights that validation has moved must serve in training, too
+                network.to(like.device, like.dtype)
+        return network
 
     def borrowed(self) -> tuple[nn.Module, ...]:
         """Return the encoder."""

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from gans.metrics.classifiers import WEIGHTS
-from gans.metrics.extractors import extractor, feature_network
+from gans.metrics.extractors import FeatureNetworks, extractor, feature_network
 from gans.pictures.images import to_float
 from gans.reconstruction import VGG, feature_distance
 
@@ -31,6 +31,15 @@ def test_maps_of_any_channels_let_gradients_through(name, channels):
     assert seen.abs().sum() > 0
     assert not any(p.requires_grad for p in network.parameters())
     assert not any(part.training for part in network.train().modules())
+
+
+@pytest.mark.parametrize("name", ["random", "mnist"])
+def test_networks_that_inference_has_read_let_gradients_through(name):
+    networks, given = FeatureNetworks(name), to_float(images()).requires_grad_()
+    with torch.inference_mode():
+        networks.on("cpu")
+    sum(maps.sum() for maps in networks.on("cpu")[0](given)).backward()
+    assert given.grad.abs().sum() > 0
 
 
 @pytest.mark.parametrize("name", ["random", "mnist"])

@@ -88,6 +88,16 @@ def test_the_encoder_is_neither_trained_nor_saved(trainer, tmp_path):
         load_model(tmp_path / "b.ckpt")
 
 
+def test_it_trains_after_a_validation(trainer):
+    """Validation runs in inference mode, and moves the encoder to the model's precision."""
+    parts = [part.double() for part in both(8).tensors]
+    model, data = make(), DataLoader(TensorDataset(*parts), batch_size=4)
+    fresh = [p.clone() for p in model.generator.parameters()]
+    trainer(1, precision="64-true").validate(model, data, verbose=False)
+    trainer(1, precision="64-true").fit(model, data)
+    assert not any(torch.equal(p, old.double()) for p, old in zip(model.generator.parameters(), fresh, strict=True))
+
+
 @pytest.mark.parametrize("options", [{"objective": "relativistic"}, {"statistics": "gram"}, {"features": "mnist"},
                                      {"scales": 2}, {"adversarial_weight": 0.0}, {"channels": 4}, {"channels": 1},
                                      {"depth": 1}, {"depth": 4}])  # fmt: skip
