@@ -79,9 +79,10 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     try:
         if is_command:
-            from gans.commands.outcome import finished
+            from gans.commands.outcome import finished, quiet
 
-            return finished(importlib.import_module(f"gans.commands.{verb}").main, rest)
+            quiet()
+            return finished("gans", lambda: importlib.import_module(f"gans.commands.{verb}").main(rest))
         if verb in VERBS:
             end_with_launcher()  # before the seconds that importing torch takes
             from gans.commands.trainer import run

@@ -39,11 +39,15 @@ def quiet() -> None:
         logging.getLogger(name).setLevel(logging.WARNING)  # tips, seeds, devices that are not there
 
 
-def finished(main: Callable[[list[str]], int | None], args: list[str]) -> int:
-    """Run a command and return its exit code: its own, 2 for bad input, 1 for a full disk or memory."""
-    quiet()
+def finished(name: str, run: Callable[[], int | None]) -> int:
+    """Run a command and return its exit code: its own, 2 for bad input, 1 for a full disk or memory.
+
+    Args:
+        name: of the program, before its errors.
+        run: returns the exit code of the command; None is 0.
+    """
     try:
-        return int(main(args) or 0)
+        return int(run() or 0)
     except SystemExit as end:  # of --help
         return int(end.code or 0)
     except (RuntimeError, MemoryError, *BAD_INPUT) as error:
@@ -51,5 +55,5 @@ def finished(main: Callable[[list[str]], int | None], args: list[str]) -> int:
         if os.environ.get("GANS_TRACEBACK") or not (memory or isinstance(error, BAD_INPUT)):
             raise
         told = memory or " ".join(str(error).replace(HERE, "").rstrip(".").split())
-        print(f"gans: error: {told}", file=sys.stderr)
+        print(f"{name}: error: {told}", file=sys.stderr)
         return 1 if memory or atomic.full(error) else 2

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset
 
 from gans.commands.home import expanded
-from gans.commands.script import Parser, finished, least
+from gans.commands.script import Parser, interruptible, least
 from gans.engine.module import AdversarialModule
 from gans.engine.schedules import cosine
 from gans.latent import key
@@ -247,5 +247,5 @@ def run(options: argparse.Namespace) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command and return its exit code: 0, 2 for bad input, 130 for Ctrl-C."""
-    return finished("toy", lambda: run(parse(argv)))
+    """Run the command and return its exit code: 0, 1 for a full disk or memory, 2 for bad input, 130 for Ctrl-C."""
+    return interruptible("toy", lambda: run(parse(argv)))

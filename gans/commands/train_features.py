@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from gans.commands.feature_data import ASKED, Data, Labelled, captioned, folder, mnist, module, moving
 from gans.commands.home import expanded
-from gans.commands.script import Parser, finished, least
+from gans.commands.script import Parser, interruptible, least
 from gans.metrics.classifiers import pack
 from gans.metrics.sanity import ALONE, SAMPLES, WORSE, Table, passes, sanity, sees
 from gans.metrics.sequences import ORDERS, disordered
@@ -264,5 +264,8 @@ def run(options: Options) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command and return its exit code: 0, 1 for useless features, 2 for bad input, 130 for Ctrl-C."""
-    return finished("train_features", lambda: run(parse(argv)), "stopped; nothing was written")
+    """Run the command and return its exit code.
+
+    0 is success, 1 useless features or a full disk or memory, 2 bad input, 130 Ctrl-C.
+    """
+    return interruptible("train_features", lambda: run(parse(argv)), "stopped; nothing was written")

@@ -1,5 +1,6 @@
 """Gaussians in the plane: what counts as covered, and that every objective learns them on this engine."""
 
+import errno
 import math
 import re
 
@@ -137,3 +138,12 @@ def test_every_objective_covers_the_ring(name, seed):
     found = trained(MIXTURES["ring"](), name, seed, 2500).coverage
     assert found.modes == 8
     assert found.share > 0.5
+
+
+def test_a_full_disk_is_no_bad_input(monkeypatch, capfd):
+    def full(options):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("gans.commands.toy.run", full)
+    assert main([]) == 1
+    assert capfd.readouterr().err == "toy: error: [Errno 28] No space left on device\n"
