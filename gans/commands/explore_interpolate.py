@@ -5,7 +5,7 @@ from typing import Literal
 
 import torch
 
-from gans.checks import at_least
+from gans.checks import at_least, positive
 from gans.commands.explore_flags import add_out, parser_of, place
 from gans.commands.explore_subject import subject
 from gans.explore import walks
@@ -35,8 +35,7 @@ def main(args: list[str]) -> None:
     check_suffix(path)
     if options.steps is not None:
         at_least(1, steps=options.steps)
-    if options.fps <= 0:
-        raise ValueError(f"fps is {options.fps}; expected a number above 0")
+    positive(fps=options.fps)
     model = subject(options.checkpoint, options.model, options.label, options.truncation, options.device)
     points = torch.cat([model.point(text) for text in options.points])
     still = path.suffix == ".png"

@@ -3,7 +3,6 @@
 A file is safetensors with a vector `(D,)` and metadata for each name. `pca`, `sefa` and `boundary` find directions.
 """
 
-import difflib
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -13,6 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialised
 from torch import Tensor
 
+from gans.checks import nearest
 from gans.explore.generators import Generator
 from gans.latent import draw, key
 from gans.runs import atomic
@@ -78,8 +78,7 @@ def chosen(directions: Mapping[str, Tensor], names: Iterable[str]) -> dict[str, 
     found = {}
     for name in names:
         if name not in directions:
-            close = difflib.get_close_matches(name, list(directions), n=1, cutoff=0.5)
-            near = f" (did you mean {close[0]}?)" if close else ""
+            near = nearest(name, list(directions))
             raise ValueError(f"there is no direction {name}{near}; expected one of {', '.join(directions) or 'none'}")
         found[name] = directions[name]
     return found
