@@ -1,4 +1,4 @@
-"""What the commands of `scripts/` share: a parser whose errors are one sentence, and exit codes."""
+"""What the commands of `scripts/` share: a parser whose errors are one sentence, and exit code 130 for Ctrl-C."""
 
 import argparse
 import sys
