@@ -17,15 +17,7 @@ from torch import Tensor
 
 from gans.checks import at_least
 from gans.engine.checkpoint import ends
-from gans.engine.interface import (
-    class_names,
-    has_names,
-    makes_images,
-    real_images,
-    samples,
-    translates,
-    undisturbed,
-)
+from gans.engine.interface import class_names, has_names, makes_images, real_images, samples, translates, undisturbed
 from gans.metrics.rows import items, placed
 from gans.pictures import captions, images
 from gans.runs import atomic
@@ -33,8 +25,6 @@ from gans.runs.folder import rehearsal, run_folder
 from gans.runs.memory import check_fits
 
 Trainer = L.Trainer
-
-
 Module = L.LightningModule
 
 
@@ -129,8 +119,8 @@ class ImageGrid(L.Callback):
         """Save the grids that `module.pictures` returns for a batch."""
         with undisturbed(module, self.seed):
             shown = module.pictures(batch)  # type: ignore[operator]
-        for name, (batch, count) in shown.items():
-            self.show(trainer, name, batch, count)
+        for name, (made, count) in shown.items():
+            self.show(trainer, name, made, count)
 
     def show(
         self,

@@ -15,15 +15,9 @@ from torch import Tensor
 from gans.checks import at_least
 from gans.engine.checkpoint import not_finite
 from gans.engine.curves import log_interval
-from gans.engine.interface import (
-    made,
-    makes_images,
-    real_images,
-)
+from gans.engine.interface import made, makes_images, real_images
 
 Trainer = L.Trainer
-
-
 Module = L.LightningModule
 
 

@@ -228,6 +228,29 @@ def test_held_out_captions_are_judged_seen_pairs_and_others_apart(trainer):
     assert found["step"] == 2
 
 
+def test_judges_say_whether_images_show_what_their_sentences_name(trainer):
+    class Copies(TextToImage):
+        """Makes the held-out images themselves, or those of other sentences."""
+
+        shift = 0
+
+        def test_step(self, batch, batch_idx):
+            self.generator_ema.forward = lambda z, sentences: batch[0].roll(self.shift, 0)
+            super().test_step(batch, batch_idx)
+
+    judges = {"digit": "captioned-digit", "colour": "captioned-colour"}
+    model, data = Copies(**{**SMALL, "size": 32}, text_steps=1, judges=judges), digits(size=32)
+    run = trainer(1, limit_test_batches=4)
+    [right] = run.test(model, datamodule=data, verbose=False)
+    model.shift = 1
+    [wrong] = run.test(model, datamodule=data, verbose=False)
+    for name in judges:
+        assert right[f"test/{name}"] > 0.9
+        assert wrong[f"test/{name}"] < 0.5
+        assert f"test/held_out/{name}" in right
+    assert not any("judge" in name or "held_out" in name for name in model.state_dict())
+
+
 def test_bad_input_is_one_sentence(trainer):
     for options, says in (
         ({"objective": "relativistic"}, "judges each image by itself"),
