@@ -224,7 +224,7 @@ def check_resumable(checkpoint: dict[str, Any]) -> None:
             )
     check_fields("the checkpoint", checkpoint, RESUMABLE)
     check_fields("the checkpoint's loops", checkpoint["loops"], {"fit_loop": dict})
-    if "adversarial" in checkpoint:  # a model that never trained has no seed
+    if "seed" in checkpoint.get("adversarial", {}):  # None if the model never trained
         check_fields("the checkpoint's adversarial", checkpoint["adversarial"], {"seed": int})
 
 

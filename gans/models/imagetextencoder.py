@@ -60,6 +60,7 @@ class ImageTextEncoder(L.LightningModule):
         if vocabulary is not None:
             self.make_matcher(vocabulary)
         self.held_out = Retrieval()
+        self.seed: int | None = None
         self._given: Groups | None = None  # what this run gives its optimizer
         self._resumed: Groups | None = None  # what the run did that is continued
 
@@ -69,9 +70,10 @@ class ImageTextEncoder(L.LightningModule):
 
     def setup(self, stage: str) -> None:
         """Take the vocabulary of the data, and build the encoders."""
+        self.seed = run_seed(self.trainer.strategy)
         vocabulary = shared_vocabulary(self, self.hparams["vocabulary"])
         if self.matcher is None:
-            with drawn_from(key(run_seed(self.trainer.strategy), "matcher")):  # the same on any number of processes
+            with drawn_from(key(self.seed, "matcher")):  # the same on any number of processes
                 self.make_matcher(vocabulary)
         self.trainer.precision_plugin.convert_module(self)  # before a checkpoint is loaded, as `AdversarialModule` does
         self._given = self._resumed = None
@@ -92,8 +94,9 @@ class ImageTextEncoder(L.LightningModule):
         return torch.optim.Adam(self.parameters(), given["lr"], (float(given["betas"][0]), float(given["betas"][1])))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Save the class of the model and its optimizer settings, as `AdversarialModule` does."""
-        checkpoint["adversarial"] = {"model": class_path(type(self)), "settings": self._given or []}
+        """Save the class of the model, the run seed and the optimizer settings, as `AdversarialModule` does."""
+        state = {"model": class_path(type(self)), "seed": self.seed, "settings": self._given or []}
+        checkpoint["adversarial"] = state
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse a checkpoint whose vocabulary is not the data's, which `setup` took before.
@@ -103,7 +106,9 @@ class ImageTextEncoder(L.LightningModule):
         """
         ours = self.hparams["vocabulary"]
         check_same(checkpoint["hyper_parameters"].get("vocabulary", ours), ours)
-        self._resumed = checkpoint["adversarial"].get("settings") or [[{}]]
+        state = checkpoint["adversarial"]
+        self.seed = state.get("seed", self.seed)
+        self._resumed = state.get("settings") or [[{}]]
 
     def training_step(self, batch: tuple[Tensor, ...], batch_idx: int) -> Tensor:
         """Return the contrastive loss of a batch."""

@@ -198,6 +198,25 @@ def test_encoders_learn_to_find_pairs(trainer):
     assert 0 <= found["val/r_precision"] <= 1
 
 
+def test_encoders_resume_with_the_seed_of_their_run(gans, tmp_path):
+    line = "fit imagetextencoder-digits --data.size 16 --model.width 2 --trainer.accelerator cpu --trainer.max_steps"
+    for number, flags in enumerate(("4 --seed_everything 3", "2 --seed_everything 3", "4 --ckpt_path last")):
+        code, _, err = gans(f"{line} {flags}")
+        assert code == 0, (number, err)
+    runs = tmp_path / "runs" / "imagetextencoder-digits"
+    whole, halves = (
+        torch.load(runs / f"version_{number}" / "checkpoints" / "last.ckpt", weights_only=True) for number in (0, 1)
+    )
+    assert whole["adversarial"]["seed"] == halves["adversarial"]["seed"] == 3
+    assert halves["global_step"] == 4
+    assert whole["state_dict"].keys() == halves["state_dict"].keys()
+    assert all(torch.equal(value, halves["state_dict"][name]) for name, value in whole["state_dict"].items())
+    del halves["adversarial"]["seed"]  # as in checkpoints of earlier versions
+    torch.save(halves, runs / "version_1" / "checkpoints" / "last.ckpt")
+    code, _, err = gans(f"{line} 5 --ckpt_path last")
+    assert code == 0, err
+
+
 def test_the_players_are_given_whitened_sentences(trainer, monkeypatch):
     monkeypatch.setenv("PL_GLOBAL_SEED", "1")
     torch.manual_seed(1)
