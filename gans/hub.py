@@ -22,6 +22,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from gans import __version__
+from gans.engine.arguments import KeepsArguments
 from gans.engine.checkpoint import arguments as taken
 from gans.engine.checkpoint import class_path, model_class
 from gans.runs import atomic
@@ -46,9 +47,13 @@ images = from_pretrained("{name}").sample(16, seed=0)  # in [-1, 1]
 
 def config_of(model: Any) -> dict[str, Any]:
     """Return what rebuilds a model, as plain values: its class, its arguments, the images seen and class names."""
+    if isinstance(model, KeepsArguments):
+        arguments = model.own_arguments()
+    else:  # any other LightningModule has its hyper-parameters
+        arguments = {name: value for name, value in model.hparams.items() if name[0] != "_"}
     return {
         "model": class_path(type(model)),
-        "arguments": model.own_arguments(),
+        "arguments": arguments,
         "images_seen": int(getattr(model, "images_seen", 0)),
         "classes": list(getattr(model, "class_names", ())),
         "version": __version__,

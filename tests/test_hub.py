@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from gans.hub import from_pretrained, push_to_hub, save_generator, save_pretrained
-from gans.models import SAGAN, VAE, WGAN, ConditionalGAN, InfoGAN, ManifoldGAN, SequenceGAN
+from gans.models import SAGAN, VAE, WGAN, ConditionalGAN, ImageTextEncoder, InfoGAN, ManifoldGAN, SequenceGAN
 
 SMALL = {"size": 8, "channels": 1, "latent_dim": 4, "width": 2}
 KINDS = [
@@ -52,6 +52,13 @@ def test_a_folder_gives_the_model_back(tmp_path, kind, options):
     assert again.state_dict().keys() == model.state_dict().keys()
     assert all(torch.equal(value, model.state_dict()[name]) for name, value in again.state_dict().items())
     assert torch.equal(again.sample(3, seed=0), model.sample(3, seed=0))
+
+
+def test_a_model_without_a_generator(tmp_path):
+    model = ImageTextEncoder(32, width=4, features=8, text_width=4, vocabulary=["one", "word"])
+    again = from_pretrained(save_pretrained(model, tmp_path / "folder"))
+    assert again.hparams == {**model.hparams, "betas": [0.9, 0.999]}  # JSON has lists only
+    assert all(torch.equal(value, model.state_dict()[name]) for name, value in again.state_dict().items())
 
 
 @pytest.mark.parametrize(("kind", "options"), KINDS)
