@@ -14,8 +14,8 @@ from gans.metrics.pairs import Paired, Scores
 class Filled(Paired):
     """Scores of images with filled holes against the whole images, and of the holes alone.
 
-    The scores of the holes stand beside those of two fillings that know nothing of images, as `val/hole_psnr/mean_fill`
-    beside `val/hole_psnr`.
+    `val/hole_psnr` and `val/hole_l1` are of the holes. Two fillings without a network have the same scores, for
+    comparison, such as `val/hole_psnr/mean_fill`.
     """
 
     def image_scores(self, model: Any, made: Tensor, target: Tensor, *inputs: Tensor) -> Scores:
