@@ -8,7 +8,6 @@ from typing import Any, Literal
 
 import lightning as L
 import torch
-import yaml
 from jsonargparse import Namespace
 from tqdm import tqdm
 
@@ -18,7 +17,7 @@ from gans.commands.home import expanded
 from gans.commands.parser import Parser
 from gans.metrics.features import Watch
 from gans.metrics.rows import Labelled, items
-from gans.recipes.configuration import check_nodes
+from gans.recipes.configuration import read
 from gans.runs.folder import of_checkpoint, trained
 
 Split = Literal["train", "val", "test"]
@@ -54,12 +53,9 @@ def data_of_run(config: Path) -> dict[str, Any]:
         ValueError: if it is not YAML, or names no data.
     """
     try:
-        text = config.read_text(encoding="utf-8")
-        check_nodes(config, yaml.compose(text, Loader=yaml.SafeLoader))
-        held = yaml.safe_load(text)
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        raise ValueError(f"{config} is not YAML, so the data are not known: give --data") from error
-    data = held.get("data") if isinstance(held, dict) else None
+        data = read(config).get("data")
+    except ValueError as error:
+        raise ValueError(f"{config} names no data, for {error}: give --data") from error
     data = data if isinstance(data, dict) else {}
     name, arguments = data.get("class_path"), data.get("init_args") or {}
     if not isinstance(name, str) or not isinstance(arguments, dict):
