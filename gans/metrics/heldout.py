@@ -15,7 +15,7 @@ class HeldOut:
     A model owns one and calls it from its hooks:
 
         def validation_step(self, batch, batch_idx):
-            self.held_out.add(self, batch)
+            self.held_out.add(self, batch, batch_idx)
 
         def on_validation_epoch_end(self):
             self.held_out.log(self, "val")
@@ -26,8 +26,10 @@ class HeldOut:
     def __init__(self) -> None:
         self._batches: list[dict[str, Tensor]] = []
 
-    def add(self, model: Any, batch: Any) -> None:
-        """Keep what the scores need to know of a batch."""
+    def add(self, model: Any, batch: Any, batch_idx: int) -> None:
+        """Keep what the scores need to know of a batch. The first batch replaces those of an interrupted epoch."""
+        if batch_idx == 0:
+            self._batches = []
         self._batches.append(self.rows(model, batch))
 
     def log(self, model: L.LightningModule, stage: str) -> None:

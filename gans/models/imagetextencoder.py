@@ -121,7 +121,7 @@ class ImageTextEncoder(L.LightningModule):
 
     def validation_step(self, batch: tuple[Tensor, ...], batch_idx: int) -> None:
         """Encode held-out images and sentences."""
-        self.held_out.add(self, batch)
+        self.held_out.add(self, batch, batch_idx)
 
     def on_validation_epoch_end(self) -> None:
         """Log how often an image's own sentence is nearest among a hundred."""

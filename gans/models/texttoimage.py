@@ -291,11 +291,11 @@ class TextToImage(AdversarialModule):
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
         """Score generated images of held-out sentences."""
-        self.held_out.add(self, batch)
+        self.held_out.add(self, batch, batch_idx)
 
     def test_step(self, batch: Any, batch_idx: int) -> None:
         """Score generated images of test sentences."""
-        self.held_out.add(self, batch)
+        self.held_out.add(self, batch, batch_idx)
 
     def on_validation_epoch_end(self) -> None:
         """Log the scores of all held-out sentences."""

@@ -228,11 +228,11 @@ class Translator(AdversarialModule):
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
         """Score held-out images."""
-        self.held_out.add(self, batch)
+        self.held_out.add(self, batch, batch_idx)
 
     def test_step(self, batch: Any, batch_idx: int) -> None:
         """Score test images."""
-        self.held_out.add(self, batch)
+        self.held_out.add(self, batch, batch_idx)
 
     def on_validation_epoch_end(self) -> None:
         """Log the scores of all held-out images."""

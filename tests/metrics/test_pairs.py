@@ -44,8 +44,9 @@ def test_an_image_counts_as_much_in_a_batch_of_any_size(sizes):
     held_out.log(model, "val")
     assert model.logged == []  # nothing was seen
     rows = torch.randn(6, 3, generator=torch.Generator().manual_seed(0))
-    for batch in rows.split(sizes):
-        held_out.add(model, batch)
+    held_out.add(model, rows + 1, 0)  # of an epoch that was interrupted
+    for batch_idx, batch in enumerate(rows.split(sizes)):
+        held_out.add(model, batch, batch_idx)
     held_out.log(model, "val")
     held_out.log(model, "val")  # and forgotten
     [found] = model.logged
@@ -58,6 +59,6 @@ def test_sets_without_a_distance_are_left_out():
     """One image has no covariance, and NaN no distance."""
     for batch in (torch.ones(1, 3), torch.full((4, 3), torch.nan)):
         model, held_out = Logs(), Numbers(None)
-        held_out.add(model, batch)
+        held_out.add(model, batch, 0)
         held_out.log(model, "test")
         assert set(model.logged[0]) == {"test/value", "step"}
