@@ -52,7 +52,7 @@ def main(args: list[str]) -> int | None:
         return None
     if verb not in VERBS:
         known = ", ".join(VERBS)
-        raise ValueError(f"explore was told to {verb}{nearest(verb, list(VERBS))}; expected one of {known}")
+        raise ValueError(f"there is no gans explore {verb}{nearest(verb, list(VERBS))}; expected one of {known}")
     module = import_module(f"gans.commands.explore_{verb.replace('-', '_')}")
     code: int | None = module.main(rest)
     return code

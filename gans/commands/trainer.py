@@ -170,7 +170,7 @@ class CLI(LightningCLI):
         if options.init_from and self.subcommand == "fit":
             if start and not resumes:
                 told = f"init_from is {options.init_from}, ckpt_path {start}"
-                raise ValueError(f"{told}; expected one of them: a run goes on, or begins with weights")
+                raise ValueError(f"{told}; expected one of them: a run resumes, or starts from weights")
             if not start:  # else a requeued run, which resumes
                 trainer.callbacks.append(checkpoint.InitFrom(str(trained(Path(options.init_from)))))
         try:

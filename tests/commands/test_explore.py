@@ -276,7 +276,7 @@ def test_spectrum_and_path_length(gans, checkpoint, name):
 
 
 WRONG = [
-    ("interpolat {}", "explore was told to interpolat (did you mean interpolate?)"),
+    ("interpolat {}", "there is no gans explore interpolat (did you mean interpolate?)"),
     ("directions {} --method sefa --out dcgan", "out is dcgan, which is a folder; expected a file"),
     ("interpolate {} --steps 0", "steps is 0; expected at least 1"),
     ("path-length {} --samples 1", "samples is 1; expected at least 2"),

@@ -97,6 +97,6 @@ def test_what_cannot_be_started_from_is_refused(gans, refused, tmp_path):
     torch.save({"state_dict": {}, "hyper_parameters": [1]}, tmp_path / "odd")
     assert refused(f"{RUN} --init_from odd") == "init_from is odd; expected a checkpoint with a state_dict"
     both = refused(f"{RUN} --init_from {last} --ckpt_path {last}")
-    assert both == f"init_from is {last}, ckpt_path {last}; expected one of them: a run goes on, or begins with weights"
+    assert both == f"init_from is {last}, ckpt_path {last}; expected one of them: a run resumes, or starts from weights"
     foreign = refused(f"fit vae-mnist --data.class_path DigitsDataModule --data.size 8 --init_from {last}")
     assert foreign == f"{last} holds no weight of a VAE, by name and shape"
