@@ -234,6 +234,12 @@ def test_a_lazy_term_slows_its_players_adam_down(every):
         assert group["betas"] == pytest.approx((0.5**share, 0.99**share))
 
 
+def test_a_lazy_term_slows_rmsprop_down_too():
+    generator, critic = (optimizer.param_groups[0] for optimizer in small(WGAN, r1=1.0, lazy=4).configure_optimizers())
+    assert (generator["lr"], generator["alpha"]) == (5e-5, 0.99)
+    assert (critic["lr"], critic["alpha"]) == pytest.approx((0.8 * 5e-5, 0.99**0.8))
+
+
 def test_a_lazy_term_has_a_step_of_its_own(trainer):
     steps, ahead = [], []
 

@@ -52,7 +52,6 @@ class WGAN(LatentGAN):
             lr=lr,
             betas=(0.0, 0.99),  # RMSprop has no momentum, and torch's default for the squares
             critic_steps=critic_steps,
-            lazy=1,  # which corrects Adam
             **options,
         )
 
@@ -69,10 +68,12 @@ class WGAN(LatentGAN):
         return dcgan.Discriminator(size, channels, width, self.hparams["batch_norm"])
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
-        """Return RMSprop for the generator and for the critic."""
+        """Return RMSprop for the generator and for the critic, corrected for terms with a step of their own."""
+        shares = self.terms.share("generator"), self.terms.share("discriminator")
+        players = (self.generator, self.lr, shares[0]), (self.discriminator, self.discriminator_lr, shares[1])
         return [
-            torch.optim.RMSprop(self.generator.parameters(), self.lr),
-            torch.optim.RMSprop(self.discriminator.parameters(), self.discriminator_lr),
+            torch.optim.RMSprop(network.parameters(), share * lr, alpha=self.betas[1] ** share)
+            for network, lr, share in players
         ]
 
     def record_discriminator(self, loss: Tensor, real_logits: Tensor, fake_logits: Tensor) -> None:

@@ -406,7 +406,7 @@ def test_the_last_batch_of_an_epoch_may_be_smaller_than_its_groups(trainer):
         ({"kind": SNGAN, "critic": "conv"}, "SNGAN has no argument critic"),
         ({"kind": R3GAN, "width": 16, "r1": 1.0}, "R3GAN has no argument r1"),
         ({"kind": R3GAN, "width": 16, "betas2": (0.9, 1.5)}, "betas2 is .* expected two numbers from 0 to 1.0"),
-        ({"kind": WGAN, "lazy": 4}, "WGAN has no argument lazy"),
+        ({"kind": WGAN, "lazy": 4}, "lazy is 4; expected 1 without r1 and r2"),
         ({"kind": WGAN, "betas": (0.9, 0.99)}, "WGAN has no argument betas"),
         ({"kind": R3GAN, "width": 16, "critic_steps": 2}, "R3GAN has no argument critic_steps"),
     ],
