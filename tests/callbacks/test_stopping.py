@@ -301,7 +301,13 @@ needs_proc = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="ne
 
 @needs_proc
 @pytest.mark.parametrize(
-    "start", ["", "time.sleep(1)", "del ctypes.CDLL", "threading.Thread.start = lambda thread: None"]
+    "start",
+    [
+        "",
+        pytest.param("time.sleep(1)", marks=pytest.mark.slow),
+        "del ctypes.CDLL",
+        "threading.Thread.start = lambda thread: None",
+    ],
 )
 def test_a_launched_process_ends_with_its_launcher(tmp_path, start):
     """Also one that was still starting when the launcher died, where the kernel sends no signal, or no thread runs."""

@@ -241,7 +241,8 @@ def test_a_run_that_meets_a_broken_file_ends_with_one_sentence(gans, tmp_path, w
     assert "Traceback" not in err
 
 
-@pytest.mark.parametrize("workers", [0, 1])
+# A worker that has raised is waited for when its loader is deleted: 10 s.
+@pytest.mark.parametrize("workers", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_on_error_raise_names_the_file(tmp_path, workers):
     fill(tmp_path, 12)
     BROKEN["truncated.png"](tmp_path / "005.png")
