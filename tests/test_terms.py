@@ -98,6 +98,15 @@ def test_r1_and_r2_differentiate_the_forward_pass_of_the_loss(game):
     assert not passes
 
 
+def test_the_total_is_the_weighted_sum_and_records_values_without_weights(game):
+    step, given = step_of(game), Terms([R1(3.0), R2(5.0), Clip()])
+    value = float(R1()(step))
+    assert float(given.total(step, given.of("discriminator"))) == pytest.approx(3 * value + 5 * float(R2()(step)))
+    assert {name: float(noted) for name, noted in game.recorded.items()} == pytest.approx(
+        {"penalty/r1": value, "penalty/r2": float(R2()(step))}
+    )
+
+
 def test_r1_beside_a_minibatch_standard_deviation_is_that_of_all_logits():
     """StyleGAN2's: a layer mixes samples, and the gradient of the sum of the logits has the mixed terms too."""
     model = SNGAN(size=16, channels=1, latent_dim=4, width=4, minibatch_std=4, r1=1.0).double().eval()
