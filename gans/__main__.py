@@ -25,7 +25,7 @@ usage: gans recipes [NAME]                      list the recipes, or print one
        gans explore  WHAT CKPT [flags]          walks, directions, inversion, neighbours of its latent space; --help
        gans export   CKPT --format FORMAT       the averaged generator for plain torch, or onnxruntime; --help
 
-       gans fit dcgan-digits                             no download, three minutes on two cores
+       gans fit dcgan-digits                             no download, two to four minutes on two cores
        gans fit dcgan-digits --ckpt_path last            resume from its last checkpoint
        gans fit dcgan-folder --data.root photos --init_from CKPT       start from its weights
        gans fit dcgan-folder --data.root photos --data.size 64 --trainer.max_steps 20000
