@@ -1,6 +1,8 @@
-"""Measures what a training step costs against a bare PyTorch loop: python scripts/benchmark.py step."""
+"""Measures what training costs, for example: python scripts/benchmark.py step."""
+
+import sys
 
 from gans.commands.benchmark import main
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

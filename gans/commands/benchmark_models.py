@@ -1,0 +1,81 @@
+"""The models that the benchmarks run, with the widths of recipes for a CPU, and random batches for them."""
+
+import argparse
+from math import prod
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gans.checks import at_least
+from gans.engine.interface import pretended
+from gans.models import (
+    CUT,
+    DCGAN,
+    GAN,
+    SAGAN,
+    SNGAN,
+    SRGAN,
+    WGANGP,
+    CycleGAN,
+    Inpainting,
+    Pix2Pix,
+    StyleTransfer,
+    TextToImage,
+)
+from gans.networks.layers import image_channels, image_size
+from gans.runs.memory import check_fits
+
+Options = argparse.Namespace
+
+# Class, arguments, and steps of a round on a CPU. The widths are those of recipes for a CPU.
+TEXT = {"network": "dcgan", "penalty_weight": 0.0, "text_steps": 0, "vocabulary": ["one", "word"]}
+MODELS: dict[str, tuple[type[Any], dict[str, Any], int]] = {
+    "dcgan": (DCGAN, {"width": 64, "lr": 1e-3, "discriminator_lr": 2e-4}, 10),
+    "gan": (GAN, {}, 50),
+    "wgangp": (WGANGP, {"width": 32, "architecture": "resnet", "critic_steps": 1}, 2),
+    "sngan": (SNGAN, {"width": 32, "critic_steps": 1}, 4),
+    "sagan": (SAGAN, {"width": 32}, 4),
+    "texttoimage": (TextToImage, {"width": 32, **TEXT}, 10),
+    "pix2pix": (Pix2Pix, {"width": 16, "discriminator_width": 16}, 4),
+    "cyclegan": (CycleGAN, {"width": 16, "blocks": 2}, 1),
+    "cut": (CUT, {"width": 16, "blocks": 2}, 2),
+    "srgan": (SRGAN, {"width": 24, "blocks": 6}, 4),
+    "inpainting": (Inpainting, {"width": 16, "discriminator_width": 32, "refine": False}, 2),
+    "styletransfer": (StyleTransfer, {"width": 16, "discriminator_width": 16, "depth": 2}, 2),
+}
+
+
+def build(options: Options) -> Any:
+    """Return the model of the options, on the device."""
+    kind, arguments, _ = MODELS[options.model]
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    return kind(size=options.size, channels=options.channels, **arguments).to(device)
+
+
+def batch_of(model: Any, options: Options) -> tuple[Tensor, ...]:
+    """Return a batch of random images for the model, on its device."""
+    torch.manual_seed(0)
+    return pretended(model, options.batch_size)
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of `build` and `batch_of`."""
+    parser.add_argument(
+        "--models", nargs="+", default=[*MODELS], choices=[*MODELS], metavar="MODEL", help="default: all"
+    )
+    parser.add_argument("--size", type=int, default=32)
+    parser.add_argument("--channels", type=int, default=3)
+    parser.add_argument("--batch_size", type=int, default=64)
+    parser.add_argument("--precision", default="32-true", choices=["32-true", "bf16-mixed"])
+
+
+def check(options: Options) -> None:
+    """Check the values of these flags.
+
+    Raises:
+        ValueError: if one is out of range, or a batch does not fit into memory.
+    """
+    at_least(1, size=options.size, batch_size=options.batch_size)
+    shape = (image_channels(options.channels), *image_size(options.size))
+    check_fits(4 * options.batch_size * prod(shape), f"a batch of {options.batch_size} images of shape {shape}")
