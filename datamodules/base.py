@@ -53,7 +53,7 @@ class ImageTensors(Dataset[Batch]):
     def __getitems__(self, keys: Sequence[Key]) -> Batch:
         """Return the images `(N, C, H, W)` and labels `(N,)` of the keys, without collating single images."""
         rows = torch.tensor([key if isinstance(key, int) else key[0] for key in keys])
-        return self.images[rows], self.labels[rows]
+        return self.images.index_select(0, rows), self.labels[rows]  # much faster than `images[rows]` on a CPU
 
 
 class StreamLoader(DataLoader[Batch]):

@@ -2,6 +2,13 @@
 
 All code of this project reads images with this module: the first frame, with EXIF orientation, 8 bits per channel.
 
+Images are cropped first and then resized by antialiased bicubic interpolation. PyTorch's kernel for uint8 computes it
+several times faster than Pillow's, with results that differ by at most one level of 255. The kernel uses integers, so
+the results are the same on every CPU. Images with alpha are resized by Pillow, which weights colours by alpha.
+
+A JPEG image is decoded at 1/2, 1/4 or 1/8 of its size if at least three times the final size remains. For photographs
+the difference from decoding in full is 0.2 to 0.5 levels on average, and at most 11.
+
 Values are converted to 8 bits by one rule. 8-bit values stay unchanged, and 16-bit values are divided by 257. For
 32-bit integers and floats the range is guessed for each image. It is the smallest of 0..1, 0..255, 0..65535 and
 0..maximum that contains all values. With negative values it is -1..1 or else minimum..maximum. This range is scaled to
@@ -20,6 +27,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
+from torch.nn.functional import interpolate
 
 from datamodules.archive import opened, within
 
@@ -28,6 +36,7 @@ Half: TypeAlias = Literal["left", "right"]
 
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 ALPHA_MODES = ("LA", "La", "PA", "RGBA", "RGBa")
+REDUCED = 3  # least size of a reduced JPEG image, as a multiple of the final size
 ORIENTATION, SIDEWAYS = 0x0112, (5, 6, 7, 8)  # EXIF tag, and its values that swap width and height
 WIDTH, HEIGHT = 256, 257  # tags of TIFF
 GREY_MODES = ("1", "L", "LA", "La", "I", "F", "I;16", "I;16L", "I;16B", "I;16N")
@@ -81,15 +90,12 @@ def read_image(path: str | Path, target: Target) -> Tensor:
     Raises:
         UnreadableImageError: The file is missing, truncated, too large or not an image.
     """
-    height, width = target.size
     with picture(path) as file:
         if target.crop is None:
-            # JPEG can be decoded at 1/2, 1/4 or 1/8. At least twice the final size is needed for good resampling.
-            side = 2 * max(height, width)
-            file.draft(None, (2 * side if target.half else side, side))
+            side = REDUCED * max(target.size)
+            file.draft(None, (2 * side if target.half else side, side))  # it does nothing for other formats
         image = halved(whole(file), target.half)
-        pixels = np.array(resized(in_channels(image, target.channels), target))
-    return torch.from_numpy(pixels).view(height, width, -1).permute(2, 0, 1).contiguous()
+        return resized(in_channels(image, target.channels), target)
 
 
 def read_whole(path: str | Path, channels: int | None = None) -> Tensor:
@@ -100,8 +106,7 @@ def read_whole(path: str | Path, channels: int | None = None) -> Tensor:
     """
     with picture(path) as file:
         image = whole(file)
-        pixels = np.array(image if channels is None else in_channels(image, channels))
-    return torch.from_numpy(pixels).view(*pixels.shape[:2], -1).permute(2, 0, 1).contiguous()
+        return tensor(image if channels is None else in_channels(image, channels)).contiguous()
 
 
 @contextmanager
@@ -176,8 +181,11 @@ def whole(file: Image.Image) -> Image.Image:
 
 
 def upright(image: Image.Image) -> Image.Image:
-    """Return the image rotated by its EXIF orientation."""
+    """Return the image rotated by its EXIF orientation. An image that is upright is returned as it is."""
     try:
+        image.load()  # PNG may store EXIF after the pixels, and Pillow rotates TIFF when it loads the pixels
+        if image.getexif().get(ORIENTATION, 1) == 1:
+            return image
         return ImageOps.exif_transpose(image)
     except (SyntaxError, ValueError, KeyError, TypeError, EOFError):  # damaged EXIF data in a good image
         return image
@@ -204,7 +212,12 @@ def eight_bit(image: Image.Image, sixteen: bool = False) -> Image.Image:
         return _from_array(scaled(np.asarray(image)))
     if image.mode in ALPHA_MODES or "transparency" in image.info:
         return image.convert("RGBA")
-    return image.convert("L" if image.mode in GREY_MODES else "RGB")
+    return in_mode(image, "L" if image.mode in GREY_MODES else "RGB")
+
+
+def in_mode(image: Image.Image, mode: str) -> Image.Image:
+    """Return the image in another mode. Pillow would copy an image that has this mode."""
+    return image if image.mode == mode else image.convert(mode)
 
 
 def scaled(values: "np.typing.NDArray[Any]") -> "np.typing.NDArray[np.floating]":
@@ -224,24 +237,43 @@ def in_channels(image: Image.Image, channels: int) -> Image.Image:
     """Return the image with 1, 3 or 4 channels. Alpha is composed over white, and colour is converted to grey."""
     if channels != 4 and image.mode == "RGBA":
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return image.convert(MODES[channels])
+    return in_mode(image, MODES[channels])
 
 
-def resized(image: Image.Image, target: Target) -> Image.Image:
-    """Return the image in the target's size. Padding is black, or transparent with alpha."""
+def resized(image: Image.Image, target: Target) -> Tensor:
+    """Return an image of mode `L`, `RGB` or `RGBA` in the target's size, as uint8 `(C, H, W)`.
+
+    Padding is black, or transparent with alpha.
+    """
     height, width = target.size
     if target.crop:
         image = image.crop(centre(image.size, (target.crop[1], target.crop[0])))
     if target.fit == "pad":
         scale = min(width / image.width, height / image.height)
         across, down = max(1, round(image.width * scale)), max(1, round(image.height * scale))
-        canvas = Image.new(image.mode, (width, height))
-        part = image.resize((across, down), Image.Resampling.BICUBIC)
-        canvas.paste(part, ((width - across) // 2, (height - down) // 2))
+        canvas = torch.zeros(len(image.getbands()), height, width, dtype=torch.uint8)
+        top, left = (height - down) // 2, (width - across) // 2
+        canvas[:, top : top + down, left : left + across] = bicubic(image, (down, across))
         return canvas
     scale = min(image.width / width, image.height / height)
     window = image.size if target.fit == "stretch" else (round(width * scale), round(height * scale))
-    return image.resize((width, height), Image.Resampling.BICUBIC, centre(image.size, window))
+    box = centre(image.size, window)
+    return bicubic(image if box == (0, 0, *image.size) else image.crop(box), target.size)
+
+
+def bicubic(image: Image.Image, size: tuple[int, int]) -> Tensor:
+    """Return an image in the size (height, width), by antialiased bicubic interpolation, as uint8 `(C, H, W)`."""
+    if image.mode == "RGBA":
+        image = image.resize(size[::-1], Image.Resampling.BICUBIC)
+    pixels = tensor(image)
+    if pixels.shape[1:] != size:
+        pixels = interpolate(pixels[None], size, mode="bicubic", antialias=True)[0]
+    return pixels.contiguous()
+
+
+def tensor(image: Image.Image) -> Tensor:
+    """Return the pixels of an image as uint8 `(C, H, W)`, with the channels last in memory."""
+    return torch.from_numpy(np.array(image)).view(image.height, image.width, -1).permute(2, 0, 1)
 
 
 def centre(inside: tuple[int, int], size: tuple[int, int]) -> tuple[int, int, int, int]:

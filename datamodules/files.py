@@ -75,7 +75,7 @@ class ImageFiles:
         """Return a batch of images `(N, C, H, W)` if all of them are cached, else None."""
         if self._pixels is None or bool((self._state[indices] != CACHED).any()):
             return None
-        return self._pixels[indices]
+        return self._pixels.index_select(0, indices)
 
     def read(self, index: int) -> Tensor | None:
         """Return an image `(C, H, W)` uint8, or None if its file is broken.

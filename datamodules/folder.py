@@ -59,9 +59,13 @@ class FolderImages(Dataset[Batch]):
             indices = torch.tensor([index for index, _ in readable])
             images = torch.stack([image for _, image in readable])
         if self.flip:
-            mirrored = torch.tensor([not isinstance(key, int) and mix(key[1]) & 1 for key in keys], dtype=torch.bool)
-            images = torch.where(mirrored[:, None, None, None], images.flip(-1), images)
+            mirrored = self.mirrored(keys)
+            images[mirrored] = images[mirrored].flip(-1)
         return images, self.labels[indices]
+
+    def mirrored(self, keys: Sequence[Key]) -> Tensor:
+        """Return whether the images of the keys are mirrored, `(N,)` bool."""
+        return torch.tensor([not isinstance(key, int) and mix(key[1]) % 2 == 1 for key in keys])
 
     def _readable(self, row: int) -> tuple[int, Tensor]:
         """Return index and image of the first readable file from a row on, as a last resort from another set."""

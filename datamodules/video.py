@@ -6,7 +6,6 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from PIL import Image, ImageSequence, UnidentifiedImageError
 from torch import Tensor
@@ -99,8 +98,7 @@ def pyav() -> Any:
 
 
 def _pixels(frame: Any, target: Target) -> Tensor:
-    pixels = np.array(resized(in_channels(_upright(frame), target.channels), target))
-    return torch.from_numpy(pixels).view(*target.size, -1).permute(2, 0, 1).contiguous()
+    return resized(in_channels(_upright(frame), target.channels), target)
 
 
 def _upright(frame: Any) -> Image.Image:

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import torch
 from broken_images import BROKEN, photo
-from PIL import Image
+from PIL import Image, ImageOps
 
+import datamodules.decode
 from datamodules.decode import Target, UnreadableImageError, centre, look, read_image, read_whole
 
 torch.set_num_threads(1)
@@ -167,6 +168,17 @@ def test_exif_orientation_is_applied(tmp_path):
     assert found[8:].max() == 0
 
 
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_every_orientation_of_a_jpeg_is_applied(tmp_path, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    landscape(96, 64).save(tmp_path / "a.jpg", exif=exif, quality=95)
+    turned = ImageOps.exif_transpose(Image.open(tmp_path / "a.jpg"))
+    exact = torch.from_numpy(np.array(turned)).permute(2, 0, 1)
+    assert torch.equal(read_whole(tmp_path / "a.jpg"), exact)
+    assert torch.equal(read_image(tmp_path / "a.jpg", Target(3, tuple(exact.shape[1:]))), exact)
+
+
 def test_colour_becomes_grey_by_luminance(tmp_path):
     found = read(tmp_path / "a.png", Image.new("RGB", (8, 8), (255, 0, 0)), Target(1, (8, 8)))
     assert found.unique().tolist() == [round(0.299 * 255)]
@@ -228,6 +240,66 @@ def test_reducing_is_antialiased_also_where_a_jpeg_is_decoded_small(tmp_path):
     detailed = photo(64, 64).resize((512, 512), Image.Resampling.BICUBIC)
     png, jpg = (read(tmp_path / f"c.{kind}", detailed, Target(1, (128, 128)), quality=95) for kind in ("png", "jpg"))
     assert (png.float() - jpg.float()).abs().mean() < 3
+
+
+def landscape(width, height):
+    """An image with the spectrum of photographs, in which amplitudes fall with the frequency."""
+    generator = np.random.default_rng(0)
+    down, across = np.fft.fftfreq(height)[:, None], np.fft.fftfreq(width)[None]
+    radius = np.hypot(down, across)
+    radius[0, 0] = np.inf
+    waves = np.fft.fft2(generator.normal(size=(height, width, 3)), axes=(0, 1)) / radius[..., None]
+    values = np.fft.ifft2(waves, axes=(0, 1)).real
+    return Image.fromarray((127.5 + 45 * values / values.std()).clip(0, 255).astype(np.uint8))
+
+
+def by_pillow(image, target):
+    """Return the result of Pillow's resizing, without a reduced decoding."""
+    height, width = target.size
+    scale = min(image.width / width, image.height / height)
+    window = image.size if target.fit == "stretch" else (round(width * scale), round(height * scale))
+    image = image.crop(centre(image.size, window)).resize((width, height), Image.Resampling.BICUBIC)
+    return torch.from_numpy(np.array(image)).view(height, width, -1).permute(2, 0, 1)
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA"])
+@pytest.mark.parametrize("size", [(40, 40), (150, 90), (7, 200), (1, 1)])
+@pytest.mark.parametrize("fit", ["crop", "stretch"])
+def test_pixels_differ_from_pillows_by_one_level_at_most(tmp_path, mode, size, fit):
+    image = landscape(150, 90)
+    if mode == "RGBA":
+        image.putalpha(landscape(90, 150).convert("L").rotate(90, expand=True))
+    image = image.convert(mode)
+    target = Target({"L": 1, "RGB": 3, "RGBA": 4}[mode], size, fit)
+    difference = (read(tmp_path / "a.png", image, target).int() - by_pillow(image, target).int()).abs()
+    assert difference.max() <= (0 if mode == "RGBA" or size == (90, 150) else 1)
+
+
+def test_pixels_outside_the_crop_have_no_influence(tmp_path):
+    image = landscape(96, 64)
+    before = read(tmp_path / "a.png", image, Target(3, (20, 20)))
+    image.paste("white", (0, 0, 16, 64))
+    image.paste("black", (80, 0, 96, 64))
+    assert torch.equal(read(tmp_path / "a.png", image, Target(3, (20, 20))), before)
+
+
+@pytest.mark.parametrize(("side", "size", "decoded"), [(512, 64, 256), (384, 64, 192), (512, 32, 128), (512, 256, 512)])
+@pytest.mark.parametrize("kind", ["RGB", "L", "CMYK", "progressive"])
+def test_a_jpeg_decoded_small_differs_little_from_one_decoded_in_full(tmp_path, monkeypatch, side, size, decoded, kind):
+    seen, original = [], datamodules.decode.bicubic
+
+    def recorded(image, size):
+        seen.append(image.size)
+        return original(image, size)
+
+    monkeypatch.setattr(datamodules.decode, "bicubic", recorded)
+    image = landscape(side, side).convert("RGB" if kind == "progressive" else kind)
+    found = read(tmp_path / "a.jpg", image, Target(3, (size, size)), quality=90, progressive=kind == "progressive")
+    assert seen == [(decoded, decoded)]
+    full = Image.open(tmp_path / "a.jpg").convert("RGB")
+    difference = (found.int() - by_pillow(full, Target(3, (size, size))).int()).abs().float()
+    assert difference.mean() < 1
+    assert difference.max() <= (1 if decoded == side else 12)
 
 
 def test_look_tells_colour_and_alpha(tmp_path):
