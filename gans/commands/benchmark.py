@@ -8,12 +8,13 @@ import argparse
 from collections.abc import Sequence
 from types import ModuleType
 
-from gans.commands import benchmark_step
+from gans.commands import benchmark_launches, benchmark_step
 from gans.commands.home import expanded
 from gans.commands.script import Parser, interruptible
 
 SUBCOMMANDS: dict[str, ModuleType] = {
     "step": benchmark_step,
+    "launches": benchmark_launches,
 }
 
 

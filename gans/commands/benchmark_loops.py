@@ -10,21 +10,28 @@ import torch
 from torch import Tensor
 
 from gans.commands.timing import wait
-from gans.engine.interface import translates
-from gans.models import WGANGP
-from gans.penalties import one_centered
+from gans.losses import Relativistic
+from gans.models import DCGAN, GAN, R3GAN, SAGAN, SNGAN, WGANGP, ConditionalGAN, ManifoldGAN, ProjectionGAN
+from gans.penalties import half_square, one_centered
 
 
 class Bare:
-    """The bare loop: the same losses and fused optimizers, without logging, averaging, checkpoints and the engine."""
+    """The bare loop: the same losses, penalties and fused optimizers, without logging, averaging and the engine.
+
+    It trains models from latents with two networks: `HAND`.
+    """
 
     def __init__(self, model: Any, batch: tuple[Tensor, ...], precision: str) -> None:
         self.generator, self.discriminator, self.device = model.generator, model.discriminator, batch[0].device
-        self.latent_dim, self.batch, self.loss = model.latent_dim, batch, model.loss
-        self.penalty = model.hparams["penalty_weight"] if isinstance(model, WGANGP) else 0.0
-        lr, discriminator_lr, betas = (model.hparams[name] for name in ("lr", "discriminator_lr", "betas"))
-        self.optimizer_g = torch.optim.Adam(self.generator.parameters(), lr, betas, fused=True)
-        self.optimizer_d = torch.optim.Adam(self.discriminator.parameters(), discriminator_lr or lr, betas, fused=True)
+        self.latent_dim, self.loss = model.latent_dim, model.loss
+        # R3GAN gives each player half of the batch.
+        theirs, own = (batch, batch) if not isinstance(model, R3GAN) else (halved(batch, 0), halved(batch, 1))
+        self.real, *self.labels = theirs if model.num_classes else theirs[:1]
+        self.compared, *self.wanted = own if model.num_classes else own[:1]
+        self.relativistic = isinstance(model.loss, Relativistic)
+        self.one_centered = model.hparams["penalty_weight"] if isinstance(model, WGANGP) else 0.0
+        self.zero_centered = model.hparams["gamma"][0] if isinstance(model, R3GAN) else 0.0
+        self.optimizer_g, self.optimizer_d = model.configure_optimizers()
         self.autocast = precision == "bf16-mixed"
         self.seconds: list[float] = []
 
@@ -39,24 +46,44 @@ class Bare:
 
     def step(self) -> None:
         """One update of the discriminator and one of the generator."""
-        real, device = self.batch[0], self.device
-        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=self.autocast):
-            with torch.no_grad():
-                fake = self.generator(torch.randn(len(real), self.latent_dim, device=device))
-            loss = self.loss.discriminator(self.discriminator(real), self.discriminator(fake))
-        if self.penalty:
-            loss = loss + self.penalty * one_centered(self.discriminator, real, fake)
+        self.update_discriminator()
+        self.discriminator.requires_grad_(False)
+        self.update_generator()
+        self.discriminator.requires_grad_(True)
+
+    def precision(self, mixed: bool = True) -> torch.autocast:
+        """Return the context of a forward pass."""
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.autocast and mixed)
+
+    def update_discriminator(self) -> None:
+        """One update of the discriminator."""
+        real = self.real
+        with self.precision(), torch.no_grad():
+            fake = self.generator(torch.randn(len(real), self.latent_dim, device=self.device), *self.labels).float()
+        with self.precision(mixed=not self.zero_centered):  # penalties need float32
+            if self.zero_centered:
+                real, fake = real.detach().requires_grad_(), fake.requires_grad_()
+            real_logits, fake_logits = self.discriminator(real, *self.labels), self.discriminator(fake, *self.labels)
+            loss = self.loss.discriminator(real_logits, fake_logits)
+            for logits, images in ((real_logits, real), (fake_logits, fake)) if self.zero_centered else ():
+                [slope] = torch.autograd.grad(logits.sum(), [images], create_graph=True)
+                loss = loss + self.zero_centered * half_square(slope)
+        if self.one_centered:
+            loss = loss + self.one_centered * one_centered(self.discriminator, real, fake)
         self.optimizer_d.zero_grad()
         torch.autograd.backward(loss)
         self.optimizer_d.step()
-        self.discriminator.requires_grad_(False)
-        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=self.autocast):
-            fake = self.generator(torch.randn(len(real), self.latent_dim, device=device))
-            loss = self.loss.generator(None, self.discriminator(fake))
+
+    def update_generator(self) -> None:
+        """One update of the generator."""
+        with self.precision():
+            z = torch.randn(len(self.compared), self.latent_dim, device=self.device)
+            fake_logits = self.discriminator(self.generator(z, *self.wanted), *self.wanted)
+            real_logits = self.discriminator(self.compared, *self.wanted) if self.relativistic else None
+            loss = self.loss.generator(real_logits, fake_logits)
         self.optimizer_g.zero_grad()
         torch.autograd.backward(loss)
         self.optimizer_g.step()
-        self.discriminator.requires_grad_(True)
 
 
 class Plain(Bare):
@@ -68,18 +95,24 @@ class Plain(Bare):
 
     def __init__(self, model: Any, batch: tuple[Tensor, ...], precision: str) -> None:
         self.model, self.batch, self.device = model, batch, batch[0].device
-        self.optimizers: list[torch.optim.Optimizer] = model.configure_optimizers()
+        given = model.configure_optimizers()
+        self.optimizers: list[torch.optim.Optimizer] = given if isinstance(given, list) else [given]
         self.autocast, self.seconds = precision == "bf16-mixed", []
-        del model.generator_ema
-        model.trainer = SimpleNamespace(global_step=0, world_size=1)
+        if isinstance(model, ManifoldGAN):
+            model.stage = 2  # of all players but the autoencoder
+        if hasattr(model, "generator_ema"):
+            del model.generator_ema
+        model.trainer = SimpleNamespace(global_step=0, world_size=1, global_rank=0, log_every_n_steps=10**9)
         own = ("player_optimizers", "generator_turn", "toggled_optimizer", "pieces", "descend", "record")
-        for name in (*own, "latent", "uniform", "noise_like"):
+        for name in (*own, "latent", "uniform", "noise_like", "log"):
             setattr(model, name, getattr(self, name))
 
     def step(self) -> None:
         """One update of each player."""
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.autocast):
-            self.model.training_step(self.batch, 0)
+            loss = self.model.training_step(self.batch, 0)
+        if loss is not None:  # of a model that leaves the step to Lightning
+            self.descend(loss, self.optimizers[0])
 
     def player_optimizers(self) -> list[torch.optim.Optimizer]:
         """Return the optimizers themselves."""
@@ -104,15 +137,17 @@ class Plain(Bare):
         """Return the batch as one piece."""
         return [batch if len(batch) > 1 else batch[0]]
 
-    def descend(self, loss: Tensor, optimizer: torch.optim.Optimizer) -> None:
+    def descend(self, loss: Tensor, optimizer: torch.optim.Optimizer, extra: bool = False) -> None:
         """Take a step."""
         optimizer.zero_grad()
         with torch.autocast(self.device.type, enabled=False):
             torch.autograd.backward(loss)
         optimizer.step()
 
-    def record(self, name: str, value: Tensor) -> None:
+    def record(self, name: str, value: Tensor, **options: Any) -> None:
         """Do nothing."""
+
+    log = record
 
     def latent(self, n: int) -> Tensor:
         """Return latents `(n, latent_dim)`."""
@@ -127,6 +162,15 @@ class Plain(Bare):
         return torch.randn_like(images)
 
 
+# Models whose bare loop is written out. That of the others is their own `training_step`, see `Plain`.
+HAND = (GAN, DCGAN, WGANGP, SNGAN, SAGAN, ConditionalGAN, ProjectionGAN, R3GAN)
+
+
+def halved(batch: tuple[Tensor, ...], half: int) -> tuple[Tensor, ...]:
+    """Return every other row of a batch."""
+    return tuple(part[half::2] for part in batch)
+
+
 def bare_loop(model: Any, batch: tuple[Tensor, ...], precision: str) -> Bare:
-    """Return the bare loop of a model: `Bare` if it makes images from latents, else `Plain`."""
-    return (Plain if translates(model) else Bare)(model, batch, precision)
+    """Return the bare loop of a model."""
+    return (Bare if type(model) in HAND else Plain)(model, batch, precision)

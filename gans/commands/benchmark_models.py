@@ -8,18 +8,30 @@ import torch
 from torch import Tensor
 
 from gans.checks import at_least
-from gans.engine.interface import pretended
+from gans.engine.interface import makes_images, pretended
 from gans.models import (
+    ACGAN,
     CUT,
     DCGAN,
     GAN,
+    R3GAN,
     SAGAN,
     SNGAN,
     SRGAN,
+    VAE,
+    VAEGAN,
+    WGAN,
     WGANGP,
+    Autoencoder,
+    ConditionalGAN,
     CycleGAN,
+    ImageTextEncoder,
+    InfoGAN,
     Inpainting,
+    ManifoldGAN,
     Pix2Pix,
+    ProjectionGAN,
+    SequenceGAN,
     StyleTransfer,
     TextToImage,
 )
@@ -28,15 +40,29 @@ from gans.runs.memory import check_fits
 
 Options = argparse.Namespace
 
-# Class, arguments, and steps of a round on a CPU. The widths are those of recipes for a CPU.
 TEXT = {"network": "dcgan", "penalty_weight": 0.0, "text_steps": 0, "vocabulary": ["one", "word"]}
+STAGES = {"autoencoder_steps": 1, "latent_steps": 1}  # the third stage, that of all players, begins with the third step
+
+# Class, arguments, and steps of a round on a CPU. The widths are those of recipes for a CPU.
 MODELS: dict[str, tuple[type[Any], dict[str, Any], int]] = {
     "dcgan": (DCGAN, {"width": 64, "lr": 1e-3, "discriminator_lr": 2e-4}, 10),
     "gan": (GAN, {}, 50),
+    "wgan": (WGAN, {"width": 32, "critic_steps": 1}, 10),
     "wgangp": (WGANGP, {"width": 32, "architecture": "resnet", "critic_steps": 1}, 2),
     "sngan": (SNGAN, {"width": 32, "critic_steps": 1}, 4),
     "sagan": (SAGAN, {"width": 32}, 4),
+    "projectiongan": (ProjectionGAN, {"width": 32, "critic_steps": 1}, 4),
+    "acgan": (ACGAN, {"width": 32, "critic_steps": 1}, 4),
+    "conditionalgan": (ConditionalGAN, {"width": 32}, 10),
+    "infogan": (InfoGAN, {"width": 32}, 10),
+    "r3gan": (R3GAN, {"preset": "small"}, 1),
+    "sequencegan": (SequenceGAN, {"width": 16, "frames": 8}, 1),
+    "autoencoder": (Autoencoder, {}, 10),
+    "vae": (VAE, {}, 50),
+    "vaegan": (VAEGAN, {"width": 32}, 10),
+    "manifoldgan": (ManifoldGAN, {**STAGES, "image_steps": 10_000}, 10),
     "texttoimage": (TextToImage, {"width": 32, **TEXT}, 10),
+    "imagetextencoder": (ImageTextEncoder, {"vocabulary": ["one", "word"]}, 10),
     "pix2pix": (Pix2Pix, {"width": 16, "discriminator_width": 16}, 4),
     "cyclegan": (CycleGAN, {"width": 16, "blocks": 2}, 1),
     "cut": (CUT, {"width": 16, "blocks": 2}, 2),
@@ -46,17 +72,21 @@ MODELS: dict[str, tuple[type[Any], dict[str, Any], int]] = {
 }
 
 
-def build(options: Options) -> Any:
-    """Return the model of the options, on the device."""
-    kind, arguments, _ = MODELS[options.model]
+def build(name: str, size: int, channels: int, **changes: Any) -> Any:
+    """Return a model of the table, with arguments changed, on the device."""
+    kind, arguments, _ = MODELS[name]
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    return kind(size=options.size, channels=options.channels, **arguments).to(device)
+    return kind(size=size, channels=channels, **{**arguments, **changes}).to(device)
 
 
-def batch_of(model: Any, options: Options) -> tuple[Tensor, ...]:
+def batch_of(model: Any, batch_size: int) -> tuple[Tensor, ...]:
     """Return a batch of random images for the model, on its device."""
     torch.manual_seed(0)
-    return pretended(model, options.batch_size)
+    if makes_images(model):
+        return pretended(model, batch_size)
+    images = torch.rand(batch_size, *model.image_shape, device=model.device) * 2 - 1  # and sentences of one word
+    tokens = torch.ones(batch_size, 1, dtype=torch.long, device=model.device)
+    return images, tokens, tokens[:, 0]
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:

@@ -20,16 +20,21 @@ from gans.commands.benchmark_turns import Turns, trainer_of
 from gans.commands.timing import Repeat, peak_memory, quiet
 
 
+def built(options: Options) -> Any:
+    """Return the model of the options."""
+    return build(options.model, options.size, options.channels)
+
+
 def build_bare(options: Options) -> Any:
     """Return the model for the bare loop, with the memory format of the options."""
-    model = build(options)
+    model = built(options)
     return model if options.layout == "same" else model.to(memory_format=torch.contiguous_format)
 
 
 def step(options: Options) -> dict[str, float]:
     """Return images per second of both sides and their ratio, from alternating rounds. The first round is a warm-up."""
-    model = build(options)
-    batch = batch_of(model, options)
+    model = built(options)
+    batch = batch_of(model, options.batch_size)
     bare = bare_loop(build_bare(options), batch, options.precision)
     turns = Turns(options.steps, bare.round)
     with tempfile.TemporaryDirectory() as folder:
@@ -51,8 +56,8 @@ def step(options: Options) -> dict[str, float]:
 def peak(options: Options, side: str) -> float:
     """Return the peak memory in MB of one side. Call it in a new process."""
     quiet()
-    model = build_bare(options) if side == "bare" else build(options)
-    batch = batch_of(model, options)
+    model = build_bare(options) if side == "bare" else built(options)
+    batch = batch_of(model, options.batch_size)
     if side == "bare":
         bare_loop(model, batch, options.precision).round(options.steps)
     else:
