@@ -1,47 +1,47 @@
-"""Averages over processes with one all-reduce each, and gathering of rows, with torch.distributed only."""
+"""Averages over processes with one message each, and gathering of rows, with torch.distributed only."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, autograd, distributed, nn
+from torch import Tensor, autograd, distributed
+
+
+def start_mean(tensor: Tensor) -> Callable[[], None]:
+    """Start to replace `tensor` by its mean over all processes. The returned function waits until it is there."""
+    divides = "nccl" in distributed.get_backend_config() and tensor.is_cuda  # other backends can only sum
+    operation = distributed.ReduceOp.AVG if divides else distributed.ReduceOp.SUM
+    work = distributed.all_reduce(tensor, operation, async_op=True)
+
+    def wait() -> None:
+        work.wait()
+        if not divides:
+            tensor.div_(distributed.get_world_size())
+
+    return wait
 
 
 @torch.no_grad()
-def average_gradients(parameters: list[nn.Parameter], buffers: Iterable[Tensor] = ()) -> None:
-    """Replace the gradients of `parameters`, and `buffers`, by their means over all processes.
-
-    There is one all-reduce per dtype. Contiguous gradients become views of the reduced memory, which avoids a copy.
-    Gradients in the `channels_last` format are copied back, because fused optimizers need weights and gradients in the
-    same memory format.
-    """
-    present = [p for p in parameters if p.grad is not None]
-    sent = [*(p.grad for p in present if p.grad is not None), *buffers]
-    means: dict[int, Tensor] = {}
-    for dtype in dict.fromkeys(tensor.dtype for tensor in sent):  # in the same order on all processes
-        group = [tensor for tensor in sent if tensor.dtype == dtype]
-        flat = torch.cat([tensor.flatten() for tensor in group])
-        distributed.all_reduce(flat)
-        flat /= distributed.get_world_size()
-        for tensor, mean in zip(group, torch.split(flat, [tensor.numel() for tensor in group]), strict=True):
-            means[id(tensor)] = mean.view_as(tensor)
-    for parameter, gradient in zip(present, sent, strict=False):
-        mean = means[id(gradient)]
-        parameter.grad = mean if gradient.is_contiguous() else gradient.copy_(mean)
-    for buffer in sent[len(present) :]:
-        buffer.copy_(means[id(buffer)])
-
-
-@torch.no_grad()
-def average(tensors: list[Tensor]) -> None:
-    """Replace `tensors`, in place, by their means over all processes with one all-reduce."""
+def start_average(tensors: Sequence[Tensor]) -> Callable[[], None]:
+    """Start one message with `tensors`. The returned function waits, and replaces them by their means."""
     if not tensors:
-        return
+        return lambda: None
     flat = torch.cat([tensor.flatten() for tensor in tensors])
-    distributed.all_reduce(flat)
-    flat /= distributed.get_world_size()
-    for tensor, mean in zip(tensors, torch.split(flat, [tensor.numel() for tensor in tensors]), strict=True):
-        tensor.copy_(mean.view_as(tensor))
+    wait = start_mean(flat)
+
+    def finish() -> None:
+        wait()
+        means = torch.split(flat, [tensor.numel() for tensor in tensors])
+        with torch.no_grad():
+            for tensor, mean in zip(tensors, means, strict=True):
+                tensor.copy_(mean.view_as(tensor))
+
+    return finish
+
+
+def average(tensors: Sequence[Tensor]) -> None:
+    """Replace `tensors`, in place, by their means over all processes with one all-reduce."""
+    start_average(tensors)()
 
 
 def several() -> bool:

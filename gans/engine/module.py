@@ -5,8 +5,8 @@ the generator's first (`players` names them). Its `training_step` uses these met
 `toggled_optimizer` (Lightning's) chooses the player, `descend` takes one optimizer step, `generator_turn` says whether
 the generator moves in this batch, `record` notes a value for a curve.
 
-- One optimizer step costs one all-reduce of that network's gradients. Lightning's DDP wrapper would reduce every bucket
-  of both networks after each backward pass, or fail on the parameters of the other player.
+- One optimizer step sends that network's gradients once, while the backward pass runs. Lightning's DDP wrapper would
+  reduce every bucket of both networks after each backward pass, or fail on the parameters of the other player.
 - Random numbers are functions of (run seed, batches seen, row in the global batch, purpose). So a run depends neither
   on the number of processes nor on generator states when it resumes.
 - `trainer.global_step` counts the generator's updates, and everything that Lightning derives from it agrees.
@@ -16,7 +16,7 @@ the generator moves in this batch, `record` notes a value for a curve.
 import copy
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal, Self, cast
 
 import lightning as L
@@ -31,9 +31,10 @@ from gans.checks import at_least
 from gans.engine import ema
 from gans.engine.arguments import KeepsArguments
 from gans.engine.batch import Extremes, checked_batch
+from gans.engine.buckets import Averages
 from gans.engine.checkpoint import adapt, check_checkpoint, class_path
 from gans.engine.curves import Curves, log_interval
-from gans.engine.distributed import average, average_gradients, gathered
+from gans.engine.distributed import average, gathered
 from gans.engine.draws import Draws, run_seed, seed_generators
 from gans.engine.resume import Groups, apply_settings, continue_curves, settings, without
 from gans.engine.schedules import Span, mix, progress, span
@@ -111,7 +112,7 @@ class AdversarialModule(KeepsArguments, L.LightningModule):
         self.seed: int | None = None
         self.batches_seen = self.images_seen = 0
         self.images_averaged = 0  # images seen when the average last moved
-        self._draws, self._curves, self._extremes = Draws(), Curves(), Extremes()
+        self._draws, self._curves, self._extremes, self._averages = Draws(), Curves(), Extremes(), Averages()
         self._piece, self._pieces, self._share, self._ticked, self._hooked = 0, 1, 1.0, False, False
         self._given: Groups | None = None  # settings of the optimizers, as this run's arguments give them
         self._resumed: dict[str, Any] | None = None  # what the checkpoint of a resumed run holds
@@ -243,23 +244,23 @@ class AdversarialModule(KeepsArguments, L.LightningModule):
             raise RuntimeError("an overridden `on_train_batch_start` must call super().on_train_batch_start(...)")
         if self._piece == 0:
             optimizer.zero_grad()
-        strategy = self.trainer.strategy
-        alone = strategy.block_backward_sync() if isinstance(strategy, DDPStrategy) else nullcontext()
-        with alone, torch.autocast(self.device.type, enabled=False):
-            self.manual_backward(loss * self._share if self._pieces > 1 else loss)
-        if self._piece < self._pieces - 1:
-            return
-        ticks = optimizer is self.player_optimizers()[self.clock] and not (self._ticked or extra)
+        last = self._piece == self._pieces - 1
+        ticks = last and optimizer is self.player_optimizers()[self.clock] and not (self._ticked or extra)
+        averaging: AbstractContextManager[None] = nullcontext()
         if self.trainer.world_size > 1:
-            parameters = [p for group in optimizer.param_groups for p in group["params"]]
             # BatchNorm's statistics travel with the generator's gradients: equal everywhere when the clock has moved.
-            average_gradients(parameters, self._running_statistics() if ticks else [])
+            statistics = self._running_statistics() if ticks else []
+            averaging = self._averages.during_backward(optimizer.optimizer, statistics, last)
+        with averaging, torch.autocast(self.device.type, enabled=False):
+            self.manual_backward(loss * self._share if self._pieces > 1 else loss)
+        if not last:
+            return
         self._hooked = False
         if ticks:
             optimizer.step()
             self._tick()
         else:  # through the strategy, which keeps precision and hooks, but not through Lightning's step counter
-            strategy.optimizer_step(optimizer.optimizer, lambda: None)
+            self.trainer.strategy.optimizer_step(optimizer.optimizer, lambda: None)
         if not self._hooked:
             raise RuntimeError("an overridden `on_before_optimizer_step` must call super(): it clips")
 
@@ -384,8 +385,13 @@ class AdversarialModule(KeepsArguments, L.LightningModule):
             warnings.filterwarnings("ignore", message=f".*{message}.*")
 
     def on_fit_start(self) -> None:
-        """Note what this run gives its optimizers, before a checkpoint's settings replace it."""
+        """Note what this run gives its optimizers, before a checkpoint's settings replace it. Begin new buckets."""
         self._given = settings(self.trainer.optimizers)
+        self._averages.clear()
+        if isinstance(self.trainer.strategy, DDPStrategy):
+            # Lightning's wrapper has made the weights of all processes equal. Its own buckets, which nothing would
+            # use, go with it: they hold as much memory as the gradients.
+            self.trainer.strategy.model = self
 
     def on_train_start(self) -> None:
         """Give the run its row in TensorBoard's table of hyper-parameters, and put restored numbers where they belong.
@@ -450,8 +456,9 @@ class AdversarialModule(KeepsArguments, L.LightningModule):
         self.record(f"grad_norm/{self.players[self.trainer.optimizers.index(optimizer)]}", norm)
 
     def on_train_end(self) -> None:
-        """Judge the range of the images of a run that was too short for a point of the curves."""
+        """Judge the range of the images of a run that was too short for a point of the curves. Remove the buckets."""
         self._judge_range()
+        self._averages.clear()
 
     def on_validation_batch_start(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Key the draws of validation by its batch, so that validating disturbs nothing."""

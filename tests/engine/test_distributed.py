@@ -14,6 +14,7 @@ from models_of_users import Penalised
 from torch import distributed
 
 from datamodules import CaptionedDigitsDataModule, DigitsDataModule
+from gans.engine import buckets
 from gans.engine.checkpoint import Checkpoint
 from gans.models import DCGAN, GAN, ImageTextEncoder, TextToImage
 from gans.terms import BCR, R1, R2, ZCR, LeCam, ModeSeeking, OneCentered, PathLength, TopK
@@ -167,31 +168,43 @@ def test_processes_seed_their_own_generators(trainer, tmp_path):
     assert not torch.equal(torch.load(tmp_path / "0.draw"), torch.load(tmp_path / "1.draw"))
 
 
+def sent_for(state, player):
+    """Return the bytes of one message with a network's gradients, and a number for each parameter."""
+    return sum(
+        value.numel() * 4 + 4
+        for name, value in state.items()
+        if name.startswith(player + ".") and name.endswith(("weight", "bias"))
+    )
+
+
 @pytest.mark.parametrize("accumulate", [1, 4])
 def test_an_iteration_sends_each_network_once(run, accumulate):
     steps = 5
     for process in run(Penalised, 2, accumulate, steps=steps, precision="32-true"):
-        sizes = {
-            player: sum(value.numel() * 4 for name, value in process["state"].items() if name.startswith(player + "."))
-            for player in ("generator", "discriminator")
-        }
-        assert process["sent"] == [sizes["discriminator"], sizes["generator"]] * steps
+        sizes = [sent_for(process["state"], player) for player in ("discriminator", "generator")]
+        assert process["sent"] == sizes * steps
 
 
 def test_running_statistics_travel_with_the_generators_gradients(run):
     for process in run(DCGAN, 2, size=16, precision="32-true"):
         names = {name: value for name, value in process["state"].items() if not name.startswith("generator_ema")}
         statistics = sum(value.numel() * 4 for name, value in names.items() if "running" in name)
-        sizes = {
-            player: sum(
-                value.numel() * 4
-                for name, value in names.items()
-                if name.startswith(player) and name.endswith(("weight", "bias"))
-            )
-            for player in ("generator", "discriminator")
-        }
         assert statistics > 0
-        assert process["sent"] == [sizes["discriminator"], sizes["generator"] + statistics] * 5
+        sizes = [sent_for(process["state"], player) for player in ("discriminator", "generator")]
+        assert process["sent"] == [sizes[0], statistics, sizes[1]] * 5
+
+
+PENALISED = [R1(1.0, every=2), PathLength(every=2, decay=0.5)]
+
+
+@pytest.mark.parametrize(("kind", "options"), [(Penalised, {"accumulate": 2}), (GAN, {"terms": PENALISED})])
+def test_the_number_of_buckets_does_not_change_the_run(run, monkeypatch, kind, options):
+    [alone] = run(kind, 1, **options)
+    monkeypatch.setattr(buckets, "FIRST", 64)
+    monkeypatch.setattr(buckets, "REST", 512)
+    for process in run(kind, 2, **options):
+        assert difference(alone["state"], process["state"]) < 1e-9
+        assert len(process["sent"]) > 30  # 5 iterations
 
 
 def test_saved_buffers_are_those_of_every_process(run):
