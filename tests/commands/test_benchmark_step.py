@@ -9,7 +9,6 @@ from gans.commands.benchmark_loops import Plain, bare_loop
 from gans.commands.benchmark_models import MODELS, batch_of
 from gans.commands.benchmark_step import build_bare, built, step
 
-
 RESTING = {"manifoldgan": "autoencoder", "texttoimage": "matcher"}  # in the stage that is measured
 
 
