@@ -183,7 +183,21 @@ class ImageDataModule(L.LightningDataModule):
             progress=self._batches_done if self.trainer is not None else None,
             turn=self.turn() if self.trainer is not None else None,
         )
-        return StreamLoader(**self._loader(train), batch_size=self.batch_size, sampler=sampler, drop_last=True)
+        return self.loader(StreamLoader, train, batch_size=self.batch_size, sampler=sampler, drop_last=True)
+
+    def loader(self, kind: type[DataLoader[Batch]], dataset: BatchDataset, **options: Any) -> DataLoader[Batch]:
+        """Return a dataloader of a class, with these options and those that all dataloaders share."""
+        return kind(
+            cast(Dataset[Batch], dataset),
+            collate_fn=cast(Any, _finished),  # `__getitems__` returns a batch, not a list of items
+            num_workers=self.num_workers,
+            persistent_workers=self.num_workers > 0,
+            worker_init_fn=_outlive_signals,
+            pin_memory=self.trainer is not None and self.trainer.strategy.root_device.type == "cuda",
+            # A separate generator, because an iterator draws a seed for its workers from it.
+            generator=torch.Generator(),
+            **options,
+        )
 
     def turn(self) -> Callable[[], float] | None:
         """Return a function for the batch at which training images change to a second form, or None."""
@@ -230,19 +244,7 @@ class ImageDataModule(L.LightningDataModule):
             return []
         batch_size = even_batch_size(len(dataset), self.batch_size, world)
         sampler = ShareSampler(dataset, num_replicas=world, rank=rank)
-        return DataLoader(**self._loader(dataset), batch_size=batch_size, sampler=sampler)
-
-    def _loader(self, dataset: BatchDataset) -> dict[str, Any]:
-        return {
-            "dataset": dataset,
-            "collate_fn": _finished,
-            "num_workers": self.num_workers,
-            "persistent_workers": self.num_workers > 0,
-            "worker_init_fn": _outlive_signals,
-            "pin_memory": self.trainer is not None and self.trainer.strategy.root_device.type == "cuda",
-            # A separate generator, because an iterator draws a seed for its workers from it.
-            "generator": torch.Generator(),
-        }
+        return self.loader(DataLoader, dataset, batch_size=batch_size, sampler=sampler)
 
 
 def _finished(batch: Batch) -> Batch:

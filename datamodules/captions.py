@@ -111,6 +111,7 @@ class CaptionedDataModule(ImageFolderDataModule):
     """
 
     items = "images with captions"
+    on_host = "captions are chosen on the CPU"
 
     def __init__(
         self,

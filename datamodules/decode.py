@@ -79,6 +79,11 @@ class Target(NamedTuple):
     crop: tuple[int, int] | None = None
     half: Half | None = None
 
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of the converted image."""
+        return self.channels, *self.size
+
 
 class UnreadableImageError(OSError):
     """An image file cannot be decoded. The message is the reason, without the path."""

@@ -70,6 +70,8 @@ class DegradedFolderDataModule(ImageFolderDataModule):
         options: Arguments of `ImageFolderDataModule`.
     """
 
+    on_host = "images are degraded on the CPU"
+
     def __init__(self, root: str | Path, degrade: str = "noise 0..55", reverse: bool = False, **options: Any) -> None:
         super().__init__(root, **options)
         self.chain = Chain(degrade, self.size, self.channels)

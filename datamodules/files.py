@@ -5,6 +5,7 @@ import os
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from math import prod
 from pathlib import Path
 from typing import Literal, NamedTuple, TypeAlias
 
@@ -16,6 +17,7 @@ from datamodules.archive import PACKED, is_folder, walk, within
 from datamodules.decode import COMMON, EXTENSIONS, Target, UnreadableImageError, look_all, read_image
 
 OnError: TypeAlias = Literal["skip", "raise"]
+Cache: TypeAlias = bool | Literal["device"]
 
 LOOKED_AT = 32  # images, spread over a folder, whose headers are read first
 GREY = 1024  # images, spread over a folder, whose headers are read before it counts as grey
@@ -47,6 +49,7 @@ class ImageFiles:
         self._paths = np.array([os.fsencode(path) for path in paths])
         self._state = in_shared_memory(torch.full((len(paths),), UNKNOWN, dtype=torch.uint8))
         self._pixels: Tensor | None = None
+        self.resident: Tensor | None = None  # all images on the device, after `move`
 
     def __len__(self) -> int:
         return len(self._paths)
@@ -98,21 +101,39 @@ class ImageFiles:
             self._state[index] = CACHED  # after the pixels, because another worker may read at the same time
         return image
 
-    def allocate(self) -> None:
+    @property
+    def nbytes(self) -> int:
+        """Size of all decoded images in bytes."""
+        return len(self) * prod(self.target.shape)
+
+    def allocate(self, cache: Cache = True) -> None:
         """Cache decoded images from now on, in memory shared by all workers.
+
+        Args:
+            cache: Value of the user's argument, for the error message.
 
         Raises:
             ValueError: The images do not fit into the free memory.
         """
-        shape = (len(self), self.target.channels, *self.target.size)
-        needed, free = int(np.prod(shape)), free_memory(self.shared)
-        if needed > free:
+        free = free_memory(self.shared)
+        if self.nbytes > free:
             raise ValueError(
-                f"cache=true needs {needed / 2**30:.3g} GiB for {len(self)} images of {shape[1:]}, but "
-                f"{free / 2**30:.3g} GiB of memory are free: use a smaller size or cache=false."
+                f"cache={str(cache).lower()} needs {self.nbytes / 2**30:.3g} GiB for {len(self)} images of "
+                f"{self.target.shape}, but {free / 2**30:.3g} GiB of memory are free: use a smaller size or "
+                "cache=false."
             )
-        pixels = torch.empty(shape, dtype=torch.uint8)
+        pixels = torch.empty(len(self), *self.target.shape, dtype=torch.uint8)
         self._pixels = in_shared_memory(pixels) if self.shared else pixels
+
+    def move(self, device: torch.device) -> None:
+        """Move the cached images to a device as `resident`. All images that are not broken must be cached.
+
+        On a CPU the cache itself is used. On other devices the cache is given back to the system.
+        """
+        assert self._pixels is not None
+        self.resident = self._pixels.to(device)
+        if device.type != "cpu":
+            self._pixels = None
 
     def check_channels(self) -> None:
         """Check by their headers that some image has the channels of the target.
@@ -164,6 +185,10 @@ class ImageFiles:
     def broken(self) -> int:
         """Number of files that were found to be broken so far, by all workers of this process."""
         return int((self._state == BROKEN).sum())
+
+    def is_broken(self, indices: Tensor) -> Tensor:
+        """Return whether the files were found to be broken so far, `(N,)` bool."""
+        return self._state[indices] == BROKEN
 
     def broken_paths(self) -> list[str]:
         """Return the paths of broken files, relative to the root."""

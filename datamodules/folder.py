@@ -6,10 +6,11 @@ from collections import Counter
 from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset
 
 from datamodules.base import (
     Batch,
@@ -23,9 +24,10 @@ from datamodules.base import (
     split,
 )
 from datamodules.decode import Fit, Half, Target
-from datamodules.files import ImageFiles, OnError, existing_folder, listed
+from datamodules.files import Cache, ImageFiles, OnError, existing_folder, listed
 from datamodules.layout import Layout, layout
 from datamodules.order import Key, mix
+from datamodules.resident import ResidentLoader, keep_on, sent
 
 
 class FolderImages(Dataset[Batch]):
@@ -40,6 +42,7 @@ class FolderImages(Dataset[Batch]):
 
     def __init__(self, files: ImageFiles, labels: Tensor, rows: Tensor, flip: bool = False) -> None:
         self.files, self.labels, self.rows, self.flip = files, labels, rows, flip
+        self._usable: Tensor | None = None  # `rows` without broken files, when all files have been read
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -63,9 +66,30 @@ class FolderImages(Dataset[Batch]):
             images[mirrored] = images[mirrored].flip(-1)
         return images, self.labels[indices]
 
+    def resident(self, keys: Sequence[Key]) -> Batch:
+        """Return the same as `__getitems__`, on the device that keeps the images, see `datamodules.resident`."""
+        pixels = self.files.resident
+        assert pixels is not None
+        if self._usable is None:
+            self._usable = self._without_broken()
+        indices = self._usable[[key if isinstance(key, int) else key[0] for key in keys]]
+        mirrored = self.mirrored(keys).long() if self.flip else torch.zeros_like(indices)
+        numbers = sent(torch.stack([indices, self.labels[indices], mirrored]), pixels.device)
+        images = pixels.index_select(0, numbers[0])
+        if self.flip:
+            images = torch.where(numbers[2].bool()[:, None, None, None], images.flip(-1), images)
+        return images, numbers[1]
+
     def mirrored(self, keys: Sequence[Key]) -> Tensor:
         """Return whether the images of the keys are mirrored, `(N,)` bool."""
         return torch.tensor([not isinstance(key, int) and mix(key[1]) % 2 == 1 for key in keys])
+
+    def _without_broken(self) -> Tensor:
+        """Return the index of a readable file for each row, `(N,)`."""
+        usable = self.rows.clone()
+        for row in self.files.is_broken(self.rows).nonzero().flatten().tolist():
+            usable[row] = self._readable(row)[0]
+        return usable
 
     def _readable(self, row: int) -> tuple[int, Tensor]:
         """Return index and image of the first readable file from a row on, as a last resort from another set."""
@@ -95,7 +119,9 @@ class ImageFolderDataModule(ImageDataModule):
         half: Use only the left or right half of every image, such as of files that contain a pair.
         crop: Side, or height and width, of a centre crop in original pixels before resizing, such as 148 for CelebA.
         flip: Mirror training images horizontally at random.
-        cache: Cache decoded images in memory shared by the workers of a process, so that each is decoded once.
+        cache: true caches decoded images in memory shared by the workers of a process, so that each is decoded once.
+            device decodes all images before the first batch and keeps them on the device of each process. Then there
+            are no workers in training. Batches are the same.
         on_error: For unreadable files, skip (use the next readable image and warn once) or raise.
         val_fraction: Share of the images kept for validation if there is no folder for it, chosen by the seed. At least
             one image is kept unless it is 0.
@@ -115,7 +141,7 @@ class ImageFolderDataModule(ImageDataModule):
         half: Half | None = None,
         crop: Size | None = None,
         flip: bool = False,
-        cache: bool = False,
+        cache: Cache = False,
         on_error: OnError = "skip",
         val_fraction: float = 0.05,
         val_size: int | None = None,
@@ -128,7 +154,9 @@ class ImageFolderDataModule(ImageDataModule):
         self.fit: Fit = one_of("fit", fit, ("crop", "pad", "stretch"))
         self.half: Half | None = one_of("half", half, ("left", "right", None))
         self.crop = None if crop is None else pair("crop", crop)
-        self.flip, self.cache = flip, cache
+        self.flip, self.cache = flip, one_of("cache", cache, (False, True, "device"))
+        if cache == "device" and self.on_host:
+            raise ValueError(f"cache is device; expected true or false, because {self.on_host}.")
         self.on_error: OnError = one_of("on_error", on_error, ("skip", "raise"))
         if not 0 <= val_fraction < 1:
             raise ValueError(f"val_fraction must be at least 0 and less than 1, got {val_fraction!r}.")
@@ -138,6 +166,8 @@ class ImageFolderDataModule(ImageDataModule):
         self._found: Layout | None = None
         if cache:
             quiet_about_workers()
+
+    on_host = ""  # reason why batches are made on the CPU and images cannot be kept on the device
 
     @property
     def classes(self) -> list[str]:
@@ -172,7 +202,7 @@ class ImageFolderDataModule(ImageDataModule):
         self._readers.append(files)
         files.check_channels()
         if self.cache:
-            files.allocate()
+            files.allocate(self.cache)
         files.check_readable()  # in a broken file the header may still be intact
         train = sets.get("train", torch.arange(len(paths)))
         held = {name: FolderImages(files, labels, rows) for name, rows in sets.items() if name != "train"}
@@ -187,6 +217,19 @@ class ImageFolderDataModule(ImageDataModule):
         if without:
             warnings.warn(f"no training images are of the classes {listed(without)}", stacklevel=2)
         return FolderImages(files, labels, train, self.flip), first, last
+
+    def loader(self, kind: type[DataLoader[Batch]], dataset: BatchDataset, **options: Any) -> DataLoader[Batch]:
+        """Return a dataloader of a class, or one of images on the device.
+
+        Raises:
+            ValueError: The images do not fit into the free memory of the device.
+            OSError: Most files cannot be read, or one cannot and `on_error` is raise.
+        """
+        if self.cache != "device" or self.trainer is None:
+            return super().loader(kind, dataset, **options)
+        assert isinstance(dataset, FolderImages)
+        keep_on(self.trainer.strategy.root_device, dataset.files, self.num_workers)
+        return ResidentLoader(dataset, **options)
 
     def everything(self) -> FolderImages:
         """Return the images of all sets, without flips, with their labels."""

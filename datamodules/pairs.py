@@ -22,7 +22,7 @@ from torch.utils.data import Dataset
 
 from datamodules.base import Batch, ImageDataModule, Size, integer, one_of, quiet_about_workers
 from datamodules.decode import Fit, Half, Target, UnreadableImageError, dimensions
-from datamodules.files import BrokenDataError, ImageFiles, OnError, existing_folder, image_files, listed
+from datamodules.files import BrokenDataError, Cache, ImageFiles, OnError, existing_folder, image_files, listed
 from datamodules.layout import both_sides, unused
 from datamodules.order import Key, mix
 
@@ -70,7 +70,7 @@ class PairDataModule(ImageDataModule):
         jitter: int = 0,
         jitter_until: float = 1.0,
         flip: bool = True,
-        cache: bool = False,
+        cache: Cache = False,
         on_error: OnError = "raise",
         val_size: int | None = None,
         infinite: bool = True,
@@ -90,7 +90,9 @@ class PairDataModule(ImageDataModule):
         if jitter_until < 1 and not jitter:
             raise ValueError(f"jitter_until is {jitter_until}; expected 1, or jitter above 0")
         self.jitter_until = jitter_until
-        self.flip, self.cache = flip, cache
+        if cache not in (False, True):
+            raise ValueError(f"cache is {cache}; expected true or false, because pairs are cropped on the CPU.")
+        self.flip, self.cache = flip, bool(cache)
         self.on_error: OnError = one_of("on_error", on_error, ("skip", "raise"))
         self.val_size = None if val_size is None else integer("val_size", val_size, least=0)
         self._checked: set[tuple[Path, int]] = set()  # folders whose channels have been checked
