@@ -25,6 +25,7 @@ from lightning.pytorch.core.optimizer import LightningOptimizer
 from lightning.pytorch.strategies import DDPStrategy, DeepSpeedStrategy, SingleDeviceStrategy
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import ParametrizationList
 
 from gans import augment as augmentations
 from gans.checks import at_least
@@ -40,6 +41,7 @@ from gans.engine.resume import Groups, apply_settings, continue_curves, settings
 from gans.engine.schedules import Span, mix, progress, span
 from gans.latent import Labels, Prior, draw, key, truncate
 from gans.networks.layers import widened
+from gans.networks.spectral import normed_together, release, spectral_layers
 from gans.runs.folder import rehearsal
 
 
@@ -113,6 +115,7 @@ class AdversarialModule(KeepsArguments, L.LightningModule):
         self.batches_seen = self.images_seen = 0
         self.images_averaged = 0  # images seen when the average last moved
         self._draws, self._curves, self._extremes, self._averages = Draws(), Curves(), Extremes(), Averages()
+        self._spectral: list[ParametrizationList] = []  # layers whose weights are normed together
         self._piece, self._pieces, self._share, self._ticked, self._hooked = 0, 1, 1.0, False, False
         self._given: Groups | None = None  # settings of the optimizers, as this run's arguments give them
         self._resumed: dict[str, Any] | None = None  # what the checkpoint of a resumed run holds
@@ -223,7 +226,8 @@ class AdversarialModule(KeepsArguments, L.LightningModule):
                 draws.count = count  # each piece continues the same draws, further down their rows
                 draws.piece = len(chunk[0])
                 self._share = draws.piece / whole
-                yield chunk if len(chunk) > 1 else chunk[0]
+                with normed_together(self._spectral, iterate=self._piece == 0):  # all pieces see one weight
+                    yield chunk if len(chunk) > 1 else chunk[0]
                 draws.offset += draws.piece
         finally:
             draws.rows, draws.offset = None, 0
@@ -253,6 +257,7 @@ class AdversarialModule(KeepsArguments, L.LightningModule):
             averaging = self._averages.during_backward(optimizer.optimizer, statistics, last)
         with averaging, torch.autocast(self.device.type, enabled=False):
             self.manual_backward(loss * self._share if self._pieces > 1 else loss)
+        release(self._spectral)
         if not last:
             return
         self._hooked = False
@@ -412,6 +417,7 @@ class AdversarialModule(KeepsArguments, L.LightningModule):
         if any(span.of_run for span in self.spans.values()):
             self.run_share()
         self._curves.start(self.device, self.images_seen)
+        self._spectral = spectral_layers(self)
         for logger in self.loggers:
             if isinstance(logger, L.pytorch.loggers.TensorBoardLogger) and self.trainer.global_step == 0:
                 logger.log_hyperparams(dict(self.hparams), {"images_seen": float(self.images_seen)})
