@@ -71,14 +71,14 @@ FORMULAS: dict[Any, Any] = {
 }
 
 
-class Flops(TorchDispatchMode):
+class Flops(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts floating-point operations while it is active, in `total`.
 
     PyTorch's own counter follows modules, which fails when a gradient is differentiated.
     """
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.total = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

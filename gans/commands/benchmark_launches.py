@@ -32,11 +32,11 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
 CASES = {**{name: (name, {}) for name in MODELS}, **VARIANTS}
 
 
-class Launches(TorchDispatchMode):
+class Launches(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts the operations that launch a kernel while it is active, by name in `counts`."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.counts: Counter[str] = Counter()
         self.views = frozenset(VIEWS.split())
 

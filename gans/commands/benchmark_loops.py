@@ -15,14 +15,36 @@ from gans.models import DCGAN, GAN, R3GAN, SAGAN, SNGAN, WGANGP, ConditionalGAN,
 from gans.penalties import half_square, one_centered
 
 
-class Bare:
+class Loop:
+    """A training loop that times rounds of batches."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.seconds: list[float] = []
+
+    def round(self, batches: int) -> None:
+        """Train on that many batches, and note the time."""
+        wait(self.device)
+        start = time.perf_counter()
+        for _ in range(batches):
+            self.step()
+        wait(self.device)
+        self.seconds.append(time.perf_counter() - start)
+
+    def step(self) -> None:
+        """Train on a batch."""
+        raise NotImplementedError
+
+
+class Bare(Loop):
     """The bare loop: the same losses, penalties and fused optimizers, without logging, averaging and the engine.
 
     It trains models from latents with two networks: `HAND`.
     """
 
     def __init__(self, model: Any, batch: tuple[Tensor, ...], precision: str) -> None:
-        self.generator, self.discriminator, self.device = model.generator, model.discriminator, batch[0].device
+        super().__init__(batch[0].device)
+        self.generator, self.discriminator = model.generator, model.discriminator
         self.latent_dim, self.loss = model.latent_dim, model.loss
         # R3GAN gives each player half of the batch.
         theirs, own = (batch, batch) if not isinstance(model, R3GAN) else (halved(batch, 0), halved(batch, 1))
@@ -33,16 +55,6 @@ class Bare:
         self.zero_centered = model.hparams["gamma"][0] if isinstance(model, R3GAN) else 0.0
         self.optimizer_g, self.optimizer_d = model.configure_optimizers()
         self.autocast = precision == "bf16-mixed"
-        self.seconds: list[float] = []
-
-    def round(self, steps: int) -> None:
-        """Run and time one round."""
-        wait(self.device)
-        start = time.perf_counter()
-        for _ in range(steps):
-            self.step()
-        wait(self.device)
-        self.seconds.append(time.perf_counter() - start)
 
     def step(self) -> None:
         """One update of the discriminator and one of the generator."""
@@ -86,7 +98,7 @@ class Bare:
         self.optimizer_g.step()
 
 
-class Plain(Bare):
+class Plain(Loop):
     """The bare loop of a model with its own `training_step`, with plain PyTorch in place of the engine.
 
     Random numbers come from torch's generator. A step is `zero_grad`, `backward` and `step`. Nothing is logged or
@@ -94,10 +106,11 @@ class Plain(Bare):
     """
 
     def __init__(self, model: Any, batch: tuple[Tensor, ...], precision: str) -> None:
-        self.model, self.batch, self.device = model, batch, batch[0].device
+        super().__init__(batch[0].device)
+        self.model, self.batch = model, batch
         given = model.configure_optimizers()
         self.optimizers: list[torch.optim.Optimizer] = given if isinstance(given, list) else [given]
-        self.autocast, self.seconds = precision == "bf16-mixed", []
+        self.autocast = precision == "bf16-mixed"
         if isinstance(model, ManifoldGAN):
             model.stage = 2  # of all players but the autoencoder
         if hasattr(model, "generator_ema"):
@@ -171,6 +184,6 @@ def halved(batch: tuple[Tensor, ...], half: int) -> tuple[Tensor, ...]:
     return tuple(part[half::2] for part in batch)
 
 
-def bare_loop(model: Any, batch: tuple[Tensor, ...], precision: str) -> Bare:
+def bare_loop(model: Any, batch: tuple[Tensor, ...], precision: str) -> Bare | Plain:
     """Return the bare loop of a model."""
     return (Bare if type(model) in HAND else Plain)(model, batch, precision)

@@ -11,6 +11,7 @@ from gans.commands import benchmark
         ("", "the following arguments are required: SUBCOMMAND"),
         ("stpe", "argument SUBCOMMAND: invalid choice: 'stpe'"),
         ("step --rounds 0", "rounds is 0; expected at least 2"),
+        ("step --against naive --models cut", "models has cut; expected gan, dcgan, sngan, sagan with --against naive"),
         ("step --size 0", "size is 0; expected at least 1"),
         ("step --batch_size -1", "batch_size is -1; expected at least 1"),
         ("step --channels 7", "channels is 7; expected 1 (grey), 3 (RGB) or 4 (RGBA)"),

@@ -2,19 +2,23 @@
 
 import argparse
 
+import lightning as L
 import pytest
 import torch
 
 from gans.commands.benchmark_loops import Plain, bare_loop
 from gans.commands.benchmark_models import MODELS, batch_of
-from gans.commands.benchmark_step import build_bare, built, step
+from gans.commands.benchmark_naive import naive_fit
+from gans.commands.benchmark_step import build_other, built, step
+from gans.commands.benchmark_turns import Pauses, alternate
 
 RESTING = {"manifoldgan": "autoencoder", "texttoimage": "matcher"}  # in the stage that is measured
 
 
-def options(model: str, layout: str = "same") -> argparse.Namespace:
-    shape = {"size": 32, "channels": 3, "batch_size": 8, "precision": "32-true"}
-    return argparse.Namespace(model=model, layout=layout, rounds=2, steps=1, **shape)
+def options(model: str, **changes: str) -> argparse.Namespace:
+    given = {"size": 32, "channels": 3, "batch_size": 8, "precision": "32-true", "rounds": 2, "steps": 2}
+    given |= {"layout": "same", "against": "bare", "bare_precision": None}
+    return argparse.Namespace(model=model, **{**given, **changes})
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -34,15 +38,50 @@ def test_the_bare_loop_trains_every_player(name: str) -> None:
     assert all(parameter.requires_grad for parameter in trained)
 
 
-def test_both_sides_take_turns() -> None:
-    found = step(options("srgan"))
+@pytest.mark.parametrize(("name", "against"), [("srgan", "bare"), ("gan", "naive")])
+def test_both_sides_take_turns(name: str, against: str) -> None:
+    found = step(options(name, against=against))
     assert found["images/s, Lightning"] > 0
-    assert found["images/s, bare loop"] > 0
+    assert found[f"images/s, {against}"] > 0
     assert found["ratio, first quartile"] <= found["ratio, third quartile"]
+
+
+def test_rounds_of_a_run_in_a_thread_are_of_the_same_batches() -> None:
+    model, order = built(options("gan")), []
+    batch = batch_of(model, 8)
+
+    class Spy(L.Callback):
+        def __init__(self, side: str) -> None:
+            self.side = side
+
+        def on_train_batch_end(self, *args: object) -> None:
+            order.append(self.side)
+
+    naive = built(options("gan"))
+    other = Pauses(lambda callback: naive_fit(naive, batch, 6, "32-true", Spy("naive"), callback))
+    found = alternate(model, batch, other, 2, 2, "32-true", Spy("ours"))
+    assert order == ["ours", "naive", "naive", "ours"] * 3  # the other side runs at the end of our second batch
+    assert len(found.ours) == len(found.theirs) == 2
+
+
+def test_a_failure_of_the_other_side_is_told() -> None:
+    def fit(callback: L.Callback) -> None:
+        raise ValueError("broken")
+
+    with pytest.raises(RuntimeError, match="the other side has failed"):
+        Pauses(fit).round(1)
+
+
+def test_the_naive_module_trains_both_networks() -> None:
+    model = built(options("gan"))
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    naive_fit(model, batch_of(model, 8), 2, "32-true")
+    moved = {name.split(".")[0] for name, p in model.named_parameters() if not torch.equal(p, before[name])}
+    assert moved == {"generator", "discriminator"}
 
 
 @pytest.mark.parametrize("layout", ["same", "contiguous"])
 def test_the_bare_loops_layout_is_the_one_asked_for(layout: str) -> None:
-    bare = build_bare(options("sngan", layout))
+    bare = build_other(options("sngan", layout=layout))
     weight = bare.discriminator.blocks[1].conv1.weight
     assert weight.is_contiguous() == (layout == "contiguous")
