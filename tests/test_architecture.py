@@ -31,11 +31,11 @@ LEVELS = [
     {"gans.pictures"},
     {"gans.terms"},
     {"gans.losses", "gans.penalties", "gans.reconstruction", "gans.augment", "gans.latent"},
-    {"gans.runs", "gans.checks"},
+    {"gans.runs", "gans.checks", "gans.philox"},
 ]
 ALONE = [LEVELS[4], LEVELS[11], LEVELS[12]]
 # What a user lifts out: it needs torch, torchvision and numpy only.
-PURE = {"losses", "penalties", "terms", "reconstruction", "augment", "latent", "checks", "networks"}
+PURE = {"losses", "penalties", "terms", "reconstruction", "augment", "latent", "philox", "checks", "networks"}
 DATA_USERS = {"scripts", "gans.__main__", "gans.commands"}
 
 

@@ -7,7 +7,10 @@ import numpy as np
 import pytest
 import torch
 
+from gans import philox
 from gans.latent import draw, key, lerp, slerp, truncate
+
+needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
 
 def test_keys_never_change():
@@ -67,10 +70,102 @@ def test_priors_have_their_moments(prior, moments, errors):
         assert 0.9999 < z.max() < 1
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
-def test_a_draw_has_the_type_asked_for(dtype):
-    assert draw((4,), 0, dtype=dtype).dtype == dtype
-    assert draw((4,), 0, "uniform", dtype=dtype).dtype == dtype
+@pytest.mark.parametrize("prior", ["normal", "uniform"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
+def test_one_seed_gives_the_same_numbers_in_every_precision(dtype, prior):
+    drawn, exact = (draw((1000, 9), 0, prior, dtype=kind) for kind in (dtype, torch.float64))
+    assert drawn.dtype == dtype
+    if prior == "normal" or dtype in (torch.float32, torch.float64):
+        assert torch.equal(drawn, exact.to(dtype))
+    else:
+        step = torch.finfo(dtype).eps  # rounded down, not to the nearest, which may be 1
+        assert torch.equal(drawn.double(), (exact / step).floor() * step)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
+def test_uniform_numbers_are_below_1_from_any_bits(monkeypatch, dtype):
+    extremes = torch.tensor([[-(2**31), 2**31 - 1, -1, 0, 1, 2**30, -(2**30), 127]], dtype=torch.int32)
+    monkeypatch.setattr(philox, "bits", lambda *given: extremes)
+    drawn = draw((1, 8), 0, "uniform", dtype=dtype)
+    assert (drawn.min(), drawn[0, 3]) == (-1, 0)
+    assert drawn.max() == drawn[0, 1] == 1 - max(2.0**-23, torch.finfo(dtype).eps)
+    shifted = (drawn + 1) / 2
+    assert (shifted.min() >= 0) & (shifted.max() < 1)
+    assert torch.equal(shifted * 2 - 1, drawn)
+
+
+def test_normal_numbers_are_finite_from_any_bits(monkeypatch):
+    ends = torch.tensor([-(2**31), 2**31 - 1, -1, 0], dtype=torch.int32)
+    extremes = torch.cartesian_prod(ends, ends)
+    monkeypatch.setattr(philox, "bits", lambda *given: torch.cat([extremes, extremes, extremes, extremes], 1))
+    drawn = draw((16, 8), 0)
+    assert drawn.isfinite().all()
+    assert drawn.abs().max().item() == pytest.approx(math.sqrt(2 * 33 * math.log(2)), rel=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("prior", ["normal", "uniform"])
+@pytest.mark.parametrize("shape", [(), (1,), (7,), (8,), (9,), (3, 5, 5)])
+def test_a_row_depends_on_its_number_and_not_on_the_others(prior, shape, dtype):
+    many = draw((70, *shape), 11, prior, dtype=dtype)
+    assert torch.equal(draw((5, *shape), 11, prior, dtype=dtype), many[:5])
+    for first, count in [(0, 1), (1, 1), (33, 8), (69, 1), (70, 0)]:
+        part = draw((count, *shape), 11, prior, dtype=dtype, first=first)
+        assert torch.equal(part, many[first : first + count])
+        assert part.untyped_storage().nbytes() == part.nbytes  # not a view of a larger tensor
+
+
+def test_the_last_row_of_a_large_batch_costs_as_much_as_the_first():
+    first = 2**40
+    assert torch.equal(draw((3, 100), 1, first=first)[2], draw((1, 100), 1, first=first + 2)[0])
+
+
+@pytest.mark.parametrize("prior", ["normal", "uniform"])
+def test_draws_have_the_distribution_of_their_prior(prior):
+    z = draw((2000, 100), 1, prior, dtype=torch.float64).flatten().sort().values
+    expected = torch.special.ndtr(z) if prior == "normal" else (z + 1) / 2
+    ranks = torch.arange(len(z) + 1, dtype=torch.float64) / len(z)
+    distance = torch.maximum((expected - ranks[:-1]).abs(), (ranks[1:] - expected).abs()).max()
+    assert distance < 1.95 / math.sqrt(len(z))  # Kolmogorov-Smirnov, one in a thousand
+
+
+@pytest.mark.parametrize("prior", ["normal", "uniform"])
+def test_neighbouring_rows_columns_and_keys_are_uncorrelated(prior):
+    rows, columns = 4000, 24
+    first, second = (draw((rows, columns), seed, prior, dtype=torch.float64) for seed in (5, 6))
+    both = torch.cat([first[:-1], first[1:], second[1:]], 1)  # neighbours in every direction are columns now
+    for moments in (both, both**2):  # of lengths, too: the two numbers of a pair share one
+        apart = torch.corrcoef(moments.T) - torch.eye(3 * columns)
+        assert apart.abs().max() < 5 / math.sqrt(rows)
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=[pytest.mark.gpu, needs_cuda])])
+@pytest.mark.parametrize("prior", ["normal", "uniform"])
+def test_large_and_small_draws_are_the_same_numbers(monkeypatch, prior, device):
+    small = draw((50, 3, 5, 5), 7, prior, device, dtype=torch.float64, first=3)
+    monkeypatch.setattr(philox, "bits", lambda *given: philox.by_tensors(*given[:3], torch.device(device)))
+    large = draw((50, 3, 5, 5), 7, prior, device, dtype=torch.float64, first=3)
+    last = 0 if device == "cpu" else 1e-14  # devices differ in the last bits of logarithm, cosine and sine
+    torch.testing.assert_close(large, small, rtol=last, atol=last)
+
+
+@pytest.mark.gpu
+@needs_cuda
+@pytest.mark.parametrize("prior", ["normal", "uniform"])
+@pytest.mark.parametrize("rows", [3, philox.LARGE])
+def test_a_gpu_draws_what_a_cpu_draws(prior, rows):
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        drawn = draw((rows, 12), 7, prior, "cuda", first=5)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    expected = draw((rows, 12), 7, prior, first=5)
+    assert drawn.device.type == "cuda"
+    if rows == 3 or prior == "uniform":
+        assert torch.equal(drawn.cpu(), expected)
+    else:
+        torch.testing.assert_close(drawn.cpu(), expected, rtol=2e-7, atol=0)
+        assert (drawn.cpu() != expected).sum() <= 2
 
 
 def test_an_unknown_prior_is_refused():

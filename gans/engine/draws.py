@@ -33,8 +33,8 @@ class Draws:
         """Begin a step: its draws depend on `words` and not on earlier draws."""
         self.words, self.count = words, 0
 
-    def draw(self, n: int, shape: tuple[int, ...], prior: Prior, rank: int, world: int, like: Tensor) -> Tensor:
-        """Draw numbers for the global batch, `n` rows per process, and return the rows of process `rank`.
+    def draw(self, n: int, shape: tuple[int, ...], prior: Prior, rank: int, like: Tensor) -> Tensor:
+        """Draw numbers for `n` rows of process `rank`, which are rows of the global batch.
 
         Inside `pieces`, `n` must be a multiple of the piece's rows; each multiple is a draw of its own.
 
@@ -43,7 +43,6 @@ class Draws:
             shape: shape of a row.
             prior: distribution.
             rank: index of the process.
-            world: number of processes.
             like: tensor with the device and dtype of the result.
 
         Returns:
@@ -55,11 +54,11 @@ class Draws:
         if self.rows and n % self.piece:
             raise ValueError(f"{n} rows were requested in a piece of {self.piece}; expected a multiple inside `pieces`")
         rows, piece = (self.rows, self.piece) if self.rows else (n, n)
-        start, drawn = rank * rows + self.offset, []
+        first, drawn = rank * rows + self.offset, []
         for _ in range(n // piece if piece else 1):
             seed = key(*self.words, self.count)
             self.count += 1
-            drawn.append(draw((world * rows, *shape), seed, prior, like.device, like.dtype)[start : start + piece])
+            drawn.append(draw((piece, *shape), seed, prior, like.device, like.dtype, first))
         return drawn[0] if len(drawn) == 1 else torch.cat(drawn)
 
 

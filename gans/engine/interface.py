@@ -1,6 +1,7 @@
 """The interface of models that callbacks, metrics and commands use.
 
-A generative model has `sample(n)`. An image-to-image model has
+A generative model has `sample(n)`. It may take `seed`, and then draws the same latents on every device. An
+image-to-image model has
 
     inputs(batch) -> tuple of tensors, the inputs of `translate`,
     translate(*inputs) -> images `(N, C, H, W)` in [-1, 1],
@@ -8,7 +9,8 @@ A generative model has `sample(n)`. An image-to-image model has
     example(n) -> a batch of n random images in the shapes of training.
 """
 
-from collections.abc import Iterator
+import inspect
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -54,8 +56,13 @@ def unclipped(module: nn.Module, count: int, seed: int, **options: Any) -> Tenso
     if not callable(getattr(module, "sample", None)):
         raise ValueError(f"{type(module).__name__} has no sample(n); expected a model that generates images")
     with undisturbed(module, seed):
-        drawn: Tensor = module.sample(count, **options)  # type: ignore[operator]
+        drawn: Tensor = module.sample(count, **options, **seeded(module.sample, seed))  # type: ignore[operator]
     return drawn.float()
+
+
+def seeded(method: Callable[..., Tensor], seed: int) -> dict[str, int]:
+    """Return the seed as the argument `seed` of `sample` or `translate`, or nothing if the method takes none."""
+    return {"seed": seed} if "seed" in inspect.signature(method).parameters else {}
 
 
 def makes_images(module: nn.Module) -> bool:
@@ -74,7 +81,7 @@ def translated(module: Any, batch: Any, seed: int = 0) -> Tensor:
     The state of the module does not change.
     """
     with undisturbed(module, seed):
-        images: Tensor = module.translate(*module.inputs(batch))
+        images: Tensor = module.translate(*module.inputs(batch), **seeded(module.translate, seed))
     return images.clamp(-1, 1).float()
 
 

@@ -566,11 +566,11 @@ class AdversarialModule(KeepsArguments, L.LightningModule):
         return self._trainer is not None and self.trainer.world_size > 1
 
     def _draw(self, n: int, shape: tuple[int, ...], prior: Prior) -> Tensor:
-        """Draw for the whole global batch from a key and return this process's rows."""
-        world, rank = (self.trainer.world_size, self.global_rank) if self._trainer is not None else (1, 0)
+        """Draw numbers for `n` rows of this process's batch."""
+        rank = self.global_rank if self._trainer is not None else 0
         if self._trainer is not None and self.seed is None:
             raise RuntimeError("the run has no seed: an overridden `setup` must call super().setup(stage)")
-        return self._draws.draw(n, shape, prior, rank, world, like=next(self.generator.parameters()))
+        return self._draws.draw(n, shape, prior, rank, like=next(self.generator.parameters()))
 
     def _tick(self) -> None:
         """Follow a step of the generator: average its weights, and write the curves when they are due."""

@@ -11,14 +11,12 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from gans.engine.interface import BrokenSamplesError, classes, conditions, unclipped, undisturbed
+from gans.engine.interface import BrokenSamplesError, classes, conditions, seeded, unclipped, undisturbed
 from gans.latent import draw, key, truncate
 from gans.metrics.rows import Labelled, chosen, items, placed, stored
 from gans.pictures.images import to_uint8
 
-# Each block of latents has its own random key. So image i does not depend on the number of images, as it would with a
-# single call of torch.randn.
-BLOCK = 250
+BLOCK = 250  # images that are made together; each block has a seed of its own
 
 
 @dataclass(frozen=True)
@@ -88,8 +86,11 @@ class Translations:
         order = chosen(len(self.given), count, seed)
         for rows in blocks(count, rank, world):
             batch = placed(items(self.given, order[rows.start : rows.stop]), self.model)
-            with undisturbed(self.model, key("evaluate", seed, rows.start // BLOCK)):
-                images = self.model.translate(*self.model.inputs(batch)).float()  # type: ignore[operator]
+            own = key("evaluate", seed, rows.start // BLOCK)
+            given = self.model.inputs(batch)  # type: ignore[operator]
+            translate: Any = self.model.translate
+            with undisturbed(self.model, own):
+                images = translate(*given, **seeded(translate, own)).float()
             check_made(images, f"{name}.translate")
             yield to_uint8(images), None
 
@@ -145,13 +146,15 @@ def check_made(images: Tensor, by: str) -> None:
 
 
 def latents(module: Any, rows: range, seed: int, truncation: float | None = None) -> Tensor:
-    """Return the latents `(len(rows), latent_dim)` of samples `rows`, as in `Samples` but drawn on the CPU.
+    """Return the latents `(len(rows), latent_dim)` of samples `rows`, on the CPU.
 
-    They are the same for every device. `Samples` draws on the device of the model, and a GPU draws other numbers.
+    `Samples` makes its images of them, because `sample(n, seed=S)` draws its latents from `key(S)`.
     """
     dtype, parts = next(module.generator.parameters()).dtype, []
     for block in range(rows.start // BLOCK, -(-rows.stop // BLOCK)):
-        whole = draw((BLOCK, module.latent_dim), key("evaluate", seed, block), module.prior, dtype=dtype)
-        parts.append(whole[max(0, rows.start - block * BLOCK) : rows.stop - block * BLOCK])
+        first = max(0, rows.start - block * BLOCK)
+        shape = (min(BLOCK, rows.stop - block * BLOCK) - first, module.latent_dim)
+        own = key(key("evaluate", seed, block))
+        parts.append(draw(shape, own, module.prior, dtype=dtype, first=first))
     z = torch.cat(parts)
     return z if truncation is None else truncate(z, truncation)

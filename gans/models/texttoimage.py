@@ -392,7 +392,7 @@ class TextToImage(AdversarialModule):
     def pictures(self, batch: Any) -> dict[str, tuple[Tensor, int]]:
         """Return the grid `captions`: for a few sentences of a batch, the real image, generated ones and the text."""
         images, tokens, lengths = (part[:SHOWN] for part in captioned(batch))
-        made = self.translate(*(part.repeat_interleave(DRAWN, 0) for part in (tokens, lengths)))
+        made = self.translate(*(part.repeat_interleave(DRAWN, 0) for part in (tokens, lengths)), seed=key("pictures"))
         rows = torch.cat([images.to(made)[:, None], made.view(-1, DRAWN, *made.shape[1:])], 1).flatten(0, 1)
         words = [spelled(self.hparams["vocabulary"], row) for row in tokens]
         return {"captions": (contact_sheet(rows, words, DRAWN + 1), 2)}
