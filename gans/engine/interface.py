@@ -55,8 +55,9 @@ def unclipped(module: nn.Module, count: int, seed: int, **options: Any) -> Tenso
     """Return images like `samples`, but not clipped to [-1, 1]."""
     if not callable(getattr(module, "sample", None)):
         raise ValueError(f"{type(module).__name__} has no sample(n); expected a model that generates images")
+    sample: Any = module.sample
     with undisturbed(module, seed):
-        drawn: Tensor = module.sample(count, **options, **seeded(module.sample, seed))  # type: ignore[operator]
+        drawn: Tensor = sample(count, **options, **seeded(sample, seed))
     return drawn.float()
 
 
