@@ -4,11 +4,12 @@ A double backward pass in half precision has errors of percents (bfloat16) or un
 is in float32 outside autocast, and the backward pass of the result must be too, as in `AdversarialModule.descend`.
 Every function returns an unweighted scalar. Functions of a critic run an additional forward pass.
 
-PyTorch computes float32 convolutions in TF32 (10 bits of mantissa) on Ampere GPUs and newer, unless
-`torch.backends.cudnn.allow_tf32` is False.
+TF32 has the 10 bits of mantissa of float16. Where it is allowed, which is PyTorch's default for convolutions on Ampere
+GPUs and newer, it is off for the forward pass, its gradient, and the backward pass of the penalty.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -17,13 +18,66 @@ from torch.nn.functional import relu
 Critic = Callable[..., Tensor]
 
 
+def tf32_allowed() -> tuple[bool, bool]:
+    """Return whether float32 matrix products, and convolutions, may use TF32 on a GPU."""
+    # By their newer names: reading the older ones is an error after someone has set the newer ones.
+    convolution = torch.backends.cudnn.conv  # type: ignore[attr-defined]
+    return torch.backends.cuda.matmul.fp32_precision == "tf32", convolution.fp32_precision == "tf32"
+
+
+def allow_tf32(matmul: bool, convolution: bool) -> None:
+    """Allow TF32 for float32 matrix products and convolutions on a GPU, or forbid it; no other device has it."""
+    # By their older names, which set the newer ones too. The reverse would make `torch.get_float32_matmul_precision`,
+    # which Lightning and the compiler call, raise an error.
+    torch.backends.cuda.matmul.allow_tf32 = matmul
+    torch.backends.cudnn.allow_tf32 = convolution
+    if not convolution:  # it would follow `torch.backends.fp32_precision`
+        torch.backends.cudnn.conv.fp32_precision = "ieee"  # type: ignore[attr-defined]
+
+
+@contextmanager
+def without_tf32() -> Iterator[None]:
+    """Forbid TF32 for a while."""
+    allowed = tf32_allowed()
+    allow_tf32(False, False)
+    try:
+        yield
+    finally:
+        allow_tf32(*allowed)
+
+
+def forbid_tf32_to_the_end(gradient: Tensor) -> None:
+    """Forbid TF32 until the running backward pass ends: a hook of a tensor whose gradient must not have it."""
+    allowed = tf32_allowed()
+    if any(allowed):
+        allow_tf32(False, False)
+        torch.autograd.Variable._execution_engine.queue_callback(lambda: allow_tf32(*allowed))
+
+
+@contextmanager
+def twice_differentiable(device: torch.device) -> Iterator[None]:
+    """Run a forward pass whose gradient is differentiated once more: outside autocast, without TF32, not compiled.
+
+    Networks that `torch.nn.Module.compile` has compiled run eagerly here, on the same parameters: a compiled graph has
+    no double backward pass.
+    """
+    eager = torch.compiler.set_stance("force_eager")
+    with torch.autocast(device.type, enabled=False), torch.enable_grad(), without_tf32(), eager:
+        yield
+
+
 def gradients(logits: Tensor, inputs: list[Tensor]) -> list[Tensor]:
     """Return the gradients of the sum of `logits` with respect to `inputs`. They are differentiable.
 
-    `logits` must come from a forward pass on `inputs`, in float32 outside autocast.
+    `logits` must come from a forward pass on `inputs`, in `twice_differentiable`.
     """
-    with torch.autocast(logits.device.type, enabled=False):
-        return list(torch.autograd.grad(logits.sum(), inputs, create_graph=True))
+    with torch.autocast(logits.device.type, enabled=False), without_tf32():
+        found = list(torch.autograd.grad(logits.sum(), inputs, create_graph=True))
+    for gradient in found:
+        if gradient.requires_grad:
+            # For the double backward pass, which begins there.
+            gradient.register_hook(forbid_tf32_to_the_end)  # type: ignore[no-untyped-call]
+    return found
 
 
 def gradient(logits: Tensor, images: Tensor) -> Tensor:
@@ -50,7 +104,7 @@ def power_of_length(gradients: list[Tensor], power: float) -> Tensor:
 def input_gradient(critic: Critic, images: Tensor, *conditions: Tensor) -> Tensor:
     """Return the `gradient` of a critic's logits at `images` `(N, C, H, W)`, from an additional forward pass."""
     full = torch.promote_types(images.dtype, torch.float32)
-    with torch.autocast(images.device.type, enabled=False), torch.enable_grad():
+    with twice_differentiable(images.device):
         images = images.detach().to(full).requires_grad_()
         return gradient(critic(images, *conditions), images)
 
@@ -71,7 +125,7 @@ def matching_aware(critic: Critic, images: Tensor, sentences: Tensor, power: flo
     Source: Tao et al. 2022 (DF-GAN, arXiv 2008.05865), equation 2.
     """
     full = torch.promote_types(images.dtype, torch.float32)
-    with torch.autocast(images.device.type, enabled=False), torch.enable_grad():
+    with twice_differentiable(images.device):
         given = [part.detach().to(full).requires_grad_() for part in (images, sentences)]
         return power_of_length(gradients(critic(*given), given), power)
 

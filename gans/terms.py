@@ -633,11 +633,11 @@ class PathLength(Term):
         game = step.game
         noise = game.noise_like(step.fake)[:: self.shrink]
         full = torch.promote_types(step.latents.dtype, torch.float32)
-        with torch.autocast(step.latents.device.type, enabled=False), torch.enable_grad():
+        with penalties.twice_differentiable(step.latents.device):
             latents = step.latents[:: self.shrink].detach().to(full).requires_grad_()
             images = game.generator(latents, *(part[:: self.shrink] for part in step.conditions))
             pixels = images[0, 0].numel()
-            (slope,) = torch.autograd.grad((images * noise.to(images) / pixels**0.5).sum(), latents, create_graph=True)
+            slope = penalties.gradient(images * noise.to(images) / pixels**0.5, latents)
             lengths = slope.square().flatten(1).sum(1).sqrt()
         now = game.average(lengths.detach().mean().to(self.length))
         self.length = torch.lerp(self.length, now, self.decay)

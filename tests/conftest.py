@@ -50,6 +50,27 @@ def trainer(tmp_path):
 
 
 @pytest.fixture
+def graphs(monkeypatch):
+    """Return a function that makes `Compile` use a backend without a compiler, and one that counts graphs."""
+    import torch
+    from torch._dynamo.utils import counters
+
+    torch.compiler.reset()
+    counters.clear()
+    compiles = torch.nn.Module.compile
+
+    def backend(name):
+        monkeypatch.setattr("gans.callbacks.compile.check_compiler", lambda device: None)
+        monkeypatch.setattr(
+            torch.nn.Module, "compile", lambda self, mode, dynamic: compiles(self, backend=name, dynamic=dynamic)
+        )
+
+    yield backend, lambda: counters["stats"]["unique_graphs"]
+    assert dict(counters["graph_break"]) == {}
+    torch.compiler.reset()
+
+
+@pytest.fixture
 def trained_by(trainer, tmp_path):
     """Return a function that trains a model on some processes, in double precision, and returns its checkpoint."""
     import torch

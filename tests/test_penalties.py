@@ -6,6 +6,7 @@ from torch import nn
 
 from gans.networks.dcgan import Discriminator
 from gans.penalties import (
+    allow_tf32,
     clip_weights,
     gamma_heuristic,
     input_gradient,
@@ -13,6 +14,7 @@ from gans.penalties import (
     matching_aware,
     mode_seeking,
     one_centered,
+    tf32_allowed,
     zero_centered,
 )
 
@@ -223,6 +225,75 @@ def test_points_between_half_precision_images_are_not_rounded_to_half_precision(
     weights = torch.tensor([0.123456789])
     one_centered(critic, torch.ones(1, 3, 4, 4).bfloat16(), torch.zeros(1, 3, 4, 4).bfloat16(), weights)
     assert points[0].mean().item() == pytest.approx(0.123456789, rel=1e-6)
+
+
+class Backward(torch.autograd.Function):
+    """The derivative of `Square`."""
+
+    @staticmethod
+    def forward(ctx, value, upstream, seen):
+        seen["backward"] = tf32_allowed()
+        ctx.save_for_backward(value, upstream)
+        ctx.seen = seen
+        return 2 * value * upstream
+
+    @staticmethod
+    def backward(ctx, upstream):
+        ctx.seen["double backward"] = tf32_allowed()
+        value, before = ctx.saved_tensors
+        return 2 * before * upstream, 2 * value * upstream, None
+
+
+class Square(torch.autograd.Function):
+    """A square that notes whether TF32 is allowed where it is computed, and where its derivatives are."""
+
+    @staticmethod
+    def forward(ctx, value, seen):
+        seen["forward"] = tf32_allowed()
+        ctx.save_for_backward(value)
+        ctx.seen = seen
+        return value.square()
+
+    @staticmethod
+    def backward(ctx, upstream):
+        return Backward.apply(*ctx.saved_tensors, upstream, ctx.seen), None
+
+
+@pytest.fixture
+def precision():
+    before = tf32_allowed()
+    yield
+    allow_tf32(*before)
+
+
+@pytest.mark.parametrize("allowed", [(True, True), (False, True), (True, False), (False, False)])
+def test_a_penalty_is_computed_without_tf32_and_leaves_it_as_it_was(allowed, precision):
+    allow_tf32(*allowed)
+    weight, seen, plain = torch.ones(48, requires_grad=True), {}, {}
+    penalty = zero_centered(lambda x: Square.apply(x.flatten(1) * weight, seen).sum(1), images(dtype=torch.float32))
+    assert tf32_allowed() == allowed
+    penalty.backward()
+    assert seen == dict.fromkeys(("forward", "backward", "double backward"), (False, False))
+    assert tf32_allowed() == allowed
+    Square.apply(weight, plain).sum().backward()  # a backward pass without a penalty has what is allowed
+    assert plain == dict.fromkeys(("forward", "backward"), allowed)
+    assert torch.get_float32_matmul_precision() == ("high" if allowed[0] else "highest")  # Lightning asks for it
+    assert torch.backends.cudnn.allow_tf32 is allowed[1]
+
+
+def test_tf32_for_everything_by_pytorchs_newest_name_is_off_in_a_penalty(precision):
+    weight, seen = torch.ones(48, requires_grad=True), {}
+    torch.backends.cudnn.allow_tf32 = False  # convolutions follow the name of everything
+    torch.backends.fp32_precision = "tf32"
+    try:
+        assert tf32_allowed()[1]
+        zero_centered(
+            lambda x: Square.apply(x.flatten(1) * weight, seen).sum(1), images(dtype=torch.float32)
+        ).backward()
+        assert set(seen.values()) == {(False, False)}
+        assert tf32_allowed()[1]
+    finally:
+        torch.backends.fp32_precision = "none"
 
 
 def test_nothing_flows_into_the_images():

@@ -20,6 +20,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveCon
 
 from gans import callbacks
 from gans.callbacks import progress, stopping
+from gans.callbacks.compile import Compilation, Compile
 from gans.callbacks.evaluate import Evaluate
 from gans.callbacks.explore import Explore
 from gans.checks import imported
@@ -96,6 +97,12 @@ class CLI(LightningCLI):
             default=None,
             help="Checkpoint whose weights a new run starts from: those that fit by name and shape, and nothing else.",
         )
+        parser.add_argument(
+            "--compile",
+            type=bool | Compilation,
+            default=False,
+            help="Compile the networks and the augmentation for training: true, or a mode of torch.compile.",
+        )
         for name in LINKED:
             parser.link_arguments(f"data.init_args.{name}", f"model.init_args.{name}")
 
@@ -165,6 +172,8 @@ class CLI(LightningCLI):
         trainer.callbacks = [*as_list(trainer.get("callbacks")), folder]
         if trainer.get("enable_progress_bar") is None and self.subcommand == "fit":
             trainer.callbacks.append(progress.Progress())
+        if options.compile and self.subcommand == "fit":
+            trainer.callbacks.append(Compile("default" if options.compile is True else options.compile))
         if self.subcommand == "predict":
             trainer.callbacks.append(progress.SaveSamples())
         if options.init_from and self.subcommand == "fit":

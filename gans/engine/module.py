@@ -42,6 +42,7 @@ from gans.engine.schedules import Span, mix, progress, span
 from gans.latent import Labels, Prior, draw, key, truncate
 from gans.networks.layers import widened
 from gans.networks.spectral import normed_together, release, spectral_layers
+from gans.penalties import twice_differentiable
 from gans.runs.folder import rehearsal
 
 
@@ -186,8 +187,8 @@ class AdversarialModule(KeepsArguments, L.LightningModule):
     def forward_critic(self, images: Tensor, conditions: Sequence[Tensor], gradient: bool) -> tuple[Any, ...]:
         """Return images, their conditions and the critic's output on both.
 
-        With `gradient` the pass is in float32 outside autocast, and images and conditions, unless these are whole
-        numbers, require a gradient.
+        With `gradient` the pass is in float32 and `twice_differentiable`, and images and conditions, unless these are
+        whole numbers, require a gradient.
         """
         if not gradient:
             return images, tuple(conditions), self.critic(images, *conditions)
@@ -196,7 +197,7 @@ class AdversarialModule(KeepsArguments, L.LightningModule):
             part.detach().to(full).requires_grad_() if part.is_floating_point() else part
             for part in (images, *conditions)
         )
-        with torch.autocast(images.device.type, enabled=False), torch.enable_grad():
+        with twice_differentiable(images.device):
             return images, tuple(conditions), self.critic(images, *conditions)
 
     def as_seen(self, images: Tensor) -> Tensor:
