@@ -56,8 +56,7 @@ class Progress(ProgressBar):
         """Advance the bar."""
         if self.bar is None or not self.enabled:
             return
-        metrics = trainer.progress_bar_metrics
-        if trainer.global_step % log_interval(trainer) == 0 and metrics:
+        if trainer.global_step % log_interval(trainer) == 0 and (metrics := trainer.progress_bar_metrics):
             shown = {name.split("/")[-1]: short(value) for name, value in metrics.items()}
             self.bar.set_postfix(shown, refresh=False)
         self.bar.update(self.done(trainer) - self.bar.n)

@@ -23,15 +23,43 @@ def decay(images: int, images_seen: int, halflife: float, rampup: float = 0.05) 
     return 0.5 ** (images / halflife) if halflife > 0 else 0.0
 
 
-@torch.no_grad()
-def update(average: nn.Module, model: nn.Module, decay: float) -> None:
-    """Set every parameter of `average` to `decay * average + (1 - decay) * model`, and copy the buffers.
+class Pair:
+    """A network and its averaged copy, with the tensors that an update reads and writes.
 
-    Buffers are not averaged, because an average of integer counters or of a spectral norm's vectors is wrong.
+    They are listed once, because walking through the modules of a small network takes longer than averaging it. The
+    parameters must stay the same tensors, as an optimizer expects too. Buffers may be replaced.
+
+    Args:
+        average: the averaged copy.
+        model: the network, of the same structure.
     """
-    parameters: list[Tensor] = list(average.parameters())
-    if parameters:
-        torch._foreach_lerp_(parameters, list[Tensor](model.parameters()), 1 - decay)
-    buffers = list(average.buffers())
-    if buffers:
-        torch._foreach_copy_(buffers, list(model.buffers()))
+
+    def __init__(self, average: nn.Module, model: nn.Module) -> None:
+        self.average, self.model = list[Tensor](average.parameters()), list[Tensor](model.parameters())
+        self.average_buffers, self.model_buffers = holders(average), holders(model)
+
+    @torch.no_grad()
+    def update(self, decay: float) -> None:
+        """Set every parameter of the average to `decay * average + (1 - decay) * model`, and copy the buffers.
+
+        Buffers are not averaged, because an average of integer counters or of a spectral norm's vectors is wrong.
+        """
+        if self.average:
+            torch._foreach_lerp_(self.average, self.model, 1 - decay)
+        if buffers := held(self.average_buffers):
+            torch._foreach_copy_(buffers, held(self.model_buffers))
+
+
+def holders(network: nn.Module) -> list[dict[str, Tensor | None]]:
+    """Return the dictionaries in which the modules of a network hold their buffers, which show the current ones."""
+    return [module._buffers for module in network.modules() if module._buffers]
+
+
+def held(holders: list[dict[str, Tensor | None]]) -> list[Tensor]:
+    """Return the buffers in dictionaries of modules."""
+    return [buffer for holder in holders for buffer in holder.values() if buffer is not None]
+
+
+def update(average: nn.Module, model: nn.Module, decay: float) -> None:
+    """Update the averaged copy of a network once, see `Pair`."""
+    Pair(average, model).update(decay)

@@ -111,6 +111,25 @@ def test_update_works_in_place_and_records_no_graph():
     assert not any(p.requires_grad for p in frozen.parameters())
 
 
+def test_a_pair_follows_buffers_that_are_replaced():
+    class Counting(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("steps", torch.zeros(()))
+            self.register_buffer("absent", None)
+
+        def forward(self):
+            self.steps = self.steps + 1
+
+    model = Counting()
+    average = copy.deepcopy(model)
+    pair = ema.Pair(average, model)
+    for step in (1, 2):
+        model()
+        pair.update(0.9)
+        assert average.steps == step
+
+
 def test_networks_without_parameters_or_buffers_are_fine():
     ema.update(nn.Tanh(), nn.Tanh(), 0.5)
     ema.update(nn.Linear(1, 1), nn.Linear(1, 1), 0.5)
