@@ -13,7 +13,6 @@ without augmentation.
   reproducible bit for bit on a CPU only.
 """
 
-import functools
 import inspect
 from collections.abc import Callable, Iterable
 from math import inf, tau
@@ -21,6 +20,7 @@ from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 
 class Augmentation(nn.Module):
@@ -41,7 +41,7 @@ class Augmentation(nn.Module):
             raise ValueError(f"images have the shape {tuple(images.shape)}; expected (N, C, H, W) with C 1, 3 or 4")
         if uniform.shape != (len(images), self.draws):
             raise ValueError(f"uniform has the shape {tuple(uniform.shape)}; expected ({len(images)}, {self.draws})")
-        full = torch.promote_types(images.dtype, torch.float32)
+        full = torch.float64 if images.dtype == torch.float64 else torch.float32
         with torch.autocast(images.device.type, enabled=False):  # bfloat16 rounds the index 257 to 256
             # The normal quantiles of 0 and 1 are infinite, and numbers drawn in half precision can be 1.
             inner = uniform.detach().to(full).clamp(2**-25, 1 - 2**-24)
@@ -94,40 +94,44 @@ def pick(images: Tensor, index: Tensor) -> Tensor:
 def color(images: Tensor, u: Tensor) -> Tensor:
     """Return images with brightness plus U(-0.5, 0.5), saturation times U(0, 2) and contrast times U(0.5, 1.5)."""
     light, saturation, contrast = u.view(len(u), -1, 1, 1, 1).unbind(1)
-    rgb, alpha = images[:, :3] + (light - 0.5), images[:, 3:]
-    grey = rgb.mean(1, keepdim=True)
-    rgb = (rgb - grey) * (2 * saturation) + grey
-    mean = rgb.mean((1, 2, 3), keepdim=True)
-    return torch.cat([(rgb - mean) * (contrast + 0.5) + mean, alpha], 1)
-
-
-def rectangle(images: Tensor, first: list[Tensor], sides: list[int]) -> Tensor:
-    """Return a mask `(N, 1, H, W)`, true in a rectangle of `sides` that starts at the row and column in `first`."""
-    spans = []
-    for start, side, length in zip(first, sides, images.shape[2:], strict=True):
-        place = torch.arange(length, device=images.device) - start.unsqueeze(1)
-        spans.append((place >= 0) & (place < side))
-    return (spans[0].unsqueeze(2) & spans[1].unsqueeze(1)).unsqueeze(1)
+    rgb = images[:, :3] + (light - 0.5)
+    rgb = torch.lerp(rgb.mean(1, keepdim=True), rgb, 2 * saturation)
+    rgb = torch.lerp(rgb.mean((1, 2, 3), keepdim=True), rgb, contrast + 0.5)
+    return with_alpha(rgb, images)
 
 
 def translation(images: Tensor, u: Tensor) -> Tensor:
     """Return images shifted by whole pixels, up to an eighth of each side, and padded with zeros."""
-    sides, shifts, sources = list(images.shape[2:]), [], []
-    for side, v in zip(sides, u.unbind(1), strict=True):
-        most = (side + 4) // 8
-        shifts.append(((2 * most + 1) * v).floor().long() - most)
-        sources.append((torch.arange(side, device=u.device) - shifts[-1].unsqueeze(1)).clamp(0, side - 1))
-    index = sources[0].unsqueeze(2) * sides[1] + sources[1].unsqueeze(1)
-    return pick(images, index.flatten(1)).view_as(images) * rectangle(images, shifts, sides)
+    height, width = images.shape[2:]
+    down, right = (height + 4) // 8, (width + 4) // 8  # the most
+    padded = F.pad(images, (right, right, down, down))
+    rows, columns = (
+        torch.arange(2 * most, 2 * most + side, device=u.device) - ((2 * most + 1) * v).floor().long().unsqueeze(1)
+        for side, most, v in zip((height, width), (down, right), u.unbind(1), strict=True)
+    )
+    index = torch.add(columns.unsqueeze(1), rows.unsqueeze(2), alpha=padded.shape[3])
+    return pick(padded, index.flatten(1)).view_as(images)
 
 
 def cutout(images: Tensor, u: Tensor) -> Tensor:
     """Return images with a zeroed rectangle of half of each side, centred at a random pixel."""
-    first, cuts = [], []
+    inside = []
     for side, v in zip(images.shape[2:], u.unbind(1), strict=True):
-        cuts.append((side + 1) // 2)
-        first.append(((side + 1 - cuts[-1] % 2) * v).floor() - cuts[-1] // 2)
-    return images * ~rectangle(images, first, cuts)
+        cut = (side + 1) // 2
+        # Places relative to the middle of a rectangle that is centred at pixel 0.
+        place = torch.arange(side, device=u.device) + (cut // 2 - (cut - 1) / 2)
+        inside.append((place - ((side + 1 - cut % 2) * v).floor().unsqueeze(1)).abs() < cut / 2)
+    return images.masked_fill(crossed(*inside), 0)
+
+
+def crossed(rows: Tensor, columns: Tensor) -> Tensor:
+    """Return the mask `(N, 1, H, W)` of the pixels in chosen `rows` `(N, H)` and `columns` `(N, W)`."""
+    return (rows.unsqueeze(2) & columns.unsqueeze(1)).unsqueeze(1)
+
+
+def with_alpha(rgb: Tensor, images: Tensor) -> Tensor:
+    """Return `rgb` `(N, 1 or 3, H, W)` with the alpha channel of `images`, if they have one."""
+    return torch.cat([rgb, images[:, 3:]], 1) if images.shape[1] == 4 else rgb
 
 
 class DiffAugment(Augmentation):
@@ -160,127 +164,140 @@ class DiffAugment(Augmentation):
 # -- ADA ---------------------------------------------------------------------------------------------------------------
 
 
-def matrices(like: Tensor, n: int, entries: dict[tuple[int, int], Tensor | float]) -> Tensor:
-    """Return identity matrices `(N, n, n)` with the given entries replaced, one for each row of `like`."""
-    result = torch.eye(n, dtype=like.dtype, device=like.device).repeat(len(like), 1, 1)
-    for (row, column), value in entries.items():
-        result[:, row, column] = value
-    return result
-
-
-# Geometric matrices map coordinates (x, y, 1) of the augmented image, in pixels from the centre, to those of the input
-# image. So they are the inverses of the transforms.
-def stretched(x: Tensor, y: Tensor) -> Tensor:
-    """Return matrices `(N, 3, 3)` that scale by `x` and `y`."""
-    return matrices(x, 3, {(0, 0): 1 / x, (1, 1): 1 / y})
-
-
-def turned(angle: Tensor) -> Tensor:
-    """Return matrices `(N, 3, 3)` that rotate counterclockwise by `angle`, in turns."""
-    cosine, sine = (tau * angle).cos(), (tau * angle).sin()
-    return matrices(angle, 3, {(0, 0): cosine, (0, 1): -sine, (1, 0): sine, (1, 1): cosine})
-
-
-def moved(x: Tensor, y: Tensor) -> Tensor:
-    """Return matrices `(N, 3, 3)` that shift by `x` pixels to the right and `y` pixels down."""
-    return matrices(x, 3, {(0, 2): -x, (1, 2): -y})
-
-
-def tinted(own: Tensor, grey: Tensor | float = 0.0, turn: Tensor | float = 0.0, light: Tensor | float = 0.0) -> Tensor:
-    """Return `own` x identity + `grey` x projection on grey + `turn` x cross product with grey, + `light`.
-
-    These matrices `(N, 4, 4)` act on (red, green, blue, 1); grey is the unit vector along (1, 1, 1).
-    """
-    third, cross = grey / 3, turn / 3**0.5
-    rows = [{(i, i): own + third, (i, (i + 1) % 3): third - cross, (i, (i + 2) % 3): third + cross} for i in range(3)]
-    return matrices(own, 4, rows[0] | rows[1] | rows[2] | {(i, 3): light for i in range(3)})
-
-
-def normal(u: Tensor, sigma: float) -> Tensor:
-    """Return the quantiles `u` of N(0, sigma^2)."""
-    quantile: Tensor = torch.special.ndtri(u)
-    return sigma * quantile
-
-
-def power(u: Tensor, sigma: float) -> Tensor:
-    """Return the quantiles `u` of 2^x with x from N(0, sigma^2)."""
-    return torch.exp2(normal(u, sigma))
-
-
-def sign(u: Tensor) -> Tensor:
-    """Return -1 where `u` is below 0.5, else 1."""
-    return 1 - 2 * (u < 0.5).to(u.dtype)
-
-
-# Name, count of random numbers, and a function from these numbers u[i] `(N,)`, height and width to the matrix.
-Operation = tuple[str, int, Callable[[list[Tensor], int, int], Tensor]]
+# Operations in the order of their random numbers: name, and the values of these numbers that change nothing. A number
+# before them decides whether the operation is applied.
+Operation = tuple[str, tuple[float, ...]]
 GROUPS: dict[str, list[Operation]] = {
-    "blit": [
-        ("xflip", 1, lambda u, h, w: stretched(sign(u[0]), torch.ones_like(u[0]))),
-        ("rotate90", 1, lambda u, h, w: turned((4 * u[0]).floor() / 4).round()),
-        ("xint", 2, lambda u, h, w: moved(((2 * u[0] - 1) * (w / 8)).round(), ((2 * u[1] - 1) * (h / 8)).round())),
-    ],
+    "blit": [("xflip", (0.75,)), ("rotate90", (0.0,)), ("xint", (0.5, 0.5))],
     "geometry": [
-        ("scale", 1, lambda u, h, w: stretched(power(u[0], 0.2), power(u[0], 0.2))),
-        ("rotate", 1, lambda u, h, w: turned(u[0])),
-        ("aniso", 1, lambda u, h, w: stretched(power(u[0], 0.2), power(u[0], -0.2))),
-        ("rotate", 1, lambda u, h, w: turned(u[0])),  # twice, so that the anisotropic scaling has any direction
-        ("xfrac", 2, lambda u, h, w: moved(normal(u[0], w / 8), normal(u[1], h / 8))),
+        ("scale", (0.5,)),
+        ("rotate", (0.0,)),
+        ("aniso", (0.5,)),
+        ("rotate", (0.0,)),  # twice, so that the anisotropic scaling has any direction
+        ("xfrac", (0.5, 0.5)),
     ],
     "color": [
-        ("brightness", 1, lambda u, h, w: tinted(torch.ones_like(u[0]), light=normal(u[0], 0.2))),
-        ("contrast", 1, lambda u, h, w: tinted(power(u[0], 0.5))),
-        ("lumaflip", 1, lambda u, h, w: tinted(torch.ones_like(u[0]), grey=sign(u[0]) - 1)),
-        ("hue", 1, lambda u, h, w: tinted((tau * u[0]).cos(), 1 - (tau * u[0]).cos(), (tau * u[0]).sin())),
-        ("saturation", 1, lambda u, h, w: tinted(power(u[0], 1), 1 - power(u[0], 1))),
+        ("brightness", (0.5,)),
+        ("contrast", (0.5,)),
+        ("lumaflip", (0.75,)),
+        ("hue", (0.0,)),
+        ("saturation", (0.5,)),
     ],
+    "cutout": [("cutout", (2.0, 2.0))],  # centred outside the image
 }
+# The same numbers, ordered by what is computed of them, so that one call computes it for all operations.
+COLUMNS = {
+    "steps": ("xflip", "rotate90", "lumaflip"),
+    "shifts": ("xint", "xint"),
+    "turns": ("rotate", "rotate", "hue"),
+    "normals": ("scale", "aniso", "contrast", "saturation", "brightness", "xfrac", "xfrac"),
+    "centre": ("cutout", "cutout"),
+}
+# Of the normals, in fifths. Those of xfrac are in eighths of a side, and negative: an image that moves to the right has
+# its pixels from the left.
+SIGMAS = (1.0, 1.0, 2.5, 5.0, 1.0, -5.0, -5.0)
+
+
+def symmetries() -> Tensor:
+    """Return the matrices `(16, 2, 2)` of mirroring and quarter turns, whose entries are whole numbers.
+
+    Row 4 m + k turns k times by a quarter counterclockwise, and then mirrors for m of 0 and 1, but not for 2 and 3.
+    """
+    turns = torch.tensor([[[1.0, 0], [0, 1]], [[0, -1], [1, 0]], [[-1, 0], [0, -1]], [[0, 1], [-1, 0]]])
+    mirrored = torch.tensor([[-1.0, 0], [0, 1]]) @ turns
+    return torch.cat([mirrored, mirrored, turns, turns])
 
 
 def product(first: Tensor, second: Tensor) -> Tensor:
-    """Return the products of matrices `(N, n, n)` in full precision; `@` may compute in TF32 on a GPU."""
+    """Return the products of matrices `(N, n, k)` and `(N, k, m)` in full precision; `@` may compute in TF32."""
     return (first.unsqueeze(3) * second.unsqueeze(1)).sum(2)
 
 
-def finer(images: Tensor, axis: int) -> Tensor:
-    """Return the n + 1 midpoints between n pixels along `axis`, edges included, followed by n + 1 pixels.
+class Midpoints(torch.autograd.Function):
+    """Values between pixels: those of the polynomial through the six nearest (Deslauriers and Dubuc 1989).
 
-    The image is padded by reflection, so the last of the n + 1 pixels is the last pixel again. A midpoint is the value
-    of the polynomial through the six nearest pixels (Deslauriers and Dubuc 1989).
+    The filter is symmetric, so its gradient is the same filter on a gradient padded with zeros. Autograd would
+    accumulate the gradients of six slices.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, pixels: Tensor, axis: int) -> Tensor:
+        """Return n - 5 midpoints of n pixels along `axis`."""
+        ctx.axis = axis
+        part = [pixels.narrow(axis, k, pixels.shape[axis] - 5) for k in range(6)]
+        middle = (part[2] + part[3]).mul_(150 / 256)
+        return middle.sub_(part[1] + part[4], alpha=25 / 256).add_(part[0] + part[5], alpha=3 / 256)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        """Return the gradient with respect to the pixels. It can be differentiated again."""
+        (gradient,) = gradients
+        padding = [0, 0] * (gradient.ndim - 1 - ctx.axis) + [5, 5]
+        return midpoints(F.pad(gradient, padding), ctx.axis), None
+
+
+def midpoints(pixels: Tensor, axis: int) -> Tensor:
+    """Return n - 5 values between n `pixels` along `axis`."""
+    between: Tensor = Midpoints.apply(pixels, axis)
+    return between
+
+
+def finer(images: Tensor, axis: int) -> Tensor:
+    """Return 2n + 2 values of n pixels along `axis`: the midpoint before each pixel, the pixel, and so on.
+
+    The image is padded by reflection: the last two values are the midpoint after the last pixel, and that pixel again.
     """
     n = images.shape[axis]
-    outside = [images.narrow(axis, min(k % (2 * n), -(k + 1) % (2 * n)), 1) for k in (-3, -2, -1, n, n + 1, n + 2)]
-    padded = torch.cat([*outside[:3], images, *outside[3:]], axis)
-    part = [padded.narrow(axis, k, n + 1) for k in range(6)]
-    middle = (part[2] + part[3]) * (150 / 256) - (part[1] + part[4]) * (25 / 256) + (part[0] + part[5]) * (3 / 256)
-    return torch.cat([middle, part[3]], axis)
-
-
-def neighbours(position: Tensor, n: int) -> tuple[Tensor, Tensor]:
-    """Return the two indices into the result of `finer` next to each position, and their weights, `(N, 2, H, W)`.
-
-    `position` `(N, H, W)` is in pixels from the centre of n pixels.
-    """
-    position = position + n / 2  # from the edge; the image with its reflection has a period of 2n pixels
-    position = 2 * (position - 2 * n * (position / (2 * n)).round()).abs()  # in half pixels: even ones are midpoints
-    before = position.floor()
-    after = position - before
-    step = torch.stack([before, before + 1], 1).long()
-    return step // 2 + step % 2 * (n + 1), torch.stack([1 - after, after], 1)
+    place = torch.arange(-3, n + 3, device=images.device).remainder(2 * n)
+    padded = images.index_select(axis, torch.minimum(place, 2 * n - 1 - place))
+    pairs = [midpoints(padded, axis), padded.narrow(axis, 3, n + 1)]
+    return torch.stack(pairs, axis + 1).flatten(axis, axis + 1)
 
 
 def warp(images: Tensor, matrix: Tensor) -> Tensor:
-    """Return `images` `(N, C, H, W)` resampled at the coordinates that `matrix` `(N, 3, 3)` maps the pixels to."""
+    """Return `images` `(N, C, H, W)` resampled at the places that `matrix` `(N, 2, 3)` maps the pixels to.
+
+    It maps (x, y, 1) to (x, y), in half pixels from the centre.
+    """
     height, width = images.shape[2:]
-    x = torch.arange(width, dtype=matrix.dtype, device=matrix.device) - (width - 1) / 2
-    y = torch.arange(height, dtype=matrix.dtype, device=matrix.device).unsqueeze(1) - (height - 1) / 2
-    entry = matrix.view(-1, 3, 3, 1, 1)
-    columns, right = neighbours(entry[:, 0, 0] * x + entry[:, 0, 1] * y + entry[:, 0, 2], width)
-    rows, down = neighbours(entry[:, 1, 0] * x + entry[:, 1, 1] * y + entry[:, 1, 2], height)
-    index = rows.unsqueeze(2) * (2 * width + 2) + columns.unsqueeze(1)  # (N, 2, 2, H, W)
-    weights = (down.unsqueeze(2) * right.unsqueeze(1)).flatten(1, 2).unsqueeze(1)
-    corners = pick(finer(finer(images, 2), 3), index.flatten(1))
-    return (corners.view(*images.shape[:2], 4, height, width) * weights).sum(2)
+    x = torch.arange(1 - width, width, 2, dtype=matrix.dtype, device=matrix.device)
+    y = torch.arange(1 - height, height, 2, dtype=matrix.dtype, device=matrix.device).unsqueeze(1)
+    sides = torch.linspace(width, height, 2, dtype=matrix.dtype, device=matrix.device).view(2, 1, 1)
+    by_x, by_y, shift = matrix.unsqueeze(3).unsqueeze(4).unbind(2)  # each (N, 2, 1, 1)
+    # From the edge, (N, 2, H, W). The image with its reflection has a period of two sides.
+    period = 4 * sides
+    place = torch.addcmul(torch.addcmul(shift + sides, by_x, x), by_y, y)
+    place = torch.addcmul(place, (place / period).round(), period, value=-1).abs()
+    before, after = place.long(), place.frac()  # index into the result of `finer`, and weight of the value after it
+    corner, row = torch.arange(2, device=matrix.device), 2 * width + 2
+    corners = torch.add(corner, corner.unsqueeze(1), alpha=row).view(4, 1, 1)
+    index = torch.add(before[:, 0], before[:, 1], alpha=row).unsqueeze(1) + corners  # (N, 4, H, W)
+    along, down = torch.stack([1 - after, after], 1).unbind(2)  # each (N, 2, H, W)
+    weights = (down.unsqueeze(2) * along.unsqueeze(1)).flatten(1, 2).unsqueeze(1)
+    values = pick(finer(finer(images, 2), 3), index.flatten(1))
+    return (values.view(*images.shape[:2], 4, height, width) * weights).sum(2)
+
+
+def tinted(images: Tensor, gain: Tensor, chroma: Tensor, cosine: Tensor, sine: Tensor, light: Tensor) -> Tensor:
+    """Return images after all operations on colours; those on grey and those on the rest do not mix.
+
+    Args:
+        images: `(N, C, H, W)`. An alpha channel does not change.
+        gain: factor `(N,)` of grey, the mean of red, green and blue.
+        chroma: factor `(N,)` of the difference from grey.
+        cosine: of the angle `(N,)` by which this difference is turned about the axis of grey.
+        sine: of the same angle.
+        light: what is added to red, green and blue before, `(N,)`.
+    """
+    added = (light * gain).view(-1, 1, 1, 1)
+    if images.shape[1] == 1:
+        return torch.addcmul(added, images, gain.view(-1, 1, 1, 1))
+    own = chroma * cosine
+    third, cross = (gain - own) / 3, chroma * sine / 3**0.5
+    same, after, before = own + third, third - cross, third + cross  # factors of a channel itself and its neighbours
+    rows = torch.stack([same, after, before, before, same, after, after, before, same], 1).view(-1, 3, 3, 1, 1)
+    # Not a matrix product, which may compute in TF32 on a GPU.
+    return with_alpha((rows * images[:, :3].unsqueeze(1)).sum(2) + added, images)
 
 
 class ADA(Augmentation):
@@ -316,6 +333,14 @@ class ADA(Augmentation):
 
     probability: Tensor
     observed: Tensor
+    # Constants of every number in `COLUMNS`:
+    gates: Tensor  # which of the numbers drawn decides whether it counts
+    sources: Tensor  # which of the numbers drawn it is
+    idle: Tensor  # the value that changes nothing
+    factors: Tensor  # of the probability
+    twice: Tensor  # whether it is that of one of the two rotations
+    sigmas: Tensor
+    symmetries: Tensor
 
     def __init__(
         self,
@@ -331,70 +356,89 @@ class ADA(Augmentation):
         for option, (value, least, most) in zip(("target", "images", "interval", "probability"), bounds, strict=True):
             if not least <= value <= most:
                 raise ValueError(f"{option} is {value}; expected a number from {least} to {most}")
-        known = [*GROUPS, *(operation[0] for group in GROUPS.values() for operation in group), "cutout"]
-        self.names, self.multipliers = set(chosen(policy, known)), dict(multipliers or {})
-        for name, factor in self.multipliers.items():
+        known = list(dict.fromkeys([*GROUPS, *(name for group in GROUPS.values() for name, _ in group)]))
+        names, multipliers = set(chosen(policy, known)), dict(multipliers or {})
+        for name, factor in multipliers.items():
             if name not in known or not 0 <= factor <= 1:
                 given = f"multipliers has {name}: {factor}"
-                raise ValueError(f"{given}; expected numbers from 0 to 1 for some of {','.join(dict.fromkeys(known))}")
-        self.draws = sum(1 + operation[1] for operation in self.operations(*GROUPS)) + 3 * ("cutout" in self.names)
+                raise ValueError(f"{given}; expected numbers from 0 to 1 for some of {','.join(known)}")
+        self.arrange(names, multipliers)
         self.target, self.images, self.interval = target, images, interval
         self.register_buffer("probability", torch.tensor(float(probability)))
         self.register_buffer("observed", torch.zeros(2))  # sum of signs and number of images, over all processes
 
+    def arrange(self, names: set[str], multipliers: dict[str, float]) -> None:
+        """Count the numbers drawn, and register the constants of those in `COLUMNS`."""
+        found: dict[str, list[tuple[int, int, float, float]]] = {}
+        self.draws, self.groups = 0, set[str]()  # groups of which the policy names an operation
+        for group, operations in GROUPS.items():
+            for name, idle in operations:
+                # An operation that the policy does not name reads any number, and is never applied.
+                gate, factor, sources = 0, 0.0, [0] * len(idle)
+                if {group, name} & names:
+                    self.groups.add(group)
+                    gate, factor = self.draws, multipliers.get(name, multipliers.get(group, 1.0))
+                    sources = [gate + 1 + i for i in range(len(idle))]
+                    self.draws += 1 + len(idle)
+                rows = [(gate, source, factor, value) for source, value in zip(sources, idle, strict=True)]
+                found.setdefault(name, []).extend(rows)
+        order = [name for columns in COLUMNS.values() for name in columns]
+        rows = [found[name].pop(0) for name in order]
+        for constant, column in zip(("gates", "sources", "factors", "idle"), zip(*rows, strict=True), strict=True):
+            self.register_buffer(constant, torch.tensor(column), persistent=False)
+        self.register_buffer("twice", torch.tensor([name == "rotate" for name in order]), persistent=False)
+        self.register_buffer("sigmas", torch.tensor(SIGMAS), persistent=False)
+        self.register_buffer("symmetries", symmetries(), persistent=False)
+
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         """Keep the buffers in float32: half precision would round small steps of the probability to 0."""
-        super()._apply(lambda tensor: fn(tensor).float(), recurse)  # type: ignore[no-untyped-call]
+
+        def kept(tensor: Tensor) -> Tensor:
+            return fn(tensor).float() if tensor.is_floating_point() else fn(tensor)
+
+        super()._apply(kept, recurse)  # type: ignore[no-untyped-call]
         return self
 
-    def operations(self, *groups: str) -> list[Operation]:
-        """Return the operations in `groups` that the policy names."""
-        return [operation for group in groups for operation in GROUPS[group] if {group, operation[0]} & self.names]
+    def limits(self) -> Tensor:
+        """Return the probability of the operation of every number in `COLUMNS`, `(17,)`."""
+        limits = self.probability * self.factors
+        # There are two rotations: the probability that at least one is applied equals that of the other operations.
+        return torch.where(self.twice, 1 - (1 - limits).sqrt(), limits)
 
     def change(self, images: Tensor, u: Tensor) -> Tensor:
         """Return the images after the operations that `u` selects for each."""
-        spatial, colors = self.operations("blit", "geometry"), self.operations("color")
-        split, end = (sum(1 + operation[1] for operation in group) for group in (spatial, spatial + colors))
-        if spatial:
-            steps, active = self.steps(spatial, u[:, :split], images)
-            images = torch.where(active, warp(images, functools.reduce(product, steps)), images)
-        if colors:
-            steps, active = self.steps(colors, u[:, split:end], images)
-            matrix, rgb = functools.reduce(product, reversed(steps)), images[:, :3].flatten(2)
-            # Grey is (x, x, x), and the operations keep it grey.
-            colored = matrix[:, : rgb.shape[1], :3] @ rgb.expand(-1, 3, -1) + matrix[:, : rgb.shape[1], 3:]
-            colored = torch.cat([colored.view_as(images[:, :3]), images[:, 3:]], 1)
-            images = torch.where(active, colored, images)
-        if "cutout" in self.names:
-            gate, *centre = u[:, end:].unbind(1)
+        active = u[:, self.gates] < self.limits()
+        u = torch.where(active, u[:, self.sources], self.idle)
+        steps, shifts, turns, normals, centre = torch.split(u, [len(names) for names in COLUMNS.values()], 1)
+        steps, angles = (4 * steps).floor(), tau * turns
+        cosines, sines = angles.cos(), angles.sin()
+        normals = torch.special.ndtri(normals) * self.sigmas * 0.2
+        powers = normals[:, :4].exp2()
+        changed = images
+        if self.groups & {"blit", "geometry"}:
+            # Every matrix is the inverse of its operation: it maps places in the result to places in the image.
+            symmetry = self.symmetries[torch.add(steps[:, 1], steps[:, 0], alpha=4).long()]
+            turned = torch.stack([cosines, -sines, sines, cosines], 2).view(-1, 3, 2, 2)
+            scale, aniso = powers[:, :2].unbind(1)
+            stretch = torch.stack([1 / aniso, aniso], 1) / scale.unsqueeze(1)
+            linear = product(turned[:, 0] * stretch.unsqueeze(1), turned[:, 1])
+            # The shifts are in half pixels, and an eighth of a side is a quarter of it in half pixels.
+            quarter = torch.linspace(images.shape[3] / 4, images.shape[2] / 4, 2, dtype=u.dtype, device=u.device)
+            whole = ((0.5 - shifts) * quarter).round() * 2
+            shift = (linear * (normals[:, 5:] * quarter).unsqueeze(1)).sum(2) + whole
+            changed = warp(changed, product(symmetry, torch.cat([linear, shift.unsqueeze(2)], 2)))
+        if "color" in self.groups:
+            contrast, saturation = powers[:, 2:].unbind(1)
+            gain = contrast * (steps[:, 2] - 1.5).sign()
+            changed = tinted(changed, gain, contrast * saturation, cosines[:, 2], sines[:, 2], normals[:, 4])
+        changed = torch.where(active.any(1).view(-1, 1, 1, 1), changed, images)
+        if "cutout" in self.groups:
             inside = [
-                ((torch.arange(side, device=u.device) + 0.5) / side - middle.unsqueeze(1)).abs() < 0.25
-                for side, middle in zip(images.shape[2:], reversed(centre), strict=True)
+                ((torch.arange(side, dtype=u.dtype, device=u.device) + 0.5) / side - middle.unsqueeze(1)).abs() < 0.25
+                for side, middle in zip(images.shape[2:], centre.unbind(1)[::-1], strict=True)
             ]
-            cut = (inside[0].unsqueeze(2) & inside[1].unsqueeze(1)).unsqueeze(1)
-            images = images.masked_fill(cut & (gate < self.limit("cutout")).view(-1, 1, 1, 1), 0)
-        return images
-
-    def limit(self, name: str) -> Tensor:
-        """Return the probability of one operation, a scalar tensor."""
-        group = next((group for group in GROUPS if name in {operation[0] for operation in GROUPS[group]}), name)
-        factor = self.multipliers.get(name, self.multipliers.get(group, 1.0))
-        probability = self.probability if factor == 1 else self.probability * factor
-        # There are two rotations: the probability that at least one is applied equals that of the other operations.
-        return 1 - (1 - probability).sqrt() if name == "rotate" else probability
-
-    def steps(self, operations: list[Operation], u: Tensor, images: Tensor) -> tuple[list[Tensor], Tensor]:
-        """Return a matrix `(N, n, n)` for each operation, and a mask `(N, 1, 1, 1)` of images that they change."""
-        steps, gates = [], []
-        columns = torch.split(u, [1 + operation[1] for operation in operations], 1)
-        for (name, _, matrix), column in zip(operations, columns, strict=True):
-            gate, *draws = column.unbind(1)
-            gates.append(gate < self.limit(name))
-            if images.shape[1] == 1 and name in ("hue", "saturation"):
-                gates[-1] = torch.zeros_like(gates[-1])  # rounding would change the last bits of grey
-            step = matrix(draws, *images.shape[2:])
-            steps.append(torch.where(gates[-1].view(-1, 1, 1), step, matrices(u, step.shape[1], {})))
-        return steps, torch.stack(gates).any(0).view(-1, 1, 1, 1)
+            changed = changed.masked_fill(crossed(*inside), 0)
+        return changed
 
     def check_objective(self, name: str, boundary: float | None) -> None:
         """Check that the objective has a boundary between real and fake logits, unless `target` is None.

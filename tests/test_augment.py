@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import torch
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from gans.augment import ADA, Augmentation, DiffAugment, finer, named
+from gans.augment import ADA, COLUMNS, Augmentation, DiffAugment, finer, named
 from gans.losses import LeastSquares, NonSaturating, Wasserstein
 from gans.penalties import zero_centered
 
@@ -277,15 +278,14 @@ def test_finer_takes_the_polynomial_through_six_pixels():
     x = torch.arange(12, dtype=torch.float64)
     for power in range(6):
         line = (x - 5).pow(power)
-        result = finer(line.view(1, 1, 1, 12), 3).flatten()
-        middle, own = result[:13], result[13:]
+        middle, own = finer(line.view(1, 1, 1, 12), 3).view(13, 2).unbind(1)
         assert torch.equal(own[:12], line)
         torch.testing.assert_close(middle[3:10], (torch.arange(3, 10, dtype=torch.float64) - 5.5).pow(power))
     result = finer(images(1, 1, 7, 5, torch.float64), 2)
     padded = np.pad(images(1, 1, 7, 5, torch.float64).numpy(), [(0, 0), (0, 0), (3, 3), (0, 0)], mode="symmetric")
     taps = np.array([3, -25, 150, 150, -25, 3]) / 256
     expected = sum(tap * padded[:, :, k : k + 8] for k, tap in enumerate(taps))
-    np.testing.assert_allclose(result[:, :, :8].numpy(), expected, atol=1e-14)
+    np.testing.assert_allclose(result[:, :, ::2].numpy(), expected, atol=1e-14)
 
 
 def test_moving_by_half_a_pixel_hardly_blurs():
@@ -398,6 +398,170 @@ def test_policies_choose_operations():
         for kind in (ADA, DiffAugment):
             with pytest.raises(ValueError, match=f"policy is {bad!r}; expected one or more of .*color"):
                 kind(bad)
+
+
+# -- ADA: all operations, against one matrix for each in numpy ---------------------------------------------------------
+
+
+def spatial_steps(height, width):
+    """Matrices that map places in the result to places in the image, in pixels from the centre, in numpy."""
+
+    def stretched(x, y):
+        return np.diag([1 / x, 1 / y, 1])
+
+    def turned(turns):
+        angle = 2 * math.pi * turns
+        return np.array([[math.cos(angle), -math.sin(angle), 0], [math.sin(angle), math.cos(angle), 0], [0, 0, 1]])
+
+    def moved(x, y):
+        return np.array([[1, 0, -x], [0, 1, -y], [0, 0, 1]])
+
+    return [
+        ("xflip", 1, lambda u: stretched(-1 if u < 0.5 else 1, 1)),
+        ("rotate90", 1, lambda u: turned(math.floor(4 * u) / 4).round()),
+        ("xint", 2, lambda u, v: moved(np.round((2 * u - 1) * width / 8), np.round((2 * v - 1) * height / 8))),
+        ("scale", 1, lambda u: stretched(2 ** (0.2 * z(u)), 2 ** (0.2 * z(u)))),
+        ("rotate", 1, turned),
+        ("aniso", 1, lambda u: stretched(2 ** (0.2 * z(u)), 2 ** (-0.2 * z(u)))),
+        ("rotate", 1, turned),
+        ("xfrac", 2, lambda u, v: moved(z(u) * width / 8, z(v) * height / 8)),
+    ]
+
+
+def color_steps():
+    """Matrices that act on (red, green, blue, 1), in numpy."""
+    grey = np.full(3, 3**-0.5)
+    projection, cross = np.outer(grey, grey), np.cross(np.eye(3), grey)  # cross @ x is grey x x
+
+    def affine(matrix, light=0.0):
+        return np.block([[matrix, np.full((3, 1), light)], [np.zeros((1, 3)), np.ones((1, 1))]])
+
+    def hue(u):
+        angle = 2 * math.pi * u
+        return affine(math.cos(angle) * np.eye(3) + (1 - math.cos(angle)) * projection + math.sin(angle) * cross)
+
+    return [
+        ("brightness", 1, lambda u: affine(np.eye(3), 0.2 * z(u))),
+        ("contrast", 1, lambda u: affine(2 ** (0.5 * z(u)) * np.eye(3))),
+        ("lumaflip", 1, lambda u: affine(np.eye(3) - 2 * (u < 0.5) * projection)),
+        ("hue", 1, hue),
+        ("saturation", 1, lambda u: affine(projection + 2 ** z(u) * (np.eye(3) - projection))),
+    ]
+
+
+def z(u):
+    return NormalDist().inv_cdf(u)
+
+
+def resampled(image, matrix):
+    """The image `(C, H, W)` upsampled by 2, interpolated linearly where `matrix` maps the pixels of the result."""
+    height, width = image.shape[1:]
+    taps, far = np.array([3, -25, 150, 150, -25, 3]) / 256, 3 * max(height, width) + 20
+    padded = np.pad(image, [(0, 0), (far, far), (far, far)], mode="symmetric")
+    for axis in (1, 2):
+        lines = np.moveaxis(padded, axis, -1)
+        middle = sum(tap * lines[..., k : lines.shape[-1] - 5 + k] for k, tap in enumerate(taps))
+        lines = np.stack([middle, lines[..., 3:-2]], -1).reshape(*middle.shape[:-1], -1)  # every half pixel
+        padded = np.moveaxis(lines, -1, axis)
+    result = np.empty_like(image)
+    for row, column in np.ndindex(height, width):
+        x, y, _ = matrix @ (column - (width - 1) / 2, row - (height - 1) / 2, 1)
+        # Value 0 along an axis is the midpoint before the pixel 3 - far.
+        x, y = (2 * (place + (side - 1) / 2 + far - 3) + 1 for place, side in ((x, width), (y, height)))
+        left, top = math.floor(x), math.floor(y)
+        right, down = x - left, y - top
+        upper, lower = (
+            padded[:, line, left] * (1 - right) + padded[:, line, left + 1] * right for line in (top, top + 1)
+        )
+        result[:, row, column] = upper * (1 - down) + lower * down
+    return result
+
+
+def reference(image, row, names, probability):
+    """ADA of one image `(C, H, W)` in numpy, one operation after the other."""
+    row = iter(row)
+
+    def chain(steps, size, left):
+        matrix = np.eye(size)
+        for name, count, step in steps:
+            if name in names:
+                limit = 1 - math.sqrt(1 - probability) if name == "rotate" else probability
+                applied, draws = next(row) < limit, [next(row) for _ in range(count)]
+                if applied:
+                    matrix = step(*draws) @ matrix if left else matrix @ step(*draws)
+        return matrix
+
+    image = resampled(image, chain(spatial_steps(*image.shape[1:]), 3, left=False))
+    colors = chain(color_steps(), 4, left=True)
+    rgb = np.broadcast_to(image[:3], (3, *image.shape[1:]))
+    changed = np.einsum("ij,jhw->ihw", colors[:3, :3], rgb) + colors[:3, 3:, None]
+    image = np.concatenate([changed[: min(3, len(image))], image[3:]])
+    if "cutout" in names:
+        applied, x, y = (next(row) for _ in range(3))
+        if applied < probability:
+            for (i, j), _ in np.ndenumerate(image[0]):
+                if abs((i + 0.5) / image.shape[1] - y) < 0.25 and abs((j + 0.5) / image.shape[2] - x) < 0.25:
+                    image[:, i, j] = 0
+    return image
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+@pytest.mark.parametrize("size", [(6, 6), (5, 9), (1, 2)])
+def test_all_operations_agree_with_one_matrix_for_each(channels, size):
+    for names in [[name] for name in [*GEOMETRIC, *COLOR, "cutout"]] + [[*GEOMETRIC, *COLOR, "cutout"]]:
+        augment, n = ADA(",".join(names), probability=0.75), 3 if len(names) == 1 else 12
+        pictures, u = images(n, channels, *size, torch.float64), uniform(augment, n, dtype=torch.float64)
+        expected = [reference(*both, names, 0.75) for both in zip(pictures.numpy(), u.numpy(), strict=True)]
+        np.testing.assert_allclose(augment(pictures, u).numpy(), np.stack(expected), rtol=1e-10, atol=1e-10)
+
+
+class Launches(TorchDispatchMode):
+    """Counts operations that compute, and are no views: about the kernels that a GPU launches."""
+
+    def __init__(self):
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **kwargs or {})
+        alias = any(part.alias_info and not part.alias_info.is_write for part in function._schema.returns)
+        self.count += isinstance(result, torch.Tensor) and not alias
+        return result
+
+
+@pytest.mark.parametrize(
+    ("augment", "most"),
+    [
+        (ADA(probability=0.5), (112, 35, 40)),
+        (ADA("color", probability=0.5), (42, 10, 10)),
+        (DiffAugment(), (42, 20, 16)),
+    ],
+    ids=["ada", "color", "diffaugment"],
+)
+def test_kernels_are_few(augment, most):
+    pictures, u = images().requires_grad_(), uniform(augment)
+    weight = torch.ones_like(pictures).requires_grad_()
+    with Launches() as forward:
+        changed = augment(pictures, u)
+    with Launches() as backward:
+        (gradient,) = torch.autograd.grad(changed, pictures, weight, create_graph=True)
+    with Launches() as second:
+        torch.autograd.grad(gradient.sum(), weight)
+    assert 0 < forward.count <= most[0]
+    assert 0 < backward.count <= most[1]
+    assert 0 < second.count <= most[2]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("augment", everything(), ids=["diffaugment", "ada", "blit", "color", "cutout"])
+def test_no_graph_break_when_compiled(augment):
+    pictures, u = images(), uniform(augment)
+    torch._dynamo.reset()  # graphs of other instances count towards its limit
+    compiled = torch.compile(augment, fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(compiled(pictures, u), augment(pictures, u), rtol=1e-4, atol=1e-4)
+    pictures.requires_grad_()
+    gradients = [torch.autograd.grad(f(pictures, u).square().sum(), pictures)[0] for f in (compiled, augment)]
+    torch.testing.assert_close(*gradients, rtol=1e-3, atol=1e-3)
 
 
 # -- ADA: its probability ----------------------------------------------------------------------------------------------
@@ -520,7 +684,8 @@ def test_cutout_zeroes_half_of_each_side_around_its_centre():
 def test_multipliers_make_operations_rarer():
     n = 3000
     augment = ADA("color,cutout", probability=0.8, multipliers={"color": 0.5, "hue": 0.25})
-    limits = {name: augment.limit(name).item() for name in ("brightness", "hue", "cutout")}
+    order = [name for names in COLUMNS.values() for name in names]
+    limits = {name: augment.limits()[order.index(name)].item() for name in ("brightness", "hue", "cutout")}
     assert limits == pytest.approx({"brightness": 0.4, "hue": 0.2, "cutout": 0.8})
     rare = ADA("brightness", probability=0.8, multipliers={"color": 0.5})
     changed = rare(images(1).expand(n, -1, -1, -1), uniform(rare, n)) != images(1)
