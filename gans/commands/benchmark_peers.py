@@ -17,7 +17,7 @@ from gans.checks import at_least
 from gans.commands import benchmark_peers_mimicry, benchmark_peers_pix2pix, benchmark_peers_r3gan
 from gans.commands.benchmark_models import Options, batch_of
 from gans.commands.benchmark_peer import Match, parameters
-from gans.commands.benchmark_turns import alternate, fit, machine, peak_of, shown
+from gans.commands.benchmark_turns import alternate, extras, fit, machine, peak_of, shown
 from gans.commands.timing import quiet
 
 # The flag of a project, and what it is compared on.
@@ -43,7 +43,7 @@ def train(options: Options, side: str) -> None:
     model, batch, peer = sides(options)
     if side == OURS:
         del peer
-        fit(model, batch, options.batches, options.precision)
+        fit(model, batch, options.batches, options.precision, *extras(options))
     else:
         del model
         peer.round(options.batches)
@@ -54,7 +54,7 @@ def compared(options: Options) -> dict[str, float]:
     model, batch, peer = sides(options)
     ours = [getattr(model, part) for part in ("generator", "discriminator")]
     counts = sum(map(parameters, ours)), sum(map(parameters, peer.networks))
-    found = alternate(model, batch, peer, options.batches, options.rounds, options.precision)
+    found = alternate(model, batch, peer, options.batches, options.rounds, options.precision, *extras(options))
     low, middle, high = found.ratio()
     images = len(batch[0]) * options.batches
     return {
@@ -96,6 +96,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--full", action="store_true", help="the sizes of the papers, for a GPU, instead of small ones")
     parser.add_argument("--batch_size", type=int, default=0, help="images of a batch; 0: enough")
     parser.add_argument("--precision", default="32-true", choices=["32-true", "bf16-mixed"])
+    parser.add_argument("--compile", action="store_true", help="compile our networks")
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--steps", type=int, default=1, help="generator updates of a round")
     parser.add_argument(
@@ -125,7 +126,10 @@ def run(options: Options) -> None:
             one.project, one.path, one.name, one.batches = project, path, name, options.steps * match.batches
             found = compared(one)
             size = one.batch_size or match.batch_sizes[one.full]
-            print(f"{name} against {project}, batch {size}, {one.precision}, {machine()}", flush=True)
+            print(
+                f"{name} against {project}, batch {size}, {one.precision}{', compiled' * one.compile}, {machine()}",
+                flush=True,
+            )
             print(shown({**found, **({} if one.no_memory else memory(one))}), flush=True)
             if one.operations:
                 print(operations(one), flush=True)

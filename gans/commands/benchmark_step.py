@@ -16,7 +16,7 @@ from gans.commands.benchmark_loops import bare_loop
 from gans.commands.benchmark_models import MODELS, Options, batch_of, build, check
 from gans.commands.benchmark_models import add_flags as add_model_flags
 from gans.commands.benchmark_naive import NAIVE, naive_fit, naive_loop
-from gans.commands.benchmark_turns import alternate, fit, machine, peak_of, shown
+from gans.commands.benchmark_turns import alternate, extras, fit, machine, peak_of, shown
 from gans.commands.timing import quiet
 
 LIGHTNING = "Lightning"
@@ -41,7 +41,7 @@ def step(options: Options) -> dict[str, float]:
         other: Any = naive_loop(build_other(options), batch, batches, options.precision)
     else:
         other = bare_loop(build_other(options), batch, options.bare_precision or options.precision)
-    found = alternate(model, batch, other, options.steps, options.rounds, options.precision)
+    found = alternate(model, batch, other, options.steps, options.rounds, options.precision, *extras(options))
     low, _, high = found.ratio()
     images = options.batch_size * options.steps
     return {
@@ -59,7 +59,7 @@ def train(options: Options, side: str) -> None:
     model = built(options) if side == LIGHTNING else build_other(options)
     batch = batch_of(model, options.batch_size)
     if side == LIGHTNING:
-        fit(model, batch, options.steps, options.precision)
+        fit(model, batch, options.steps, options.precision, *extras(options))
     elif side == "naive":
         naive_fit(model, batch, options.steps, options.precision)
     else:
@@ -76,6 +76,7 @@ def memory(options: Options) -> dict[str, float]:
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """Add the flags of this subcommand."""
     add_model_flags(parser)
+    parser.add_argument("--compile", action="store_true", help="compile our networks; the other side is never compiled")
     sides = f"the other side: a bare PyTorch loop, or a naive LightningModule ({', '.join(NAIVE)})"
     parser.add_argument("--against", default="bare", choices=["bare", "naive"], help=sides)
     precisions = "precision of the bare loop; by default that of --precision"
@@ -107,5 +108,5 @@ def run(options: Options) -> None:
         options.model = model
         options.steps = given or (50 if torch.cuda.is_available() else MODELS[model][2])
         head = f"{options.model} {options.size}x{options.size}x{options.channels}, batch {options.batch_size}"
-        print(f"{head}, {options.precision}, {machine()}", flush=True)
+        print(f"{head}, {options.precision}{', compiled' * options.compile}, {machine()}", flush=True)
         print(shown({**step(options), **({} if options.no_memory else memory(options))}), flush=True)

@@ -3,6 +3,7 @@
 The ratio of two neighbouring rounds is meaningful even if absolute times drift.
 """
 
+import argparse
 import multiprocessing
 import os
 import statistics
@@ -17,6 +18,7 @@ import torch
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
 
+from gans.callbacks.compile import Compile
 from gans.callbacks.health import Health
 from gans.callbacks.progress import Progress
 from gans.commands.timing import Repeat, peak_memory, quiet, wait
@@ -122,6 +124,11 @@ class Pauses(L.Callback):
             wait(pl_module.device)
             self.seconds.append(time.perf_counter() - self.start)
             self.pause.release()
+
+
+def extras(options: argparse.Namespace) -> list[L.Callback]:
+    """Return the callbacks of our side that are no part of every recipe."""
+    return [Compile()] if options.compile else []
 
 
 def fit(model: Any, batch: tuple[Tensor, ...], batches: int, precision: str, *callbacks: L.Callback) -> None:

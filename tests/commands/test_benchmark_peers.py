@@ -116,7 +116,7 @@ def options(tmp_path: Path, project: str, name: str, **changes: object) -> argpa
         (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / file).write_text(text)
     given = {"project": project, "name": name, "path": tmp_path, "full": False, "batch_size": 4}
-    given |= {"precision": "32-true", "rounds": 2, "batches": PROJECTS[project][name].batches}
+    given |= {"precision": "32-true", "compile": False, "rounds": 2, "batches": PROJECTS[project][name].batches}
     return argparse.Namespace(**{**given, **changes})
 
 

@@ -5,6 +5,7 @@ import argparse
 import lightning as L
 import pytest
 import torch
+from torch._dynamo.utils import counters
 
 from gans.commands.benchmark_loops import Plain, bare_loop
 from gans.commands.benchmark_models import MODELS, batch_of
@@ -15,9 +16,9 @@ from gans.commands.benchmark_turns import Pauses, alternate
 RESTING = {"manifoldgan": "autoencoder", "texttoimage": "matcher"}  # in the stage that is measured
 
 
-def options(model: str, **changes: str) -> argparse.Namespace:
+def options(model: str, **changes: object) -> argparse.Namespace:
     given = {"size": 32, "channels": 3, "batch_size": 8, "precision": "32-true", "rounds": 2, "steps": 2}
-    given |= {"layout": "same", "against": "bare", "bare_precision": None}
+    given |= {"layout": "same", "against": "bare", "bare_precision": None, "compile": False}
     return argparse.Namespace(model=model, **{**given, **changes})
 
 
@@ -44,6 +45,14 @@ def test_both_sides_take_turns(name: str, against: str) -> None:
     assert found["images/s, Lightning"] > 0
     assert found[f"images/s, {against}"] > 0
     assert found["ratio, first quartile"] <= found["ratio, third quartile"]
+
+
+@pytest.mark.slow
+def test_our_side_can_be_compiled() -> None:
+    torch.compiler.reset()
+    found = step(options("gan", compile=True))
+    assert found["images/s, Lightning"] > 0
+    assert counters["stats"]["unique_graphs"] >= 2
 
 
 def test_rounds_of_a_run_in_a_thread_are_of_the_same_batches() -> None:
