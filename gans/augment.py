@@ -333,14 +333,6 @@ class ADA(Augmentation):
 
     probability: Tensor
     observed: Tensor
-    # Constants of every number in `COLUMNS`:
-    gates: Tensor  # which of the numbers drawn decides whether it counts
-    sources: Tensor  # which of the numbers drawn it is
-    idle: Tensor  # the value that changes nothing
-    factors: Tensor  # of the probability
-    twice: Tensor  # whether it is that of one of the two rotations
-    sigmas: Tensor
-    symmetries: Tensor
 
     def __init__(
         self,
@@ -368,7 +360,11 @@ class ADA(Augmentation):
         self.register_buffer("observed", torch.zeros(2))  # sum of signs and number of images, over all processes
 
     def arrange(self, names: set[str], multipliers: dict[str, float]) -> None:
-        """Count the numbers drawn, and register the constants of those in `COLUMNS`."""
+        """Count the numbers drawn, and note constants of every number in `COLUMNS`.
+
+        `gates` and `sources` are its columns in the numbers drawn: the one that decides whether it counts, and its own.
+        `idle` is the value that changes nothing, `factors` those of the probability, and `twice` is true for rotations.
+        """
         found: dict[str, list[tuple[int, int, float, float]]] = {}
         self.draws, self.groups = 0, set[str]()  # groups of which the policy names an operation
         for group, operations in GROUPS.items():
@@ -384,19 +380,22 @@ class ADA(Augmentation):
                 found.setdefault(name, []).extend(rows)
         order = [name for columns in COLUMNS.values() for name in columns]
         rows = [found[name].pop(0) for name in order]
-        for constant, column in zip(("gates", "sources", "factors", "idle"), zip(*rows, strict=True), strict=True):
-            self.register_buffer(constant, torch.tensor(column), persistent=False)
-        self.register_buffer("twice", torch.tensor([name == "rotate" for name in order]), persistent=False)
-        self.register_buffer("sigmas", torch.tensor(SIGMAS), persistent=False)
-        self.register_buffer("symmetries", symmetries(), persistent=False)
+        self.gates, self.sources, self.factors, self.idle = map(torch.tensor, zip(*rows, strict=True))
+        self.twice = torch.tensor([name == "rotate" for name in order])
+        self.sigmas, self.symmetries = torch.tensor(SIGMAS), symmetries()
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        """Keep the buffers in float32: half precision would round small steps of the probability to 0."""
+        """Move constants too, and keep buffers in float32: half precision rounds small steps of the probability to 0.
+
+        The constants are no buffers: those of a model are averaged over processes.
+        """
 
         def kept(tensor: Tensor) -> Tensor:
             return fn(tensor).float() if tensor.is_floating_point() else fn(tensor)
 
         super()._apply(kept, recurse)  # type: ignore[no-untyped-call]
+        for name in ("gates", "sources", "factors", "idle", "twice", "sigmas", "symmetries"):
+            setattr(self, name, kept(getattr(self, name)))
         return self
 
     def limits(self) -> Tensor:

@@ -638,6 +638,7 @@ def test_state_travels_with_the_checkpoint():
     first, second = ADA(probability=0.3, images=1000), ADA(images=1000)
     first.observe(torch.ones(10))
     assert set(first.state_dict()) == {"probability", "observed"}
+    assert set(dict(first.named_buffers())) == {"probability", "observed"}  # processes average the buffers of a model
     second.load_state_dict(first.state_dict())
     assert steps(first, torch.ones(5)) == steps(second, torch.ones(5)) == pytest.approx(0.315)
     for twin in (copy.deepcopy(first), pickle.loads(pickle.dumps(first))):

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torchvision.transforms.functional import center_crop
 
 from gans.networks.conditional import check_labels
+from gans.networks.grouped import GroupedConv2d
 from gans.networks.layers import Size, doublings, image_channels, image_size
 from gans.networks.resample import downsample, upsample
 
@@ -92,7 +93,7 @@ class Block(nn.Module):
         self.branch = nn.Sequential(
             normal(nn.Conv2d(width, inner, 1), gain),
             nn.LeakyReLU(SLOPE, inplace=True),
-            normal(nn.Conv2d(inner, inner, 3, padding=1, groups=inner // group_width), gain),
+            normal(GroupedConv2d(inner, inner, 3, padding=1, groups=inner // group_width), gain),
             nn.LeakyReLU(SLOPE, inplace=True),
             normal(nn.Conv2d(inner, width, 1, bias=False), 0),
         )
@@ -221,7 +222,7 @@ class Discriminator(nn.Module):
         # It mirrors the generator's basis: a depthwise convolution over the whole map.
         scale, deepest = 2 ** (len(hidden) - 1), hidden[-1]
         base = (height // scale, breadth // scale)
-        layers += [normal(nn.Conv2d(deepest, deepest, base, groups=deepest, bias=False))]
+        layers += [normal(GroupedConv2d(deepest, deepest, base, groups=deepest, bias=False))]
         self.layers = nn.Sequential(*layers)
         self.embedding = embedding(num_classes, deepest, num_classes * deepest)
         self.project = normal(nn.Linear(deepest, 1 if self.embedding is None else deepest, bias=False))
