@@ -138,7 +138,7 @@ def test_nothing_is_normalised_or_kept_beside_the_parameters():
         assert not list(network.buffers())
         kinds = {type(module).__name__ for module in network.modules()}
         kinds -= {"Generator", "Discriminator", "Block", "Up", "Down", "Sequential", "Identity"}
-        assert kinds == {"Conv2d", "LeakyReLU", "Linear", "Embedding"}
+        assert kinds == {"Conv2d", "GroupedConv2d", "LeakyReLU", "Linear", "Embedding"}
 
 
 def test_images_are_not_squashed():
