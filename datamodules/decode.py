@@ -44,12 +44,14 @@ SIXTEEN_BIT = ("PNG", "PPM")  # formats with 16 bits that some versions of Pillo
 RANGES = (1, 255, 65535)  # usual maxima of 32-bit values
 # Formats that are not images, or that Pillow does not decode itself (EPS would be run by Ghostscript).
 NO_PICTURES = {"BUFR", "EPS", "GRIB", "HDF5", "IPTC", "MPEG", "PDF", "WMF"}
+FIRST = ("JPEG", "PNG")  # common formats that are recognised by their first bytes
 COMMON = ("jpg", "jpeg", "png", "webp", "bmp", "gif", "tif", "tiff")  # listed first in messages
 
 
 def _formats() -> tuple[str, ...]:
     Image.init()
-    return tuple(name for name in Image.ID if name not in NO_PICTURES)
+    # Pillow tries the formats in this order, and opens a file for each that has no signature.
+    return (*FIRST, *(name for name in Image.ID if name not in NO_PICTURES and name not in FIRST))
 
 
 def _extensions() -> tuple[str, ...]:
