@@ -31,6 +31,11 @@ from torch.nn.functional import interpolate
 
 from datamodules.archive import opened, within
 
+try:
+    from torchvision.io import decode_jpeg
+except ImportError:  # torchvision without image decoders
+    decode_jpeg = None
+
 Fit: TypeAlias = Literal["crop", "pad", "stretch"]
 Half: TypeAlias = Literal["left", "right"]
 
@@ -98,11 +103,14 @@ def read_image(path: str | Path, target: Target) -> Tensor:
         UnreadableImageError: The file is missing, truncated, too large or not an image.
     """
     with picture(path) as file:
+        full = file.size
         if target.crop is None:
             side = REDUCED * max(target.size)
             file.draft(None, (2 * side if target.half else side, side))  # it does nothing for other formats
-        image = halved(whole(file), target.half)
-        return resized(in_channels(image, target.channels), target)
+        pixels = by_torchvision(file) if file.size == full and target.channels == 3 else None
+        if pixels is None:
+            pixels = tensor(in_channels(whole(file), target.channels))
+        return resized(halved(pixels, target.half), target)
 
 
 def read_whole(path: str | Path, channels: int | None = None) -> Tensor:
@@ -198,12 +206,28 @@ def upright(image: Image.Image) -> Image.Image:
         return image
 
 
-def halved(image: Image.Image, half: Half | None) -> Image.Image:
-    """Return the left or right half of an image, or the whole image for None."""
-    if half is None:
-        return image
-    middle = image.width // 2
-    return image.crop((0, 0, middle, image.height) if half == "left" else (middle, 0, 2 * middle, image.height))
+def by_torchvision(file: Any) -> Tensor | None:
+    """Return an open JPEG image in RGB as uint8 `(3, H, W)`, decoded by torchvision, or None if Pillow has to do it.
+
+    Torchvision's decoder gives the pixels that Pillow's gives and saves copies, but cannot reduce the size. Torchvision
+    0.29 announces its removal.
+    """
+    if decode_jpeg is None or file.format != "JPEG" or file.mode != "RGB":
+        return None
+    try:
+        if file.getexif().get(ORIENTATION, 1) != 1:
+            return None
+        file.fp.seek(0)
+        found: Tensor = decode_jpeg(torch.frombuffer(bytearray(file.fp.read()), dtype=torch.uint8))
+        return found
+    except Exception:  # for damaged files Pillow decides, and gives the reason
+        return None
+
+
+def halved(pixels: Tensor, half: Half | None) -> Tensor:
+    """Return the left or right half of an image `(C, H, W)`, or the whole image for None."""
+    middle = pixels.shape[-1] // 2
+    return {None: pixels, "left": pixels[..., :middle], "right": pixels[..., middle : 2 * middle]}[half]
 
 
 def eight_bit(image: Image.Image, sixteen: bool = False) -> Image.Image:
@@ -247,35 +271,33 @@ def in_channels(image: Image.Image, channels: int) -> Image.Image:
     return in_mode(image, MODES[channels])
 
 
-def resized(image: Image.Image, target: Target) -> Tensor:
-    """Return an image of mode `L`, `RGB` or `RGBA` in the target's size, as uint8 `(C, H, W)`.
-
-    Padding is black, or transparent with alpha.
-    """
+def resized(pixels: Tensor, target: Target) -> Tensor:
+    """Return an image `(C, H, W)` uint8 in the target's size. Padding is black, or transparent with alpha."""
     height, width = target.size
     if target.crop:
-        image = image.crop(centre(image.size, (target.crop[1], target.crop[0])))
+        pixels = centred(pixels, target.crop)
+    tall, wide = pixels.shape[1:]
     if target.fit == "pad":
-        scale = min(width / image.width, height / image.height)
-        across, down = max(1, round(image.width * scale)), max(1, round(image.height * scale))
-        canvas = torch.zeros(len(image.getbands()), height, width, dtype=torch.uint8)
+        scale = min(width / wide, height / tall)
+        across, down = max(1, round(wide * scale)), max(1, round(tall * scale))
+        canvas = torch.zeros(len(pixels), height, width, dtype=torch.uint8)
         top, left = (height - down) // 2, (width - across) // 2
-        canvas[:, top : top + down, left : left + across] = bicubic(image, (down, across))
+        canvas[:, top : top + down, left : left + across] = bicubic(pixels, (down, across))
         return canvas
-    scale = min(image.width / width, image.height / height)
-    window = image.size if target.fit == "stretch" else (round(width * scale), round(height * scale))
-    box = centre(image.size, window)
-    return bicubic(image if box == (0, 0, *image.size) else image.crop(box), target.size)
+    if target.fit == "crop":
+        scale = min(wide / width, tall / height)
+        pixels = centred(pixels, (round(height * scale), round(width * scale)))
+    return bicubic(pixels, target.size)
 
 
-def bicubic(image: Image.Image, size: tuple[int, int]) -> Tensor:
-    """Return an image in the size (height, width), by antialiased bicubic interpolation, as uint8 `(C, H, W)`."""
-    if image.mode == "RGBA":
-        image = image.resize(size[::-1], Image.Resampling.BICUBIC)
-    pixels = tensor(image)
-    if pixels.shape[1:] != size:
-        pixels = interpolate(pixels[None], size, mode="bicubic", antialias=True)[0]
-    return pixels.contiguous()
+def bicubic(pixels: Tensor, size: tuple[int, int]) -> Tensor:
+    """Return an image `(C, H, W)` uint8 in the size (height, width), by antialiased bicubic interpolation."""
+    if pixels.shape[1:] == size:
+        return pixels.contiguous()
+    if len(pixels) == 4:
+        image = Image.fromarray(pixels.permute(1, 2, 0).numpy())
+        return tensor(image.resize(size[::-1], Image.Resampling.BICUBIC)).contiguous()
+    return interpolate(pixels[None], size, mode="bicubic", antialias=True)[0].contiguous()
 
 
 def tensor(image: Image.Image) -> Tensor:
@@ -283,11 +305,11 @@ def tensor(image: Image.Image) -> Tensor:
     return torch.from_numpy(np.array(image)).view(image.height, image.width, -1).permute(2, 0, 1)
 
 
-def centre(inside: tuple[int, int], size: tuple[int, int]) -> tuple[int, int, int, int]:
-    """Return the centred window (left, upper, right, lower) of `size` (width, height), at most as large as `inside`."""
-    width, height = max(1, min(size[0], inside[0])), max(1, min(size[1], inside[1]))
-    left, upper = (inside[0] - width) // 2, (inside[1] - height) // 2
-    return left, upper, left + width, upper + height
+def centred(pixels: Tensor, size: tuple[int, int]) -> Tensor:
+    """Return the centred window of `size` (height, width) of an image `(C, H, W)`, at most as large as the image."""
+    down, across = (max(1, min(side, most)) for side, most in zip(size, pixels.shape[1:], strict=True))
+    top, left = (pixels.shape[1] - down) // 2, (pixels.shape[2] - across) // 2
+    return pixels[:, top : top + down, left : left + across]
 
 
 def _from_array(values: "np.typing.NDArray[np.floating]") -> Image.Image:

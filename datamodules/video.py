@@ -10,7 +10,7 @@ import torch
 from PIL import Image, ImageSequence, UnidentifiedImageError
 from torch import Tensor
 
-from datamodules.decode import Target, UnreadableImageError, eight_bit, in_channels, resized
+from datamodules.decode import Target, UnreadableImageError, eight_bit, in_channels, resized, tensor
 
 VIDEOS = ("mp4", "avi", "mov", "mkv", "webm", "gif")
 
@@ -98,7 +98,7 @@ def pyav() -> Any:
 
 
 def _pixels(frame: Any, target: Target) -> Tensor:
-    return resized(in_channels(_upright(frame), target.channels), target)
+    return resized(tensor(in_channels(_upright(frame), target.channels)), target)
 
 
 def _upright(frame: Any) -> Image.Image:

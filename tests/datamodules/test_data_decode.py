@@ -10,7 +10,7 @@ from broken_images import BROKEN, photo
 from PIL import Image, ImageOps
 
 import datamodules.decode
-from datamodules.decode import Target, UnreadableImageError, centre, look, read_image, read_whole
+from datamodules.decode import Target, UnreadableImageError, centred, look, read_image, read_whole
 
 torch.set_num_threads(1)
 RGB = Target(3, (8, 8))
@@ -224,7 +224,7 @@ def test_the_centre_crop_is_in_original_pixels(tmp_path):
     found = read(tmp_path / "a.jpg", photo(640, 640), Target(3, (16, 16), crop=(16, 16)), quality=100)
     exact = torch.from_numpy(np.array(photo(640, 640))[312:328, 312:328]).permute(2, 0, 1)
     assert (found.float() - exact.float()).abs().mean() < 60, "not a reduced JPEG"
-    assert centre((10, 20), (148, 148)) == (0, 0, 10, 20), "no more than there is"
+    assert centred(torch.zeros(3, 20, 10), (148, 148)).shape == (3, 20, 10), "no more than there is"
 
 
 def test_reducing_is_antialiased_also_where_a_jpeg_is_decoded_small(tmp_path):
@@ -256,9 +256,12 @@ def landscape(width, height):
 def by_pillow(image, target):
     """Return the result of Pillow's resizing, without a reduced decoding."""
     height, width = target.size
-    scale = min(image.width / width, image.height / height)
-    window = image.size if target.fit == "stretch" else (round(width * scale), round(height * scale))
-    image = image.crop(centre(image.size, window)).resize((width, height), Image.Resampling.BICUBIC)
+    if target.fit == "crop":
+        scale = min(image.width / width, image.height / height)
+        across, down = max(1, round(width * scale)), max(1, round(height * scale))
+        left, top = (image.width - across) // 2, (image.height - down) // 2
+        image = image.crop((left, top, left + across, top + down))
+    image = image.resize((width, height), Image.Resampling.BICUBIC)
     return torch.from_numpy(np.array(image)).view(height, width, -1).permute(2, 0, 1)
 
 
@@ -288,9 +291,9 @@ def test_pixels_outside_the_crop_have_no_influence(tmp_path):
 def test_a_jpeg_decoded_small_differs_little_from_one_decoded_in_full(tmp_path, monkeypatch, side, size, decoded, kind):
     seen, original = [], datamodules.decode.bicubic
 
-    def recorded(image, size):
-        seen.append(image.size)
-        return original(image, size)
+    def recorded(pixels, size):
+        seen.append(tuple(pixels.shape[1:]))
+        return original(pixels, size)
 
     monkeypatch.setattr(datamodules.decode, "bicubic", recorded)
     image = landscape(side, side).convert("RGB" if kind == "progressive" else kind)
@@ -300,6 +303,37 @@ def test_a_jpeg_decoded_small_differs_little_from_one_decoded_in_full(tmp_path, 
     difference = (found.int() - by_pillow(full, Target(3, (size, size))).int()).abs().float()
     assert difference.mean() < 1
     assert difference.max() <= (1 if decoded == side else 12)
+
+
+@pytest.mark.skipif(datamodules.decode.decode_jpeg is None, reason="needs torchvision's decoder")
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"subsampling": 0}, {"quality": 30}, {"restart": 2}])
+@pytest.mark.parametrize("half", [None, "left", "right"])
+def test_both_decoders_give_the_same_pixels(tmp_path, monkeypatch, options, half):
+    path, target = tmp_path / "a.jpg", Target(3, (60, 70), half=half)
+    if "restart" in options:
+        options = {"restart_marker_rows": options["restart"]}
+    landscape(151, 90).save(path, **options)
+    calls, original = [], datamodules.decode.decode_jpeg
+
+    def recorded(data):
+        calls.append(len(data))
+        return original(data)
+
+    monkeypatch.setattr(datamodules.decode, "decode_jpeg", recorded)
+    found = read_image(path, target)
+    assert calls == [path.stat().st_size]
+    monkeypatch.setattr(datamodules.decode, "decode_jpeg", None)
+    assert torch.equal(read_image(path, target), found)
+
+
+def test_a_jpeg_that_torchvision_refuses_is_read_by_pillow(tmp_path, monkeypatch):
+    def refuse(data):
+        raise RuntimeError("not supported")
+
+    monkeypatch.setattr(datamodules.decode, "decode_jpeg", refuse)
+    image = landscape(40, 30)
+    found = read(tmp_path / "a.jpg", image, Target(3, (30, 40)))
+    assert torch.equal(found, torch.from_numpy(np.array(Image.open(tmp_path / "a.jpg"))).permute(2, 0, 1))
 
 
 def test_look_tells_colour_and_alpha(tmp_path):
