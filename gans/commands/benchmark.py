@@ -8,7 +8,7 @@ import argparse
 from collections.abc import Sequence
 from types import ModuleType
 
-from gans.commands import benchmark_flops, benchmark_launches, benchmark_peers, benchmark_step
+from gans.commands import benchmark_data, benchmark_flops, benchmark_launches, benchmark_peers, benchmark_step
 from gans.commands.home import expanded
 from gans.commands.script import Parser, interruptible
 
@@ -17,6 +17,7 @@ SUBCOMMANDS: dict[str, ModuleType] = {
     "launches": benchmark_launches,
     "flops": benchmark_flops,
     "peers": benchmark_peers,
+    "data": benchmark_data,
 }
 
 
