@@ -123,7 +123,7 @@ def ours(root: Path, size: int, workers: int, options: argparse.Namespace, train
 
 def quartiles(values: list[float]) -> str:
     """Return the median of values and, in brackets, their quartiles."""
-    low, middle, high = statistics.quantiles(values, n=4)
+    low, middle, high = statistics.quantiles(values, n=4, method="inclusive")
     return f"{middle:6.2f} ({low:.2f} to {high:.2f})"
 
 
