@@ -29,12 +29,20 @@ class Options(NamedTuple):
     groups: int = 1
 
 
+def plain() -> bool:
+    """Return whether PyTorch's own convolution serves: in graphs that it compiles or traces, and without gradients."""
+    if torch.compiler.is_compiling() or not torch.is_grad_enabled():
+        return True
+    tracing: bool = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
+    return tracing
+
+
 def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, options: Options) -> Tensor:
     """Return `torch.nn.functional.conv2d` of `x` `(N, C, H, W)`, with derivatives of every order in few operations.
 
     The weights are `(K, C / groups, h, w)`, the bias `(K,)`.
     """
-    if torch.compiler.is_compiling() or not torch.is_grad_enabled():  # compiled graphs have no double backward
+    if plain():
         return F.conv2d(x, weight, bias, *options)
     # The gradient of the weights has a node of its own: a penalty asks for that of the input alone, and autograd
     # leaves out nodes whose results nobody asks for, but not single results of a node.
@@ -44,7 +52,21 @@ def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, options: Options) -
 
 def transposed(g: Tensor, weight: Tensor, options: Options, size: Pair) -> Tensor:
     """Return the transpose of `convolve` of maps of this `size`, `(N, C, H, W)`, for `g` `(N, K, h, w)`."""
+    if plain():
+        return transpose(g, weight, options, size)
     return cast(Tensor, Transposed.apply(g, weight, options, size))
+
+
+def transpose(g: Tensor, weight: Tensor, options: Options, size: Pair) -> Tensor:
+    """Return what `transposed` does, with PyTorch's derivatives."""
+    stride, padding, dilation, groups = options
+    left = [
+        full - ((small - 1) * step - 2 * border + spread * (kernel - 1) + 1)
+        for full, small, kernel, step, border, spread in zip(
+            size, g.shape[2:], weight.shape[2:], stride, padding, dilation, strict=True
+        )
+    ]
+    return F.conv_transpose2d(g, weight, None, stride, padding, left, groups, dilation)
 
 
 class Convolution(torch.autograd.Function):
@@ -100,14 +122,8 @@ class Transposed(torch.autograd.Function):
     def forward(ctx: Any, g: Tensor, weight: Tensor, options: Options, size: Pair) -> Tensor:
         """Return maps of this `size`."""
         ctx.save_for_backward(g, weight)
-        ctx.options, (stride, padding, dilation, groups) = options, options
-        left = [
-            full - ((small - 1) * step - 2 * border + spread * (kernel - 1) + 1)
-            for full, small, kernel, step, border, spread in zip(
-                size, g.shape[2:], weight.shape[2:], stride, padding, dilation, strict=True
-            )
-        ]
-        return F.conv_transpose2d(g, weight, None, stride, padding, left, groups, dilation)
+        ctx.options = options
+        return transpose(g, weight, options, size)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:

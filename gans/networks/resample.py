@@ -1,20 +1,28 @@
 """Anti-aliased downsampling and upsampling by 2 with binomial filters.
 
 [1, 3, 3, 1] is the filter of StyleGAN2 (Karras et al. 2020, arXiv 1912.04958) and of R3GAN, after Zhang 2019 (arXiv
-1904.11486). The filters are sums of shifted slices, not convolutions with a fixed kernel. So there is no kernel to
-move between devices or to cast, and derivatives of every order are deterministic on GPUs too.
+1904.11486).
 
 `padding` is named like `torch.nn.Conv2d.padding_mode`:
 
 - `replicate`: repeats the border pixel. Constant images stay constant, and upsampling equals bilinear interpolation.
 - `reflect`: mirrors the image at the centre of the border pixel.
 - `zeros`: pads with zeros, as in the code of StyleGAN2 and R3GAN, so images darken towards the edge.
+
+With `zeros`, `downsample` and `upsample` are one depthwise convolution, and so is each of their derivatives. On a GPU
+they are as exact and as deterministic as the convolutions of the network. In float32 and without channels_last,
+PyTorch computes them with kernels of its own, without TF32 and in a fixed order. Else cuDNN may choose TF32, and an
+algorithm that is not deterministic, unless `torch.backends.cudnn.deterministic` is set.
+
+All others are sums of shifted slices, which are exact for constant images and deterministic on every device.
 """
 
 from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
+
+from gans.networks.grouped import Options, convolve, transposed
 
 Padding = Literal["zeros", "replicate", "reflect"]
 
@@ -29,6 +37,9 @@ def downsample(images: Tensor, padding: Padding = "replicate") -> Tensor:
         raise ValueError(
             f"images are {images.shape[-2]}x{images.shape[-1]}; expected at least 2 pixels a side to halve"
         )
+    if padding == "zeros":
+        with torch.autocast(images.device.type, enabled=False):
+            return convolve(images, kernel(images, 0.25), None, filtering(images))
     return halve(halve(images, -2, padding), -1, padding)
 
 
@@ -38,6 +49,10 @@ def upsample(images: Tensor, padding: Padding = "replicate") -> Tensor:
     Raises:
         ValueError: for an unknown padding, or `reflect` of a side of 1 pixel.
     """
+    if padding == "zeros":
+        height, width = images.shape[-2:]
+        with torch.autocast(images.device.type, enabled=False):
+            return transposed(images, kernel(images, 0.5), filtering(images), (2 * height, 2 * width))
     return double(double(images, -2, padding), -1, padding)
 
 
@@ -50,11 +65,26 @@ def decimate(images: Tensor, padding: Padding = "reflect") -> Tensor:
     Raises:
         ValueError: for an unknown padding, or `reflect` of a side of 1 pixel.
     """
-    return every_second(every_second(images, -2, padding), -1, padding)
+    return decimated(decimated(images, -2, padding), -1, padding)
 
 
-def beyond(images: Tensor, dim: int, padding: Padding) -> tuple[Tensor, Tensor]:
-    """Return the padding before the first and after the last pixel of `images` along `dim`, each 1 pixel thick.
+def filtering(images: Tensor) -> Options:
+    """Return the options of the convolution that halves `images`, each channel by itself."""
+    return Options(stride=(2, 2), padding=(1, 1), groups=images.shape[1])
+
+
+def kernel(images: Tensor, scale: float) -> Tensor:
+    """Return the weights `(C, 1, 4, 4)` of a filter: `scale` times [0.5, 1.5, 1.5, 0.5] on both axes.
+
+    They are computed on the device of the images, because a copy from the host would wait for it.
+    """
+    place = torch.linspace(-1.5 * scale, 1.5 * scale, 4, dtype=images.dtype, device=images.device)
+    taps = 2 * scale - place.abs()
+    return torch.outer(taps, taps).expand(images.shape[1], 1, 4, 4)
+
+
+def bordered(images: Tensor, dim: int, padding: Padding) -> Tensor:
+    """Return `images` with a border of 1 pixel at both ends of `dim`.
 
     Raises:
         ValueError: for an unknown padding, or `reflect` of a side of 1 pixel.
@@ -64,11 +94,16 @@ def beyond(images: Tensor, dim: int, padding: Padding) -> tuple[Tensor, Tensor]:
     last = images.shape[dim] - 1
     if padding == "zeros":
         nothing = torch.zeros_like(images.narrow(dim, 0, 1))
-        return nothing, nothing
+        return torch.cat([nothing, images, nothing], dim)
     inside = int(padding == "reflect")
     if inside > last:
         raise ValueError("padding is 'reflect'; expected at least 2 pixels a side")
-    return images.narrow(dim, inside, 1), images.narrow(dim, last - inside, 1)
+    return torch.cat([images.narrow(dim, inside, 1), images, images.narrow(dim, last - inside, 1)], dim)
+
+
+def every_second(images: Tensor, dim: int, start: int, count: int) -> Tensor:
+    """Return `count` pixels of `images` along `dim`: every second one from `start`."""
+    return images.movedim(dim, -1)[..., start : start + 2 * count - 1 : 2].movedim(-1, dim)
 
 
 def halve(images: Tensor, dim: int, padding: Padding) -> Tensor:
@@ -76,14 +111,9 @@ def halve(images: Tensor, dim: int, padding: Padding) -> Tensor:
 
     Output i is centred between inputs 2i and 2i + 1.
     """
-    pixels = images.shape[dim] // 2
-    left, right = beyond(images, dim, padding)
-    first, second = (images.movedim(dim, -1)[..., start::2].movedim(-1, dim) for start in (0, 1))
-    before = torch.cat([left, second.narrow(dim, 0, pixels - 1)], dim)
-    # For an odd side the last pixel is the last neighbour, and the padding is not used.
-    after = torch.cat([first.narrow(dim, 1, first.shape[dim] - 1), right], dim)
-    inner, outer = first.narrow(dim, 0, pixels) + second, before + after.narrow(dim, 0, pixels)
-    return torch.lerp(inner, outer, 0.25) / 2
+    padded, count = bordered(images, dim, padding), images.shape[dim] // 2
+    before, first, second, after = (every_second(padded, dim, start, count) for start in range(4))
+    return torch.lerp(first + second, before + after, 0.25) / 2
 
 
 def double(images: Tensor, dim: int, padding: Padding) -> Tensor:
@@ -91,20 +121,16 @@ def double(images: Tensor, dim: int, padding: Padding) -> Tensor:
 
     Outputs 2i and 2i + 1 are centred a quarter pixel before and after input i.
     """
-    last = images.shape[dim] - 1
-    left, right = beyond(images, dim, padding)
-    before = torch.cat([left, images.narrow(dim, 0, last)], dim)
-    after = torch.cat([images.narrow(dim, 1, last), right], dim)
+    padded, count = bordered(images, dim, padding), images.shape[dim]
+    pairs = [torch.lerp(images, padded.narrow(dim, start, count), 0.25) for start in (0, 2)]
     # `dim` is negative, so the new axis of length 2 is inserted after it.
-    pairs = torch.stack([torch.lerp(images, before, 0.25), torch.lerp(images, after, 0.25)], dim)
-    return pairs.flatten(dim - 1, dim)
+    return torch.stack(pairs, dim).flatten(dim - 1, dim)
 
 
-def every_second(images: Tensor, dim: int, padding: Padding) -> Tensor:
+def decimated(images: Tensor, dim: int, padding: Padding) -> Tensor:
     """Return `images` with the side `dim` (-1 or -2) halved, rounded up: output i is centred on input 2i."""
-    first, last = beyond(images, dim, padding)
-    even, odd = (images.movedim(dim, -1)[..., start::2].movedim(-1, dim) for start in (0, 1))
-    before, after = (torch.cat(both, dim).narrow(dim, 0, even.shape[dim]) for both in ([first, odd], [odd, last]))
+    padded, count = bordered(images, dim, padding), (images.shape[dim] + 1) // 2
+    before, even, after = (every_second(padded, dim, start, count) for start in range(3))
     return torch.lerp(even, (before + after) / 2, 0.5)
 
 

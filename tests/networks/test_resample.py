@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from gans.commands.benchmark_launches import Launches
 from gans.networks.resample import Doubling, Halving, decimate, downsample, upsample
 
 torch.set_num_threads(1)
@@ -149,3 +150,28 @@ def test_decimation_is_a_blurred_stride(size, padding):
     assert torch.allclose(decimate(images, padding), expected, rtol=1e-12)
     assert torch.equal(Halving()(images), decimate(images))
     assert torch.equal(Doubling()(images), upsample(images))
+
+
+@pytest.mark.parametrize("resample", [downsample, upsample])
+def test_zero_padding_is_one_convolution_in_every_derivative(resample):
+    images = torch.randn(2, 3, 8, 6, requires_grad=True)
+    with Launches() as forward:
+        resampled = resample(images, "zeros")
+    weight = torch.ones_like(resampled, requires_grad=True)
+    with Launches() as backward:
+        (gradient,) = torch.autograd.grad(resampled, images, weight, create_graph=True)
+    with Launches() as second:
+        torch.autograd.grad(gradient.sum(), weight)
+    for launches, most in ((forward, 5), (backward, 1), (second, 4)):  # the kernel takes four, and a sum two
+        assert launches.counts["convolution"] == 1
+        assert launches.counts.total() <= most
+
+
+@pytest.mark.parametrize("resample", [downsample, upsample])
+def test_zero_padding_keeps_the_dtype_under_autocast(resample):
+    images = torch.randn(2, 3, 8, 6, requires_grad=True)
+    with torch.autocast("cpu", torch.bfloat16):
+        resampled = resample(images, "zeros")
+    assert torch.equal(resampled, resample(images, "zeros"))
+    resampled.sum().backward()
+    assert images.grad.dtype == torch.float32
