@@ -80,6 +80,12 @@ class ImageFiles:
             return None
         return self._pixels.index_select(0, indices)
 
+    def missing(self, indices: Tensor) -> int:
+        """Return how many of these images are neither cached nor broken."""
+        if self._pixels is None:
+            return len(indices)
+        return int((self._state[indices] == UNKNOWN).sum())
+
     def read(self, index: int) -> Tensor | None:
         """Return an image `(C, H, W)` uint8, or None if its file is broken.
 

@@ -23,6 +23,7 @@ from datamodules.base import (
     quiet_about_workers,
     split,
 )
+from datamodules.cached import CachedLoader
 from datamodules.decode import Fit, Half, Target
 from datamodules.files import Cache, ImageFiles, OnError, existing_folder, listed
 from datamodules.layout import Layout, layout
@@ -65,6 +66,11 @@ class FolderImages(Dataset[Batch]):
             mirrored = self.mirrored(keys)
             images[mirrored] = images[mirrored].flip(-1)
         return images, self.labels[indices]
+
+    @property
+    def missing(self) -> int:
+        """Number of images of this set that are neither cached nor broken."""
+        return self.files.missing(self.rows)
 
     def resident(self, keys: Sequence[Key]) -> Batch:
         """Return the same as `__getitems__`, on the device that keeps the images, see `datamodules.resident`."""
@@ -120,8 +126,8 @@ class ImageFolderDataModule(ImageDataModule):
         crop: Side, or height and width, of a centre crop in original pixels before resizing, such as 148 for CelebA.
         flip: Mirror training images horizontally at random.
         cache: true caches decoded images in memory shared by the workers of a process, so that each is decoded once.
-            device decodes all images before the first batch and keeps them on the device of each process. Then there
-            are no workers in training. Batches are the same.
+            The workers end when the images are cached. device decodes all images before the first batch and keeps them
+            on the device of each process, without workers in training. Batches are the same.
         on_error: For unreadable files, skip (use the next readable image and warn once) or raise.
         val_fraction: Share of the images kept for validation if there is no folder for it, chosen by the seed. At least
             one image is kept unless it is 0.
@@ -219,15 +225,16 @@ class ImageFolderDataModule(ImageDataModule):
         return FolderImages(files, labels, train, self.flip), first, last
 
     def loader(self, kind: type[DataLoader[Batch]], dataset: BatchDataset, **options: Any) -> DataLoader[Batch]:
-        """Return a dataloader of a class, or one of images on the device.
+        """Return a dataloader of a class, or one of cached images or of images on the device.
 
         Raises:
             ValueError: The images do not fit into the free memory of the device.
             OSError: Most files cannot be read, or one cannot and `on_error` is raise.
         """
-        if self.cache != "device" or self.trainer is None:
+        if not self.cache or not isinstance(dataset, FolderImages):
             return super().loader(kind, dataset, **options)
-        assert isinstance(dataset, FolderImages)
+        if self.cache != "device" or self.trainer is None:
+            return super().loader(CachedLoader, dataset, **options)
         keep_on(self.trainer.strategy.root_device, dataset.files, self.num_workers)
         return ResidentLoader(dataset, **options)
 

@@ -1,5 +1,6 @@
 """Folders of images: layouts, splits, broken files, caching, flips, and errors that come before training."""
 
+import multiprocessing
 import os
 import re
 import warnings
@@ -477,3 +478,28 @@ def test_too_few_images_to_share_are_no_validation(tmp_path, monkeypatch):
     assert len(data.val_dataloader()) == 1
     monkeypatch.setattr(data, "_world", lambda: (2, 0))
     assert data.val_dataloader() == []
+
+
+@pytest.mark.filterwarnings("ignore:skipping")
+def test_workers_end_when_all_images_are_cached_and_batches_stay_the_same(tmp_path):
+    generator = np.random.default_rng(0)
+    for i in range(51):
+        Image.fromarray(generator.integers(0, 256, (8, 8, 3), dtype=np.uint8)).save(tmp_path / f"{i:02}.png")
+    BROKEN["truncated.png"](tmp_path / "07.png")
+    options = {"flip": True, "infinite": False, "val_size": 9, "batch_size": 5}  # an epoch omits three of 43
+    cached, plain = (folder(tmp_path, **options, **more) for more in ({"cache": True, "num_workers": 2}, {}))
+    for data in (cached, plain):
+        data.setup()
+    before = set(multiprocessing.active_children())
+    loaders = [(data.train_dataloader(), data.val_dataloader()) for data in (cached, plain)]
+    workers = []
+    for epoch in range(3):
+        for loader, other in zip(*loaders, strict=True):
+            for each in (loader, other):
+                each.sampler.set_epoch(epoch)
+            found, expected = list(loader), list(other)
+            assert len(found) == len(expected) > 0
+            for batch, exact in zip(found, expected, strict=True):
+                assert all(torch.equal(a, b) for a, b in zip(batch, exact, strict=True))
+        workers.append(len(set(multiprocessing.active_children()) - before))
+    assert workers == [4, 0, 0], "two of each loader"
