@@ -10,59 +10,76 @@ GPUs and newer, it is off for the forward pass, its gradient, and the backward p
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from operator import attrgetter
 
 import torch
 from torch import Tensor
 from torch.nn.functional import relu
 
 Critic = Callable[..., Tensor]
+# What PyTorch can compute in less than float32.
+BACKENDS = attrgetter("cuda.matmul", "cudnn.conv", "cudnn.rnn", "mkldnn.matmul", "mkldnn.conv")(torch.backends)
 
 
-def tf32_allowed() -> tuple[bool, bool]:
-    """Return whether float32 matrix products, and convolutions, may use TF32 on a GPU."""
-    # By their newer names: reading the older ones is an error after someone has set the newer ones.
-    convolution = torch.backends.cudnn.conv  # type: ignore[attr-defined]
-    return torch.backends.cuda.matmul.fp32_precision == "tf32", convolution.fp32_precision == "tf32"
+def reduced_precision() -> bool:
+    """Return whether some float32 products may be computed in less, such as TF32, on a GPU or a CPU."""
+    return any(backend.fp32_precision not in ("ieee", "none") for backend in BACKENDS)
 
 
-def allow_tf32(matmul: bool, convolution: bool) -> None:
-    """Allow TF32 for float32 matrix products and convolutions on a GPU, or forbid it; no other device has it."""
+def allow_tf32(allowed: bool) -> None:
+    """Allow TF32 for float32 matrix products and convolutions on a GPU, or forbid it."""
     # By their older names, which set the newer ones too. The reverse would make `torch.get_float32_matmul_precision`,
     # which Lightning and the compiler call, raise an error.
-    torch.backends.cuda.matmul.allow_tf32 = matmul
-    torch.backends.cudnn.allow_tf32 = convolution
-    if not convolution:  # it would follow `torch.backends.fp32_precision`
-        torch.backends.cudnn.conv.fp32_precision = "ieee"  # type: ignore[attr-defined]
+    torch.backends.cuda.matmul.allow_tf32 = allowed
+    torch.backends.cudnn.allow_tf32 = allowed
+
+
+def require_full_precision() -> Callable[[], None]:
+    """Compute float32 products in float32 from now on, and return the function that restores the settings of before."""
+    before = [backend.fp32_precision for backend in BACKENDS]
+    try:
+        older: tuple[str, bool] | None = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    except RuntimeError:  # someone has set the newer names alone
+        older = None
+    allow_tf32(False)
+    for backend in BACKENDS:  # those that the older names do not reach
+        backend.fp32_precision = "ieee"
+
+    def restore() -> None:
+        if older is not None:
+            torch.set_float32_matmul_precision(older[0])
+            torch.backends.cudnn.allow_tf32 = older[1]
+        for backend, precision in zip(BACKENDS, before, strict=True):
+            backend.fp32_precision = precision
+
+    return restore
 
 
 @contextmanager
-def without_tf32() -> Iterator[None]:
-    """Forbid TF32 for a while."""
-    allowed = tf32_allowed()
-    allow_tf32(False, False)
+def full_precision() -> Iterator[None]:
+    """Compute float32 products in float32, regardless of `torch.set_float32_matmul_precision` and other settings."""
+    restore = require_full_precision()
     try:
         yield
     finally:
-        allow_tf32(*allowed)
+        restore()
 
 
-def forbid_tf32_to_the_end(gradient: Tensor) -> None:
-    """Forbid TF32 until the running backward pass ends: a hook of a tensor whose gradient must not have it."""
-    allowed = tf32_allowed()
-    if any(allowed):
-        allow_tf32(False, False)
-        torch.autograd.Variable._execution_engine.queue_callback(lambda: allow_tf32(*allowed))
+def require_to_the_end(gradient: Tensor) -> None:
+    """Require full precision until the running backward pass ends: a hook of a tensor."""
+    if reduced_precision():
+        torch.autograd.Variable._execution_engine.queue_callback(require_full_precision())
 
 
 @contextmanager
 def twice_differentiable(device: torch.device) -> Iterator[None]:
-    """Run a forward pass whose gradient is differentiated once more: outside autocast, without TF32, not compiled.
+    """Run a forward pass whose gradient is differentiated once more: in full precision, and not compiled.
 
     Networks that `torch.nn.Module.compile` has compiled run eagerly here, on the same parameters: a compiled graph has
     no double backward pass.
     """
     eager = torch.compiler.set_stance("force_eager")
-    with torch.autocast(device.type, enabled=False), torch.enable_grad(), without_tf32(), eager:
+    with torch.autocast(device.type, enabled=False), torch.enable_grad(), full_precision(), eager:
         yield
 
 
@@ -71,12 +88,12 @@ def gradients(logits: Tensor, inputs: list[Tensor]) -> list[Tensor]:
 
     `logits` must come from a forward pass on `inputs`, in `twice_differentiable`.
     """
-    with torch.autocast(logits.device.type, enabled=False), without_tf32():
+    with torch.autocast(logits.device.type, enabled=False), full_precision():
         found = list(torch.autograd.grad(logits.sum(), inputs, create_graph=True))
     for gradient in found:
         if gradient.requires_grad:
             # For the double backward pass, which begins there.
-            gradient.register_hook(forbid_tf32_to_the_end)  # type: ignore[no-untyped-call]
+            gradient.register_hook(require_to_the_end)  # type: ignore[no-untyped-call]
     return found
 
 

@@ -1,12 +1,13 @@
-"""Lightning callbacks: image grids, checks of training, scores, latent directions, progress, and stops on signals.
+"""Lightning callbacks: compilation, image grids, checks of training, scores, latent directions, progress, and stops on signals.
 
 `ImageGrid`, `Health` and `Explore` work with any LightningModule that has `sample(n)` or translates images, see
 `gans.engine.interface`. `Evaluate` also needs data.
 """
 
+from gans.callbacks.compile import Compile
 from gans.callbacks.evaluate import Evaluate
 from gans.callbacks.explore import Explore
 from gans.callbacks.grid import ImageGrid
 from gans.callbacks.health import DivergedError, Health
 
-__all__ = ["DivergedError", "Evaluate", "Explore", "Health", "ImageGrid"]
+__all__ = ["Compile", "DivergedError", "Evaluate", "Explore", "Health", "ImageGrid"]

@@ -32,6 +32,7 @@ from gans.commands.trainer_checks import check_processes, check_trainer
 from gans.commands.trainer_report import Watch, complaint, missing_metric, result
 from gans.engine import checkpoint
 from gans.engine.module import AdversarialModule
+from gans.penalties import allow_tf32
 from gans.recipes import configuration
 from gans.recipes.catalogue import recipes
 from gans.recipes.configuration import LINKED
@@ -103,6 +104,13 @@ class CLI(LightningCLI):
             default=False,
             help="Compile the networks and the augmentation for training: true, or a mode of torch.compile.",
         )
+        parser.add_argument(
+            "--tf32",
+            type=bool | None,
+            default=None,
+            help="Use TF32 for float32 products on a GPU, except in gradient penalties; PyTorch's default is to use it "
+            "for convolutions only.",
+        )
         for name in LINKED:
             parser.link_arguments(f"data.init_args.{name}", f"model.init_args.{name}")
 
@@ -172,6 +180,8 @@ class CLI(LightningCLI):
         trainer.callbacks = [*as_list(trainer.get("callbacks")), folder]
         if trainer.get("enable_progress_bar") is None and self.subcommand == "fit":
             trainer.callbacks.append(progress.Progress())
+        if options.tf32 is not None:
+            allow_tf32(options.tf32)
         if options.compile and self.subcommand == "fit":
             trainer.callbacks.append(Compile("default" if options.compile is True else options.compile))
         if self.subcommand == "predict":

@@ -6,17 +6,14 @@ A score is comparable only with scores from the same network, weights and resizi
 
 import copy
 import hashlib
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from operator import attrgetter
+from collections.abc import Mapping
 from typing import Self
 
 import torch
 from torch import Tensor, nn
 
 from gans.metrics.sequences import motion
-
-BACKENDS = attrgetter("cuda.matmul", "cudnn.conv", "cudnn.rnn", "mkldnn.matmul", "mkldnn.conv")(torch.backends)
+from gans.penalties import full_precision
 
 Outputs = tuple[Tensor, Tensor | None]  # features (N, num_features), and logits (N, num_classes) if there are classes
 
@@ -132,19 +129,6 @@ class Wrapped(Extractor):
         """Return what the module returns, with None for missing logits."""
         found = self.network(images)
         return found if isinstance(found, tuple) else (found, None)
-
-
-@contextmanager
-def full_precision() -> Iterator[None]:
-    """Compute float32 products in float32, regardless of `torch.set_float32_matmul_precision`."""
-    before = [backend.fp32_precision for backend in BACKENDS]
-    try:
-        for backend in BACKENDS:
-            backend.fp32_precision = "ieee"
-        yield
-    finally:
-        for backend, precision in zip(BACKENDS, before, strict=True):
-            backend.fp32_precision = precision
 
 
 def with_channels(images: Tensor, channels: int) -> Tensor:

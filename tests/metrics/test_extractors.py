@@ -19,8 +19,9 @@ from gans.metrics.classifiers import SHIPPED, WEIGHTS, Classifier, fitted, pack
 from gans.metrics.extractors import extractor
 from gans.metrics.functional import fid
 from gans.metrics.inception import Inception
-from gans.metrics.interface import BACKENDS, Extractor, Wrapped, digest, with_channels
+from gans.metrics.interface import Extractor, Wrapped, digest, with_channels
 from gans.networks import classifier
+from gans.penalties import BACKENDS
 
 torch.set_num_threads(1)
 DATA = Path(os.environ.get("GANS_DATA", Path(__file__).parents[3] / "shared" / "data"))
