@@ -1,4 +1,4 @@
-"""Lightning callbacks: compilation, image grids, checks of training, scores, latent directions, progress, and stops on signals.
+"""Lightning callbacks: compilation, image grids, checks of training, scores, latent directions, progress, and signals.
 
 `ImageGrid`, `Health` and `Explore` work with any LightningModule that has `sample(n)` or translates images, see
 `gans.engine.interface`. `Evaluate` also needs data.
