@@ -8,7 +8,15 @@ import argparse
 from collections.abc import Sequence
 from types import ModuleType
 
-from gans.commands import benchmark_data, benchmark_flops, benchmark_launches, benchmark_peers, benchmark_step
+from gans.commands import (
+    benchmark_data,
+    benchmark_flops,
+    benchmark_launches,
+    benchmark_peers,
+    benchmark_sampling,
+    benchmark_step,
+    benchmark_train,
+)
 from gans.commands.home import expanded
 from gans.commands.script import Parser, interruptible
 
@@ -18,6 +26,8 @@ SUBCOMMANDS: dict[str, ModuleType] = {
     "flops": benchmark_flops,
     "peers": benchmark_peers,
     "data": benchmark_data,
+    "sampling": benchmark_sampling,
+    "train": benchmark_train,
 }
 
 

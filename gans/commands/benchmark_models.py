@@ -70,13 +70,20 @@ MODELS: dict[str, tuple[type[Any], dict[str, Any], int]] = {
     "inpainting": (Inpainting, {"width": 16, "discriminator_width": 32, "refine": False}, 2),
     "styletransfer": (StyleTransfer, {"width": 16, "discriminator_width": 16, "depth": 2}, 2),
 }
+# Networks of papers, for a GPU.
+PAPERS: dict[str, tuple[type[Any], dict[str, Any], int]] = {
+    "dcgan-64": (DCGAN, {"size": 64, "width": 64}, 1),
+    "sngan-cifar10": (SNGAN, {"width": 256, "discriminator_width": 128, "critic_steps": 1}, 1),
+    "r3gan-cifar10": (R3GAN, {"preset": "cifar10"}, 1),
+}
+ALL = {**MODELS, **PAPERS}
 
 
 def build(name: str, size: int, channels: int, **changes: Any) -> Any:
-    """Return a model of the table, with arguments changed, on the device."""
-    kind, arguments, _ = MODELS[name]
+    """Return one of `ALL` models, with arguments changed, on the device."""
+    kind, arguments, _ = ALL[name]
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    return kind(size=size, channels=channels, **{**arguments, **changes}).to(device)
+    return kind(**{"size": size, "channels": channels, **arguments, **changes}).to(device)
 
 
 def batch_of(model: Any, batch_size: int) -> tuple[Tensor, ...]:
@@ -91,9 +98,8 @@ def batch_of(model: Any, batch_size: int) -> tuple[Tensor, ...]:
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """Add the flags of `build` and `batch_of`."""
-    parser.add_argument(
-        "--models", nargs="+", default=[*MODELS], choices=[*MODELS], metavar="MODEL", help="default: all"
-    )
+    known = f"default: {', '.join(MODELS)}; there are also {', '.join(PAPERS)}"
+    parser.add_argument("--models", nargs="+", default=[*MODELS], choices=[*ALL], metavar="MODEL", help=known)
     parser.add_argument("--size", type=int, default=32)
     parser.add_argument("--channels", type=int, default=3)
     parser.add_argument("--batch_size", type=int, default=64)

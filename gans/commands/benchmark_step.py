@@ -13,7 +13,7 @@ import torch
 
 from gans.checks import at_least
 from gans.commands.benchmark_loops import bare_loop
-from gans.commands.benchmark_models import MODELS, Options, batch_of, build, check
+from gans.commands.benchmark_models import ALL, MODELS, Options, batch_of, build, check
 from gans.commands.benchmark_models import add_flags as add_model_flags
 from gans.commands.benchmark_naive import NAIVE, naive_fit, naive_loop
 from gans.commands.benchmark_turns import alternate, extras, fit, machine, peak_of, shown
@@ -106,7 +106,8 @@ def run(options: Options) -> None:
     given = options.steps
     for model in options.models:
         options.model = model
-        options.steps = given or (50 if torch.cuda.is_available() else MODELS[model][2])
-        head = f"{options.model} {options.size}x{options.size}x{options.channels}, batch {options.batch_size}"
+        options.steps = given or (50 if torch.cuda.is_available() else ALL[model][2])
+        size = ALL[model][1].get("size", options.size)
+        head = f"{options.model} {size}x{size}x{options.channels}, batch {options.batch_size}"
         print(f"{head}, {options.precision}{', compiled' * options.compile}, {machine()}", flush=True)
         print(shown({**step(options), **({} if options.no_memory else memory(options))}), flush=True)

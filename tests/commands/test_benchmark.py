@@ -1,8 +1,15 @@
 """The command line of `scripts/benchmark.py`."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from gans.commands import benchmark
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize(
@@ -27,3 +34,20 @@ def test_every_subcommand_has_help(capsys: pytest.CaptureFixture[str]) -> None:
     for name in benchmark.SUBCOMMANDS:
         assert benchmark.main([name, "--help"]) == 0
         assert f"usage: benchmark {name}" in capsys.readouterr().out
+
+
+def test_the_benchmarks_need_no_command_line_of_lightning() -> None:
+    code = "import sys; sys.modules['jsonargparse'] = None; import gans.commands.benchmark"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.slow
+def test_gpu_check_leaves_eight_files_without_a_gpu(tmp_path: Path) -> None:
+    names = {"report.txt", "tests.txt", "step.txt", "peers.txt", "sampling.txt", "training.txt", "curve.csv"}
+    given = {"OUT": str(tmp_path), "PYTHON": sys.executable, "CUDA_VISIBLE_DEVICES": "", "MINUTES": "0.05"}
+    run = [ROOT / "scripts" / "gpu_check.sh"]
+    subprocess.run(run, check=True, capture_output=True, env={**os.environ, **given})
+    assert {path.name for path in tmp_path.iterdir()} == names | {"samples.png"}
+    report = (tmp_path / "report.txt").read_text()
+    assert "left out without a GPU" in report
+    assert "failed" not in report
