@@ -7,7 +7,7 @@
 #
 # OUT       folder of the results, 8 files (gpu_check)
 # DATA      folder of images for the training, such as CIFAR-10's (the digits of scikit-learn)
-# MINUTES   of the training (5; 0.1 without a GPU)
+# MINUTES   of the training (5; 0.3 without a GPU)
 # WHEELS    folder of wheels to install from, for a machine without a network
 # MIMICRY, R3GAN, PIX2PIX: folders of the peers to compare with
 # PYTHON    the interpreter (python)
@@ -64,12 +64,12 @@ if "$python" -c "import sys, torch; sys.exit(not torch.cuda.is_available())"; th
     limit_tests=50 limit_papers=15 limit_step=20 limit_compiled=30 limit_peers=15 limit_sampling=10
 else
     gpu=0
-    minutes=${MINUTES:-0.1}
+    minutes=${MINUTES:-0.3}
     papers=()
-    models=(--models gan dcgan) rounds=(--rounds 2 --steps 1 --batch_size 8 --no_memory)
+    models=(--models gan) rounds=(--rounds 2 --steps 1 --batch_size 8 --no_memory)
     size=() width=16 workers=0
     limit_tests=60 limit_papers=0 limit_step=120 limit_compiled=240 limit_peers=120 limit_sampling=60
-    say "left out without a GPU: tests on a GPU, the sizes of papers, all models but gan and dcgan"
+    say "left out without a GPU: tests on a GPU, the sizes of papers, all models but gan"
 fi
 
 if [ $gpu = 0 ]; then

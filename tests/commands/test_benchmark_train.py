@@ -10,7 +10,7 @@ from gans.commands import benchmark
 
 @pytest.mark.slow
 def test_a_training_leaves_its_curve_and_samples(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert benchmark.main(["train", "--minutes", "0.05", "--width", "4", "--workers", "0", "--out", str(tmp_path)]) == 0
+    assert benchmark.main(["train", "--minutes", "0.3", "--width", "4", "--workers", "0", "--out", str(tmp_path)]) == 0
     assert "generator updates" in capsys.readouterr().out
     assert (tmp_path / "samples.png").is_file()
     with (tmp_path / "curve.csv").open() as file:
