@@ -71,7 +71,7 @@ def high_product(words: Tensor, low: Tensor, high: Tensor) -> Tensor:
 
 
 def placed(values: Tensor, device: torch.device) -> Tensor:
-    """Return a tensor of the CPU on `device`, without waiting for it."""
-    if device.type == "cuda":
-        values = values.pin_memory()
-    return values.to(device, non_blocking=True)
+    """Return a tensor on `device`; a copy from the CPU to a GPU does not wait for it."""
+    if device.type == "cuda" and values.device.type == "cpu":
+        return values.pin_memory().to(device, non_blocking=True)
+    return values.to(device)

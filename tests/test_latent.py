@@ -6,6 +6,7 @@ import random
 import numpy as np
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from gans import philox
 from gans.latent import draw, key, lerp, slerp, truncate
@@ -147,6 +148,24 @@ def test_large_and_small_draws_are_the_same_numbers(monkeypatch, prior, device):
     large = draw((50, 3, 5, 5), 7, prior, device, dtype=torch.float64, first=3)
     last = 0 if device == "cpu" else 1e-14  # devices differ in the last bits of logarithm, cosine and sine
     torch.testing.assert_close(large, small, rtol=last, atol=last)
+
+
+@pytest.mark.parametrize("prior", ["normal", "uniform"])
+@pytest.mark.parametrize("shape", [(5, 7), (philox.LARGE, 7), (3, 4, 2**16)])
+def test_little_is_copied_to_a_gpu(monkeypatch, prior, shape):
+    copied = []
+
+    def pinned(values):
+        assert values.device.type == "cpu"  # PyTorch raises an error for others
+        copied.append(values.numel())
+        return values
+
+    monkeypatch.setattr(torch.Tensor, "pin_memory", pinned)
+    with FakeTensorMode(allow_non_fake_inputs=True):  # devices and shapes without numbers, and without a GPU
+        drawn = draw(shape, 0, prior, "cuda")
+    assert (drawn.device.type, drawn.shape, drawn.dtype) == ("cuda", shape, torch.float32)
+    keys_and_factors = 2 * (philox.ROUNDS + 3)
+    assert copied == [drawn.numel() if shape == (5, 7) else keys_and_factors]
 
 
 @pytest.mark.gpu
