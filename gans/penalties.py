@@ -8,7 +8,7 @@ TF32 has the 10 bits of mantissa of float16. Where it is allowed, which is PyTor
 GPUs and newer, it is off for the forward pass, its gradient, and the backward pass of the penalty.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from operator import attrgetter
 
@@ -72,18 +72,30 @@ def require_to_the_end(gradient: Tensor) -> None:
 
 
 @contextmanager
-def twice_differentiable(device: torch.device) -> Iterator[None]:
+def twice_differentiable(device: torch.device, mixed: bool = False) -> Iterator[None]:
     """Run a forward pass whose gradient is differentiated once more: in full precision, and not compiled.
+
+    With `mixed` autocast stays as it is.
 
     Networks that `torch.nn.Module.compile` has compiled run eagerly here, on the same parameters: a compiled graph has
     no double backward pass.
     """
     eager = torch.compiler.set_stance("force_eager")
-    with torch.autocast(device.type, enabled=False), torch.enable_grad(), full_precision(), eager:
+    autocast = torch.autocast(device.type, enabled=mixed and torch.is_autocast_enabled(device.type))
+    with autocast, torch.enable_grad(), full_precision(), eager:
         yield
 
 
-def gradients(logits: Tensor, inputs: list[Tensor]) -> list[Tensor]:
+def leaves(*parts: Tensor) -> tuple[Tensor, ...]:
+    """Return images and conditions that require a gradient, in at least float32; whole numbers remain as they are."""
+    full = [torch.promote_types(part.dtype, torch.float32) for part in parts]
+    return tuple(
+        part.detach().to(dtype).requires_grad_() if part.is_floating_point() else part
+        for part, dtype in zip(parts, full, strict=True)
+    )
+
+
+def gradients(logits: Tensor, inputs: Sequence[Tensor]) -> list[Tensor]:
     """Return the gradients of the sum of `logits` with respect to `inputs`. They are differentiable.
 
     `logits` must come from a forward pass on `inputs`, in `twice_differentiable`.
@@ -120,9 +132,8 @@ def power_of_length(gradients: list[Tensor], power: float) -> Tensor:
 
 def input_gradient(critic: Critic, images: Tensor, *conditions: Tensor) -> Tensor:
     """Return the `gradient` of a critic's logits at `images` `(N, C, H, W)`, from an additional forward pass."""
-    full = torch.promote_types(images.dtype, torch.float32)
     with twice_differentiable(images.device):
-        images = images.detach().to(full).requires_grad_()
+        (images,) = leaves(images)
         return gradient(critic(images, *conditions), images)
 
 
@@ -141,9 +152,8 @@ def matching_aware(critic: Critic, images: Tensor, sentences: Tensor, power: flo
     pairs, which helps the generator to converge to them.
     Source: Tao et al. 2022 (DF-GAN, arXiv 2008.05865), equation 2.
     """
-    full = torch.promote_types(images.dtype, torch.float32)
     with twice_differentiable(images.device):
-        given = [part.detach().to(full).requires_grad_() for part in (images, sentences)]
+        given = leaves(images, sentences)
         return power_of_length(gradients(critic(*given), given), power)
 
 
@@ -212,5 +222,6 @@ def clip_weights(parameters: Iterable[Tensor], limit: float) -> None:
 
     Source: Arjovsky et al. 2017 (arXiv 1701.07875), algorithm 1 with limit 0.01.
     """
-    for parameter in parameters:
-        parameter.clamp_(-limit, limit)
+    if weights := list(parameters):
+        torch._foreach_clamp_min_(weights, -limit)
+        torch._foreach_clamp_max_(weights, limit)

@@ -22,6 +22,7 @@ import copy
 import inspect
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal, Protocol, cast
 
 import torch
@@ -113,6 +114,22 @@ class Step:
     def fake_logits(self) -> Tensor:
         """Logits of the fake images."""
         return self.game.logits(self.fake_output)
+
+    def gradient(self, side: Literal["real", "fake"]) -> Tensor:
+        """Return the gradient `(N, C, H, W)` of the sum of a side's logits with respect to its images, differentiable.
+
+        It is computed once for all terms, and for both sides at once if terms differentiate both.
+        """
+        return self._gradients[side]
+
+    @cached_property
+    def _gradients(self) -> dict[str, Tensor]:
+        images = {"real": self.real, "fake": self.fake}
+        outputs = {"real": self.real_output, "fake": self.fake_output}
+        sides = [side for side in images if outputs[side] is not None and images[side].requires_grad]
+        logits = torch.cat([self.game.logits(outputs[side]).flatten() for side in sides])
+        found = penalties.gradients(logits, [images[side] for side in sides])
+        return dict(zip(sides, found, strict=True))
 
 
 class Term(nn.Module):
@@ -326,7 +343,7 @@ class R1(Term):
 
     def forward(self, step: Step) -> Tensor:
         """Return the penalty, a scalar."""
-        return penalties.half_square(penalties.gradient(step.real_logits, step.real))
+        return penalties.half_square(step.gradient("real"))
 
     def factor(self, step: Step) -> float:
         """Return gamma."""
@@ -344,7 +361,7 @@ class R2(R1):
 
     def forward(self, step: Step) -> Tensor:
         """Return the penalty, a scalar."""
-        return penalties.half_square(penalties.gradient(step.fake_logits, step.fake))
+        return penalties.half_square(step.gradient("fake"))
 
 
 class OneCentered(Term):

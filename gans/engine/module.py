@@ -25,7 +25,6 @@ from lightning.pytorch.core.optimizer import LightningOptimizer
 from lightning.pytorch.strategies import DDPStrategy, DeepSpeedStrategy, SingleDeviceStrategy
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
-from torch.nn.utils.parametrize import ParametrizationList
 
 from gans import augment as augmentations
 from gans.checks import at_least
@@ -41,8 +40,8 @@ from gans.engine.resume import Groups, apply_settings, continue_curves, settings
 from gans.engine.schedules import Span, mix, progress, span
 from gans.latent import Labels, Prior, draw, key, truncate
 from gans.networks.layers import widened
-from gans.networks.spectral import normed_together, release, spectral_layers
-from gans.penalties import twice_differentiable
+from gans.networks.spectral import Normed, normed_together, release, spectral_layers
+from gans.penalties import leaves, twice_differentiable
 from gans.runs.folder import rehearsal
 
 PLAIN = {bool, int, float, str, type(None)}  # types of values that are no parameters, buffers or modules
@@ -73,6 +72,9 @@ class AdversarialModule(KeepsArguments, L.LightningModule):
     players: tuple[str, ...] = ("generator", "discriminator")
     clock = 0  # index of the player whose steps `global_step` counts; a model that trains in stages changes it
     input_shape: tuple[int, ...] | None = None  # of the images of a batch, if the model makes images of another shape
+    penalty_precision: Literal["float32", "mixed"] = (
+        "float32"  # of forward passes that gradient penalties differentiate
+    )
     generator: nn.Module
     discriminator: nn.Module
 
@@ -118,7 +120,7 @@ class AdversarialModule(KeepsArguments, L.LightningModule):
         self.batches_seen = self.images_seen = 0
         self.images_averaged = 0  # images seen when the average last moved
         self._draws, self._curves, self._extremes, self._averages = Draws(), Curves(), Extremes(), Averages()
-        self._spectral: list[ParametrizationList] = []  # layers whose weights are normed together
+        self._spectral: list[Normed] = []  # layers whose weights are normed together
         self._piece, self._pieces, self._share, self._ticked, self._hooked = 0, 1, 1.0, False, False
         self._given: Groups | None = None  # settings of the optimizers, as this run's arguments give them
         self._resumed: dict[str, Any] | None = None  # what the checkpoint of a resumed run holds
@@ -218,17 +220,13 @@ class AdversarialModule(KeepsArguments, L.LightningModule):
     def forward_critic(self, images: Tensor, conditions: Sequence[Tensor], gradient: bool) -> tuple[Any, ...]:
         """Return images, their conditions and the critic's output on both.
 
-        With `gradient` the pass is in float32 and `twice_differentiable`, and images and conditions, unless these are
-        whole numbers, require a gradient.
+        With `gradient` the pass is `twice_differentiable`, in float32 or `penalty_precision`, and images and
+        conditions, unless these are whole numbers, require a gradient.
         """
         if not gradient:
             return images, tuple(conditions), self.critic(images, *conditions)
-        full = torch.promote_types(images.dtype, torch.float32)
-        images, *conditions = (
-            part.detach().to(full).requires_grad_() if part.is_floating_point() else part
-            for part in (images, *conditions)
-        )
-        with twice_differentiable(images.device):
+        images, *conditions = leaves(images, *conditions)
+        with twice_differentiable(images.device, self.penalty_precision == "mixed"):
             return images, tuple(conditions), self.critic(images, *conditions)
 
     def as_seen(self, images: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
 """Generative adversarial networks, Goodfellow et al. 2014 (arXiv 1406.2661), and one training step for their kind."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal, cast
 
 import torch
@@ -14,7 +15,8 @@ from gans.latent import Labels, key
 from gans.losses import Objective, Relativistic
 from gans.losses import objective as loss_named
 from gans.networks import dcgan, mlp
-from gans.networks.layers import Size, image_channels, image_size, widened
+from gans.networks.layers import Size, image_channels, image_size, mixes_samples, widened
+from gans.penalties import leaves, twice_differentiable
 from gans.terms import Player, Step, Term, Terms, built, needed, shorthands
 
 
@@ -49,6 +51,8 @@ class LatentGAN(AdversarialModule):
         lazy: interval of `r1` and `r2` in batches, their `every`.
         lecam: weight of the distance of logits from running averages of the other side's, the term `LeCam`.
         lecam_start: updates of the generator before `lecam` counts; 1,000 in the authors' code.
+        penalty_precision: precision of the forward pass that gradient penalties differentiate. `float32` is exact;
+            `mixed` is that of `trainer.precision`, which is faster, and R3GAN's authors use it with bfloat16.
         engine: options of the training engine, see `AdversarialModule`.
     """
 
@@ -73,6 +77,7 @@ class LatentGAN(AdversarialModule):
         lazy: int = 1,
         lecam: float = 0.0,
         lecam_start: int = 1000,
+        penalty_precision: Literal["float32", "mixed"] = "float32",
         **engine: Any,
     ) -> None:
         super().__init__(latent_dim=latent_dim, **engine)
@@ -83,7 +88,9 @@ class LatentGAN(AdversarialModule):
             raise ValueError(f"betas is {betas}; expected two numbers from 0 to below 1")
         self.lr, self.betas = lr, betas
         self.discriminator_lr = lr if discriminator_lr is None else discriminator_lr
-        self.generator_batch = generator_batch
+        if penalty_precision not in ("float32", "mixed"):
+            raise ValueError(f"penalty_precision is {penalty_precision}; expected float32 or mixed")
+        self.generator_batch, self.penalty_precision = generator_batch, penalty_precision
         self.image_shape = (image_channels(channels), *image_size(size))
         self.loss = loss_named(objective, label_smoothing)
         if generator_batch > 1 and isinstance(self.loss, Relativistic):
@@ -92,6 +99,9 @@ class LatentGAN(AdversarialModule):
         self.augment.check_objective(objective, self.loss.boundary)
         self.generator = self.make_generator(size, channels, width)
         self.discriminator = self.make_discriminator(size, channels, width)
+        self.judges_together = not mixes_samples(
+            self.discriminator
+        )  # a model whose `discriminate` mixes samples: False
         self.average_generator()
         given = [*shorthands(r1, r2, lazy, lecam, lecam_start), *built(terms)]
         self.terms = Terms([*self.own_terms(), *given])
@@ -161,17 +171,46 @@ class LatentGAN(AdversarialModule):
         """
         z, *conditions = self.generator_inputs(len(real), *labels)
         fake = self.generator(z, *conditions).detach()
-        reads, slopes = needed(terms, "reads"), needed(terms, "differentiates")
+        slopes = needed(terms, "differentiates")
+        read = needed(terms, "reads") if alone else {"real", "fake"}
+        sides: dict[str, tuple[Tensor, ...]] = {"real": (real, *labels), "fake": (fake, *conditions)}
+        sides = {side: leaves(*given) if side in slopes else given for side, given in sides.items()}
+        outputs = self.judge({side: given for side, given in sides.items() if side in read}, slopes & read)
+        (real, *labels), (fake, *conditions) = sides.values()
+        judged = real, tuple(labels), outputs.get("real"), fake, tuple(conditions), outputs.get("fake")
+        return Step("discriminator", self, z, *judged, self.batch_size(len(real)))
 
-        def side(name: str, images: Tensor, given: Sequence[Tensor]) -> tuple[Any, ...]:
-            if alone and name not in reads:
-                return images, tuple(given), None
-            return self.forward_critic(images, given, gradient=name in slopes)
+    def judge(self, sides: dict[str, tuple[Tensor, ...]], slopes: set[str]) -> dict[str, Any]:
+        """Return the discriminator's output on each side, images and their conditions, as it sees them in training.
 
-        seen, given, real_output = side("real", real, labels)
-        fake, conditions, fake_output = side("fake", fake, conditions)
-        rows = self.batch_size(len(real))
-        return Step("discriminator", self, z, seen, given, real_output, fake, conditions, fake_output, rows)
+        One pass serves both sides where it is the same as two (`judges_together`): it has half of the kernel launches.
+        Passes stay apart if a term differentiates one side alone, because the gradient would run through the other too.
+        Augmentation and noise are applied to both sides at once in any case.
+
+        Args:
+            sides: images `(N, C, H, W)` and conditions by name, "real" and "fake", or one of them.
+            slopes: sides whose images will be differentiated twice.
+        """
+
+        def context(differentiated: bool) -> AbstractContextManager[None]:
+            mixed = self.penalty_precision == "mixed"
+            return twice_differentiable(self.device, mixed) if differentiated else nullcontext()
+
+        rows = [len(images) for images, *_ in sides.values()]
+        together = self.judges_together and slopes in (set(), set(sides))
+        with context(bool(slopes)):
+            seen = self.as_seen(torch.cat([images for images, *_ in sides.values()]))
+        if together and len({len(given) for given in sides.values()}) == 1:  # both sides have conditions, or none
+            _, *conditions = zip(*sides.values(), strict=True)
+            with context(bool(slopes)):
+                output = widened(self.discriminate(seen, *(torch.cat(parts) for parts in conditions)))
+            return dict(zip(sides, split_rows(output, rows), strict=True))
+        outputs = {}
+        for (side, (_, *given)), images in zip(sides.items(), seen.split(rows), strict=True):
+            with context(side in slopes):
+                output = self.discriminate(images if side in slopes else images.detach(), *given)
+            outputs[side] = widened(output)
+        return outputs
 
     def generator_step(self, real: Tensor, *labels: Tensor, terms: list[Term], alone: bool = False) -> Step:
         """Return the forward passes of a step of the generator, on `generator_batch` times the rows of a batch.
@@ -261,8 +300,10 @@ class LatentGAN(AdversarialModule):
         """Compare the data's classes with those of a conditional model, and take their names.
 
         Raises:
-            ValueError: if the data have more classes, or none.
+            ValueError: if the data have more classes, or none, or float16 would differentiate a penalty.
         """
+        if self.penalty_precision == "mixed" and str(self.trainer.precision).startswith("16"):
+            raise ValueError("penalty_precision is mixed; expected float32 with trainer.precision 16-mixed")
         super().setup(stage)
         data = getattr(self.trainer, "datamodule", None)
         there, names = getattr(data, "num_classes", None), list(getattr(data, "classes", None) or ())
@@ -332,6 +373,13 @@ class GAN(LatentGAN):
         if self.hparams["critic"] == "mlp":
             return mlp.Discriminator(size, channels, 4 * width)
         return dcgan.Discriminator(size, channels, width, self.hparams["batch_norm"])
+
+
+def split_rows(output: Any, rows: list[int]) -> list[Any]:
+    """Return the parts of so many rows of a discriminator's output, a tensor `(N, ...)` or a tuple of outputs."""
+    if isinstance(output, tuple):
+        return list(zip(*(split_rows(part, rows) for part in output), strict=True))
+    return list(output.split(rows))
 
 
 def labelled(batch: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:

@@ -32,8 +32,8 @@ class R3GAN(LatentGAN):
     Each player gets half of the batch, so the paper's batch of 512 is a batch of 1,024 here. `schedule_images` and
     `halflives` count the images of one player, as in the paper. `images_seen` counts the images of both.
 
-    The forward pass of the discriminator's step, which R1 and R2 differentiate, is in float32; the authors' is in
-    bfloat16 for most stages.
+    The forward pass of the discriminator's step, which R1 and R2 differentiate, is in float32. The authors' is in
+    bfloat16 for most stages, as with `penalty_precision="mixed"` and `bf16-mixed` for all stages.
 
     Args:
         size: image side, or (height, width), from 8 pixels.

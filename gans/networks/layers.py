@@ -6,6 +6,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
+from torch.nn.modules.batchnorm import _BatchNorm
 
 Norm = Literal["instance", "instance_affine", "batch", "none"]
 Size = int | tuple[int, int] | list[int]
@@ -55,6 +56,15 @@ def norm_layer(norm: Norm, channels: int) -> nn.Module:
     if norm not in ("instance", "instance_affine", "batch"):
         raise ValueError(f"norm is {norm!r}; expected instance, instance_affine, batch or none")
     return nn.BatchNorm2d(channels) if norm == "batch" else nn.InstanceNorm2d(channels, affine=norm != "instance")
+
+
+def mixes_samples(network: nn.Module) -> bool:
+    """Return whether an output of `network` depends on other samples of its batch, as with BatchNorm.
+
+    A layer says so by an attribute `mixes_samples`. One pass on two batches together is the same as two passes only if
+    no layer does.
+    """
+    return any(isinstance(part, _BatchNorm) or getattr(part, "mixes_samples", False) for part in network.modules())
 
 
 def padded(images: Tensor, multiple: int, least: int = 1) -> Tensor:

@@ -15,6 +15,8 @@ class MinibatchStd(nn.Module):
         group_size: samples per group. If it does not divide the batch, the next larger divisor of the batch is used.
     """
 
+    mixes_samples = True
+
     def __init__(self, group_size: int = 4) -> None:
         super().__init__()
         if group_size < 2:

@@ -33,6 +33,9 @@ class SpectralNorm(_SpectralNorm):
         return divided([self], [weight], self.training)[0] if self.normed is None else self.normed
 
 
+Normed = tuple[SpectralNorm, ParametrizationList]  # a layer's norm, and its weight
+
+
 def normalise(layer: nn.Module) -> None:
     """Add spectral normalisation to the weight `(outputs, ...)` of a layer, in place.
 
@@ -58,14 +61,14 @@ def xavier(layer: Layer, gain: float = 1, spectral_norm: bool = False) -> Layer:
 # -- all layers of a network at once -----------------------------------------------------------------------------------
 
 
-def spectral_layers(network: nn.Module) -> list[ParametrizationList]:
-    """Return the parametrised weights of all spectral layers of a network."""
+def spectral_layers(network: nn.Module) -> list[Normed]:
+    """Return all spectral layers of a network."""
     lists = [part for part in network.modules() if isinstance(part, ParametrizationList)]
-    return [part for part in lists if isinstance(part[0], SpectralNorm)]
+    return [(part[0], part) for part in lists if isinstance(part[0], SpectralNorm)]
 
 
 @contextmanager
-def normed_together(layers: list[ParametrizationList], iterate: bool = True) -> Iterator[None]:
+def normed_together(layers: list[Normed], iterate: bool = True) -> Iterator[None]:
     """Context manager in which spectral layers in training mode use weights that are normed once, at its start.
 
     The weights may serve several forward passes and one backward pass. Call `release` after the backward pass if the
@@ -75,11 +78,11 @@ def normed_together(layers: list[ParametrizationList], iterate: bool = True) -> 
         layers: what `spectral_layers(network)` returns.
         iterate: run a power iteration first.
     """
+    training = [(norm, cast(Tensor, weight.original)) for norm, weight in layers if norm.training]
     for trained in (True, False):  # apart, for no gradient of a frozen weight is computed
-        found = [part for part in layers if part.training and part.original.requires_grad is trained]
-        if found:
-            norms = [cast(SpectralNorm, part[0]) for part in found]
-            for norm, normed in zip(norms, divided(norms, [part.original for part in found], iterate), strict=True):
+        if found := [(norm, weight) for norm, weight in training if weight.requires_grad is trained]:
+            norms, weights = map(list, zip(*found, strict=True))
+            for norm, normed in zip(norms, divided(norms, weights, iterate), strict=True):
                 norm.normed = normed
     try:
         yield
@@ -87,10 +90,10 @@ def normed_together(layers: list[ParametrizationList], iterate: bool = True) -> 
         release(layers)
 
 
-def release(layers: list[ParametrizationList]) -> None:
+def release(layers: list[Normed]) -> None:
     """Let each of the spectral layers norm its own weight again."""
-    for part in layers:
-        cast(SpectralNorm, part[0]).normed = None
+    for norm, _ in layers:
+        norm.normed = None
 
 
 def divided(norms: list[SpectralNorm], weights: list[Tensor], iterate: bool) -> list[Tensor]:

@@ -170,18 +170,20 @@ def test_the_generator_takes_a_multiple_of_the_batch(trainer, kind):
     seen = []
 
     class Spy(kind):
-        def critic(self, images, *labels):
+        def discriminate(self, images, *labels):
             seen.append((len(images), *(part.tolist() for part in labels)))
-            return super().critic(images, *labels)
+            return super().discriminate(images, *labels)
 
     labels = next(iter(loader()))[1]
     changed = {"augment": "diffaugment", "instance_noise": 0.1}  # drawn for each of the rows
-    trainer(1).fit(make(Spy, critic_steps=1, generator_batch=3, **changed), loader())
+    model = make(Spy, critic_steps=1, generator_batch=3, **changed)
+    trainer(1).fit(model, loader())
     sizes = [rows for rows, *_ in seen]
-    assert sizes[:2] == [8, 8]
+    together = model.judges_together and kind is not InfoGAN  # whose fake images have conditions, and real ones none
+    assert sizes[0] == 16 if together else sizes[:2] == [8, 8]  # real and fake
     assert sizes[-1] == 24
     if kind is ConditionalGAN:
-        assert seen[0][1] == labels.tolist()
+        assert seen[0][1] == labels.tolist() * (2 if together else 1)
         assert seen[-1][1] == labels.tolist() * 3
 
 
@@ -229,20 +231,13 @@ def test_rates_are_held_and_fall_with_the_images_seen(trainer, held, until, shar
 
 @pytest.mark.parametrize("name", ["diffaugment", "ada"])
 def test_augmentation_is_for_both_players_and_in_the_checkpoint(trainer, tmp_path, name):
-    seen = []
-
-    class Spy(DCGAN):
-        def critic(self, images, *labels):
-            seen.append(images.shape)
-            return super().critic(images, *labels)
-
     options = {"augment_options": {"probability": 1.0, "interval": 1, "images": 100}} if name == "ada" else {}
-    model = make(Spy, augment=name, batch_norm=False, **options)
+    model = make(DCGAN, augment=name, batch_norm=False, **options)
     calls = []
     model.augment.register_forward_hook(lambda module, given, out: calls.append(not torch.equal(given[0], out)))
     saver = Checkpoint(1, str(tmp_path))
     trainer(2, callbacks=[saver], enable_checkpointing=True).fit(model, loader())
-    assert calls == [True] * 6  # real, fake and the generator's fake, twice
+    assert calls == [True] * 4  # real and fake together, and the generator's fake, twice
     saved = torch.load(tmp_path / "last.ckpt", weights_only=True)["state_dict"]
     assert ("augment.probability" in saved) == (name == "ada")
 

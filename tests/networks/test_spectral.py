@@ -150,7 +150,7 @@ def test_a_second_backward_pass_needs_a_release():
         network(images).sum().backward()
         release(spectral_layers(network))
         network(images).sum().backward()  # of weights that each layer norms itself
-    assert all(part[0].normed is None for part in spectral_layers(network))
+    assert all(norm.normed is None for norm, _ in spectral_layers(network))
 
 
 def test_an_error_inside_leaves_nothing_behind():
@@ -180,6 +180,6 @@ def test_each_step_of_a_player_has_one_power_iteration(trainer, monkeypatch, kin
     count.clear()  # PyTorch asks a new parametrisation for its weight
     data = torch.utils.data.TensorDataset(torch.rand(8, 1, 16, 16), torch.zeros(8, dtype=torch.long))
     trainer(1).fit(model, torch.utils.data.DataLoader(data, batch_size=4))
-    trained = [part for part in spectral_layers(model) if part.training]
+    trained = [norm for norm, _ in spectral_layers(model) if norm.training]
     assert trained
     assert len(count) == len(trained) * (model.critic_steps + 1)
