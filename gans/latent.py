@@ -41,8 +41,8 @@ def draw(
     With a seed, row r is a pure function of the seed, of `first + r` and of the shape of a row, whatever N is. The cost
     grows with N alone. Devices and dtypes differ in rounding only:
 
-    - Draws of fewer than 130,000 numbers are computed on the CPU. Larger draws for a GPU are computed there, from the
-      same bits: about one normal number in 10^8 differs in its last digit.
+    - Draws of fewer than 130,000 numbers, with rows rounded up to 8, are computed on the CPU. Larger ones for a GPU are
+      computed there, from the same bits: about one normal number in 10^8 differs in its last digit.
     - Normal numbers are computed in float64 and rounded. They are below 6.8, because 32 random bits give the length.
     - Uniform numbers are multiples of 2^-23 and below 1; bfloat16 and float16 have 8 and 11 bits, rounded down.
 
