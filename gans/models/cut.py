@@ -1,5 +1,6 @@
 """CUT, Park, Efros, Zhang and Zhu 2020 (arXiv 2007.15651): unpaired translation with a patchwise contrastive loss."""
 
+from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
@@ -123,12 +124,12 @@ class CUT(Translator):
         """One step of the critic and, in its turn, one of the generator and the heads."""
         optimizer_g, optimizer_d = self.player_optimizers()
         images = batch[0], self.targets(batch)
-        self.train_critic(optimizer_d, *images)
+        make = self.once(self.translated, images[0])
+        self.train_critic(optimizer_d, make, *images)
         if self.generator_turn():
             with self.toggled_optimizer(optimizer_g):
                 for source, target in self.pieces(*images):
-                    turned = self.turned(source)
-                    made = self.generator(mirrored(source, turned))
+                    made, turned = make(source)
                     game = self.adversarial_loss(made, target)
                     contrast = self.contrast(source, made, turned)
                     self.record("loss/contrast", contrast)
@@ -139,12 +140,23 @@ class CUT(Translator):
                     weight, opinion = self.hparams["nce_weight"], self.hparams["adversarial_weight"]
                     self.descend(opinion * game + weight * contrast, optimizer_g)
 
-    def train_critic(self, optimizer: LightningOptimizer, sources: Tensor, targets: Tensor) -> None:
+    def translated(self, source: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return translations `(N, C, H, W)`, and which of them are mirrored, see `turned`."""
+        turned = self.turned(source)
+        return self.generator(mirrored(source, turned)), turned
+
+    def train_critic(
+        self,
+        optimizer: LightningOptimizer,
+        make: Callable[..., tuple[Tensor, Tensor | None]],
+        sources: Tensor,
+        targets: Tensor,
+    ) -> None:
         """One step of the critic."""
         with self.toggled_optimizer(optimizer):
             for source, target in self.pieces(sources, targets):
                 with torch.no_grad():
-                    made = self.generator(mirrored(source, self.turned(source)))
+                    made = make(source)[0].detach()
                 real_logits, fake_logits = self.critic(target), self.critic(made)
                 loss = self.loss.discriminator(real_logits, fake_logits)
                 self.record_discriminator(loss, real_logits, fake_logits)

@@ -1,5 +1,6 @@
 """CycleGAN, Zhu, Park, Isola and Efros 2017 (arXiv 1703.10593): unpaired translation in both directions."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -95,14 +96,15 @@ class CycleGAN(Translator):
         """One step of both critics and, in their turn, one of both generators."""
         optimizer_g, optimizer_d = self.player_optimizers()
         images = batch[0], self.targets(batch)
-        self.train_critics(optimizer_d, *images)
+        there, back = self.generator.there, self.generator.back
+        makes = self.once(there, images[0]), self.once(back, images[1])
+        self.train_critics(optimizer_d, makes, *images)
         if self.generator_turn():
             weights = (self.hparams[f"{name}_weight"] for name in ("adversarial", "cycle", "identity"))
             adversarial, cycle, identity = weights
             with self.toggled_optimizer(optimizer_g):
-                there, back = self.generator.there, self.generator.back
                 for source, target in self.pieces(*images):
-                    made, unmade = there(source), back(target)
+                    made, unmade = (make(part) for make, part in zip(makes, (source, target), strict=True))
                     game = self.game("there", target, made) + self.game("back", source, unmade)
                     returned = absolute(back(made), source) + absolute(there(unmade), target)
                     self.record("loss/generator", game)
@@ -114,10 +116,16 @@ class CycleGAN(Translator):
                         loss = loss + identity * cycle * changed
                     self.descend(loss, optimizer_g)
 
-    def train_critics(self, optimizer: LightningOptimizer, sources: Tensor, targets: Tensor) -> None:
+    def train_critics(
+        self,
+        optimizer: LightningOptimizer,
+        makes: tuple[Callable[..., Tensor], Callable[..., Tensor]],
+        sources: Tensor,
+        targets: Tensor,
+    ) -> None:
         """One step of both critics, on real images and on fakes from the pools."""
         with self.toggled_optimizer(optimizer):
-            made, unmade = self.fakes(self.generator.there, sources), self.fakes(self.generator.back, targets)
+            made, unmade = (self.fakes(*both) for both in zip(makes, (sources, targets), strict=True))
             made, unmade = (self.pooled(*both) for both in zip(self.pools, (made, unmade), strict=True))
             for source, target, fake_target, fake_source in self.pieces(sources, targets, made, unmade):
                 real, fake = self.judged("there", target), self.judged("there", fake_target)
@@ -136,10 +144,10 @@ class CycleGAN(Translator):
         logits: Tensor = widened(getattr(self.discriminator, way)(self.as_seen(images)))
         return logits
 
-    def fakes(self, generator: torch.nn.Module, images: Tensor) -> Tensor:
+    def fakes(self, make: Callable[..., Tensor], images: Tensor) -> Tensor:
         """Return a generator's translations of images `(N, C, H, W)`, without gradient, in `accumulate` pieces."""
         with torch.no_grad():
-            return torch.cat([generator(part) for part in images.tensor_split(min(self.accumulate, len(images)))])
+            return torch.cat([make(part) for part in images.tensor_split(min(self.accumulate, len(images)))])
 
     def pooled(self, pool: ImagePool, fakes: Tensor) -> Tensor:
         """Return this process's rows of the pool's images for the fakes `(N, C, H, W)` of all processes."""

@@ -1,5 +1,6 @@
 """Inpainting with gated convolutions and SN-PatchGAN, Yu et al. 2019 (arXiv 1806.03589): DeepFill v2, no attention."""
 
+from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
@@ -83,12 +84,13 @@ class Inpainting(PairedTranslator):
         """One step of the critic, if its output is used, and, in its turn, one of the generator."""
         optimizer_g, optimizer_d = self.player_optimizers()
         images, masks = self.inputs(batch)
+        make = self.once(self.generator.guesses, images, masks)  # type: ignore[arg-type]
         if self.critic_used:
-            self.train_critic(optimizer_d, images, masks)
+            self.train_critic(optimizer_d, make, images, masks)
         if self.generator_turn():
             with self.toggled_optimizer(optimizer_g):
                 for image, mask in self.pieces(images, masks):
-                    guesses = self.generator.guesses(image, mask)  # type: ignore[operator]
+                    guesses = make(image, mask)
                     l1 = torch.stack([self.l1(guess, image, mask) for guess in guesses]).sum()
                     self.record("loss/l1", l1)
                     loss = self.hparams["l1_weight"] * l1
@@ -102,12 +104,14 @@ class Inpainting(PairedTranslator):
                         loss = loss + self.feature_weight * error
                     self.descend(loss, optimizer_g)
 
-    def train_critic(self, optimizer: LightningOptimizer, images: Tensor, masks: Tensor) -> None:
+    def train_critic(
+        self, optimizer: LightningOptimizer, make: Callable[..., list[Tensor]], images: Tensor, masks: Tensor
+    ) -> None:
         """One step of the critic."""
         with self.toggled_optimizer(optimizer):
             for image, mask in self.pieces(images, masks):
                 with torch.no_grad():
-                    filled = composed(self.generator(image, mask), image, mask)
+                    filled = composed(make(image, mask)[-1].detach(), image, mask)
                 real_logits, fake_logits = self.critic(image, mask), self.critic(filled, mask)
                 loss = self.loss.discriminator(real_logits, fake_logits)
                 self.record_discriminator(loss, real_logits, fake_logits)

@@ -1,5 +1,6 @@
 """pix2pix, Isola, Zhu, Zhou and Efros 2017 (arXiv 1611.07004): a conditional GAN that translates paired images."""
 
+from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
@@ -81,12 +82,13 @@ class Pix2Pix(PairedTranslator):
         """One step of the critic, if its output is used, and, in its turn, one of the generator."""
         optimizer_g, optimizer_d = self.player_optimizers()
         pairs = self.given(batch[0]), self.wanted(self.targets(batch))
+        make = self.once(self.generator, pairs[0])
         if self.critic_used:
-            self.train_critic(optimizer_d, *pairs)
+            self.train_critic(optimizer_d, make, *pairs)
         if self.generator_turn():
             with self.toggled_optimizer(optimizer_g):
                 for source, target in self.pieces(*pairs):
-                    made = self.generator(source)
+                    made = make(source)
                     l1 = (made - target).abs().mean()
                     self.record("loss/l1", l1)
                     loss = self.hparams["l1_weight"] * l1
@@ -98,12 +100,14 @@ class Pix2Pix(PairedTranslator):
                         loss = loss + self.feature_weight * error
                     self.descend(loss, optimizer_g)
 
-    def train_critic(self, optimizer: LightningOptimizer, sources: Tensor, targets: Tensor) -> None:
+    def train_critic(
+        self, optimizer: LightningOptimizer, make: Callable[..., Tensor], sources: Tensor, targets: Tensor
+    ) -> None:
         """One step of the critic."""
         with self.toggled_optimizer(optimizer):
             for source, target in self.pieces(sources, targets):
                 with torch.no_grad():
-                    made = self.generator(source)
+                    made = make(source).detach()
                 real_logits, fake_logits = self.critic(target, source), self.critic(made, source)
                 loss = self.loss.discriminator(real_logits, fake_logits) / 2  # slower than the generator
                 self.record_discriminator(loss, real_logits, fake_logits)

@@ -157,11 +157,12 @@ class SRGAN(PairedTranslator):
                 for source, target in self.pieces(sources, targets):
                     self.descend(self.error(self.generator(source), target), optimizer_g)
             return
+        make = self.once(self.generator, sources)
         if self.critic_used:
             with self.toggled_optimizer(optimizer_d):
                 for source, target in self.pieces(sources, targets):
                     with torch.no_grad():
-                        made = self.generator(source)
+                        made = make(source).detach()
                     real_logits, fake_logits = self.critic(target), self.critic(made)
                     loss = self.loss.discriminator(real_logits, fake_logits)
                     self.record_discriminator(loss, real_logits, fake_logits)
@@ -169,7 +170,7 @@ class SRGAN(PairedTranslator):
         if self.generator_turn():
             with self.toggled_optimizer(optimizer_g):
                 for source, target in self.pieces(sources, targets):
-                    self.descend(self.perceptual(self.generator(source), target), optimizer_g)
+                    self.descend(self.perceptual(make(source), target), optimizer_g)
 
     def error(self, made: Tensor, target: Tensor) -> Tensor:
         """Return the mean absolute error, a scalar."""

@@ -4,6 +4,7 @@ The patch critic is that of Isola et al. 2017 (arXiv 1611.07004); its real image
 that of Park and Lee 2019 (arXiv 1812.02342).
 """
 
+from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
@@ -105,15 +106,13 @@ class StyleTransfer(Translator):
         optimizer_g, optimizer_d = self.player_optimizers()
         contents, styles = self.inputs(batch)[0], self.targets(batch)
         weight: float = self.hparams["adversarial_weight"]
+        make = self.once(self.passed, contents, styles)
         if weight:
-            self.train_critic(optimizer_d, contents, styles)
+            self.train_critic(optimizer_d, make, contents, styles)
         if self.generator_turn():
             with self.toggled_optimizer(optimizer_g):
                 for content, style in self.pieces(contents, styles):
-                    with torch.no_grad():
-                        given, wanted = self.encode(content), self.encode(style)
-                        goal = self.adain(given[-1], wanted[-1])
-                    made = self.decode(goal, content)
+                    made, given, wanted, goal = make(content, style)
                     found = self.encode(made)
                     errors = {
                         "content": feature_distance(found[-1:], [goal]).mean(),
@@ -128,12 +127,21 @@ class StyleTransfer(Translator):
                         loss = loss + weight * self.adversarial_loss(made, style)
                     self.descend(loss, optimizer_g)
 
-    def train_critic(self, optimizer: LightningOptimizer, contents: Tensor, styles: Tensor) -> None:
+    def passed(self, content: Tensor, style: Tensor) -> tuple[Tensor, list[Tensor], list[Tensor], Tensor]:
+        """Return contents in new styles, the maps of contents and of styles, and the maps that were decoded."""
+        with torch.no_grad():
+            given, wanted = self.encode(content), self.encode(style)
+            goal = self.adain(given[-1], wanted[-1])
+        return self.decode(goal, content), given, wanted, goal
+
+    def train_critic(
+        self, optimizer: LightningOptimizer, make: Callable[..., tuple[Any, ...]], contents: Tensor, styles: Tensor
+    ) -> None:
         """One step of the critic, whose real images are the styles."""
         with self.toggled_optimizer(optimizer):
             for content, style in self.pieces(contents, styles):
                 with torch.no_grad():
-                    made = self.decode(self.adain(self.encode(content)[-1], self.encode(style)[-1]), content)
+                    made = make(content, style)[0].detach()
                 real_logits, fake_logits = self.critic(style), self.critic(made)
                 loss = self.loss.discriminator(real_logits, fake_logits)
                 self.record_discriminator(loss, real_logits, fake_logits)

@@ -4,7 +4,8 @@ A `Translator` has no latents: `translate(images)` takes the place of `sample(n)
 `inputs(batch)`, `targets(batch)` and `example(n)`, see `gans.engine.interface`.
 """
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +22,7 @@ from gans.networks import patch
 from gans.networks.layers import Norm, Size, image_channels, image_size
 from gans.pictures.triptychs import triptychs
 
+Made = TypeVar("Made")  # what a pass through the generator gives
 PIXELS = 2**20  # of images that go through a network at once
 SHOWN = 12  # triptychs in a grid
 
@@ -149,6 +151,24 @@ class Translator(AdversarialModule):
         assert self.image_shape is not None
         source, target = (torch.rand(n, *shape, device=self.device) for shape in (self.input_shape, self.image_shape))
         return source * 2 - 1, target * 2 - 1
+
+    def once(self, make: Callable[..., Made], *batch: Tensor) -> Callable[..., Made]:
+        """Return `make`, a pass through the generator that the steps of both players need, so that it runs once.
+
+        The critic moves first, so the generator's weights are the same in both steps: where both players move, one
+        pass with gradients serves both, and the critic detaches the result. BatchNorm's statistics and dropout's masks
+        are those of one pass. With `accumulate` every piece has a pass for each player, because the gradients of a
+        whole batch do not fit into memory then.
+
+        Args:
+            make: function of the parts of a batch, or of a piece of it.
+            batch: the parts of the whole batch. Call this method outside `toggled_optimizer`, which freezes the
+                generator in the critic's step.
+        """
+        if self.accumulate > 1 or not self.generator_turn():
+            return make
+        made = make(*batch)
+        return lambda *piece: made
 
     def adversarial_loss(self, made: Tensor, real: Tensor, *given: Tensor) -> Tensor:
         """Return the generator's adversarial loss, a scalar, and record it.
