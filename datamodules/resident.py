@@ -45,13 +45,14 @@ class Decoding(Dataset[int]):
 
 
 def keep_on(device: torch.device, files: ImageFiles, workers: int) -> None:
-    """Decode all images of a reader, with worker processes, and keep them on a device. The second call does nothing.
+    """Decode all images of a reader, with worker processes, and keep them on a device. The second call only moves them.
 
     Raises:
         ValueError: The images do not fit into the free memory of the device.
         OSError: Most files cannot be read, or one cannot and `on_error` is raise.
     """
-    if files.resident is not None and files.resident.device == device:
+    if files.resident is not None:
+        files.resident = files.resident.to(device)
         return
     check_fits(device, files)
     rank_zero_info(f"Decoding {len(files):,} images of {files.root} to keep them on {device}.")

@@ -150,6 +150,17 @@ def test_every_file_is_decoded_once_and_training_has_no_workers(root, tmp_path, 
 
 
 @pytest.mark.filterwarnings("ignore:skipping")
+def test_images_are_moved_to_the_device_of_another_run(root):
+    data = attached(folder(root, "device"))
+    data.train_dataloader()
+    files = data._sets[0].files
+    assert files.resident.device.type == "cpu"
+    data.trainer.strategy.root_device = torch.device("meta")
+    data.train_dataloader()
+    assert files.resident.device.type == "meta"
+
+
+@pytest.mark.filterwarnings("ignore:skipping")
 def test_without_a_trainer_images_are_in_main_memory(root):
     data = folder(root, "device")
     data.setup()
