@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn.functional import instance_norm
 
 from gans.checks import at_least
+from gans.networks.layers import channels_last
 from gans.reconstruction import moments
 
 
@@ -61,9 +62,9 @@ class Decoder(nn.Module):
             layers += convolution(widths[level + 1], widths[level])
             layers += [nn.Upsample(scale_factor=2.0, mode="nearest"), *convolution(widths[level], widths[level])]
         layers += convolution(width, width)
-        self.layers = nn.Sequential(*layers, nn.ReflectionPad2d(1), nn.Conv2d(width, channels, 3))
+        self.layers = channels_last(nn.Sequential(*layers, nn.ReflectionPad2d(1), nn.Conv2d(width, channels, 3)))
 
     def forward(self, maps: Tensor) -> Tensor:
         """Return images `(N, channels, H, W)` in [-1, 1] for `maps` `(N, C, h, w)`."""
         images: Tensor = self.layers(maps)
-        return images.tanh()
+        return images.tanh().contiguous()

@@ -10,11 +10,10 @@ default format.
 
 from itertools import pairwise
 
-import torch
 from torch import Tensor, nn
 from torchvision.transforms.functional import center_crop
 
-from gans.networks.layers import Size, doublings, image_channels, image_size, normal_init
+from gans.networks.layers import Size, channels_last, doublings, image_channels, image_size, normal_init
 
 
 def widths(size: tuple[int, int], width: int) -> list[int]:
@@ -53,7 +52,7 @@ class Generator(nn.Module):
             layers += [nn.ConvTranspose2d(inputs, outputs, 4, 2, 1, bias=False)]
         layers += [nn.BatchNorm2d(hidden[-1]), nn.ReLU(inplace=True)]
         layers += [nn.ConvTranspose2d(hidden[-1], image_channels(channels), 4, 2, 1), nn.Tanh()]
-        self.layers = nn.Sequential(*layers).apply(normal_init).to(memory_format=torch.channels_last)
+        self.layers = channels_last(nn.Sequential(*layers).apply(normal_init))
 
     def forward(self, z: Tensor) -> Tensor:
         """Return images `(N, C, H, W)` in [-1, 1] for `z` `(N, latent_dim)`."""
@@ -88,7 +87,7 @@ class Discriminator(nn.Module):
         scale = 2 ** len(hidden)
         layers += [nn.Conv2d(hidden[-1], outputs, (height // scale, breadth // scale))]
         self.shape = () if outputs == 1 else (outputs,)
-        self.layers = nn.Sequential(*layers).apply(normal_init).to(memory_format=torch.channels_last)
+        self.layers = channels_last(nn.Sequential(*layers).apply(normal_init))
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits `(N,)`, higher for realistic images."""

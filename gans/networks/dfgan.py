@@ -12,7 +12,7 @@ from torch.nn.functional import avg_pool2d, interpolate, leaky_relu
 from torchvision.transforms.functional import center_crop
 
 from gans.networks.dcgan import widths
-from gans.networks.layers import Size, image_channels, image_size
+from gans.networks.layers import Size, channels_last, image_channels, image_size
 
 
 class Affine(nn.Module):
@@ -93,6 +93,7 @@ class Generator(nn.Module):
         self.out = nn.Sequential(
             nn.LeakyReLU(0.2), nn.Conv2d(hidden[-1], image_channels(channels), 3, padding=1), nn.Tanh()
         )
+        channels_last(self)
 
     def forward(self, z: Tensor, sentences: Tensor) -> Tensor:
         """Return images `(N, C, H, W)` in [-1, 1] for `z` `(N, latent_dim)` and sentences `(N, text_dim)`."""
@@ -100,7 +101,7 @@ class Generator(nn.Module):
         features = self.start(z).view(len(z), *self.base)
         for block in self.blocks:
             features = block(features, condition)
-        images: Tensor = self.out(features)
+        images: Tensor = self.out(features).contiguous()
         return images if images.shape[-2:] == self.size else center_crop(images, list(self.size))
 
 
@@ -153,6 +154,7 @@ class Discriminator(nn.Module):
             nn.LeakyReLU(0.2),
             nn.Conv2d(2 * width, 1, (height // scale, breadth // scale), bias=False),
         )
+        channels_last(self)
 
     def forward(self, images: Tensor, *sentences: Tensor) -> Tensor | tuple[Tensor, ...]:
         """Return logits `(N,)`, higher for realistic images that match the sentence; a tuple for several sentences.

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.functional import elu, interpolate, leaky_relu, pad
 
 from gans.checks import at_least
-from gans.networks.layers import Size, image_size, padded
+from gans.networks.layers import Size, channels_last, image_size, padded
 from gans.networks.spectral import xavier
 
 HALVINGS = 2
@@ -88,13 +88,14 @@ class Stage(nn.Module):
         )  # fmt: skip
         self.rise = nn.Sequential(Gated(once, once), Gated(once, width, enlarge=True))
         self.last = nn.Conv2d(width, channels, 3, padding=1)
+        channels_last(self)
 
     def forward(self, images: Tensor, masks: Tensor) -> Tensor:
         """Return images `(N, channels, H, W)` in [-1, 1], given images with 0 in the holes and masks `(N, 1, H, W)`."""
         whole = self.first(torch.cat([images, masks], 1))
         half = self.descend(whole)
         made: Tensor = self.last(whole + self.rise(half + self.inner(half)))
-        return made.tanh()
+        return made.tanh().contiguous()
 
     def inner(self, maps: Tensor) -> Tensor:
         """Return the output of the middle layers for maps `(N, 2 width, h, w)`, in the same shape.
@@ -162,6 +163,7 @@ class Discriminator(nn.Module):
             xavier(nn.Conv2d(before, after, KERNEL, 2), spectral_norm=spectral_norm)
             for before, after in pairwise(widths)
         )
+        channels_last(self)
 
     def features(self, images: Tensor, *given: Tensor) -> list[Tensor]:
         """Return the maps of all layers but the last, for feature matching losses."""

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, interpolate
 
 from gans.checks import at_least
-from gans.networks.layers import Init, Norm, Size, image_size, norm_layer, normal_init
+from gans.networks.layers import Init, Norm, Size, channels_last, image_size, norm_layer, normal_init
 from gans.networks.resample import Halving
 from gans.networks.spectral import normalise
 
@@ -68,6 +68,7 @@ class Scale(nn.Module):
             if spectral_norm:
                 normalise(conv)
             self.layers.append(layer)
+        channels_last(self)
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """Return the maps of all layers; the last one is the logits `(N, 1, h, w)`."""

@@ -27,7 +27,7 @@ from torchvision.transforms.functional import center_crop
 
 from gans.networks.attention import SelfAttention, attended
 from gans.networks.conditional import ConditionalBatchNorm2d, Head, check_labels, make_head
-from gans.networks.layers import Size, doublings, image_channels, image_size
+from gans.networks.layers import Size, channels_last, doublings, image_channels, image_size
 from gans.networks.minibatch import MinibatchStd
 from gans.networks.spectral import xavier
 
@@ -198,7 +198,7 @@ class Generator(nn.Module):
         self.attentions = attention_layers(attended(sides, attention, self.size), hidden[1:], spectral_norm)
         self.norm = normalisation(width, 0, batch_norm)
         self.image = convolution(width, image_channels(channels), 3, spectral_norm)
-        self.to(memory_format=torch.channels_last)
+        channels_last(self)
 
     def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
         """Return images `(N, C, H, W)` in [-1, 1] for `z` `(N, latent_dim)`, of classes `labels` `(N,)`.
@@ -271,7 +271,7 @@ class Discriminator(nn.Module):
         if minibatch_std:
             self.blocks[-1] = nn.Sequential(MinibatchStd(minibatch_std), self.blocks[-1])
         self.head = make_head(hidden[-1], num_classes, head, spectral_norm)
-        self.to(memory_format=torch.channels_last)
+        channels_last(self)
 
     def features(self, images: Tensor) -> Tensor:
         """Return the pooled features `(N, C)` of images `(N, channels, H, W)`, the input of the head.

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate, leaky_relu
 
 from gans.checks import at_least
-from gans.networks.layers import widened
+from gans.networks.layers import channels_last, widened
 
 Kernel = Literal["bicubic", "bilinear"]
 SHUFFLES = {1: (), 2: (2,), 3: (3,), 4: (2, 2), 8: (2, 2, 2)}  # factors of the pixel shuffles for each scale
@@ -129,6 +129,7 @@ class Generator(nn.Module):
         self.ups = nn.ModuleList(ups)
         self.tail, self.last = conv(width, width), conv(width, channels)
         nn.init.zeros_(self.last.weight)
+        channels_last(self)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return images `(N, channels, scale H, scale W)` for images `(N, channels, H, W)`."""
@@ -137,7 +138,7 @@ class Generator(nn.Module):
         for up in self.ups:
             maps = leaky_relu(up(maps), 0.2)
         added: Tensor = self.last(leaky_relu(self.tail(maps), 0.2))
-        return enlarged(images, self.scale, self.base) + added
+        return enlarged(images, self.scale, self.base) + added.contiguous()
 
 
 def conv(before: int, after: int) -> nn.Conv2d:

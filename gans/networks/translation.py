@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator
 from torch import Tensor, nn
 
 from gans.checks import at_least
-from gans.networks.layers import Init, Norm, Size, image_size, norm_layer, normal_init, padded
+from gans.networks.layers import Init, Norm, Size, channels_last, image_size, norm_layer, normal_init, padded
 from gans.networks.resample import Doubling, Halving
 
 HALVINGS = 2
@@ -92,7 +92,7 @@ class Generator(nn.Module):
                 up = [nn.ConvTranspose2d(2 * after, after, 3, 2, 1, 1, bias=plain)]
             ends.append(finished(*up, after=after))
         ends.append(nn.Sequential(nn.ReflectionPad2d(3), nn.Conv2d(width, channels, 7), nn.Tanh()))
-        self.stages = nn.ModuleList([*stages, *middle, *ends]).apply(init)
+        self.stages = channels_last(nn.ModuleList([*stages, *middle, *ends]).apply(init))
         levels = [width * 2**level for level in range(HALVINGS + 1)]
         # Channels of each stage's maps, in the numbering of `features`.
         self.widths = [source_channels, *levels, *[inner] * blocks, *levels[-2::-1], channels]
@@ -106,7 +106,7 @@ class Generator(nn.Module):
         maps = self.inner(maps)
         for stage in self.stages[-HALVINGS - 1 :]:
             maps = stage(maps)
-        return maps[..., :height, :width]
+        return maps[..., :height, :width].contiguous()
 
     def inner(self, maps: Tensor) -> Tensor:
         """Return the output of the residual blocks for maps `(N, 4 width, h, w)`, in the same shape."""
