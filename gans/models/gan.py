@@ -176,9 +176,8 @@ class LatentGAN(AdversarialModule):
         sides: dict[str, tuple[Tensor, ...]] = {"real": (real, *labels), "fake": (fake, *conditions)}
         sides = {side: leaves(*given) if side in slopes else given for side, given in sides.items()}
         outputs = self.judge({side: given for side, given in sides.items() if side in read}, slopes & read)
-        (real, *labels), (fake, *conditions) = sides.values()
-        judged = real, tuple(labels), outputs.get("real"), fake, tuple(conditions), outputs.get("fake")
-        return Step("discriminator", self, z, *judged, self.batch_size(len(real)))
+        judged = [(images, tuple(given), outputs.get(side)) for side, (images, *given) in sides.items()]
+        return Step("discriminator", self, z, *judged[0], *judged[1], self.batch_size(len(real)))
 
     def judge(self, sides: dict[str, tuple[Tensor, ...]], slopes: set[str]) -> dict[str, Any]:
         """Return the discriminator's output on each side, images and their conditions, as it sees them in training.
@@ -206,7 +205,7 @@ class LatentGAN(AdversarialModule):
                 output = widened(self.discriminate(seen, *(torch.cat(parts) for parts in conditions)))
             return dict(zip(sides, split_rows(output, rows), strict=True))
         outputs = {}
-        for (side, (_, *given)), images in zip(sides.items(), seen.split(rows), strict=True):
+        for (side, (_, *given)), images in zip(sides.items(), torch.split(seen, rows), strict=True):
             with context(side in slopes):
                 output = self.discriminate(images if side in slopes else images.detach(), *given)
             outputs[side] = widened(output)
@@ -379,7 +378,7 @@ def split_rows(output: Any, rows: list[int]) -> list[Any]:
     """Return the parts of so many rows of a discriminator's output, a tensor `(N, ...)` or a tuple of outputs."""
     if isinstance(output, tuple):
         return list(zip(*(split_rows(part, rows) for part in output), strict=True))
-    return list(output.split(rows))
+    return list(torch.split(output, rows))
 
 
 def labelled(batch: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:

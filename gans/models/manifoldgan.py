@@ -18,7 +18,7 @@ from gans.losses import NonSaturating
 from gans.models.autoencoder import CodeModel
 from gans.networks import dcgan, manifold
 from gans.networks.layers import Size, widened
-from gans.penalties import zero_centered
+from gans.penalties import gradient, half_square, leaves, twice_differentiable
 
 STAGES = ("autoencoder", "latent", "image")
 
@@ -264,9 +264,12 @@ class ManifoldGAN(CodeModel):
     def latent_critic_loss(self, real: Tensor) -> Tensor:
         """Return the loss of the critic of codes, with R1."""
         codes, fake = self.generator.codes.whiten(self.encode(real)), self.white(len(real)).detach()
-        real_logits, fake_logits = (widened(self.latent_critic(white)) for white in (codes, fake))
+        (codes,) = leaves(codes)
+        with twice_differentiable(codes.device):
+            real_logits = widened(self.latent_critic(codes))
+        fake_logits = widened(self.latent_critic(fake))
         loss = self.loss.discriminator(real_logits, fake_logits)
-        penalty = zero_centered(self.latent_critic, codes)
+        penalty = half_square(gradient(real_logits, codes))
         self.record("loss/latent_critic", loss)
         self.record("logits/real_codes", real_logits)
         self.record("logits/fake_codes", fake_logits)
@@ -277,9 +280,10 @@ class ManifoldGAN(CodeModel):
     def discriminator_loss(self, real: Tensor) -> Tensor:
         """Return the loss of the critic of images, with R1."""
         fake = self.drawn(self.white(len(real))).detach()
-        real_logits, fake_logits = self.critic(real), self.critic(fake)
+        real, _, real_logits = self.forward_critic(real, (), gradient=True)
+        fake_logits = self.critic(fake)
         loss = self.loss.discriminator(real_logits, fake_logits)
-        penalty = zero_centered(self.critic, real)
+        penalty = half_square(gradient(real_logits, real))
         self.augment.observe(real_logits.detach(), self.loss.boundary, self.trainer.world_size)
         self.record("loss/discriminator", loss)
         self.record("logits/real", real_logits)

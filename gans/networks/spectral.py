@@ -13,7 +13,7 @@ the digits on a GPU.
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -78,7 +78,7 @@ def normed_together(layers: list[Normed], iterate: bool = True) -> Iterator[None
         layers: what `spectral_layers(network)` returns.
         iterate: run a power iteration first.
     """
-    training = [(norm, cast(Tensor, weight.original)) for norm, weight in layers if norm.training]
+    training = [(norm, weight.original) for norm, weight in layers if norm.training]
     for trained in (True, False):  # apart, for no gradient of a frozen weight is computed
         if found := [(norm, weight) for norm, weight in training if weight.requires_grad is trained]:
             norms, weights = map(list, zip(*found, strict=True))
