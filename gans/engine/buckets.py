@@ -16,8 +16,8 @@ from gans.engine.distributed import start_average, start_mean
 
 FIRST = 2**20
 """Bytes that close the first bucket of an optimizer. It is small, so that sending begins early."""
-REST = 25 * 2**20
-"""Bytes that close another bucket."""
+REST = 4 * 2**20
+"""Bytes that close another bucket. PyTorch's 25 MiB would leave networks of this package one bucket or two."""
 
 
 def split(parameters: Sequence[nn.Parameter], first: int, rest: int) -> list[list[nn.Parameter]]:
