@@ -9,8 +9,8 @@ without augmentation.
 - Both are twice differentiable. A gradient penalty is taken with respect to the images before augmentation: its
   critic is `lambda x: discriminator(augment(x, uniform))`.
 - No operation synchronises with the device.
-- On a GPU the gradient of `pick` is summed in a nondeterministic order. So runs with ADA or translation are
-  reproducible bit for bit on a CPU only.
+- On a GPU the gradients of `pick` and of ADA's padding are summed in a nondeterministic order. So runs with ADA or
+  translation are reproducible bit for bit on a CPU only.
 """
 
 import inspect
