@@ -3,6 +3,7 @@
 import pytest
 import torch
 from lightning.pytorch.callbacks import Callback
+from torch._dynamo.utils import counters
 
 from datamodules import DigitsDataModule
 from gans.callbacks.compile import Compile, check_compiler
@@ -167,3 +168,20 @@ def test_kernels_agree_with_eager_and_a_compiled_run_resumes_bit_for_bit(trainer
     assert_same(whole, resumed)
     eager, _ = run(6)
     assert_same(eager, whole, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_two_compiled_processes_are_two_eager_ones(trainer, graphs, tmp_path):
+    backend, _ = graphs
+    backend("aot_eager")
+
+    class Counted(Callback):
+        def on_train_batch_end(self, run, module, *args):
+            assert counters["stats"]["unique_graphs"] == 4  # in each process, none of them split for DDP's buckets
+
+    def run(folder, *callbacks):
+        saved = Checkpoint(4, tmp_path / folder)
+        fitted(trainer, small(), *callbacks, saved, world=2, precision="64-true", enable_checkpointing=True)
+        return torch.load(tmp_path / folder / "last.ckpt", weights_only=True)["state_dict"]
+
+    assert_same(run("eager"), run("compiled", Compile(), Counted()), rtol=1e-6, atol=1e-9)
