@@ -125,6 +125,9 @@ class Checker:
         elif program == "tensorboard":
             if args[:1] != ["--logdir"] or len(args) != 2:
                 raise ValueError(f"tensorboard {args}")
+        elif program == "scripts/gpu_check.sh" and not args:
+            if not (ROOT / program).is_file():
+                raise ValueError(f"there is no {program}")
         elif program != ".ci/run":
             raise ValueError(f"no rule for {program}: add one here")
 
