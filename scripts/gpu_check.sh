@@ -117,7 +117,7 @@ if [ -n "${DATA:-}" ]; then
 else
     say "left out: CIFAR-10, whose folder is not given (DATA=FOLDER); the training is on digits"
 fi
-limit_training=$("$python" -c "print(int(60 * $minutes + 60))")
+limit_training=$("$python" -c "print(int(60 * $minutes + (60 if $gpu else 180)))")  # and the start
 : > "$out/training.txt"
 part "training" "$limit_training" training.txt "${benchmark[@]}" train "${data[@]}" --minutes "$minutes" --out "$out" \
     --width $width --workers $workers
