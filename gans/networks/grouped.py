@@ -167,4 +167,5 @@ class GroupedConv2d(nn.Conv2d):
             dtype = torch.get_autocast_dtype(x.device.type)
             x, weight, bias = x.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype)
         options = (self.stride, self.padding, self.dilation)
-        return convolve(x, weight, bias, Options(*cast(tuple[Pair, Pair, Pair], options), self.groups))
+        # The type is a string because PyTorch's compiler cannot subscript one.
+        return convolve(x, weight, bias, Options(*cast("tuple[Pair, Pair, Pair]", options), self.groups))
