@@ -158,7 +158,9 @@ def test_kernels_agree_with_eager_and_a_compiled_run_resumes_bit_for_bit(trainer
     def run(steps, *callbacks, **options):
         model = small(DCGAN)
         saved = Checkpoint(steps, tmp_path / str(len(list(tmp_path.iterdir()))))
-        trained = trainer(steps, callbacks=[*callbacks, saved], enable_checkpointing=True, limit_val_batches=0)
+        # In single precision Adam would amplify the rounding of gradients that are 0.
+        quiet = {"enable_checkpointing": True, "limit_val_batches": 0, "precision": "64-true"}
+        trained = trainer(steps, callbacks=[*callbacks, saved], **quiet)
         trained.fit(model, DigitsDataModule(size=8, batch_size=16, val_size=24), **options)
         return model.state_dict(), saved.last_model_path
 
@@ -167,7 +169,7 @@ def test_kernels_agree_with_eager_and_a_compiled_run_resumes_bit_for_bit(trainer
     resumed, _ = run(6, Compile(), ckpt_path=half)
     assert_same(whole, resumed)
     eager, _ = run(6)
-    assert_same(eager, whole, rtol=1e-3, atol=1e-5)
+    assert_same(eager, whole, rtol=1e-6, atol=1e-8)
 
 
 @pytest.mark.slow
