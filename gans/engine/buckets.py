@@ -120,6 +120,9 @@ class Buckets:
         self._active, self._last, self._sent = True, last, 0
         try:
             yield
+        except BaseException:
+            self.remove()  # messages on their way keep the memory of these buckets; the next pass gets new ones
+            raise
         finally:
             self._active = False
         if last:

@@ -265,6 +265,53 @@ def test_other_backward_passes_are_left_alone(together, small):
     assert together(check) == [(0, 1.0), (0, 2.0)]
 
 
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_a_pass_that_fails_leaves_nothing_behind(together, small, error):
+    """Its first messages are on their way. They must not reach the gradients of the next pass."""
+
+    def check(rank):
+        net, averages = Branches(), Buckets()
+        averaged(averages, net.parameters(), net(range(5)))
+
+        def fail(gradient):
+            raise error
+
+        hook = net.layers[1].weight.register_hook(fail)
+        with Messages() as messages, pytest.raises(error):
+            averaged(averages, net.parameters(), net(range(5)))
+        hook.remove()
+        assert 0 < len(messages.events) < 5
+        assert not any(p._post_accumulate_grad_hooks for p in net.parameters())
+        sent = [p.grad.untyped_storage() for p in net.layers[4].parameters()]  # held, so that nothing else lies there
+        net.zero_grad()
+        averaged(averages, net.parameters(), net({0, 1, 4}) * (rank + 1))
+        fresh = {p.grad.untyped_storage().data_ptr() for p in net.parameters() if p.grad is not None}
+        assert not fresh & {storage.data_ptr() for storage in sent}
+        return [None if layer.bias.grad is None else layer.bias.grad.tolist() for layer in net.layers]
+
+    assert together(check) == [[[1.5] * 2, [3.0] * 3, None, None, [7.5] * 6]] * 2
+
+
+def test_parameters_that_join_an_optimizer_are_averaged(together, small):
+    def check(rank):
+        net, averages = Branches(), Averages()
+        optimizer, found = torch.optim.SGD(net.layers[0].parameters(), lr=1.0), []
+        for added in (1, 4, None):
+            optimizer.zero_grad()
+            with averages.during_backward(optimizer, [], last=True):
+                (net(range(5)) * (1 + 2 * rank)).backward()
+            found.append([float(layer.bias.grad[0]) for layer in net.layers[:2]])
+            if added:
+                optimizer.add_param_group({"params": [*net.layers[added].parameters()]})
+            for parameter in net.parameters():
+                parameter.grad = None
+        return found
+
+    one, other = together(check)
+    assert one == [[2.0, 2.0], [2.0, 4.0], [2.0, 4.0]]
+    assert other == [[2.0, 6.0], [2.0, 4.0], [2.0, 4.0]]
+
+
 def test_a_gradient_that_arrives_twice_is_refused(together):
     """As from reentrant checkpointing of a layer that is used twice: the first would have been sent already."""
 
@@ -285,8 +332,9 @@ class Watched(GAN):
 
     def training_step(self, batch, batch_idx):
         super().training_step(batch, batch_idx)
-        gc.collect()
-        assert not any(isinstance(thing, DistributedDataParallel) for thing in gc.get_objects())
+        if batch_idx:  # once: it looks at all objects
+            gc.collect()
+            assert not any(type(thing) is DistributedDataParallel for thing in gc.get_objects())
         copied = copy.deepcopy(self.discriminator), pickle.loads(pickle.dumps(self._averages))
         assert not copied[1]._buckets
         hooks = [len(p._post_accumulate_grad_hooks or ()) for p in self.parameters()]
