@@ -17,6 +17,8 @@ from gans import philox
 Labels = int | Sequence[int] | Tensor  # one class for all samples, or one for each
 Prior = Literal["normal", "uniform"]
 
+# Factors for random bits, which are int32 from -2^31 to 2^31 - 1. TURN makes angles from -pi to pi of them. 2^-32 and
+# MIDDLE make numbers between 0 and 1, at least 2^-33 from both, because the logarithm of 0 is infinite.
 # Tensors without dimensions make float64 of integers, where a number of Python would make float32.
 TURN = torch.tensor(math.pi / 2**31, dtype=torch.float64, device="cpu")
 MIDDLE = torch.tensor(0.5 + 2.0**-33, dtype=torch.float64, device="cpu")
@@ -87,7 +89,8 @@ def _normal(bits: Tensor, width: int, dtype: torch.dtype) -> Tensor:
 
 def _uniform(bits: Tensor, width: int, dtype: torch.dtype) -> Tensor:
     """Return U(-1, 1) `(N, width)`, -1 included, given random int32 `(N, width)` or more columns."""
-    digits = min(24, 2 - math.frexp(torch.finfo(dtype).eps)[1])  # x and (x + 1) / 2 are exact
+    # Bits of a number: those that the dtype has, or 24 as in float32. So x and (x + 1) / 2 are exact, and below 1.
+    digits = min(24, 2 - math.frexp(torch.finfo(dtype).eps)[1])
     unit = torch.tensor(2.0 ** (1 - digits), dtype=dtype, device="cpu")
     return torch.mul(bits[:, :width] >> (32 - digits), unit)
 

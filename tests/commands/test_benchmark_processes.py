@@ -1,11 +1,13 @@
 """`scripts/benchmark.py processes`: simulated time, and the table."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import nn
 
 from gans.commands import benchmark
-from gans.commands.benchmark_processes import FEWER, Counted, Link, Simulated
+from gans.commands.benchmark_processes import FEWER, Counted, Link, Simulated, afterwards
 
 
 @pytest.mark.parametrize(
@@ -57,6 +59,25 @@ def test_messages_follow_each_other_on_the_link(monkeypatch: pytest.MonkeyPatch)
     assert clock.now == pytest.approx(8.0)
     link(torch.zeros(2)).wait()
     assert clock.now == pytest.approx(11.0)
+
+
+def test_means_of_one_message_are_views_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Copies would favour the buckets that the table compares with."""
+    sent: list[torch.Tensor] = []
+
+    def start_mean(whole: torch.Tensor) -> Callable[[], object]:
+        sent.append(whole)
+        return lambda: whole.mul_(0.5)
+
+    monkeypatch.setattr("gans.commands.benchmark_processes.start_mean", start_mean)
+    layers = nn.Linear(2, 3), nn.Linear(5, 1)  # the last has no gradient
+    with afterwards(torch.optim.SGD([*layers[0].parameters(), *layers[1].parameters()], lr=1.0)):
+        layers[0](torch.ones(4, 2)).sum().backward()
+    for parameter in layers[0].parameters():
+        assert parameter.grad is not None
+        assert parameter.grad.untyped_storage().data_ptr() == sent[0].untyped_storage().data_ptr()
+        assert torch.equal(parameter.grad, torch.full_like(parameter, 2.0))
+    assert layers[1].weight.grad is None
 
 
 @pytest.mark.slow

@@ -24,6 +24,15 @@ def test_rows_are_those_of_the_global_batch_on_any_number_of_processes():
                 assert torch.equal(part, global_batch[rows])
 
 
+def test_draws_depend_on_each_word():
+    found = []
+    for words in ((4, "train", 9), (5, "train", 9), (4, "validate", 9), (4, "train", 10)):
+        draws = Draws()
+        draws.begin(*words)
+        found.append(draws.draw(2, (3,), "normal", 0, LIKE))
+    assert not any(torch.equal(one, other) for i, one in enumerate(found) for other in found[:i])
+
+
 def test_pieces_are_rows_of_the_batch():
     whole = drawn(1, 6)
     draws = Draws()
