@@ -13,6 +13,7 @@ from torchvision.transforms.functional import center_crop
 
 from gans.networks.dcgan import widths
 from gans.networks.layers import Size, channels_last, image_channels, image_size
+from gans.networks.strided import double_and_convolve
 
 
 class Affine(nn.Module):
@@ -58,14 +59,15 @@ class GeneratorBlock(nn.Module):
 
     def forward(self, features: Tensor, condition: Tensor) -> Tensor:
         """Return `(N, outputs, 2 H, 2 W)` for `(N, inputs, H, W)` and conditions `(N, condition)`."""
-        features = interpolate(features, scale_factor=2, mode="nearest")
         hidden = features
-        for i, convolution in enumerate(self.convolutions):
-            for affine in self.affines[2 * i : 2 * i + 2]:
-                hidden = leaky_relu(affine(hidden, condition), 0.2)
-            hidden = convolution(hidden)
-        result: Tensor = self.shortcut(features) + hidden
-        return result
+        for affine in self.affines[:2]:
+            hidden = leaky_relu(affine(hidden, condition), 0.2)
+        hidden = double_and_convolve(self.convolutions[0], hidden)
+        for affine in self.affines[2:]:
+            hidden = leaky_relu(affine(hidden, condition), 0.2)
+        # Affine layers and 1x1 convolutions commute with upsampling, and are cheaper on the smaller map.
+        result: Tensor = interpolate(self.shortcut(features), scale_factor=2, mode="nearest")
+        return result + self.convolutions[1](hidden)
 
 
 class Generator(nn.Module):
@@ -125,7 +127,7 @@ class DiscriminatorBlock(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """Return `(N, outputs, H // 2, W // 2)` for `(N, inputs, H, W)`."""
         hidden = leaky_relu(self.flat(leaky_relu(self.down(features), 0.2)), 0.2)
-        result: Tensor = avg_pool2d(self.shortcut(features), 2) + self.gain * hidden
+        result: Tensor = self.shortcut(avg_pool2d(features, 2)) + self.gain * hidden
         return result
 
 

@@ -13,11 +13,12 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import elu, interpolate, leaky_relu, pad
+from torch.nn.functional import elu, leaky_relu, pad
 
 from gans.checks import at_least
 from gans.networks.layers import Size, channels_last, image_size, padded
 from gans.networks.spectral import xavier
+from gans.networks.strided import double_and_convolve
 
 HALVINGS = 2
 KERNEL = 5  # of the critic's convolutions
@@ -58,9 +59,8 @@ class Gated(nn.Module):
 
     def forward(self, maps: Tensor) -> Tensor:
         """Return ELU(f) * sigmoid(g), `(N, after, h, w)`."""
-        if self.enlarge:
-            maps = interpolate(maps, scale_factor=2.0, mode="nearest")
-        features, gates = self.conv(maps).chunk(2, 1)
+        convolved = double_and_convolve(self.conv, maps) if self.enlarge else self.conv(maps)
+        features, gates = convolved.chunk(2, 1)
         gated: Tensor = elu(features) * gates.sigmoid()
         return gated
 

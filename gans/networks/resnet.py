@@ -30,6 +30,7 @@ from gans.networks.conditional import ConditionalBatchNorm2d, Head, check_labels
 from gans.networks.layers import Size, channels_last, doublings, image_channels, image_size
 from gans.networks.minibatch import MinibatchStd
 from gans.networks.spectral import xavier
+from gans.networks.strided import convolve_and_pool, double_and_convolve
 
 
 class Shape(TypedDict):
@@ -98,7 +99,7 @@ def double(features: Tensor) -> Tensor:
     return interpolate(features, scale_factor=2, mode="nearest")
 
 
-# No ReLU is in-place, because the shortcut of a discriminator block reads the same features as its first ReLU.
+# The first ReLU of a block is not in-place, because the shortcut may read the same features.
 
 
 class GeneratorBlock(nn.Module):
@@ -115,8 +116,8 @@ class GeneratorBlock(nn.Module):
     def forward(self, features: Tensor, labels: Tensor | None) -> Tensor:
         """Return `(N, outputs, 2 H, 2 W)` for `(N, inputs, H, W)` and, if class-conditional, labels `(N,)`."""
         classes = () if labels is None else (labels,)
-        hidden = self.conv1(double(relu(self.norm1(features, *classes))))
-        hidden = self.conv2(relu(self.norm2(hidden, *classes)))
+        hidden = double_and_convolve(self.conv1, relu(self.norm1(features, *classes)))
+        hidden = self.conv2(relu(self.norm2(hidden, *classes), inplace=True))
         # A 1x1 convolution commutes with upsampling (and with pooling below), and is cheaper on the smaller map.
         result: Tensor = hidden + double(self.shortcut(features))
         return result
@@ -144,10 +145,9 @@ class DiscriminatorBlock(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Return `(N, outputs, H // 2, W // 2)` for `(N, inputs, H, W)`, or `(N, outputs, H, W)` unless `down`."""
-        hidden = self.conv2(relu(self.conv1(features if self.first else relu(features))))
-        if self.down:
-            hidden, features = avg_pool2d(hidden, 2), avg_pool2d(features, 2)
-        result: Tensor = hidden + self.shortcut(features)
+        hidden = relu(self.conv1(features if self.first else relu(features)), inplace=True)
+        hidden = convolve_and_pool(self.conv2, hidden) if self.down else self.conv2(hidden)
+        result: Tensor = hidden + self.shortcut(avg_pool2d(features, 2) if self.down else features)
         return result
 
 
