@@ -31,11 +31,22 @@ LEVELS = [
     {"gans.pictures"},
     {"gans.terms"},
     {"gans.losses", "gans.penalties", "gans.reconstruction", "gans.augment", "gans.latent"},
-    {"gans.runs", "gans.checks", "gans.philox"},
+    {"gans.runs", "gans.checks", "gans.philox", "gans.precision"},
 ]
 ALONE = [LEVELS[4], LEVELS[11], LEVELS[12]]
 # What a user lifts out: it needs torch, torchvision and numpy only.
-PURE = {"losses", "penalties", "terms", "reconstruction", "augment", "latent", "philox", "checks", "networks"}
+PURE = {
+    "losses",
+    "penalties",
+    "terms",
+    "reconstruction",
+    "augment",
+    "latent",
+    "philox",
+    "precision",
+    "checks",
+    "networks",
+}
 DATA_USERS = {"scripts", "gans.__main__", "gans.commands"}
 
 

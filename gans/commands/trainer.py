@@ -32,7 +32,7 @@ from gans.commands.trainer_checks import check_processes, check_trainer
 from gans.commands.trainer_report import Watch, complaint, missing_metric, result
 from gans.engine import checkpoint
 from gans.engine.module import AdversarialModule
-from gans.penalties import allow_tf32
+from gans.precision import allow_tf32
 from gans.recipes import configuration
 from gans.recipes.catalogue import recipes
 from gans.recipes.configuration import LINKED

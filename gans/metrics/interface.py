@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from gans.metrics.sequences import motion
-from gans.penalties import full_precision
+from gans.precision import full_precision
 
 Outputs = tuple[Tensor, Tensor | None]  # features (N, num_features), and logits (N, num_classes) if there are classes
 

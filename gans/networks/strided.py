@@ -4,7 +4,6 @@ Both resamplings are linear, so they commute into the kernel, which grows to 4x4
 rounding, at the borders too. A kernel is pooled in each pass, which costs little: it is small beside the maps.
 """
 
-import torch
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, conv2d, conv_transpose2d
 

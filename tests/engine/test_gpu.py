@@ -7,7 +7,8 @@ from datamodules import DigitsDataModule
 from gans.callbacks.compile import Compile
 from gans.engine.checkpoint import Checkpoint
 from gans.models import DCGAN, GAN, SNGAN
-from gans.penalties import allow_tf32, zero_centered
+from gans.penalties import zero_centered
+from gans.precision import allow_tf32
 
 pytestmark = [
     pytest.mark.gpu,

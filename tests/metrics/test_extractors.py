@@ -21,7 +21,7 @@ from gans.metrics.functional import fid
 from gans.metrics.inception import Inception
 from gans.metrics.interface import Extractor, Wrapped, digest, with_channels
 from gans.networks import classifier
-from gans.penalties import BACKENDS
+from gans.precision import BACKENDS
 
 torch.set_num_threads(1)
 DATA = Path(os.environ.get("GANS_DATA", Path(__file__).parents[3] / "shared" / "data"))
