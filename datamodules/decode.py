@@ -132,7 +132,8 @@ def picture(path: str | Path) -> Iterator[Any]:
         UnreadableImageError: The file is missing, truncated, too large or not an image.
     """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow's warnings about unusual but readable files
+        # Pillow warns about unusual but readable files, and torchvision that its decoders will be removed.
+        warnings.simplefilter("ignore")
         with _picture(path) as file:
             yield file
 

@@ -7,9 +7,10 @@ from collections.abc import Iterable, Iterator
 from typing import Any, cast
 
 import torch
-from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
+from tqdm import tqdm
 
 from datamodules.base import Batch, StreamLoader
 from datamodules.files import ImageFiles
@@ -47,6 +48,8 @@ class Decoding(Dataset[int]):
 def keep_on(device: torch.device, files: ImageFiles, workers: int) -> None:
     """Decode all images of a reader, with worker processes, and keep them on a device. The second call only moves them.
 
+    The first process of a run shows a progress bar.
+
     Raises:
         ValueError: The images do not fit into the free memory of the device.
         OSError: Most files cannot be read, or one cannot and `on_error` is raise.
@@ -55,9 +58,17 @@ def keep_on(device: torch.device, files: ImageFiles, workers: int) -> None:
         files.resident = files.resident.to(device)
         return
     check_fits(device, files)
-    rank_zero_info(f"Decoding {len(files):,} images of {files.root} to keep them on {device}.")
-    for _ in DataLoader(Decoding(files), batch_size=AT_ONCE, num_workers=workers, generator=torch.Generator()):
-        pass
+    loader = DataLoader(Decoding(files), batch_size=AT_ONCE, num_workers=workers, generator=torch.Generator())
+    with tqdm(
+        total=len(files),
+        desc=f"Decoding {len(files):,} images of {files.root}",
+        unit="image",
+        dynamic_ncols=True,
+        mininterval=0.5,
+        disable=getattr(rank_zero_only, "rank", 0) > 0,
+    ) as bar:
+        for indices in loader:
+            bar.update(len(indices))
     files.move(device)
 
 

@@ -1,6 +1,8 @@
 """One image of every kind that PIL writes, and what a reader would see of it."""
 
 import os
+import runpy
+import sys
 import warnings
 
 import numpy as np
@@ -334,6 +336,26 @@ def test_a_jpeg_that_torchvision_refuses_is_read_by_pillow(tmp_path, monkeypatch
     image = landscape(40, 30)
     found = read(tmp_path / "a.jpg", image, Target(3, (30, 40)))
     assert torch.equal(found, torch.from_numpy(np.array(Image.open(tmp_path / "a.jpg"))).permute(2, 0, 1))
+
+
+def test_a_jpeg_is_read_without_warnings(tmp_path, recwarn):
+    warnings.simplefilter("always")  # `read` would turn them into errors, after which Pillow reads
+    landscape(40, 30).save(tmp_path / "a.jpg")
+    read_image(tmp_path / "a.jpg", Target(3, (30, 40)))
+    assert [str(warning.message) for warning in recwarn] == []
+
+
+@pytest.mark.parametrize("missing", ["function", "module"])
+def test_without_torchvisions_decoder_pillow_reads_the_same_pixels(tmp_path, monkeypatch, missing):
+    landscape(40, 30).save(tmp_path / "a.jpg")
+    if missing == "function":
+        monkeypatch.delattr("torchvision.io.decode_jpeg", raising=False)
+    else:
+        monkeypatch.setitem(sys.modules, "torchvision.io", None)
+    without = runpy.run_path(datamodules.decode.__file__)
+    assert without["decode_jpeg"] is None
+    found = without["read_image"](tmp_path / "a.jpg", without["Target"](3, (30, 40)))
+    assert torch.equal(found, read_image(tmp_path / "a.jpg", Target(3, (30, 40))))
 
 
 def test_look_tells_colour_and_alpha(tmp_path):

@@ -11,6 +11,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from PIL import Image
 
 import datamodules.files
+import datamodules.resident
 from datamodules import CaptionedDataModule, DegradedFolderDataModule, ImageFolderDataModule, PairedFolderDataModule
 from datamodules.resident import check_fits
 
@@ -147,6 +148,19 @@ def test_every_file_is_decoded_once_and_training_has_no_workers(root, tmp_path, 
     assert len(list(loader)) == 100
     list(data.val_dataloader())
     assert log.read_text().split() == before
+
+
+@pytest.mark.filterwarnings("ignore:skipping")
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_bar_of_the_first_process_tells_that_images_are_decoded(root, monkeypatch, capsys, rank):
+    monkeypatch.setattr(datamodules.resident.rank_zero_only, "rank", rank)
+    data = attached(folder(root, "device"))
+    data.train_dataloader()
+    told = capsys.readouterr().err
+    assert (f"Decoding 26 images of {root}: " in told) == (rank == 0)
+    assert ("26/26" in told) == (rank == 0)
+    data.val_dataloader()
+    assert "Decoding" not in capsys.readouterr().err
 
 
 @pytest.mark.filterwarnings("ignore:skipping")

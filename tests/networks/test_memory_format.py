@@ -130,3 +130,15 @@ def test_instance_norm_is_pytorchs(affine, shape):
         found.append((output, slope, second))
     for here, there in zip(*found, strict=True):
         torch.testing.assert_close(here, there, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("images", [1, 2])
+def test_instance_norm_refuses_maps_of_one_pixel(images):
+    for norm in (InstanceNorm2d(3), nn.InstanceNorm2d(3)):
+        with pytest.raises(ValueError, match="more than 1 spatial element"):
+            norm(torch.rand(images, 3, 1, 1))
+
+
+def test_instance_norm_takes_one_image_without_a_batch():
+    maps = torch.rand(3, 4, 5)
+    torch.testing.assert_close(InstanceNorm2d(3)(maps), nn.InstanceNorm2d(3)(maps))
