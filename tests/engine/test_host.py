@@ -1,12 +1,14 @@
 """What the framework costs on the host in a step: calls of Python functions, and waiting for the device."""
 
+import csv
 import sys
 from contextlib import suppress
 
 import lightning as L
 import pytest
 import torch
-from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.callbacks import EarlyStopping, LearningRateMonitor, ModelCheckpoint
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.data import DataLoader, TensorDataset
@@ -152,3 +154,35 @@ def test_attributes_are_set_as_in_every_module():
     net.register_parameter("gain", nn.Parameter(torch.ones(1)))
     with pytest.raises(TypeError):
         net.gain = 1.0
+
+
+class Noted(GAN):
+    """A user's model with metrics of its own."""
+
+    def training_step(self, batch, batch_idx):
+        super().training_step(batch, batch_idx)
+        self.log("own/step", float(batch_idx), prog_bar=True)
+        self.log("own/epoch", torch.tensor(float(batch_idx)), on_step=False, on_epoch=True)
+
+
+def test_lightnings_callbacks_see_the_curves_and_a_users_metrics(trainer, tmp_path):
+    best = ModelCheckpoint(tmp_path, "{step}", monitor="loss/generator", every_n_train_steps=5, save_top_k=2)
+    stop = EarlyStopping("images_seen", patience=1, check_on_train_epoch_end=True)  # they do not fall: two epochs
+    loggers = [CSVLogger(tmp_path, name) for name in ("first", "second")]
+    run = trainer(
+        30,
+        logger=loggers,
+        callbacks=[best, stop, LearningRateMonitor("step")],
+        enable_checkpointing=True,
+        log_every_n_steps=5,
+    )
+    run.fit(model(Noted), loader(10))
+    assert {"own/step", "own/epoch", "loss/generator", "lr-Adam"} <= run.callback_metrics.keys()
+    assert "own/step" in run.progress_bar_metrics
+    assert run.global_step == 20
+    for logger in loggers:
+        with open(logger.experiment.metrics_file_path) as file:
+            losses = {int(row["step"]): float(row["loss/generator"] or "nan") for row in csv.DictReader(file)}
+        losses = {step: loss for step, loss in losses.items() if loss == loss}
+        assert list(losses) == [5, 10, 15, 20]
+        assert sorted(map(float, best.best_k_models.values())) == pytest.approx(sorted(losses.values())[:2])
