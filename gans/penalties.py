@@ -29,9 +29,8 @@ def twice_differentiable(device: torch.device, mixed: bool = False) -> Iterator[
     Networks that `torch.nn.Module.compile` has compiled run eagerly here, on the same parameters: a compiled graph has
     no double backward pass.
     """
-    eager = torch.compiler.set_stance("force_eager")
     autocast = torch.autocast(device.type, enabled=mixed and torch.is_autocast_enabled(device.type))
-    with autocast, torch.enable_grad(), full_precision(), eager:
+    with autocast, torch.enable_grad(), full_precision(), torch.compiler.set_stance("force_eager"):
         yield
 
 

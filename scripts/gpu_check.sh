@@ -1,13 +1,16 @@
 #!/usr/bin/env bash
-# Checks and measures this project on a machine with a GPU, in at most 9 minutes: tests, training steps, peers, sampling,
-# and a short training. Without a GPU it runs everything small, and says what that leaves out.
+# Checks and measures this project on a machine with a GPU, in about 9 minutes: tests, training steps, peers, sampling,
+# and a short training. Without a GPU everything is small, and the report names what is left out. The exit code is 1 if a
+# part fails. A part that reaches its time limit is stopped, which is no failure.
 #
 #     scripts/gpu_check.sh
 #     OUT=results DATA=cifar10/train MIMICRY=../mimicry R3GAN=../R3GAN scripts/gpu_check.sh
 #
+# Folders are relative to that of the project. Defaults are in brackets.
+#
 # OUT       folder of the results, 8 files (gpu_check)
 # DATA      folder of images for the training, such as CIFAR-10's (the digits of scikit-learn)
-# MINUTES   of the training (5; 0.3 without a GPU)
+# MINUTES   of the training (4; 0.3 without a GPU)
 # WHEELS    folder of wheels to install from, for a machine without a network
 # MIMICRY, R3GAN, PIX2PIX: folders of the peers to compare with
 # PYTHON    the interpreter (python)
@@ -17,27 +20,36 @@ cd "$(dirname "$0")/.."
 export PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}" PYTHONWARNINGS=ignore
 python=${PYTHON:-python}
 out=${OUT:-gpu_check}
-mkdir -p "$out"
+mkdir -p "$out" || exit 2
 report="$out/report.txt"
+failed=0
 : > "$report"
 
 say() { echo "$*" | tee -a "$report"; }
 has() { "$python" -c "import $1" 2> /dev/null; }
 
-# part NAME SECONDS FILE COMMAND...: runs a command for at most so long; its output goes to a file.
+# part NAME SECONDS FILE COMMAND...: runs a command for at most so long, and appends its output to a file.
 part() {
-    local name=$1 seconds=$2 file=$3 begin=$SECONDS code
+    local name=$1 seconds=$2 file=$3 begin=$SECONDS code last
     shift 3
     timeout --kill-after=10 "$seconds" "$@" >> "$out/$file" 2> "$out/errors.txt"
     code=$?
     case $code in
         0) say "$name: done in $((SECONDS - begin)) s, see $file" ;;
         124 | 137) say "$name: stopped after $seconds s, see $file for what was measured" ;;
-        *) say "$name: failed with exit code $code: $(grep -v '^$' "$out/errors.txt" | tail -n 1)" ;;
+        *)
+            last=$(grep -v '^$' "$out/errors.txt" | tail -n 1)
+            say "$name: failed with exit code $code: ${last:-$(tail -n 1 "$out/$file")}"
+            failed=1
+            ;;
     esac
     rm -f "$out/errors.txt"
 }
 
+if ! has lightning; then
+    say "PYTHON is $python, which cannot import lightning; expected an interpreter with this project's requirements"
+    exit 2
+fi
 if [ -n "${WHEELS:-}" ]; then
     for package in jsonargparse pytest pytest-xdist scikit-learn; do  # each where there is a wheel of it
         "$python" -m pip install --quiet --no-index --find-links "$WHEELS" "$package" > /dev/null 2>&1
@@ -56,7 +68,7 @@ END
 benchmark=("$python" scripts/benchmark.py)
 if "$python" -c "import sys, torch; sys.exit(not torch.cuda.is_available())"; then
     gpu=1
-    minutes=${MINUTES:-5}
+    minutes=${MINUTES:-4}
     # The networks of papers first, at a batch that fills a GPU; then all models.
     papers=(--models dcgan-64 sngan-cifar10 r3gan-cifar10 --rounds 3 --steps 10 --batch_size 256 --no_memory)
     models=() rounds=(--rounds 3 --steps 10 --no_memory)
@@ -123,3 +135,4 @@ part "training" "$limit_training" training.txt "${benchmark[@]}" train "${data[@
     --width $width --workers $workers
 
 say "all: $SECONDS s, results in $out"
+exit $failed

@@ -13,7 +13,7 @@ import torch
 
 from gans.checks import at_least
 from gans.commands.benchmark_loops import bare_loop
-from gans.commands.benchmark_models import MODELS, Options, batch_of, build, check
+from gans.commands.benchmark_models import ALL, Options, batch_of, build, check
 from gans.commands.benchmark_models import add_flags as add_model_flags
 from gans.commands.benchmark_turns import machine
 from gans.commands.timing import quiet, wait
@@ -72,8 +72,9 @@ def run(options: Options) -> None:
     given = options.steps
     print(f"time over that of the networks as they are: median and quartiles, {machine()}")
     for model in options.models:
-        options.model, options.steps = model, given or MODELS[model][2]
+        options.model, options.steps = model, given or ALL[model][2]
         found = (
             f"{name} {middle:.3f} ({low:.2f}, {high:.2f})" for name, (low, middle, high) in layout(options).items()
         )
-        print(f"  {model} {options.size}x{options.size}, batch {options.batch_size}: {', '.join(found)}", flush=True)
+        size = ALL[model][1].get("size", options.size)
+        print(f"  {model} {size}x{size}, batch {options.batch_size}: {', '.join(found)}", flush=True)

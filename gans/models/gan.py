@@ -56,6 +56,7 @@ class LatentGAN(AdversarialModule):
         engine: options of the training engine, see `AdversarialModule`.
     """
 
+    one_pass = True  # of the discriminator on real and fake images; False if an own `discriminate` mixes samples
     num_classes = 0  # a conditional model has some, takes them from the batch, and passes them to both networks
     terms: Terms
 
@@ -99,9 +100,6 @@ class LatentGAN(AdversarialModule):
         self.augment.check_objective(objective, self.loss.boundary)
         self.generator = self.make_generator(size, channels, width)
         self.discriminator = self.make_discriminator(size, channels, width)
-        self.judges_together = not mixes_samples(
-            self.discriminator
-        )  # a model whose `discriminate` mixes samples: False
         self.average_generator()
         given = [*shorthands(r1, r2, lazy, lecam, lecam_start), *built(terms)]
         self.terms = Terms([*self.own_terms(), *given])
@@ -167,7 +165,7 @@ class LatentGAN(AdversarialModule):
     def discriminator_step(self, real: Tensor, *labels: Tensor, terms: list[Term], alone: bool = False) -> Step:
         """Return the forward passes of a step of the discriminator, differentiable as its terms need it.
 
-        With `alone`, for terms without the loss, the discriminator judges only what they read.
+        With `alone`, for terms without the loss, the discriminator runs only on the images whose outputs they read.
         """
         z, *conditions = self.generator_inputs(len(real), *labels)
         fake = self.generator(z, *conditions).detach()
@@ -175,19 +173,20 @@ class LatentGAN(AdversarialModule):
         read = needed(terms, "reads") if alone else {"real", "fake"}
         sides: dict[str, tuple[Tensor, ...]] = {"real": (real, *labels), "fake": (fake, *conditions)}
         sides = {side: leaves(*given) if side in slopes else given for side, given in sides.items()}
-        outputs = self.judge({side: given for side, given in sides.items() if side in read}, slopes & read)
-        judged = [(images, tuple(given), outputs.get(side)) for side, (images, *given) in sides.items()]
-        return Step("discriminator", self, z, *judged[0], *judged[1], self.batch_size(len(real)))
+        outputs = self.side_outputs({side: given for side, given in sides.items() if side in read}, slopes & read)
+        found = [(images, tuple(given), outputs.get(side)) for side, (images, *given) in sides.items()]
+        return Step("discriminator", self, z, *found[0], *found[1], self.batch_size(len(real)))
 
-    def judge(self, sides: dict[str, tuple[Tensor, ...]], slopes: set[str]) -> dict[str, Any]:
-        """Return the discriminator's output on each side, images and their conditions, as it sees them in training.
+    def side_outputs(self, sides: dict[str, tuple[Tensor, ...]], slopes: set[str]) -> dict[str, Any]:
+        """Return the discriminator's output on real images, fake images, or both, as `critic` does for one of them.
 
-        One pass serves both sides where it is the same as two (`judges_together`): it has half of the kernel launches.
-        Passes stay apart if a term differentiates one side alone, because the gradient would run through the other too.
-        Augmentation and noise are applied to both sides at once in any case.
+        Both sides share a forward pass if that gives the same outputs as two (`one_pass`), with half of the kernel
+        launches. If a term differentiates one side alone, each has its own: a shared pass would be differentiated as a
+        whole. In either case augmentation and noise are applied to both sides at once. A model that overrides `critic`
+        has one call of it for each side.
 
         Args:
-            sides: images `(N, C, H, W)` and conditions by name, "real" and "fake", or one of them.
+            sides: images `(N, C, H, W)` and conditions, by the names "real" and "fake".
             slopes: sides whose images will be differentiated twice.
         """
 
@@ -195,16 +194,21 @@ class LatentGAN(AdversarialModule):
             mixed = self.penalty_precision == "mixed"
             return twice_differentiable(self.device, mixed) if differentiated else nullcontext()
 
+        outputs: dict[str, Any] = {}
+        if not sides or type(self).critic is not LatentGAN.critic:
+            for side, (images, *given) in sides.items():
+                with context(side in slopes):
+                    outputs[side] = self.critic(images, *given)
+            return outputs
         rows = [len(images) for images, *_ in sides.values()]
-        together = self.judges_together and slopes in (set(), set(sides))
         with context(bool(slopes)):
             seen = self.as_seen(torch.cat([images for images, *_ in sides.values()]))
-        if together and len({len(given) for given in sides.values()}) == 1:  # both sides have conditions, or none
+        alike = len({len(given) for given in sides.values()}) == 1  # both sides have conditions, or none
+        if self.one_pass and alike and slopes in (set(), set(sides)):
             _, *conditions = zip(*sides.values(), strict=True)
             with context(bool(slopes)):
                 output = widened(self.discriminate(seen, *(torch.cat(parts) for parts in conditions)))
             return dict(zip(sides, split_rows(output, rows), strict=True))
-        outputs = {}
         for (side, (_, *given)), images in zip(sides.items(), torch.split(seen, rows), strict=True):
             with context(side in slopes):
                 output = self.discriminate(images if side in slopes else images.detach(), *given)
@@ -214,7 +218,7 @@ class LatentGAN(AdversarialModule):
     def generator_step(self, real: Tensor, *labels: Tensor, terms: list[Term], alone: bool = False) -> Step:
         """Return the forward passes of a step of the generator, on `generator_batch` times the rows of a batch.
 
-        With `alone`, for terms without the loss, the discriminator judges only what they read.
+        With `alone`, for terms without the loss, the discriminator runs only on the images whose outputs they read.
         """
         repeated = [part.repeat(self.generator_batch) for part in labels]
         z, *conditions = self.generator_inputs(self.generator_batch * len(real), *repeated)
@@ -304,6 +308,7 @@ class LatentGAN(AdversarialModule):
         if self.penalty_precision == "mixed" and str(self.trainer.precision).startswith("16"):
             raise ValueError("penalty_precision is mixed; expected float32 with trainer.precision 16-mixed")
         super().setup(stage)
+        self.one_pass = self.one_pass and not mixes_samples(self.discriminator)
         data = getattr(self.trainer, "datamodule", None)
         there, names = getattr(data, "num_classes", None), list(getattr(data, "classes", None) or ())
         if not self.num_classes or there is None:

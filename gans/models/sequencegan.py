@@ -110,18 +110,21 @@ class SequenceGAN(LatentGAN):
     def training_step(self, batch: tuple[Tensor, ...], batch_idx: int) -> None:
         """Update both critics with the same samples and, in its turn, the generator."""
         optimizer_g, optimizer_v, optimizer_i = self.player_optimizers()
-        for real, *labels in self.parts(batch):
-            z = self.latent(len(real))
-            with torch.no_grad():
-                fake = self.generator(z, *labels)
-            self.record("motion/ratio", motion(fake) / motion(real).clamp(min=1e-8))  # real clips may not move
-            with self.toggled_optimizer(optimizer_v):
+        samples: list[tuple[Tensor, Tensor]] = []  # latents and clips of each piece, for both critics
+        with self.toggled_optimizer(optimizer_v):
+            for real, *labels in self.parts(batch):
+                z = self.latent(len(real))
+                with torch.no_grad():
+                    fake = self.generator(z, *labels)
+                samples.append((z, fake))
+                self.record("motion/ratio", motion(fake) / motion(real).clamp(min=1e-8))  # real clips may not move
                 step = self.critics_step(z, real, fake, *labels)
                 loss = self.loss.discriminator(step.real_logits, step.fake_logits)
                 self.record_discriminator(loss, step.real_logits, step.fake_logits)
                 self.descend(loss + self.terms.total(step, self.terms.of("discriminator")), optimizer_v)
-            (real, *classes), (fake, *_) = self.stills(real, *labels), self.stills(fake)
-            with self.toggled_optimizer(optimizer_i):
+        with self.toggled_optimizer(optimizer_i):
+            for (real, *labels), (z, fake) in zip(self.parts(batch), samples, strict=True):
+                (real, *classes), (fake, *_) = self.stills(real, *labels), self.stills(fake)
                 step = self.critics_step(z, real, fake, *classes)
                 loss = self.loss.discriminator(step.real_logits, step.fake_logits)
                 self.record_image_critic(loss, step.real_logits, step.fake_logits)

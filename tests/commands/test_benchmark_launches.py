@@ -19,7 +19,7 @@ MOST = {
     "conditionalgan": 277,
     "infogan": 321,
     "r3gan": 595,
-    "sequencegan": 1071,
+    "sequencegan": 904,
     "autoencoder": 118,
     "vae": 107,
     "vaegan": 567,

@@ -9,7 +9,7 @@ from gans import penalties
 from gans.models import ACGAN, DCGAN, GAN, R3GAN, SAGAN, SNGAN, WGANGP, ProjectionGAN
 from gans.networks.layers import mixes_samples
 from gans.networks.minibatch import MinibatchStd
-from gans.terms import BCR, R1, R2, ZCR, LeCam, Term
+from gans.terms import BCR, R1, R2, ZCR, LeCam, OneCentered, Term
 
 SIZE = 16
 
@@ -57,8 +57,8 @@ def test_one_pass_has_the_numbers_of_two(trainer, kind, options):
     states = []
     for together in (True, False):
         model = make(kind, **options)
-        assert model.judges_together
-        model.judges_together = together
+        assert model.one_pass
+        model.one_pass = together
         players = model.generator, model.discriminator
         # Adam's steps would hide the length of a gradient.
         model.configure_optimizers = lambda players=players: [torch.optim.SGD(p.parameters(), 0.01) for p in players]
@@ -89,6 +89,34 @@ def test_passes_stay_apart_where_one_is_not_the_same_or_dearer(trainer, kind, op
     rows = spied(model)
     trainer(1).fit(model, loader())
     assert rows == [*first, 8]  # and the fake images of the generator's step
+
+
+def test_a_discriminator_that_replaces_that_of_the_base_class_is_examined(trainer):
+    model = make(DCGAN)
+    model.discriminator = nn.Sequential(nn.Flatten(), nn.Linear(SIZE**2, 4), nn.BatchNorm1d(4), nn.Linear(4, 1))
+    rows = spied(model)
+    trainer(1).fit(model, loader())
+    assert rows == [8, 8, 8]
+
+
+def test_a_model_may_override_critic(trainer):
+    sizes = []
+
+    class Own(DCGAN):
+        def critic(self, images, *conditions):
+            sizes.append(len(images))
+            return super().critic(images, *conditions)
+
+    model = make(Own)
+    trainer(1).fit(model, loader())
+    assert sizes == [8, 8, 8]
+
+
+def test_a_lazy_term_may_read_no_output(trainer):
+    model = make(DCGAN, terms=[OneCentered(1.0, every=2)])
+    rows = spied(model)
+    trainer(2).fit(model, loader())
+    assert rows == [16, 8, 16, 8, 8]  # the term has a pass of its own, in the second step
 
 
 def test_layers_that_mix_samples_are_known():

@@ -7,6 +7,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from datamodules import MovingDigitsDataModule
 from gans.engine.checkpoint import Checkpoint
 from gans.models import SequenceGAN
+from gans.networks import spectral
 from gans.penalties import zero_centered
 
 FRAMES = 4
@@ -55,6 +56,20 @@ def test_critics_see_clips_and_frames_of_the_same_clips(trainer):
         same = whole.repeat_interleave(3, 0) == stills[:, :, None]
         assert same.flatten(3).all(3).any(2).all()  # three frames of the first clip, three of the second, ...
     assert not torch.equal(fake, again)
+
+
+@pytest.mark.parametrize("pieces", [1, 2])
+def test_spectral_norms_have_one_power_iteration_for_each_player(trainer, monkeypatch, pieces):
+    layers, power_iteration = [], spectral.power_iteration
+
+    def counting(matrices, *options):
+        layers.append(len(matrices))
+        return power_iteration(matrices, *options)
+
+    model = make(accumulate=pieces)
+    monkeypatch.setattr(spectral, "power_iteration", counting)
+    trainer(1).fit(model, loader())
+    assert sum(layers) == 3 * len(spectral.spectral_layers(model)) > 0
 
 
 def test_the_critic_of_frames_sees_all_frames_equally_often():

@@ -179,7 +179,7 @@ def test_the_generator_takes_a_multiple_of_the_batch(trainer, kind):
     model = make(Spy, critic_steps=1, generator_batch=3, **changed)
     trainer(1).fit(model, loader())
     sizes = [rows for rows, *_ in seen]
-    together = model.judges_together and kind is not InfoGAN  # whose fake images have conditions, and real ones none
+    together = model.one_pass and kind is not InfoGAN  # whose fake images have conditions, and real ones none
     assert sizes[0] == 16 if together else sizes[:2] == [8, 8]  # real and fake
     assert sizes[-1] == 24
     if kind is ConditionalGAN:
