@@ -4,8 +4,8 @@ A double backward pass in half precision has errors of percents (bfloat16) or un
 is in float32 outside autocast, and the backward pass of the result must be too, as in `AdversarialModule.descend`.
 Every function returns an unweighted scalar. Functions of a critic run an additional forward pass.
 
-TF32 has the 10 bits of mantissa of float16. Where it is allowed, which is PyTorch's default for convolutions on Ampere
-GPUs and newer, it is off for the forward pass, its gradient, and the backward pass of the penalty.
+TF32 is off for the forward pass, its gradient, and the backward pass of the penalty: it has the 10 bits of mantissa of
+float16. PyTorch allows it by default for convolutions on Ampere GPUs and newer.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence

@@ -106,5 +106,5 @@ def check_compiler(device: torch.device) -> None:
     except Exception as error:  # of the compiler's many parts
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         needs = "a C++ compiler such as g++" if device.type == "cpu" else "Triton and a C compiler"
-        told = f"compile is true, but nothing can be compiled for {device.type} here ({reason})"
-        raise ValueError(f"{told}: install {needs}, or give --compile false") from error
+        failed = f"compile is true, but nothing can be compiled for {device.type} here ({reason})"
+        raise ValueError(f"{failed}: install {needs}, or give --compile false") from error

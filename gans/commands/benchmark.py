@@ -1,4 +1,4 @@
-"""What training costs: speed, memory, kernel launches and arithmetic, and peers beside it.
+"""Benchmarks of training: speed, memory, kernel launches, arithmetic, and comparisons with other projects.
 
 A subcommand is a file `benchmark_<name>.py` with two functions: `add_flags(parser)` adds its flags, and `run(options)`
 measures and prints. A new one needs a line in `SUBCOMMANDS`.

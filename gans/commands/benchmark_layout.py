@@ -13,7 +13,7 @@ import torch
 
 from gans.checks import at_least
 from gans.commands.benchmark_loops import bare_loop
-from gans.commands.benchmark_models import ALL, Options, batch_of, build, check
+from gans.commands.benchmark_models import ALL, Options, batch_of, build, check, round_steps
 from gans.commands.benchmark_models import add_flags as add_model_flags
 from gans.commands.benchmark_turns import machine
 from gans.commands.timing import quiet, wait
@@ -72,7 +72,7 @@ def run(options: Options) -> None:
     given = options.steps
     print(f"time over that of the networks as they are: median and quartiles, {machine()}")
     for model in options.models:
-        options.model, options.steps = model, given or ALL[model][2]
+        options.model, options.steps = model, round_steps(model, given)
         found = (
             f"{name} {middle:.3f} ({low:.2f}, {high:.2f})" for name, (low, middle, high) in layout(options).items()
         )

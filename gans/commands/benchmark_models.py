@@ -96,6 +96,11 @@ def batch_of(model: Any, batch_size: int) -> tuple[Tensor, ...]:
     return images, tokens, tokens[:, 0]
 
 
+def round_steps(name: str, given: int) -> int:
+    """Return the steps of a timed round of one of `ALL` models: those that are given, or enough if that is 0."""
+    return given or (50 if torch.cuda.is_available() else ALL[name][2])
+
+
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """Add the flags of `build` and `batch_of`."""
     known = f"default: {', '.join(MODELS)}; there are also {', '.join(PAPERS)}"

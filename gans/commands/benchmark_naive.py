@@ -1,4 +1,4 @@
-"""A GAN as a newcomer writes it after Lightning's documentation of manual optimization: the other side of `step`."""
+"""A GAN written as in Lightning's documentation of manual optimization: the other side of `step --against naive`."""
 
 import tempfile
 from typing import Any
@@ -72,4 +72,4 @@ def naive_fit(model: Any, batch: tuple[Tensor, ...], batches: int, precision: st
 
 def naive_loop(model: Any, batch: tuple[Tensor, ...], batches: int, precision: str) -> Pauses:
     """Return this training run as the other side; it ends after `batches`."""
-    return Pauses(lambda callback: naive_fit(model, batch, batches, precision, callback))
+    return Pauses(lambda callback: naive_fit(model, batch, batches, precision, callback), batches)

@@ -122,7 +122,7 @@ def run(options: Options) -> None:
         for name, match in PROJECTS[project].items():
             if name not in options.models:
                 continue
-            one = argparse.Namespace(**{key: value for key, value in vars(options).items() if key != "run"})
+            one = argparse.Namespace(**vars(options))
             one.project, one.path, one.name, one.batches = project, path, name, options.steps * match.batches
             found = compared(one)
             size = one.batch_size or match.batch_sizes[one.full]

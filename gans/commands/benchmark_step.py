@@ -13,7 +13,7 @@ import torch
 
 from gans.checks import at_least
 from gans.commands.benchmark_loops import bare_loop
-from gans.commands.benchmark_models import ALL, MODELS, Options, batch_of, build, check
+from gans.commands.benchmark_models import ALL, MODELS, Options, batch_of, build, check, round_steps
 from gans.commands.benchmark_models import add_flags as add_model_flags
 from gans.commands.benchmark_naive import NAIVE, naive_fit, naive_loop
 from gans.commands.benchmark_turns import alternate, extras, fit, machine, peak_of, shown
@@ -68,8 +68,7 @@ def train(options: Options, side: str) -> None:
 
 def memory(options: Options) -> dict[str, float]:
     """Return the peak memory of both sides, each measured in a separate process, and their ratio."""
-    plain = argparse.Namespace(**{name: value for name, value in vars(options).items() if name != "run"})
-    ours, theirs = (peak_of(train, plain, side) for side in (LIGHTNING, options.against))
+    ours, theirs = (peak_of(train, options, side) for side in (LIGHTNING, options.against))
     return {"peak MB, Lightning": ours, f"peak MB, {options.against}": theirs, "memory ratio": ours / theirs}
 
 
@@ -106,7 +105,7 @@ def run(options: Options) -> None:
     given = options.steps
     for model in options.models:
         options.model = model
-        options.steps = given or (50 if torch.cuda.is_available() else ALL[model][2])
+        options.steps = round_steps(model, given)
         size = ALL[model][1].get("size", options.size)
         head = f"{options.model} {size}x{size}x{options.channels}, batch {options.batch_size}"
         print(f"{head}, {options.precision}{', compiled' * options.compile}, {machine()}", flush=True)

@@ -78,10 +78,11 @@ class Pauses(L.Callback):
 
     Args:
         fit: trains on all batches, with the callback that it is given.
+        total: number of all batches. `round` waits for the end of the run after the last.
     """
 
-    def __init__(self, fit: Callable[[L.Callback], None]) -> None:
-        self.fit = fit
+    def __init__(self, fit: Callable[[L.Callback], None], total: int) -> None:
+        self.fit, self.total = fit, total
         self.batches, self.seen, self.start = 0, 0, 0.0
         self.seconds: list[float] = []
         self.go, self.pause = threading.Semaphore(0), threading.Semaphore(0)
@@ -108,6 +109,8 @@ class Pauses(L.Callback):
             self.thread.start()
         self.go.release()
         self.pause.acquire()
+        if self.seen == self.total:
+            self.thread.join()
         if self.failure is not None:
             raise RuntimeError("the other side has failed") from self.failure
 

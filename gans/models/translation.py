@@ -155,7 +155,7 @@ class Translator(AdversarialModule):
     def once(self, make: Callable[..., Made], *batch: Tensor) -> Callable[..., Made]:
         """Return `make`, a pass through the generator that the steps of both players need, so that it runs once.
 
-        The critic moves first, so the generator's weights are the same in both steps: where both players move, one
+        The critic moves first, so the generator's weights are the same in both steps. Where both players move, one
         pass with gradients serves both, and the critic detaches the result. BatchNorm's statistics and dropout's masks
         are those of one pass. With `accumulate` every piece has a pass for each player, because the gradients of a
         whole batch do not fit into memory then.

@@ -5,6 +5,7 @@ The 1x1 shortcuts that the authors' code creates but never uses, in critic block
 """
 
 from itertools import pairwise
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -62,12 +63,13 @@ class GeneratorBlock(nn.Module):
         hidden = features
         for affine in self.affines[:2]:
             hidden = leaky_relu(affine(hidden, condition), 0.2)
-        hidden = double_and_convolve(self.convolutions[0], hidden)
+        first, second = cast(list[nn.Conv2d], self.convolutions)
+        hidden = double_and_convolve(first, hidden)
         for affine in self.affines[2:]:
             hidden = leaky_relu(affine(hidden, condition), 0.2)
         # Affine layers and 1x1 convolutions commute with upsampling, and are cheaper on the smaller map.
-        result: Tensor = interpolate(self.shortcut(features), scale_factor=2, mode="nearest")
-        return result + self.convolutions[1](hidden)
+        result: Tensor = second(hidden)
+        return result + interpolate(self.shortcut(features), scale_factor=2, mode="nearest")
 
 
 class Generator(nn.Module):

@@ -1,7 +1,7 @@
 """Grouped convolutions whose second derivative is a few operations.
 
-The double backward of PyTorch's convolution computes the gradient of the weights group by group: 96 convolutions for
-a layer of R3GAN, and 768 for a depthwise one. A gradient penalty needs it in every step.
+The double backward of PyTorch's convolution computes the gradient of the weights group by group. These are 96
+convolutions for a layer of R3GAN, and 768 for a depthwise one. A gradient penalty needs it in every step.
 
 A convolution C(x, w) is linear in its input x and in its weights w. With T for its transpose and W for the gradient of
 the weights, its derivatives are these three again:
@@ -44,8 +44,8 @@ def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, options: Options) -
     """
     if plain():
         return F.conv2d(x, weight, bias, *options)
-    # The gradient of the weights has a node of its own: a penalty asks for that of the input alone, and autograd
-    # leaves out nodes whose results nobody asks for, but not single results of a node.
+    # The gradient of the weights has a node of its own, because a penalty needs that of the input alone. Autograd skips
+    # nodes whose results are not needed, but not single results of a node.
     of_weights = OfWeights.apply(weight, bias, (x,), options)
     return cast(Tensor, Convolution.apply(x, weight, bias, of_weights, options))
 

@@ -140,9 +140,9 @@ def power_iteration(
 class Division(torch.autograd.Function):
     """Weights `W` of all layers divided by their singular values `s = u^T W v`; `u` and `v` are constants.
 
-    `apply(*us, *vs, *values, *weights)` returns the normed weights `W / s`, then the values `(layers,)`. With `G` and
-    `g`, the gradients of both, the gradient of a weight is `G / s + (g - <G, W / s> / s) u v^T`. The values are an
-    output so that this formula can be differentiated again.
+    `apply(*us, *vs, *values, *weights)` returns the normed weights `W / s`, then the values `(layers,)`. With their
+    gradients `G` and `g`, that of a weight is `G / s + (g - <G, W / s> / s) u v^T`. The values are an output so that
+    this formula can be differentiated again.
     """
 
     @staticmethod

@@ -67,9 +67,10 @@ def test_rounds_of_a_run_in_a_thread_are_of_the_same_batches() -> None:
             order.append(self.side)
 
     naive = built(options("gan"))
-    other = Pauses(lambda callback: naive_fit(naive, batch, 6, "32-true", Spy("naive"), callback))
+    other = Pauses(lambda callback: naive_fit(naive, batch, 6, "32-true", Spy("naive"), callback), 6)
     found = alternate(model, batch, other, 2, 2, "32-true", Spy("ours"))
     assert order == ["ours", "naive", "naive", "ours"] * 3  # the other side runs at the end of our second batch
+    assert not other.thread.is_alive()  # so it does not disturb what follows
     assert len(found.ours) == len(found.theirs) == 2
 
 
@@ -78,7 +79,7 @@ def test_a_failure_of_the_other_side_is_told() -> None:
         raise ValueError("broken")
 
     with pytest.raises(RuntimeError, match="the other side has failed"):
-        Pauses(fit).round(1)
+        Pauses(fit, 1).round(1)
 
 
 def test_the_naive_module_trains_both_networks() -> None:
