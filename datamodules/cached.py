@@ -17,7 +17,9 @@ class CachedLoader(StreamLoader):
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
         if not self.num_workers or cast(Any, self.dataset).missing >= self.batch_size:
             return super().__iter__()
-        self._iterator = None  # it ends the workers
+        iterator, self._iterator = self._iterator, None
+        if iterator is not None:
+            cast(Any, iterator)._shutdown_workers()  # now, and not when nothing refers to the iterator any more
         return self._gathered()
 
     def _gathered(self) -> Iterator[Batch]:

@@ -8,6 +8,8 @@ import importlib
 import importlib.util
 import sys
 import types
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -69,8 +71,7 @@ def ours(full: bool) -> R3GAN:
 
 def theirs(path: Path, model: Any, batch: tuple[Tensor, ...], precision: str) -> Reference:
     """Return R3GAN's side, with networks of the same widths."""
-    stand_in()
-    with project(path, "r3gan", "github.com/brownvc/R3GAN", MARKER):
+    with project(path, "r3gan", "github.com/brownvc/R3GAN", MARKER), stand_ins():
         nets = importlib.import_module("R3GAN.Networks")
         training = importlib.import_module("R3GAN.Trainer").AdversarialTraining
         if batch[0].device.type == "cuda":
@@ -95,14 +96,22 @@ def theirs(path: Path, model: Any, batch: tuple[Tensor, ...], precision: str) ->
     return Reference(training, networks, batch, model)
 
 
-def stand_in() -> None:
-    """Stand in for packages that the project imports and its step does not use, where they are not installed."""
+@contextmanager
+def stand_ins() -> Iterator[None]:
+    """Context manager with empty packages in place of those that are imported, not used, and not installed."""
+    made = []
     for name, functions in UNUSED.items():
         if name not in sys.modules and importlib.util.find_spec(name) is None:
             for part in (name, *functions):
                 sys.modules[part] = types.ModuleType(part)
+                made.append(part)
             for part, function in functions.items():
                 setattr(sys.modules[part], function, bool)
+    try:
+        yield
+    finally:
+        for part in {*made}:  # others ask whether they are installed
+            del sys.modules[part]
 
 
 def own_operators(nets: Any) -> None:

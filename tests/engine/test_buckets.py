@@ -3,6 +3,7 @@
 import copy
 import gc
 import pickle
+import weakref
 
 import pytest
 import torch
@@ -330,11 +331,15 @@ def test_a_gradient_that_arrives_twice_is_refused(together):
 class Watched(GAN):
     """Notes what a run holds besides weights."""
 
+    def on_fit_start(self):
+        wrapper = weakref.ref(self.trainer.strategy.model)
+        assert (type(wrapper()) is DistributedDataParallel) == (self.trainer.world_size > 1)
+        super().on_fit_start()
+        gc.collect()
+        assert wrapper() in (None, self)
+
     def training_step(self, batch, batch_idx):
         super().training_step(batch, batch_idx)
-        if batch_idx:  # once: it looks at all objects
-            gc.collect()
-            assert not any(type(thing) is DistributedDataParallel for thing in gc.get_objects())
         copied = copy.deepcopy(self.discriminator), pickle.loads(pickle.dumps(self._averages))
         assert not copied[1]._buckets
         hooks = [len(p._post_accumulate_grad_hooks or ()) for p in self.parameters()]
