@@ -157,11 +157,8 @@ def test_nothing_of_a_project_stays_imported(tmp_path: Path) -> None:
     before, path = set(sys.modules), [*sys.path]
     for project, name in (("mimicry", "sngan"), ("r3gan", "r3gan"), ("pix2pix", "pix2pix")):
         sides(options(tmp_path / project, project, name))
-    left = {
-        name
-        for name in set(sys.modules) - before
-        if name.partition(".")[0] in ("torch_mimicry", "R3GAN", "models", *UNUSED)
-    }
+    theirs = ("torch_mimicry", "R3GAN", "models", *UNUSED)
+    left = {name for name in set(sys.modules) - before if name.partition(".")[0] in theirs}
     assert left == set()
     assert sys.path == path
 
