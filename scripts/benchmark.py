@@ -2,7 +2,7 @@
 
 import sys
 
-from gans.commands.benchmark import main
+from gans.benchmarks.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

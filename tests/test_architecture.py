@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[1]
 # room has a level of its own. `ALONE` are the rooms of one level that do not import each other.
 LEVELS = [
     {"scripts"},
-    {"gans.__main__"},
+    {"gans.__main__", "gans.benchmarks"},
     {"gans.commands"},
     {"gans.recipes", "gans.commands.words"},
     {"gans.models", "gans.callbacks", "gans.hub"},
@@ -47,7 +47,7 @@ PURE = {
     "checks",
     "networks",
 }
-DATA_USERS = {"scripts", "gans.__main__", "gans.commands"}
+DATA_USERS = {"scripts", "gans.__main__", "gans.benchmarks", "gans.commands"}
 
 
 def modules(root: Path, *packages: str) -> dict[str, Path]:

@@ -11,7 +11,7 @@ import torch
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
 from gans.augment import ADA, COLUMNS, Augmentation, DiffAugment, finer, named
-from gans.commands.benchmark_launches import Launches
+from gans.benchmarks.launches import Launches
 from gans.losses import LeastSquares, NonSaturating, Wasserstein
 from gans.penalties import zero_centered
 

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from gans.commands.benchmark_launches import Launches
+from gans.benchmarks.launches import Launches
 from gans.networks.grouped import GroupedConv2d, Options, convolve
 
 torch.set_num_threads(1)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from gans.commands.benchmark_launches import Launches
+from gans.benchmarks.launches import Launches
 from gans.networks.resample import Doubling, Halving, decimate, downsample, upsample
 
 torch.set_num_threads(1)

@@ -13,18 +13,18 @@ from typing import Any
 import torch
 from torch.profiler import profile
 
+from gans.benchmarks import peers_mimicry, peers_pix2pix, peers_r3gan
+from gans.benchmarks.models import Options, batch_of
+from gans.benchmarks.peer import Match, parameters
+from gans.benchmarks.turns import alternate, extras, fit, machine, peak_of, shown
 from gans.checks import at_least
-from gans.commands import benchmark_peers_mimicry, benchmark_peers_pix2pix, benchmark_peers_r3gan
-from gans.commands.benchmark_models import Options, batch_of
-from gans.commands.benchmark_peer import Match, parameters
-from gans.commands.benchmark_turns import alternate, extras, fit, machine, peak_of, shown
 from gans.commands.timing import quiet
 
 # The flag of a project, and what it is compared on.
 PROJECTS: dict[str, dict[str, Match]] = {
-    "mimicry": benchmark_peers_mimicry.MATCHES,
-    "r3gan": benchmark_peers_r3gan.MATCHES,
-    "pix2pix": benchmark_peers_pix2pix.MATCHES,
+    "mimicry": peers_mimicry.MATCHES,
+    "r3gan": peers_r3gan.MATCHES,
+    "pix2pix": peers_pix2pix.MATCHES,
 }
 NAMES = [name for matches in PROJECTS.values() for name in matches]
 OURS = "ours"

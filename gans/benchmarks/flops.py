@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from gans.commands.benchmark_launches import CASES
-from gans.commands.benchmark_models import Options, batch_of, build
-from gans.commands.benchmark_once import third_step
+from gans.benchmarks.launches import CASES
+from gans.benchmarks.models import Options, batch_of, build
+from gans.benchmarks.once import third_step
 from gans.commands.timing import quiet
 
 SIZE, CHANNELS, BATCH = 32, 3, 4

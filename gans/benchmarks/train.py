@@ -16,11 +16,11 @@ from lightning.pytorch.callbacks import Timer
 from lightning.pytorch.loggers import CSVLogger
 
 from datamodules import DigitsDataModule, ImageFolderDataModule
+from gans.benchmarks.models import Options
+from gans.benchmarks.turns import machine
 from gans.callbacks.compile import Compile
 from gans.callbacks.health import Health
 from gans.checks import at_least, positive
-from gans.commands.benchmark_models import Options
-from gans.commands.benchmark_turns import machine
 from gans.commands.timing import quiet
 from gans.engine.checkpoint import AtomicCheckpoints, Checkpoint
 from gans.engine.interface import samples

@@ -2,9 +2,9 @@
 
 import torch
 
-from gans.commands import benchmark
-from gans.commands.benchmark_layout import formatted
-from gans.commands.benchmark_models import build
+from gans.benchmarks import main as benchmark
+from gans.benchmarks.layout import formatted
+from gans.benchmarks.models import build
 
 
 def formats(model):

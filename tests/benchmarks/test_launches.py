@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from gans.commands.benchmark_launches import CASES, Launches, launches
+from gans.benchmarks.launches import CASES, Launches, launches
 
 # The counts that were measured, with a margin of 2 %, for other versions of PyTorch. A model that needs fewer gets a
 # smaller number here.

@@ -10,8 +10,8 @@ from typing import Any
 
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from gans.commands.benchmark_models import MODELS, Options, batch_of, build
-from gans.commands.benchmark_once import third_step
+from gans.benchmarks.models import MODELS, Options, batch_of, build
+from gans.benchmarks.once import third_step
 from gans.commands.timing import quiet
 
 SIZE, CHANNELS, BATCH = 32, 3, 4

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from gans.commands import benchmark
+from gans.benchmarks import main as benchmark
 
 
 @pytest.mark.slow

@@ -7,7 +7,7 @@ import lightning as L
 import torch
 from torch import Tensor
 
-from gans.commands.benchmark_turns import Pauses
+from gans.benchmarks.turns import Pauses
 from gans.commands.timing import Repeat
 
 NAIVE = ("gan", "dcgan", "sngan", "sagan")  # models with one latent, two networks and no penalty

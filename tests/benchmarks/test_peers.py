@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from gans.commands import benchmark
-from gans.commands.benchmark_peers import PROJECTS, compared, sides
-from gans.commands.benchmark_peers_r3gan import UNUSED
+from gans.benchmarks import main as benchmark
+from gans.benchmarks.peers import PROJECTS, compared, sides
+from gans.benchmarks.peers_r3gan import UNUSED
 
 MIMICRY = """
 import torch

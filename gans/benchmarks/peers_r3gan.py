@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gans.commands.benchmark_peer import Match, Peer, project
+from gans.benchmarks.peer import Match, Peer, project
 from gans.models import R3GAN
 from gans.networks import r3gan
 

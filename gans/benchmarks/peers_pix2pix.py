@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gans.commands.benchmark_peer import Match, Peer, project
+from gans.benchmarks.peer import Match, Peer, project
 from gans.models import CycleGAN, Pix2Pix
 
 MARKER = "models/cycle_gan_model.py"

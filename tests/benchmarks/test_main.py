@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gans.commands import benchmark
+from gans.benchmarks import main as benchmark
 
 ROOT = Path(__file__).parents[2]
 
@@ -37,7 +37,7 @@ def test_every_subcommand_has_help(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_the_benchmarks_need_no_command_line_of_lightning() -> None:
-    code = "import sys; sys.modules['jsonargparse'] = None; import gans.commands.benchmark"
+    code = "import sys; sys.modules['jsonargparse'] = None; import gans.benchmarks.main"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 

@@ -10,10 +10,10 @@ from typing import Any
 
 import torch
 
+from gans.benchmarks.models import Options, batch_of, build, check
+from gans.benchmarks.models import add_flags as add_model_flags
+from gans.benchmarks.turns import machine
 from gans.checks import at_least
-from gans.commands.benchmark_models import Options, batch_of, build, check
-from gans.commands.benchmark_models import add_flags as add_model_flags
-from gans.commands.benchmark_turns import machine
 from gans.commands.timing import quiet, wait
 from gans.engine.interface import made
 

@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch._dynamo.utils import counters
 
-from gans.commands.benchmark_loops import Plain, bare_loop
-from gans.commands.benchmark_models import MODELS, batch_of
-from gans.commands.benchmark_naive import naive_fit
-from gans.commands.benchmark_step import build_other, built, step
-from gans.commands.benchmark_turns import Pauses, alternate
+from gans.benchmarks.loops import Plain, bare_loop
+from gans.benchmarks.models import MODELS, batch_of
+from gans.benchmarks.naive import naive_fit
+from gans.benchmarks.step import build_other, built, step
+from gans.benchmarks.turns import Pauses, alternate
 
 RESTING = {"manifoldgan": "autoencoder", "texttoimage": "matcher"}  # in the stage that is measured
 

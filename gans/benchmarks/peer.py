@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from gans.commands.benchmark_loops import Loop
+from gans.benchmarks.loops import Loop
 
 
 class Peer(Loop):

@@ -11,8 +11,8 @@ from PIL import Image
 from torch import Tensor
 
 from datamodules.decode import Target, read_image
-from gans.commands import benchmark
-from gans.commands.benchmark_data import SIDE, cpu_seconds, photographs
+from gans.benchmarks import main as benchmark
+from gans.benchmarks.data import SIDE, cpu_seconds, photographs
 
 
 def rows(text: str) -> list[list[str]]:

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from gans.commands import benchmark
-from gans.commands.benchmark_processes import FEWER, Counted, Link, Simulated, afterwards
+from gans.benchmarks import main as benchmark
+from gans.benchmarks.processes import FEWER, Counted, Link, Simulated, afterwards
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ def test_messages_follow_each_other_on_the_link(monkeypatch: pytest.MonkeyPatch)
 
     monkeypatch.setattr(torch.distributed, "all_reduce", lambda *args, **options: Work())
     monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 4)
-    monkeypatch.setattr("gans.commands.benchmark_processes.LATENCY", 1.0)
+    monkeypatch.setattr("gans.benchmarks.processes.LATENCY", 1.0)
     clock = Counted()
     link = Link(clock, fewer=10)
     link.rate = 60.0
@@ -69,7 +69,7 @@ def test_means_of_one_message_are_views_of_it(monkeypatch: pytest.MonkeyPatch) -
         sent.append(whole)
         return lambda: whole.mul_(0.5)
 
-    monkeypatch.setattr("gans.commands.benchmark_processes.start_mean", start_mean)
+    monkeypatch.setattr("gans.benchmarks.processes.start_mean", start_mean)
     layers = nn.Linear(2, 3), nn.Linear(5, 1)  # the last has no gradient
     with afterwards(torch.optim.SGD([*layers[0].parameters(), *layers[1].parameters()], lr=1.0)):
         layers[0](torch.ones(4, 2)).sum().backward()

@@ -20,8 +20,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor, autograd, distributed, nn
 
+from gans.benchmarks.models import Options
 from gans.checks import at_least
-from gans.commands.benchmark_models import Options
 from gans.engine import buckets
 from gans.engine.buckets import Averages
 from gans.engine.distributed import start_mean

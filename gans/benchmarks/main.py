@@ -1,6 +1,6 @@
 """Benchmarks of training: speed, memory, kernel launches, arithmetic, and comparisons with other projects.
 
-A subcommand is a file `benchmark_<name>.py` with two functions: `add_flags(parser)` adds its flags, and `run(options)`
+A subcommand is a file with two functions: `add_flags(parser)` adds its flags, and `run(options)`
 measures and prints. A new one needs a line in `SUBCOMMANDS`.
 """
 
@@ -8,30 +8,20 @@ import argparse
 from collections.abc import Sequence
 from types import ModuleType
 
-from gans.commands import (
-    benchmark_data,
-    benchmark_flops,
-    benchmark_launches,
-    benchmark_layout,
-    benchmark_peers,
-    benchmark_processes,
-    benchmark_sampling,
-    benchmark_step,
-    benchmark_train,
-)
+from gans.benchmarks import data, flops, launches, layout, peers, processes, sampling, step, train
 from gans.commands.home import expanded
 from gans.commands.script import Parser, interruptible
 
 SUBCOMMANDS: dict[str, ModuleType] = {
-    "step": benchmark_step,
-    "launches": benchmark_launches,
-    "flops": benchmark_flops,
-    "layout": benchmark_layout,
-    "peers": benchmark_peers,
-    "processes": benchmark_processes,
-    "data": benchmark_data,
-    "sampling": benchmark_sampling,
-    "train": benchmark_train,
+    "step": step,
+    "launches": launches,
+    "flops": flops,
+    "layout": layout,
+    "peers": peers,
+    "processes": processes,
+    "data": data,
+    "sampling": sampling,
+    "train": train,
 }
 
 

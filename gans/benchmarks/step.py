@@ -11,12 +11,12 @@ from typing import Any
 
 import torch
 
+from gans.benchmarks.loops import bare_loop
+from gans.benchmarks.models import ALL, MODELS, Options, batch_of, build, check, round_steps
+from gans.benchmarks.models import add_flags as add_model_flags
+from gans.benchmarks.naive import NAIVE, naive_fit, naive_loop
+from gans.benchmarks.turns import alternate, extras, fit, machine, peak_of, shown
 from gans.checks import at_least
-from gans.commands.benchmark_loops import bare_loop
-from gans.commands.benchmark_models import ALL, MODELS, Options, batch_of, build, check, round_steps
-from gans.commands.benchmark_models import add_flags as add_model_flags
-from gans.commands.benchmark_naive import NAIVE, naive_fit, naive_loop
-from gans.commands.benchmark_turns import alternate, extras, fit, machine, peak_of, shown
 from gans.commands.timing import quiet
 
 LIGHTNING = "Lightning"

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from gans.commands.benchmark_flops import Flops, cost
+from gans.benchmarks.flops import Flops, cost
 
 
 @pytest.mark.parametrize(("groups", "transposed"), [(1, False), (4, False), (1, True), (2, True)])

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gans.commands.benchmark_peer import Match, Peer, project
+from gans.benchmarks.peer import Match, Peer, project
 from gans.models import SAGAN, SNGAN
 from gans.networks import resnet
 from gans.networks.layers import Size

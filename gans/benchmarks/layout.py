@@ -11,11 +11,11 @@ from typing import Any
 
 import torch
 
+from gans.benchmarks.loops import bare_loop
+from gans.benchmarks.models import ALL, Options, batch_of, build, check, round_steps
+from gans.benchmarks.models import add_flags as add_model_flags
+from gans.benchmarks.turns import machine
 from gans.checks import at_least
-from gans.commands.benchmark_loops import bare_loop
-from gans.commands.benchmark_models import ALL, Options, batch_of, build, check, round_steps
-from gans.commands.benchmark_models import add_flags as add_model_flags
-from gans.commands.benchmark_turns import machine
 from gans.commands.timing import quiet, wait
 
 FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}

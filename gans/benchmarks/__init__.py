@@ -1,0 +1,1 @@
+"""Benchmarks of training, the code of `scripts/benchmark.py`."""
