@@ -38,6 +38,7 @@ from gans.recipes.catalogue import recipes
 from gans.recipes.configuration import LINKED
 from gans.runs import atomic
 from gans.runs import folder as runs
+from gans.runs.allocator import keep_freed_memory
 from gans.runs.memory import Budget, check_fits
 from gans.runs.parent import main_process
 
@@ -167,6 +168,7 @@ class CLI(LightningCLI):
             self.config[self.subcommand].ckpt_path = None  # config.yaml says what the run is, not how often it stopped
         trainer = options.trainer
         check_trainer(trainer)
+        keep_freed_memory()
         check_writable(self.folder)
         if options.checkpoint.dirpath:
             check_writable(Path(options.checkpoint.dirpath))
