@@ -11,7 +11,6 @@ from types import ModuleType
 from gans.benchmarks import data, flops, launches, layout, peers, processes, sampling, step, train
 from gans.commands.home import expanded
 from gans.commands.script import Parser, interruptible
-from gans.runs.allocator import keep_freed_memory
 
 SUBCOMMANDS: dict[str, ModuleType] = {
     "step": step,
@@ -44,7 +43,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def run() -> int:
         options = parse(argv)
-        keep_freed_memory()  # as `gans fit` does
         return int(options.run(options) or 0)
 
     return interruptible("benchmark", run)

@@ -23,6 +23,7 @@ from gans.callbacks.health import Health
 from gans.callbacks.progress import Progress
 from gans.commands.timing import Repeat, peak_memory, quiet, wait
 from gans.engine.checkpoint import AtomicCheckpoints, Checkpoint
+from gans.runs.allocator import keep_freed_memory
 
 
 class Other(Protocol):
@@ -136,6 +137,7 @@ def extras(options: argparse.Namespace) -> list[L.Callback]:
 
 def fit(model: Any, batch: tuple[Tensor, ...], batches: int, precision: str, *callbacks: L.Callback) -> None:
     """Train a model as a recipe does: with averaged weights, logging, health, progress bar and checkpoints."""
+    keep_freed_memory()  # as `gans fit` does
     with tempfile.TemporaryDirectory() as folder:
         trainer = L.Trainer(
             max_steps=-(-batches // getattr(model, "critic_steps", 1)),
