@@ -167,7 +167,8 @@ class Checker:
         if name in ("train", "sample", "explore"):
             self.check_gans([*([] if name == "train" else [name]), *args])
         elif Path(path).parent.name == "scripts":
-            command = importlib.import_module(f"gans.commands.{name}")
+            [starts] = re.findall(r"^from (gans\.\S+) import main$", (ROOT / path).read_text(), re.MULTILINE)
+            command = importlib.import_module(starts)
             try:
                 with only_parsing():
                     getattr(command, "parse", command.main)(list(args))
