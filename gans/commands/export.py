@@ -141,7 +141,10 @@ def silence() -> Iterator[None]:
 
 
 def baked(generator: nn.Module) -> nn.Module:
-    """Return a copy with constant weights in place of parametrisations such as spectral norms."""
+    """Return a copy with constant weights in place of parametrisations such as spectral norms, in the default format.
+
+    With weights in the `channels_last` format, an exported program would be bound to batches of several images.
+    """
     generator = copy.deepcopy(generator).eval()
     if hasattr(generator, "baked"):
         generator = generator.baked().eval()  # type: ignore[operator]
@@ -152,7 +155,7 @@ def baked(generator: nn.Module) -> nn.Module:
         part.__class__ = parametrize.type_before_parametrizations(part)
         for name, value in found.items():
             part.register_parameter(name, nn.Parameter(value))
-    return generator.requires_grad_(False)
+    return generator.requires_grad_(False).to(memory_format=torch.contiguous_format)
 
 
 def script(network: nn.Module, subject: Subject, path: Path) -> Run:

@@ -14,7 +14,7 @@ def convolve_and_pool(convolution: nn.Conv2d, maps: Tensor) -> Tensor:
     `convolution` has a 3x3 kernel and a padding of 1. The mean of four neighbouring results is one result of the mean
     of its kernel at four places.
     """
-    return conv2d(maps, spread(convolution.weight, 4), convolution.bias, stride=2, padding=1)
+    return conv2d(maps, spread(convolution.weight), convolution.bias, stride=2, padding=1)
 
 
 def double_and_convolve(convolution: nn.Conv2d, maps: Tensor) -> Tensor:
@@ -23,11 +23,11 @@ def double_and_convolve(convolution: nn.Conv2d, maps: Tensor) -> Tensor:
     `convolution` has a 3x3 kernel and a padding of 1, and upsampling repeats the nearest pixel. An output reads four
     pixels of `maps`, where the 3x3 kernel reads nine repeated ones.
     """
-    kernel = spread(convolution.weight, 1).flip(2, 3).transpose(0, 1)
+    kernel = (4 * spread(convolution.weight)).flip(2, 3).transpose(0, 1)
     return conv_transpose2d(maps, kernel, convolution.bias, stride=2, padding=1)
 
 
-def spread(kernel: Tensor, divisor: int) -> Tensor:
-    """Return the sum `(M, N, 4, 4)` of a kernel `(M, N, 3, 3)` at four neighbouring places, over `divisor`."""
-    total: Tensor = avg_pool2d(kernel, 2, stride=1, padding=1, divisor_override=divisor)
-    return total
+def spread(kernel: Tensor) -> Tensor:
+    """Return the mean `(M, N, 4, 4)` of a kernel `(M, N, 3, 3)` at four neighbouring places."""
+    mean: Tensor = avg_pool2d(kernel, 2, stride=1, padding=1)
+    return mean

@@ -106,7 +106,7 @@ class Generator(nn.Module):
         maps = self.inner(maps)
         for stage in self.stages[-HALVINGS - 1 :]:
             maps = stage(maps)
-        return maps[..., :height, :width].contiguous()
+        return maps.contiguous()[..., :height, :width]
 
     def inner(self, maps: Tensor) -> Tensor:
         """Return the output of the residual blocks for maps `(N, 4 width, h, w)`, in the same shape."""
