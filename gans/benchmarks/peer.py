@@ -79,9 +79,10 @@ def project(path: Path, name: str, source: str, marker: str, *shells: str) -> It
 
 
 def below(module: types.ModuleType, path: Path) -> bool:
-    """Return whether a module is a file in a folder."""
+    """Return whether a module is a file in a folder, or a folder of it without `__init__.py`."""
     file = getattr(module, "__file__", None)
-    return file is not None and path.resolve() in Path(file).resolve().parents
+    places = [file] if file is not None else [*getattr(module, "__path__", [])]
+    return any(path.resolve() in Path(place).resolve().parents for place in places)
 
 
 def parameters(network: nn.Module) -> int:

@@ -66,7 +66,7 @@ class InstanceNorm2d(nn.InstanceNorm2d):
         """Return normalised maps `(N, C, h, w)`."""
         # Under autocast on a GPU, group_norm would return float32. PyTorch's layer refuses maps of one pixel, of which
         # only rounding errors would be left. An exported program has no branches on the size of maps.
-        exporting = torch.compiler.is_exporting()  # type: ignore[attr-defined]
+        exporting = torch.compiler.is_exporting()
         if exporting or maps.device.type != "cpu" or maps.ndim != 4 or maps.shape[2] * maps.shape[3] == 1:
             return super().forward(maps)
         return group_norm(maps, self.num_features, self.weight, self.bias, self.eps)
