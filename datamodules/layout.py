@@ -1,6 +1,7 @@
 """The meaning of folders in a root: classes, the sets train, val and test, or the two sides of pairs."""
 
 import json
+import re
 import warnings
 from collections import Counter
 from collections.abc import Sequence
@@ -36,12 +37,13 @@ def layout(root: Path) -> Layout:
 
     - If the root contains only one folder, which has no images directly in it, this folder is used as the root.
     - A `dataset.json` with StyleGAN's labels defines the classes, and folders are ignored.
+    - Folders of a thousand images by number, `00000/00000.png` to `69000/69999.png` as in FFHQ, are not classes.
     - Folders `train` and `val` or `test` are the sets. Images outside of them are omitted with a warning.
     - Folders in the root, or in the sets, are the classes, sorted by name. Folders without images are not classes,
       which causes a warning. If images are directly in the root, there are no classes.
 
     Raises:
-        ValueError: `dataset.json` has no label for an image.
+        ValueError: `dataset.json` has no label for an image, or the root holds FFHQ's images in several sizes.
     """
     root, found = entered(root, listing(root))
     labels = stylegan_labels(root, found.paths)
@@ -51,6 +53,9 @@ def layout(root: Path) -> Layout:
         return Layout(
             root, found.paths, labels, classes, {}, others, "" if classes else f"{root / LABELS} has no labels"
         )
+    if why := in_thousands(root, found.paths):
+        labels = torch.zeros(len(found.paths), dtype=torch.long)
+        return Layout(root, found.paths, labels, [], {}, Counter(found.others), why)
     sets = set_folders({top(path) for path in found.paths if "/" in path})
     return in_sets(root, found, sets) if len(sets) > 1 else in_classes(root, found)
 
@@ -114,6 +119,21 @@ def entered(root: Path, found: Listing) -> tuple[Path, Listing]:
                 {folder.removeprefix(inside) for folder in found.folders if folder.startswith(inside)},
             ),
         )
+
+
+def in_thousands(root: Path, paths: list[str]) -> str:
+    """Return why folders of a thousand images each, by the number of the image, are no classes; "" for other folders.
+
+    Raises:
+        ValueError: There are several folders of such folders: FFHQ's images in several sizes.
+    """
+    found = [re.fullmatch(r"(?:([^/]+)/)?(\d{5})/(\d{5})\.\w+", path) for path in paths]
+    if not all(match and int(match[3]) // 1000 * 1000 == int(match[2]) for match in found):
+        return ""
+    above, thousands = (sorted({match[part] or "" for match in found if match}) for part in (1, 2))
+    if len(above) > 1:
+        raise ValueError(f"{root} holds the same images as {listed(above)}; expected one of these folders")
+    return f"the folders {listed(thousands)} hold a thousand images each, by number, as in FFHQ"
 
 
 def stylegan_labels(root: Path, paths: list[str]) -> Tensor | None:

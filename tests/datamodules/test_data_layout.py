@@ -112,6 +112,57 @@ def test_a_stray_picture_is_named(tmp_path):
     assert data.describe()["classes"] == f"none: preview.png is directly in {tmp_path}, next to the folders a, c"
 
 
+def thousands(root, numbers=(0, 999, 1000, 69999)):
+    """Images in the layout of FFHQ: folders of a thousand, by the number of the image."""
+    for number in numbers:
+        folder = root / f"{number // 1000 * 1000:05d}"
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8)).save(folder / f"{number:05d}.png")
+    return root
+
+
+@pytest.mark.parametrize("above", ["", "img_align_celeba"])  # some archives hold the folder twice
+def test_celeba_is_one_folder_whose_faces_are_cropped(tmp_path, above):
+    folder = tmp_path / "img_align_celeba" / above
+    folder.mkdir(parents=True)
+    picture = Image.new("RGB", (178, 218), (255, 0, 0))
+    picture.paste((0, 0, 255), (15, 35, 163, 183))  # the centre 148 pixels
+    for i in range(1, 4):
+        picture.save(folder / f"{i:06d}.png")
+    (tmp_path / "list_attr_celeba.txt").write_text("3\n")
+    data = data_of(tmp_path, crop=148)
+    assert held(data._sets[0]) == [(0, 0)] * 3  # without red
+    assert data.describe() == {
+        "data": "3 images to train on, 0 for validation and tests",
+        "classes": "1: 0 img_align_celeba",
+        "left out": "1 .txt",
+    }
+
+
+@pytest.mark.parametrize("above", ["", "thumbnails128x128"])
+def test_folders_of_a_thousand_images_are_no_classes(tmp_path, above):
+    thousands(tmp_path / above)
+    (tmp_path / "ffhq-dataset-v2.json").write_text("{}")
+    data = data_of(tmp_path)
+    assert [data.num_classes, len(data._sets[0])] == [1, 4]
+    expected = "none: the folders 00000, 01000, 69000 hold a thousand images each, by number, as in FFHQ"
+    assert data.describe()["classes"] == expected
+
+
+def test_numbered_classes_stay_classes(tmp_path):
+    for name in ("00000", "01000"):
+        fill(tmp_path / name, 2)
+    assert data_of(tmp_path).classes == ["00000", "01000"]
+
+
+def test_one_size_of_ffhq_is_asked_for(tmp_path):
+    for name in ("images1024x1024", "thumbnails128x128"):
+        thousands(tmp_path / name)
+    told = f"{tmp_path} holds the same images as images1024x1024, thumbnails128x128; expected one of these folders"
+    with pytest.raises(ValueError, match=told):
+        data_of(tmp_path)
+
+
 LEFT_BEHIND = ["@eaDir", ".ipynb_checkpoints", "__MACOSX", ".thumbnails", "$RECYCLE.BIN", "#recycle", "lost+found"]
 
 
