@@ -9,10 +9,10 @@
 - `reflect`: mirrors the image at the centre of the border pixel.
 - `zeros`: pads with zeros, as in the code of StyleGAN2 and R3GAN, so images darken towards the edge.
 
-With `zeros`, `downsample` and `upsample` are one depthwise convolution, and so is each of their derivatives. On a GPU
-they are as exact and as deterministic as the convolutions of the network. In float32 and without channels_last,
-PyTorch computes them with kernels of its own, without TF32 and in a fixed order. Else cuDNN may choose TF32, and an
-algorithm that is not deterministic, unless `torch.backends.cudnn.deterministic` is set.
+With `zeros`, `downsample`, `upsample` and `smooth` are one depthwise convolution, and so is each of their derivatives.
+On a GPU they are as exact and as deterministic as the convolutions of the network. In float32 and without
+channels_last, PyTorch computes them with kernels of its own, without TF32 and in a fixed order. Else cuDNN may choose
+TF32, and an algorithm that is not deterministic, unless `torch.backends.cudnn.deterministic` is set.
 
 All others are sums of shifted slices, which are exact for constant images and deterministic on every device.
 """
@@ -68,9 +68,23 @@ def decimate(images: Tensor, padding: Padding = "reflect") -> Tensor:
     return decimated(decimated(images, -2, padding), -1, padding)
 
 
-def filtering(images: Tensor) -> Options:
-    """Return the options of the convolution that halves `images`, each channel by itself."""
-    return Options(stride=(2, 2), padding=(1, 1), groups=images.shape[1])
+def smooth(images: Tensor, border: int, gain: float = 1.0) -> Tensor:
+    """Return `(N, C, H + 2 border - 3, W + 2 border - 3)`, filtered by [1, 3, 3, 1] / 8 on both axes.
+
+    StyleGAN2 filters with it after a transposed convolution of stride 2, and before a convolution of stride 2.
+
+    Args:
+        images: `(N, C, H, W)`.
+        border: pixels of zeros that are added at each side.
+        gain: factor of the result.
+    """
+    with torch.autocast(images.device.type, enabled=False):
+        return convolve(images, kernel(images, gain**0.5 / 4), None, filtering(images, 1, border))
+
+
+def filtering(images: Tensor, stride: int = 2, border: int = 1) -> Options:
+    """Return the options of the convolution of each channel of `images` by itself. By default it halves them."""
+    return Options(stride=(stride, stride), padding=(border, border), groups=images.shape[1])
 
 
 def kernel(images: Tensor, scale: float) -> Tensor:
