@@ -5,7 +5,7 @@ players' steps. Gradients pass through the augmentation, so the generator still 
 without augmentation.
 
 - The caller supplies the random numbers: `augment(images, uniform)` is a pure function of images `(N, C, H, W)`,
-  numbers `(N, augment.draws)` in [0, 1), and the current probability of `ADA`.
+  numbers `(N, augment.numbers(C, H, W))` in [0, 1), and the current probability of `ADA`.
 - Both are twice differentiable. A gradient penalty is taken with respect to the images before augmentation: its
   critic is `lambda x: discriminator(augment(x, uniform))`.
 - No operation synchronises with the device.
@@ -26,11 +26,15 @@ from torch.nn import functional as F
 class Augmentation(nn.Module):
     """Base class of augmentations. An adaptive one also overrides `observe`, `statistics` and `adjust`."""
 
-    draws: int = 0  # random numbers per image
+    draws: int = 0  # random numbers per image, without those of its pixels
     interval = 1  # batches between two calls of `adjust`, counted by the caller
 
+    def numbers(self, channels: int, height: int, width: int) -> int:
+        """Return how many random numbers an image of this shape needs."""
+        return self.draws
+
     def forward(self, images: Tensor, uniform: Tensor) -> Tensor:
-        """Return augmented `images` `(N, C, H, W)`, in the same dtype, given random numbers `uniform` `(N, draws)`.
+        """Return augmented `images` `(N, C, H, W)`, in the same dtype, given random numbers `uniform`.
 
         The input is in [-1, 1]. The result may leave this range: clipping would stop gradients.
 
@@ -39,8 +43,9 @@ class Augmentation(nn.Module):
         """
         if images.ndim != 4 or images.shape[1] not in (1, 3, 4):
             raise ValueError(f"images have the shape {tuple(images.shape)}; expected (N, C, H, W) with C 1, 3 or 4")
-        if uniform.shape != (len(images), self.draws):
-            raise ValueError(f"uniform has the shape {tuple(uniform.shape)}; expected ({len(images)}, {self.draws})")
+        numbers = self.numbers(*images.shape[1:])
+        if uniform.shape != (len(images), numbers):
+            raise ValueError(f"uniform has the shape {tuple(uniform.shape)}; expected ({len(images)}, {numbers})")
         full = torch.float64 if images.dtype == torch.float64 else torch.float32
         with torch.autocast(images.device.type, enabled=False):  # bfloat16 rounds the index 257 to 256
             # The normal quantiles of 0 and 1 are infinite, and numbers drawn in half precision can be 1.
@@ -167,6 +172,7 @@ class DiffAugment(Augmentation):
 # Operations in the order of their random numbers: name, and the values of these numbers that change nothing. A number
 # before them decides whether the operation is applied.
 Operation = tuple[str, tuple[float, ...]]
+BANDS = ("imgfilter",) * 4  # of frequencies, from low to high
 GROUPS: dict[str, list[Operation]] = {
     "blit": [("xflip", (0.75,)), ("rotate90", (0.0,)), ("xint", (0.5, 0.5))],
     "geometry": [
@@ -183,19 +189,31 @@ GROUPS: dict[str, list[Operation]] = {
         ("hue", (0.0,)),
         ("saturation", (0.5,)),
     ],
+    "filter": [(band, (0.5,)) for band in BANDS],
+    "noise": [("noise", (0.5,))],
     "cutout": [("cutout", (2.0, 2.0))],  # centred outside the image
+}
+# The paper's names of several groups.
+POLICIES = {
+    "bg": "blit,geometry",
+    "bgc": "blit,geometry,color",
+    "bgcf": "blit,geometry,color,filter",
+    "bgcfn": "blit,geometry,color,filter,noise",
+    "bgcfnc": "blit,geometry,color,filter,noise,cutout",
 }
 # The same numbers, ordered by what is computed of them, so that one call computes it for all operations.
 COLUMNS = {
     "steps": ("xflip", "rotate90", "lumaflip"),
     "shifts": ("xint", "xint"),
     "turns": ("rotate", "rotate", "hue"),
-    "normals": ("scale", "aniso", "contrast", "saturation", "brightness", "xfrac", "xfrac"),
+    "normals": ("scale", "aniso", "contrast", "saturation", *BANDS, "brightness", "xfrac", "xfrac", "noise"),
     "centre": ("cutout", "cutout"),
 }
 # Of the normals, in fifths. Those of xfrac are in eighths of a side, and negative: an image that moves to the right has
 # its pixels from the left.
-SIGMAS = (1.0, 1.0, 2.5, 5.0, 1.0, -5.0, -5.0)
+SIGMAS = (1.0, 1.0, 2.5, 5.0, 5.0, 5.0, 5.0, 5.0, 1.0, -5.0, -5.0, 0.5)
+# Of the bands of a natural image, in thirteenths of its power.
+POWER = (10.0, 1.0, 1.0, 1.0)
 
 
 def symmetries() -> Tensor:
@@ -278,6 +296,57 @@ def warp(images: Tensor, matrix: Tensor) -> Tensor:
     return (values.view(*images.shape[:2], 4, height, width) * weights).sum(2)
 
 
+def bands() -> Tensor:
+    """Return four filters of 43 taps, the bands of an image from low to high frequencies; their sum changes nothing.
+
+    An image is split in two by half-band filters, the low-pass and high-pass autocorrelations of Daubechies' wavelet of
+    four taps. The low part is split again, at half of the frequency. Source: Karras et al. 2020 (arXiv 2006.06676),
+    appendix B.
+    """
+    low = torch.tensor([-1.0, 0, 9, 16, 9, 0, -1], dtype=torch.float64) / 32
+    high = torch.tensor([1.0, 0, -9, 16, -9, 0, 1], dtype=torch.float64) / 32
+    found, passed = [], torch.ones(1, dtype=torch.float64)  # `passed` is what lies below the bands so far
+    for octave in range(3):
+        step = 2**octave
+
+        def spread(taps: Tensor, step: int = step) -> Tensor:
+            apart = torch.zeros(6 * step + 1, dtype=torch.float64)
+            apart[::step] = taps
+            return apart
+
+        def through(taps: Tensor, other: Tensor = passed) -> Tensor:
+            return F.conv1d(F.pad(other, [len(taps) - 1] * 2).view(1, 1, -1), taps.view(1, 1, -1)).flatten()
+
+        found.append(through(spread(high)))
+        passed = through(spread(low))
+    return torch.stack([F.pad(taps, [(43 - len(taps)) // 2] * 2) for taps in [passed, *reversed(found)]])
+
+
+def filters(gains: Tensor, side: int, taps: Tensor) -> Tensor:
+    """Return matrices `(N, side, side)` that filter lines of `side` pixels, which are padded by reflection.
+
+    Args:
+        gains: of each band, `(N, 4)`.
+        side: pixels of a line.
+        taps: of each band, float64 `(4, 43)`.
+    """
+    period = max(1, 2 * (side - 1))  # the pixels at the edge are not repeated
+    place = torch.arange(side, device=taps.device).unsqueeze(1) + torch.arange(-21, 22, device=taps.device)
+    place = place.remainder(period)
+    place = torch.minimum(place, (period - place).abs())
+    # In float64, so that the order of a sum on a GPU, which is not deterministic, does not show in float32.
+    matrices = torch.zeros(4, side, side, dtype=taps.dtype, device=taps.device)
+    matrices = matrices.scatter_add(2, place.expand(4, -1, -1), taps.unsqueeze(1).expand(-1, side, -1))
+    return (gains @ matrices.flatten(1).to(gains)).view(-1, side, side)
+
+
+def filtered(images: Tensor, gains: Tensor, taps: Tensor) -> Tensor:
+    """Return images `(N, C, H, W)` with their bands of frequencies multiplied by `gains` `(N, 4)`, along both axes."""
+    down, across = (filters(gains, side, taps).unsqueeze(1) for side in images.shape[2:])
+    rgb = down @ images[:, :3] @ across.transpose(2, 3)
+    return with_alpha(rgb, images)
+
+
 def tinted(images: Tensor, gain: Tensor, chroma: Tensor, cosine: Tensor, sine: Tensor, light: Tensor) -> Tensor:
     """Return images after all operations on colours; those on grey and those on the rest do not mix.
 
@@ -312,15 +381,16 @@ class ADA(Augmentation):
     down. That costs four times as much, and few images are scaled below two thirds.
 
     Grey images get brightness, contrast and lumaflip from the color group. Color operations do not change the alpha
-    channel. `cutout` comes last and zeroes a rectangle of half of each side. The paper's frequency filters and noise
-    are not implemented.
+    channel, and neither do `filter` and `noise`. `filter` amplifies bands of frequencies and keeps the power of a
+    natural image, `noise` adds noise to each pixel, and `cutout` zeroes a rectangle of half of each side.
 
     After each discriminator step, call `observe` with the logits on real images. Every `interval` batches, average
     `statistics()` over processes, if there are several, and call `adjust`.
 
     Args:
-        policy: comma-separated list of operations or of the groups blit, geometry and color, the paper's "bgc". Omit
-            operations that change the meaning of an image, such as flips of digits.
+        policy: the paper's bg, bgc, bgcf, bgcfn or bgcfnc, or a comma-separated list of operations or of the groups
+            blit, geometry, color, filter, noise and cutout. Omit operations that change the meaning of an image, such
+            as flips of digits.
         target: target for the mean sign of logits on real images; None keeps the probability constant.
         images: number of real images in which the probability can change from 0 to 1.
         interval: batches between adjustments.
@@ -349,6 +419,7 @@ class ADA(Augmentation):
             if not least <= value <= most:
                 raise ValueError(f"{option} is {value}; expected a number from {least} to {most}")
         known = list(dict.fromkeys([*GROUPS, *(name for group in GROUPS.values() for name, _ in group)]))
+        policy = POLICIES.get(policy, policy)
         names, multipliers = set(chosen(policy, known)), dict(multipliers or {})
         for name, factor in multipliers.items():
             if name not in known or not 0 <= factor <= 1:
@@ -382,7 +453,12 @@ class ADA(Augmentation):
         rows = [found[name].pop(0) for name in order]
         self.gates, self.sources, self.factors, self.idle = map(torch.tensor, zip(*rows, strict=True))
         self.twice = torch.tensor([name == "rotate" for name in order])
-        self.sigmas, self.symmetries = torch.tensor(SIGMAS), symmetries()
+        self.sigmas, self.symmetries, self.power = torch.tensor(SIGMAS), symmetries(), torch.tensor(POWER)
+        self.taps = bands()
+
+    def numbers(self, channels: int, height: int, width: int) -> int:
+        """Return how many random numbers an image of this shape needs: with `noise`, one more for each colour."""
+        return self.draws + ("noise" in self.groups) * min(channels, 3) * height * width
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         """Move constants too, and keep buffers in float32: half precision rounds small steps of the probability to 0.
@@ -394,25 +470,26 @@ class ADA(Augmentation):
             return fn(tensor).float() if tensor.is_floating_point() else fn(tensor)
 
         super()._apply(kept, recurse)  # type: ignore[no-untyped-call]
-        for name in ("gates", "sources", "factors", "idle", "twice", "sigmas", "symmetries"):
+        for name in ("gates", "sources", "factors", "idle", "twice", "sigmas", "symmetries", "power"):
             setattr(self, name, kept(getattr(self, name)))
+        self.taps = self.taps.to(self.gates.device)
         return self
 
     def limits(self) -> Tensor:
-        """Return the probability of the operation of every number in `COLUMNS`, `(17,)`."""
+        """Return the probability of the operation of every number in `COLUMNS`, `(22,)`."""
         limits = self.probability * self.factors
         # There are two rotations: the probability that at least one is applied equals that of the other operations.
         return torch.where(self.twice, 1 - (1 - limits).sqrt(), limits)
 
     def change(self, images: Tensor, u: Tensor) -> Tensor:
         """Return the images after the operations that `u` selects for each."""
-        active = u[:, self.gates] < self.limits()
+        active, pixels = u[:, self.gates] < self.limits(), u[:, self.draws :]
         u = torch.where(active, u[:, self.sources], self.idle)
         steps, shifts, turns, normals, centre = torch.split(u, [len(names) for names in COLUMNS.values()], 1)
         steps, angles = (4 * steps).floor(), tau * turns
         cosines, sines = angles.cos(), angles.sin()
         normals = torch.special.ndtri(normals) * self.sigmas * 0.2
-        powers = normals[:, :4].exp2()
+        powers = normals[:, :8].exp2()
         changed = images
         if self.groups & {"blit", "geometry"}:
             # Every matrix is the inverse of its operation: it maps places in the result to places in the image.
@@ -424,12 +501,22 @@ class ADA(Augmentation):
             # The shifts are in half pixels, and an eighth of a side is a quarter of it in half pixels.
             quarter = torch.linspace(images.shape[3] / 4, images.shape[2] / 4, 2, dtype=u.dtype, device=u.device)
             whole = ((0.5 - shifts) * quarter).round() * 2
-            shift = (linear * (normals[:, 5:] * quarter).unsqueeze(1)).sum(2) + whole
+            shift = (linear * (normals[:, 9:11] * quarter).unsqueeze(1)).sum(2) + whole
             changed = warp(changed, product(symmetry, torch.cat([linear, shift.unsqueeze(2)], 2)))
         if "color" in self.groups:
-            contrast, saturation = powers[:, 2:].unbind(1)
+            contrast, saturation = powers[:, 2:4].unbind(1)
             gain = contrast * (steps[:, 2] - 1.5).sign()
-            changed = tinted(changed, gain, contrast * saturation, cosines[:, 2], sines[:, 2], normals[:, 4])
+            changed = tinted(changed, gain, contrast * saturation, cosines[:, 2], sines[:, 2], normals[:, 8])
+        if "filter" in self.groups:
+            gains = powers[:, 4:]
+            # Each band is amplified alone, and the image is scaled back to the power that a natural one would have.
+            power = torch.addcmul(torch.ones_like(gains), gains.square() - 1, self.power, value=1 / 13)
+            kept = power.rsqrt().prod(1, keepdim=True)
+            changed = filtered(changed, gains * kept, self.taps)
+        if "noise" in self.groups:
+            drawn = torch.special.ndtri(pixels).view(len(images), -1, *images.shape[2:])
+            rgb = torch.addcmul(changed[:, :3], drawn, normals[:, 11].abs().view(-1, 1, 1, 1))
+            changed = with_alpha(rgb, changed)
         changed = torch.where(active.any(1).view(-1, 1, 1, 1), changed, images)
         if "cutout" in self.groups:
             inside = [

@@ -55,6 +55,9 @@ class Game(Protocol):
     def generator_inputs(self, n: int, *labels: Tensor) -> tuple[Tensor, ...]:
         """Return latents and conditions of `n` fresh samples, what the generator takes."""
 
+    def path(self, z: Tensor, *conditions: Tensor, every: int = 1) -> tuple[Tensor, Tensor]:
+        """Return points of the space whose paths should have constant speed, and the images of every so manieth."""
+
     def critic(self, images: Tensor, *conditions: Tensor) -> Any:
         """Return the discriminator's output on images, augmented and noised as in training."""
 
@@ -613,8 +616,11 @@ class ZCR(Term):
 class PathLength(Term):
     """Path length regularisation: a step in the latent space changes the image by the same amount everywhere.
 
-    `E (|J^T y| - a)^2` with J the Jacobian of images with respect to latents, y noise of variance 1 / pixels, and a the
-    moving average of the lengths. Noise is drawn for each image, whatever the number of processes.
+    `E (|J^T y| - a)^2` with J the Jacobian of images with respect to points of a latent space, y noise of variance
+    1 / pixels, and a the moving average of the lengths. The model says which space that is (`path`): that of its
+    latents, or the w of each layer of a style-based generator, whose mapping network is then regularised too. Of a
+    point with several rows the length is the root of the mean of their squares, as in the authors' code. Noise is drawn
+    for each image, whatever the number of processes.
 
     Source: Karras et al. 2020 (StyleGAN2, arXiv 1912.04958), section 3.2 and appendix B.
 
@@ -649,13 +655,12 @@ class PathLength(Term):
         """Return the penalty, a scalar, after moving the average."""
         game = step.game
         noise = game.noise_like(step.fake)[:: self.shrink]
-        full = torch.promote_types(step.latents.dtype, torch.float32)
         with penalties.twice_differentiable(step.latents.device):
-            latents = step.latents[:: self.shrink].detach().to(full).requires_grad_()
-            images = game.generator(latents, *(part[:: self.shrink] for part in step.conditions))
+            points, images = game.path(step.latents, *step.conditions, every=self.shrink)
             pixels = images[0, 0].numel()
-            slope = penalties.gradient(images * noise.to(images) / pixels**0.5, latents)
-            lengths = slope.square().flatten(1).sum(1).sqrt()
+            slope = penalties.gradient(images * noise.to(images) / pixels**0.5, points)
+            squares = slope.square().sum(-1)  # (N,), or (N, rows)
+            lengths = squares.view(len(squares), -1).mean(1).sqrt()
         now = game.average(lengths.detach().mean().to(self.length))
         self.length = torch.lerp(self.length, now, self.decay)
         return (lengths - self.length.to(lengths)).square().mean()
@@ -807,4 +812,5 @@ class Clustering(Term):
 
 def augmented(game: Game, images: Tensor, changes: ADA) -> Tensor:
     """Return images `(N, C, H, W)` with all of the changes, drawn anew."""
-    return cast(Tensor, changes.to(images.device)(images, game.uniform(len(images), changes.draws)))
+    drawn = game.uniform(len(images), changes.numbers(*images.shape[1:]))
+    return cast(Tensor, changes.to(images.device)(images, drawn))

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
-from gans.augment import ADA, COLUMNS, Augmentation, DiffAugment, finer, named
+from gans.augment import ADA, COLUMNS, Augmentation, DiffAugment, bands, finer, named
 from gans.benchmarks.launches import Launches
 from gans.losses import LeastSquares, NonSaturating, Wasserstein
 from gans.penalties import zero_centered
@@ -26,8 +26,8 @@ def images(n=6, channels=3, height=8, width=10, dtype=torch.float32, seed=0):
     return (torch.rand(n, channels, height, width, generator=generator, dtype=torch.float64) * 2 - 1).to(dtype)
 
 
-def uniform(augment, n=6, seed=1, dtype=torch.float32):
-    return torch.rand(n, augment.draws, generator=torch.Generator().manual_seed(seed)).to(dtype)
+def uniform(augment, n=6, seed=1, dtype=torch.float32, shape=(3, 8, 10)):
+    return torch.rand(n, augment.numbers(*shape), generator=torch.Generator().manual_seed(seed)).to(dtype)
 
 
 def always(policy, pictures, *draws):
@@ -44,22 +44,25 @@ def quantile(z):
 
 def everything():
     kinds = [DiffAugment(), ADA(probability=0.7), ADA("blit", probability=1.0), ADA("color", probability=1.0)]
-    return [*kinds, ADA("geometry,cutout", probability=0.9)]
+    return [*kinds, ADA("geometry,cutout", probability=0.9), ADA("bgcfnc", probability=0.8)]
+
+
+NAMES = ["diffaugment", "ada", "blit", "color", "cutout", "bgcfnc"]
 
 
 # -- what every augmentation promises ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("augment", everything(), ids=["diffaugment", "ada", "blit", "color", "cutout"])
+@pytest.mark.parametrize("augment", everything(), ids=NAMES)
 @pytest.mark.parametrize("channels", [1, 3, 4])
 @pytest.mark.parametrize("size", [(8, 8), (5, 12), (1, 1), (2, 7)])
 def test_shapes_stay_and_rows_mind_their_own_images(augment, channels, size):
-    pictures, u = images(6, channels, *size), uniform(augment)
+    pictures, u = images(6, channels, *size), uniform(augment, shape=(channels, *size))
     changed = augment(pictures, u)
     assert changed.shape == pictures.shape
     assert changed.isfinite().all()
     assert torch.equal(changed, augment(pictures, u))  # and nothing is drawn elsewhere
-    others, v = images(6, channels, *size, seed=7), uniform(augment, seed=8)
+    others, v = images(6, channels, *size, seed=7), uniform(augment, seed=8, shape=(channels, *size))
     others[2], v[2] = pictures[2], u[2]
     assert torch.equal(augment(others, v)[2], changed[2])
     assert torch.equal(augment(pictures.flip(0), u.flip(0)), changed.flip(0))
@@ -82,14 +85,14 @@ def test_precision_stays_and_is_single_inside(dtype):
 @pytest.mark.parametrize("extreme", [0.0, 1 - 2**-24, 1.0])  # 1 is what half precision makes of 1 - 2^-24
 def test_extreme_draws_do_no_harm(extreme):
     for augment in everything():
-        changed = augment(images(), torch.full((6, augment.draws), extreme))
+        changed = augment(images(), torch.full((6, augment.numbers(3, 8, 10)), extreme))
         assert changed.isfinite().all()
         assert changed.abs().max() < 2**10
 
 
-@pytest.mark.parametrize("augment", everything(), ids=["diffaugment", "ada", "blit", "color", "cutout"])
+@pytest.mark.parametrize("augment", everything(), ids=NAMES)
 def test_autograd_checks_both_orders(augment):
-    pictures, u = images(2, 3, 3, 4, torch.float64).requires_grad_(), uniform(augment, 2)
+    pictures, u = images(2, 3, 3, 4, torch.float64).requires_grad_(), uniform(augment, 2, shape=(3, 3, 4))
     assert torch.autograd.gradcheck(lambda x: augment(x, u), pictures, fast_mode=True)
     assert torch.autograd.gradgradcheck(lambda x: augment(x, u).square(), pictures, fast_mode=True)
 
@@ -107,9 +110,9 @@ def test_nothing_waits_for_the_device():
     with FakeTensorMode():  # tensors without values: whatever asks for one fails
         with pytest.raises(DataDependentOutputException):
             torch.ones(()).item()
-        for augment in [DiffAugment(), ADA()]:
+        for augment in [DiffAugment(), ADA("bgcfnc")]:
             pictures = torch.rand(4, 4, 8, 8, requires_grad=True)
-            augment(pictures, torch.rand(4, augment.draws)).square().sum().backward()
+            augment(pictures, torch.rand(4, augment.numbers(4, 8, 8))).square().sum().backward()
             augment.observe(torch.rand(4))
             augment.adjust()
 
@@ -394,7 +397,10 @@ def test_policies_choose_operations():
     assert {name for name, count in draws.items() if count == 3} == {"xint", "xfrac"}
     assert (draws["blit"], draws["geometry"], draws["color"], ADA().draws) == (7, 11, 10, 28)
     assert ADA("color, hue").draws == 10
-    for bad in ["", "bgc", "color,blur", "color,"]:
+    assert [ADA(name).draws for name in ("bg", "bgc", "bgcf", "bgcfn", "bgcfnc")] == [18, 28, 36, 38, 41]
+    assert torch.equal(ADA("bgcf").gates, ADA("blit,geometry,color,filter").gates)
+    assert [ADA("noise").numbers(channels, 4, 5) for channels in (1, 3, 4)] == [22, 62, 62]
+    for bad in ["", "bgx", "color,blur", "color,", "bgc,cutout"]:
         for kind in (ADA, DiffAugment):
             with pytest.raises(ValueError, match=f"policy is {bad!r}; expected one or more of .*color"):
                 kind(bad)
@@ -477,6 +483,46 @@ def resampled(image, matrix):
     return result
 
 
+def equalised(image, gains):
+    """The image `(C, H, W)` after one amplification of a band after another, each of which keeps the expected power."""
+    low = np.array([-1, 0, 9, 16, 9, 0, -1]) / 32
+    high, power = low * [-1, 1, -1, 1, -1, 1, -1], np.array([10, 1, 1, 1]) / 13
+
+    def apart(taps, step):
+        return np.insert(taps, np.repeat(np.arange(1, len(taps)), step - 1), 0.0)
+
+    parts = [
+        [apart(low, 4), apart(low, 2), low],
+        [apart(high, 4), apart(low, 2), low],
+        [apart(high, 2), low],
+        [high],
+    ]
+    total = np.ones(4)
+    for band, gain in enumerate(gains):
+        factors = np.where(np.arange(4) == band, gain, 1.0)
+        total = total * factors / np.sqrt((power * factors**2).sum())
+    taps = np.zeros(43)
+    for gain, cascade in zip(total, parts, strict=True):
+        band = np.ones(1)
+        for stage in cascade:
+            band = np.convolve(band, stage)
+        taps += gain * np.pad(band, (43 - len(band)) // 2)
+    for axis in (1, 2):
+        padded = np.pad(image, [(21, 21) if i == axis else (0, 0) for i in range(3)], mode="reflect")
+        image = np.apply_along_axis(np.convolve, axis, padded, taps, mode="valid")
+    return image
+
+
+def test_the_bands_of_the_filter_add_up_to_the_image_and_split_its_frequencies():
+    found = bands()
+    delta = torch.zeros(43, dtype=torch.float64)
+    delta[21] = 1
+    torch.testing.assert_close(found.sum(0), delta, rtol=0, atol=1e-15)
+    spectrum = torch.fft.rfft(found, 1024).abs()
+    assert spectrum[:, [0, 96, 192, 384]].argmax(0).tolist() == [0, 1, 2, 3]  # of 512, the highest frequency
+    torch.testing.assert_close(spectrum[[0, 3], [0, 512]], torch.ones(2, dtype=torch.float64))
+
+
 def reference(image, row, names, probability):
     """ADA of one image `(C, H, W)` in numpy, one operation after the other."""
     row = iter(row)
@@ -496,8 +542,17 @@ def reference(image, row, names, probability):
     rgb = np.broadcast_to(image[:3], (3, *image.shape[1:]))
     changed = np.einsum("ij,jhw->ihw", colors[:3, :3], rgb) + colors[:3, 3:, None]
     image = np.concatenate([changed[: min(3, len(image))], image[3:]])
+    row = list(row)
+    if "imgfilter" in names:
+        drawn, row = np.array(row[:8]).reshape(4, 2), row[8:]
+        image[:3] = equalised(image[:3], [2 ** z(u) if gate < probability else 1.0 for gate, u in drawn])
+    corruptions = iter(row)
+    if "noise" in names:
+        applied, strength = next(corruptions) < probability, next(corruptions)
+        pixels = np.array(row[2 + 3 * ("cutout" in names) :]).reshape(image[:3].shape)
+        image[:3] += applied * 0.1 * abs(z(strength)) * np.vectorize(z)(pixels)
     if "cutout" in names:
-        applied, x, y = (next(row) for _ in range(3))
+        applied, x, y = (next(corruptions) for _ in range(3))
         if applied < probability:
             for (i, j), _ in np.ndenumerate(image[0]):
                 if abs((i + 0.5) / image.shape[1] - y) < 0.25 and abs((j + 0.5) / image.shape[2] - x) < 0.25:
@@ -508,9 +563,11 @@ def reference(image, row, names, probability):
 @pytest.mark.parametrize("channels", [1, 3, 4])
 @pytest.mark.parametrize("size", [(6, 6), (5, 9), (1, 2)])
 def test_all_operations_agree_with_one_matrix_for_each(channels, size):
-    for names in [[name] for name in [*GEOMETRIC, *COLOR, "cutout"]] + [[*GEOMETRIC, *COLOR, "cutout"]]:
+    last = ["imgfilter", "noise", "cutout"]
+    for names in [[name] for name in [*GEOMETRIC, *COLOR, *last]] + [[*GEOMETRIC, *COLOR, *last]]:
         augment, n = ADA(",".join(names), probability=0.75), 3 if len(names) == 1 else 12
-        pictures, u = images(n, channels, *size, torch.float64), uniform(augment, n, dtype=torch.float64)
+        pictures = images(n, channels, *size, torch.float64)
+        u = uniform(augment, n, dtype=torch.float64, shape=pictures.shape[1:])
         expected = [reference(*both, names, 0.75) for both in zip(pictures.numpy(), u.numpy(), strict=True)]
         np.testing.assert_allclose(augment(pictures, u).numpy(), np.stack(expected), rtol=1e-10, atol=1e-10)
 
@@ -520,9 +577,10 @@ def test_all_operations_agree_with_one_matrix_for_each(channels, size):
     [
         (ADA(probability=0.5), (112, 35, 40)),
         (ADA("color", probability=0.5), (42, 10, 10)),
+        (ADA("bgcfnc", probability=0.5), (162, 50, 52)),
         (DiffAugment(), (42, 20, 16)),
     ],
-    ids=["ada", "color", "diffaugment"],
+    ids=["ada", "color", "bgcfnc", "diffaugment"],
 )
 def test_kernels_are_few(augment, most):
     pictures, u = images().requires_grad_(), uniform(augment)
@@ -539,7 +597,7 @@ def test_kernels_are_few(augment, most):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("augment", everything(), ids=["diffaugment", "ada", "blit", "color", "cutout"])
+@pytest.mark.parametrize("augment", everything(), ids=NAMES)
 def test_no_graph_break_when_compiled(augment):
     pictures, u = images(), uniform(augment)
     torch._dynamo.reset()  # graphs of other instances count towards its limit

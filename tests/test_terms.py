@@ -49,6 +49,10 @@ class Game:
     def generator(self, z, *conditions):
         return (z @ self.mixing).view(-1, 1, 2, 2)
 
+    def path(self, z, *conditions, every=1):
+        points = z[::every].detach().requires_grad_()
+        return points, self.generator(points)
+
     def critic(self, images, *conditions):
         return (images.flatten(1) @ self.weights)[:, 0]
 
@@ -164,6 +168,37 @@ def test_path_lengths_of_a_linear_generator(game):
     second = first + 0.25 * (lengths[1].mean() - first)
     torch.testing.assert_close(term.length.double(), second, rtol=1e-6, atol=0)
     torch.testing.assert_close(value, (lengths[1] - second).square().mean(), rtol=1e-6, atol=0)
+
+
+def test_the_gradient_of_path_lengths_of_a_linear_generator(game):
+    """Of images z M the Jacobian is M, so d/dM (|M y| - a)^2 = 2 (|M y| - a) M y y^T / |M y|."""
+    game.mixing.requires_grad_()
+    term, step = PathLength(shrink=1), step_of(game, "generator")
+    (found,) = torch.autograd.grad(term(step), game.mixing)
+    noise = game.noise.flatten(1) / 2
+    pushed = noise @ game.mixing.detach().T
+    lengths = pushed.norm(dim=1)
+    slope = 2 * (lengths - term.length.double()) / lengths / len(noise)
+    torch.testing.assert_close(found, torch.einsum("n,nd,np->dp", slope, pushed, noise), rtol=1e-6, atol=1e-9)
+
+
+def test_path_lengths_of_several_rows_are_root_mean_squares_and_reach_the_map_of_latents(game):
+    """Half of the sum of squares of w = z A, each in a pixel: the Jacobian is w itself, of which A is the map."""
+    mapping = torch.randn(3, 2, 4).double().requires_grad_()
+
+    def path(z, *conditions, every=1):
+        points = torch.einsum("nz,zrd->nrd", z[::every], mapping)
+        return points, (points.square().sum(1) / 2).view(-1, 1, 2, 2)
+
+    game.path = path
+    term, step = PathLength(shrink=2, decay=0.5), step_of(game, "generator")
+    value = term(step)
+    points, noise = path(step.latents[::2])[0], game.noise[::2].view(-1, 1, 4) / 2
+    lengths = (points * noise).square().sum(2).mean(1).sqrt()
+    torch.testing.assert_close(value, (lengths - lengths.mean().detach() / 2).square().mean(), rtol=1e-6, atol=1e-9)
+    expected = torch.autograd.grad((lengths - term.length).square().mean(), mapping)[0]
+    torch.testing.assert_close(torch.autograd.grad(value, mapping)[0], expected, rtol=1e-6, atol=1e-9)
+    assert expected.abs().min() > 0
 
 
 @pytest.mark.parametrize(("seen", "count"), [(0, 6), (50_000, 3), (10**9, 2)])

@@ -213,6 +213,19 @@ class AdversarialModule(KeepsArguments, L.LightningModule):
         """Return what the generator takes for `n` fresh samples: latents `(n, latent_dim)`, and their conditions."""
         return self.latent(n), *labels
 
+    def path(self, z: Tensor, *conditions: Tensor, every: int = 1) -> tuple[Tensor, Tensor]:
+        """Return points of the space in which `PathLength` measures steps, and their images, twice differentiable.
+
+        Here the points are the latents. A model with another space of its own maps `z` to it, differentiably.
+
+        Args:
+            z: latents `(N, latent_dim)`.
+            conditions: of the images, `(N, ...)`.
+            every: only every so manieth row has a point and an image. Random numbers are drawn for all rows.
+        """
+        (points,) = leaves(z[::every])
+        return points, self.generator(points, *(part[::every] for part in conditions))
+
     def logits(self, output: Any) -> Tensor:
         """Return the logits in the output of the discriminator."""
         return cast(Tensor, output)
@@ -232,7 +245,7 @@ class AdversarialModule(KeepsArguments, L.LightningModule):
     def as_seen(self, images: Tensor) -> Tensor:
         """Apply augmentation and instance noise, and return images `(N, C, H, W)`."""
         if self.augment.draws:
-            images = self.augment(images, self.uniform(len(images), self.augment.draws))
+            images = self.augment(images, self.uniform(len(images), self.augment.numbers(*images.shape[1:])))
         noise = self.instance_noise
         if noise and self.spans["instance_noise_images"].amount:
             noise = mix(noise, 0.0, self.gone("instance_noise_images"))

@@ -27,8 +27,8 @@ class LatentGAN(AdversarialModule):
     batch, here and in every conditional model; some authors let the generator begin, or draw classes.
 
     A subclass builds two networks, `make_generator` and `make_discriminator`. It may choose what the generator takes
-    (`generator_inputs`), what the discriminator takes (`discriminate`), where the logits are in its output (`logits`),
-    and terms of its own (`own_terms`).
+    (`generator_inputs`), how it makes images in training (`generate`), what the discriminator takes (`discriminate`),
+    where the logits are in its output (`logits`), and terms of its own (`own_terms`).
 
     Args:
         size: image side, or (height, width).
@@ -168,7 +168,7 @@ class LatentGAN(AdversarialModule):
         With `alone`, for terms without the loss, the discriminator runs only on the images whose outputs they read.
         """
         z, *conditions = self.generator_inputs(len(real), *labels)
-        fake = self.generator(z, *conditions).detach()
+        fake = self.generate(z, *conditions).detach()
         slopes = needed(terms, "differentiates")
         read = needed(terms, "reads") if alone else {"real", "fake"}
         sides: dict[str, tuple[Tensor, ...]] = {"real": (real, *labels), "fake": (fake, *conditions)}
@@ -222,7 +222,7 @@ class LatentGAN(AdversarialModule):
         """
         repeated = [part.repeat(self.generator_batch) for part in labels]
         z, *conditions = self.generator_inputs(self.generator_batch * len(real), *repeated)
-        fake, reads = self.generator(z, *conditions), needed(terms, "reads")
+        fake, reads = self.generate(z, *conditions), needed(terms, "reads")
         if not alone:
             reads |= {"real", "fake"} if isinstance(self.loss, Relativistic) else {"fake"}
         real_output = self.critic(real, *labels) if "real" in reads else None
@@ -238,6 +238,10 @@ class LatentGAN(AdversarialModule):
         """Yield pieces of a batch: `(images,)`, or `(images, labels)` for a conditional model."""
         given = labelled(batch) if self.num_classes else batch[:1]
         yield from self.pieces(*given) if self.num_classes else ((real,) for real in self.pieces(*given))
+
+    def generate(self, z: Tensor, *conditions: Tensor) -> Tensor:
+        """Return the images `(N, C, H, W)` of latents in training, where some generators draw random numbers."""
+        return cast(Tensor, self.generator(z, *conditions))
 
     def discriminate(self, images: Tensor, *conditions: Tensor) -> Any:
         """Return the discriminator's output on images as they are."""
