@@ -36,12 +36,17 @@ class SpectralNorm(_SpectralNorm):
 Normed = tuple[SpectralNorm, ParametrizationList]  # a layer's norm, and its weight
 
 
-def normalise(layer: nn.Module) -> None:
+def normalise(layer: nn.Module, eps: float = 1e-12) -> None:
     """Add spectral normalisation to the weight `(outputs, ...)` of a layer, in place.
 
     The weight is a matrix with a row for each output. Its singular vectors are estimated here, so initialise it first.
+
+    Args:
+        layer: with a parameter `weight`.
+        eps: a shorter vector is not normalised to length 1 in the power iteration. Layers that are normed together
+            have one.
     """
-    register_parametrization(layer, "weight", SpectralNorm(layer.get_parameter("weight")))
+    register_parametrization(layer, "weight", SpectralNorm(layer.get_parameter("weight"), eps=eps))
 
 
 def xavier(layer: Layer, gain: float = 1, spectral_norm: bool = False) -> Layer:

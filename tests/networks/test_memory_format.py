@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from gans.networks import adain, dcgan, dfgan, gated, patch, resnet, superresolution, translation
+from gans.networks import adain, biggan, dcgan, dfgan, gated, patch, resnet, superresolution, translation
 from gans.networks.layers import InstanceNorm2d
 
 
@@ -28,6 +28,8 @@ NETWORKS = {  # of each architecture that is channels_last, with the shapes of i
     "dcgan.Discriminator": (lambda: built(dcgan.Discriminator, SIDE, 3, 4), IMAGES),
     "resnet.Generator": (lambda: built(resnet.Generator, 5, SIDE, 3, 4, attention=(16,)), ((2, 5),)),
     "resnet.Discriminator": (lambda: built(resnet.Discriminator, SIDE, 3, 4), IMAGES),
+    "biggan.Generator": (lambda: built(biggan.Generator, 5, SIDE, 3, 1), ((2, 5),)),
+    "biggan.Discriminator": (lambda: built(biggan.Discriminator, SIDE, 3, 1, deep=True), IMAGES),
     "dfgan.Generator": (lambda: built(dfgan.Generator, 5, 6, SIDE, 3, 4), ((2, 5), (2, 6))),
     "dfgan.Discriminator": (lambda: built(dfgan.Discriminator, 6, SIDE, 3, 4), (*IMAGES, (2, 6))),
     "gated.Generator": (lambda: built(gated.Generator, SIDE, 3, 4), (*IMAGES, (2, 1, SIDE, SIDE))),
