@@ -202,6 +202,12 @@ class RelativisticAverage(Relativistic):
         return torch.cat([real > fake.mean(), fake < real.mean()])
 
 
+def undecided(loss: Loss) -> float:
+    """Return the discriminator's loss if it cannot tell: all logits are at the boundary. It is 0 for `Wasserstein`."""
+    logit = torch.tensor([loss.boundary or 0.0])
+    return float(loss.discriminator(logit, logit))
+
+
 def margin(first: Tensor, second: Tensor) -> Tensor:
     """Return `first - second`, pair by pair.
 

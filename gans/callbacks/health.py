@@ -4,8 +4,9 @@
 translates images, see `gans.engine.interface`.
 """
 
+import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import lightning as L
 import torch
@@ -16,9 +17,12 @@ from gans.checks import at_least
 from gans.engine.checkpoint import not_finite
 from gans.engine.curves import log_interval
 from gans.engine.interface import made, makes_images, real_images
+from gans.losses import Loss, undecided
 
 Trainer = L.Trainer
 Module = L.LightningModule
+
+ADVICE = "lower discriminator_lr, add the term R1 or an augmentation, or start from the recipe `folder`"
 
 
 class DivergedError(RuntimeError):
@@ -28,9 +32,14 @@ class DivergedError(RuntimeError):
 class Health(L.Callback):
     """Warns if training fails, logs `health/*`, and stops the run before weights with NaN or infinity are saved.
 
-    There are three warnings: the generator's gradient vanishes, the discriminator's accuracy is too high, or the
-    samples collapse. Diversity is the mean distance between two images. The first two conditions must hold for
-    `patience` steps, so a single perfect batch does not trigger a warning.
+    There are three warnings: the generator's gradient vanishes, the discriminator is too strong, or the samples
+    collapse. Diversity is the mean distance between two images. The first two conditions must hold for `patience`
+    steps, so a single perfect batch does not trigger a warning.
+
+    The discriminator is too strong by its accuracy or by its loss. A few images on the wrong side keep the accuracy
+    low, although the logits of all others are far apart. The loss is compared with that of a discriminator that cannot
+    tell, so it has no unit. A module whose `loss` is none of `gans.losses`, or the Wasserstein loss, is judged by
+    accuracy alone.
 
     Args:
         every_n_steps: trainer steps between two measurements of diversity.
@@ -38,6 +47,7 @@ class Health(L.Callback):
         vanishing: warn if the gradient norm of the generator is below this.
         won: warn if the discriminator's accuracy is above this.
         patience: number of trainer steps for which a condition must hold at every logged point.
+        certain: warn if the discriminator's loss is below this share of the loss of one that cannot tell.
     """
 
     def __init__(
@@ -47,6 +57,7 @@ class Health(L.Callback):
         vanishing: float = 1e-6,
         won: float = 0.99,
         patience: int = 500,
+        certain: float = 0.15,
     ) -> None:
         at_least(1, every_n_steps=every_n_steps)
         at_least(0, patience=patience)
@@ -54,6 +65,7 @@ class Health(L.Callback):
         self.collapse = collapse
         self.vanishing = vanishing
         self.won = won
+        self.certain = certain
         self.patience = patience
         self.since: dict[str, int] = {}
         self.warned: set[str] = set()
@@ -101,10 +113,13 @@ class Health(L.Callback):
             says = f"the generator's gradient has vanished (norm {norm:.1e})"
             self.warn("vanishing", self.lasts("vanishing", norm < self.vanishing, trainer.global_step), says, trainer)
         if "accuracy/discriminator" in metrics:
-            accuracy = float(metrics["accuracy/discriminator"])
-            advice = "lower its learning rate or regularise it"
-            says = f"the discriminator is too strong (accuracy {accuracy:.3f}): {advice}"
-            self.warn("won", self.lasts("won", accuracy > self.won, trainer.global_step), says, trainer)
+            accuracy, loss = float(metrics["accuracy/discriminator"]), loss_share(trainer, metrics)
+            wins = accuracy > self.won or loss < self.certain
+            found = f"accuracy {accuracy:.3f}"
+            if loss < math.inf:
+                found = f"{found}, its loss {100 * loss:.0f} % of that of one that cannot tell"
+            says = f"the discriminator is too strong ({found}): {ADVICE}"
+            self.warn("won", self.lasts("won", wins, trainer.global_step), says, trainer)
 
     def check_diversity(self, trainer: Trainer, module: Module, batch: Any) -> None:
         """Compare the diversity of at most 64 samples with that of as many real images."""
@@ -146,6 +161,15 @@ def diverged(trainer: Trainer, says: str) -> DivergedError:
         logger.log_metrics({"health/diverged": 1.0}, step=trainer.global_step)
         logger.save()
     return DivergedError(says)
+
+
+def loss_share(trainer: Trainer, metrics: Mapping[str, Tensor]) -> float:
+    """Return the discriminator's loss over that of one that cannot tell; infinity if the objective has no such loss."""
+    game = getattr(getattr(trainer, "lightning_module", None), "loss", None)
+    if "loss/discriminator" not in metrics or not hasattr(game, "boundary"):
+        return math.inf
+    most = undecided(cast(Loss, game))
+    return float(metrics["loss/discriminator"]) / most if most > 0 else math.inf
 
 
 def spread(batch: Tensor) -> float:
