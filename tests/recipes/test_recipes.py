@@ -49,6 +49,13 @@ def celeba(root):
     return []
 
 
+def faces(root):
+    """Write two sets of drawn faces in class folders of their styles."""
+    for name in ("train/adventurer", "train/micah", "test/adventurer", "test/micah"):
+        pictures(root / name, (64, 64), "webp", 6)
+    return []
+
+
 def classes(root):
     """Write ten class folders of two 32x32 colour images."""
     for name in range(10):
@@ -110,7 +117,15 @@ def photographs(root):
 
 # By the data part of a recipe's name, or by the whole name: writes the data below a folder, returns the flags that they
 # need besides.
-MAKE = {"mnist": mnist, "stacked": mnist, "folder": flat, "celeba": celeba, "cifar10": classes, "digits": None}
+MAKE = {
+    "mnist": mnist,
+    "stacked": mnist,
+    "folder": flat,
+    "celeba": celeba,
+    "faces": faces,
+    "cifar10": classes,
+    "digits": None,
+}
 MAKE |= {"sequence-mnist": moving, "sequence-folder": clips, "facades": sides, "pix2pix-folder": sides}
 MAKE |= {"texttoimage-folder": captions}
 MAKE |= dict.fromkeys(("cyclegan-folder", "cyclegan-cifar10", "cut-folder", "cut-fast-folder", "cut-cifar10"), kinds)
