@@ -5,12 +5,12 @@ without a sigmoid, because a sigmoid loses the gradient of a confident discrimin
 from Goodfellow et al. 2014 (arXiv 1406.2661). The other classes name their own source.
 """
 
-from math import log
+from math import inf, log
 from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy, relu, softplus
+from torch.nn.functional import cross_entropy, normalize, pad, relu, softplus
 
 Objective = Literal[
     "minimax", "nonsaturating", "least_squares", "hinge", "wasserstein", "relativistic", "relativistic_average"
@@ -248,6 +248,85 @@ def invariant_information(first: Tensor, second: Tensor) -> Tensor:
     joint = ((joint + joint.T) / 2).clamp_min(1e-8)
     rows, columns = joint.sum(1, keepdim=True), joint.sum(0, keepdim=True)
     return (joint * (joint.log() - rows.log() - columns.log())).sum()
+
+
+# -- classes, by angles between embeddings -----------------------------------------------------------------------------
+
+
+def conditional_contrastive(embeddings: Tensor, proxies: Tensor, labels: Tensor, temperature: float = 1.0) -> Tensor:
+    """Return the 2C loss: an image attracts its class's proxy and images of its class, and repels other images.
+
+    For image i it is `-log(P / (P + N))`. P sums `exp(cos / temperature)` of its embedding with its proxy and with the
+    other images of its class, N with images of other classes.
+
+    Source: Kang and Park 2020 (ContraGAN, arXiv 2006.12681), equation 8.
+
+    Args:
+        embeddings: of the images, `(N, D)`, of any length.
+        proxies: of the class of each image, `(N, D)`, of any length.
+        labels: classes `(N,)`.
+        temperature: above 0.
+
+    Returns:
+        the mean over images, a scalar; 0 if all images have one class.
+    """
+    own, others = cosines(embeddings, proxies)
+    itself = torch.eye(len(labels), dtype=torch.bool, device=labels.device)
+    pairs = torch.cat([own[:, None], others.masked_fill(itself, -inf)], 1) / temperature
+    different = pad(labels[:, None] != labels, (1, 0), value=False)
+    return (pairs.logsumexp(1) - pairs.masked_fill(different, -inf).logsumexp(1)).mean()
+
+
+def data_to_data(
+    embeddings: Tensor,
+    proxies: Tensor,
+    labels: Tensor,
+    temperature: float = 0.5,
+    positive_margin: float = 0.98,
+    negative_margin: float = 0.02,
+) -> Tensor:
+    """Return the data-to-data cross entropy, D2D-CE: an image's proxy against images of other classes.
+
+    For image i it is `-log(p / (p + sum of n_j))` over images j of other classes, with
+    `p = exp(min(cos(image, proxy) - positive_margin, 0) / temperature)` and
+    `n_j = exp(max(cos(image, j) - negative_margin, 0) / temperature)`.
+    So pairs that are beyond their margins have no gradient.
+
+    Source: Kang et al. 2021 (ReACGAN, arXiv 2111.01118). The authors' code divides the n_j, and not p, by a number that
+    differs from image to image; the paper does not.
+
+    Args:
+        embeddings: of the images, `(N, D)`, of any length.
+        proxies: of the class of each image, `(N, D)`, of any length.
+        labels: classes `(N,)`.
+        temperature: above 0.
+        positive_margin: cosine from which image and proxy are near enough.
+        negative_margin: cosine up to which images of two classes are far enough; 1 - `positive_margin` in the paper.
+
+    Returns:
+        the mean over images, a scalar; 0 if all images have one class.
+    """
+    own, others = cosines(embeddings, proxies)
+    positive = (own - positive_margin).clamp(max=0)
+    negatives = relu(others - negative_margin).masked_fill(labels[:, None] == labels, -inf)
+    pairs = torch.cat([positive[:, None], negatives], 1) / temperature
+    return cross_entropy(pairs, torch.zeros_like(labels, dtype=torch.long))
+
+
+def cosines(embeddings: Tensor, proxies: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the cosines of embeddings `(N, D)` with their proxies, `(N,)`, and with each other, `(N, N)`.
+
+    They are in float32 at least.
+    """
+    with torch.autocast(embeddings.device.type, enabled=False):
+        wide = torch.promote_types(embeddings.dtype, torch.float32)
+        # An embedding of zeros has no direction. This `eps` bounds its gradient.
+        units = normalize(torch.stack([embeddings, proxies]).to(wide), dim=2, eps=1e-6)
+        embeddings, proxies = units.unbind()
+        return (embeddings * proxies).sum(1), embeddings @ embeddings.T
+
+
+# -- names -------------------------------------------------------------------------------------------------------------
 
 
 def objective(name: Objective, smoothing: float = 0.0) -> Loss:

@@ -32,8 +32,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from gans import penalties
 from gans.augment import ADA
-from gans.checks import at_least, named_in, nearest
-from gans.losses import Loss, Relativistic, invariant_information
+from gans.checks import at_least, named_in, nearest, positive
+from gans.losses import Loss, Relativistic, conditional_contrastive, data_to_data, invariant_information
 
 Player = Literal["generator", "discriminator"]
 
@@ -691,7 +691,7 @@ class ModeSeeking(Term):
 
 
 class ClassTerm(Term):
-    """Cross-entropy of the guess of the class, the discriminator's second output `(N, num_classes)`.
+    """Cross-entropy of the guess of the class, the field `guesses` `(N, num_classes)` of the discriminator's output.
 
     The discriminator learns classes of real images, the generator makes images that are recognised.
 
@@ -716,19 +716,100 @@ class ClassTerm(Term):
 
     def forward(self, step: Step) -> Tensor:
         """Return the cross-entropy, a scalar."""
-        real = self.player == "discriminator"
-        _, guesses = step.real_output if real else step.fake_output
-        (labels,) = step.labels if real else step.conditions
-        if real:
+        output, labels = self.own(step)
+        guesses = field(self, output, "guesses")
+        if self.player == "discriminator":
             step.game.record("accuracy/class_real", guesses.argmax(1) == labels)
         return cross_entropy(guesses, labels)
+
+    def own(self, step: Step) -> tuple[Any, Tensor]:
+        """Return the discriminator's output on the images that the player learns from, and their classes `(N,)`."""
+        real = self.player == "discriminator"
+        (labels,) = step.labels if real else step.conditions
+        return step.real_output if real else step.fake_output, labels
+
+
+class ConditionalContrastive(ClassTerm):
+    """ContraGAN's 2C loss: images attract the proxy of their class and images of their class, and repel other images.
+
+    The discriminator learns it on real images, the generator on its own. It is taken over the batch of all processes.
+    The discriminator's output has the fields `embeddings` and `proxies`, as that of `conditional.EmbeddingHead` has.
+
+    Source: Kang and Park 2020 (ContraGAN, arXiv 2006.12681), see `gans.losses.conditional_contrastive`.
+
+    Args:
+        weight: of the term.
+        temperature: of the cosines.
+        player: whose loss it is part of.
+    """
+
+    def __init__(self, weight: float = 1.0, temperature: float = 1.0, player: Player = "discriminator") -> None:
+        super().__init__(weight, player)
+        positive(temperature=temperature)
+        self.temperature = temperature
+
+    def check(self, game: Game) -> None:
+        """Refuse a batch in pieces.
+
+        Raises:
+            ValueError: if it is in pieces.
+        """
+        if game.accumulate > 1:
+            told = f"accumulate is {game.accumulate}; expected 1"
+            raise ValueError(f"{told} with {type(self).__name__}, which compares all images of the batch")
+
+    def forward(self, step: Step) -> Tensor:
+        """Return the loss, a scalar."""
+        output, labels = self.own(step)
+        rows = torch.cat([field(self, output, name) for name in ("embeddings", "proxies")], 1)  # one message for both
+        embeddings, proxies = step.game.gather(rows).chunk(2, 1)
+        return self.compare(embeddings, proxies, step.game.gather(labels))
+
+    def compare(self, embeddings: Tensor, proxies: Tensor, labels: Tensor) -> Tensor:
+        """Return the loss of the whole batch."""
+        return conditional_contrastive(embeddings, proxies, labels, self.temperature)
+
+
+class DataToData(ConditionalContrastive):
+    """ReACGAN's D2D-CE: the proxy of an image's class against images of other classes, without pairs that are easy.
+
+    The players and the batch are those of `ConditionalContrastive`.
+
+    Source: Kang et al. 2021 (ReACGAN, arXiv 2111.01118), see `gans.losses.data_to_data`.
+
+    Args:
+        weight: of the term.
+        temperature: of the cosines.
+        positive_margin: cosine of image and proxy from which they are near enough.
+        negative_margin: cosine of images of two classes up to which they are far enough.
+        player: whose loss it is part of.
+    """
+
+    def __init__(
+        self,
+        weight: float = 1.0,
+        temperature: float = 0.5,
+        positive_margin: float = 0.98,
+        negative_margin: float = 0.02,
+        player: Player = "discriminator",
+    ) -> None:
+        super().__init__(weight, temperature, player)
+        for name, value in (("positive_margin", positive_margin), ("negative_margin", negative_margin)):
+            if not -1 <= value <= 1:
+                raise ValueError(f"{name} is {value}; expected a cosine, from -1 to 1")
+        self.positive_margin, self.negative_margin = positive_margin, negative_margin
+
+    def compare(self, embeddings: Tensor, proxies: Tensor, labels: Tensor) -> Tensor:
+        """Return the loss of the whole batch."""
+        margins = self.positive_margin, self.negative_margin
+        return data_to_data(embeddings, proxies, labels, self.temperature, *margins)
 
 
 class Information(Term):
     """Error of the guesses of a fake image's codes, a bound on their mutual information with the image, negated.
 
-    The guesses are the discriminator's second output `(N, categories + codes)`. The categories are the condition of the
-    fake images, the codes the last numbers of their latents.
+    The guesses are the field `guesses` `(N, categories + codes)` of the discriminator's output. The categories are the
+    condition of the fake images, the codes the last numbers of their latents.
 
     Source: Chen et al. 2016 (InfoGAN, arXiv 1606.03657), equation 5.
 
@@ -758,7 +839,7 @@ class Information(Term):
 
     def forward(self, step: Step) -> Tensor:
         """Return the weighted sum of both errors, a scalar."""
-        _, guesses = step.fake_output
+        guesses = field(self, step.fake_output, "guesses")
         (category,) = step.conditions
         of_category = cross_entropy(guesses[:, : self.categories], category)
         step.game.record("loss/category", of_category)
@@ -805,9 +886,21 @@ class Clustering(Term):
     def forward(self, step: Step) -> Tensor:
         """Return the information in nats, a scalar."""
         game = step.game
-        _, guesses = step.real_output
-        _, changed = game.critic(augmented(game, step.real.detach(), self.changes[0]), *step.labels)
-        return invariant_information(*(game.gather(part[:, : self.categories]) for part in (guesses, changed)))
+        changed = game.critic(augmented(game, step.real.detach(), self.changes[0]), *step.labels)
+        guesses = (field(self, output, "guesses") for output in (step.real_output, changed))
+        return invariant_information(*(game.gather(part[:, : self.categories]) for part in guesses))
+
+
+def field(term: Term, output: Any, name: str) -> Tensor:
+    """Return a field of the discriminator's output that a term needs.
+
+    Raises:
+        ValueError: if the output has no such field.
+    """
+    if not hasattr(output, name):
+        told = f"{type(term).__name__} reads {name} of the discriminator's output"
+        raise ValueError(f"{told}, which has none: expected another discriminator, or a model without this term")
+    return cast(Tensor, getattr(output, name))
 
 
 def augmented(game: Game, images: Tensor, changes: ADA) -> Tensor:

@@ -12,6 +12,8 @@ from gans.losses import (
     Relativistic,
     RelativisticAverage,
     Wasserstein,
+    conditional_contrastive,
+    data_to_data,
     info_nce,
     objective,
 )
@@ -299,3 +301,77 @@ def test_info_nce_is_the_cross_entropy_of_finding_the_own_key():
     assert info_nce(torch.tensor(queries), torch.tensor(keys), 7.0, 2).item() == pytest.approx(wanted, rel=1e-12)
     same = torch.eye(4)
     assert info_nce(same, same, 50.0).item() == pytest.approx(0, abs=1e-6)
+
+
+# -- classes, by angles ------------------------------------------------------------------------------------------------
+
+
+def unit(vectors):
+    return vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
+
+
+def two_c(embeddings, proxies, labels, temperature):
+    """Equation 8 of ContraGAN, term by term."""
+    e, p, total = unit(embeddings), unit(proxies), 0.0
+    for i in range(len(e)):
+        others = [j for j in range(len(e)) if j != i]
+        own = np.exp(e[i] @ p[i] / temperature)
+        above = own + sum(np.exp(e[i] @ e[j] / temperature) for j in others if labels[j] == labels[i])
+        total -= np.log(above / (own + sum(np.exp(e[i] @ e[j] / temperature) for j in others)))
+    return total / len(e)
+
+
+def d2d_ce(embeddings, proxies, labels, temperature, m_p=0.98, m_n=0.02):
+    """Equation of ReACGAN, term by term."""
+    e, p, total = unit(embeddings), unit(proxies), 0.0
+    for i in range(len(e)):
+        own = np.exp(min(e[i] @ p[i] - m_p, 0) / temperature)
+        negatives = [j for j in range(len(e)) if labels[j] != labels[i]]
+        total -= np.log(own / (own + sum(np.exp(max(e[i] @ e[j] - m_n, 0) / temperature) for j in negatives)))
+    return total / len(e)
+
+
+CONTRASTS = [(conditional_contrastive, two_c), (data_to_data, d2d_ce)]
+
+
+@pytest.mark.parametrize(("ours", "closed"), CONTRASTS)
+@pytest.mark.parametrize("temperature", [0.1, 1.0])
+def test_contrastive_losses_of_classes(ours, closed, temperature):
+    random, labels = np.random.default_rng(0), np.array([0, 2, 0, 1, 2, 0, 1])
+    embeddings, proxies = random.standard_normal((7, 5)) * 3, random.standard_normal((3, 5))[labels]
+    given = [torch.tensor(part) for part in (embeddings, proxies, labels)]
+    value = ours(*given, temperature)
+    assert value.item() == pytest.approx(closed(embeddings, proxies, labels, temperature), rel=1e-12)
+    halves = ours(given[0].bfloat16(), given[1].bfloat16(), given[2], temperature)
+    assert halves.dtype == torch.float32
+    with torch.autocast("cpu", torch.bfloat16):
+        assert ours(given[0].float(), given[1].float(), given[2], temperature).item() == pytest.approx(
+            value.item(), rel=1e-5
+        )
+
+
+@pytest.mark.parametrize("loss", [conditional_contrastive, data_to_data])
+@pytest.mark.parametrize("rows", [1, 4])
+def test_a_batch_of_one_class_has_no_contrast(loss, rows):
+    embeddings = torch.randn(rows, 3, requires_grad=True)
+    value = loss(embeddings, torch.randn(rows, 3), torch.ones(rows, dtype=torch.long))
+    value.backward()
+    assert value.item() == pytest.approx(0, abs=1e-6)
+    assert embeddings.grad.abs().max() < 1e-6
+
+
+@pytest.mark.parametrize("loss", [conditional_contrastive, data_to_data])
+def test_embeddings_of_zeros_have_a_finite_gradient(loss):
+    embeddings = torch.zeros(3, 4, requires_grad=True)
+    loss(embeddings, torch.ones(3, 4), torch.arange(3)).backward()
+    assert embeddings.grad.isfinite().all()
+
+
+def test_pairs_beyond_their_margins_have_no_gradient():
+    """Image and proxy are 0.995 alike, classes 0: both are easy. With tighter margins neither is."""
+    embeddings = torch.tensor([[1.0, 0.1, 0.0], [0.0, 0.1, 1.0]], dtype=torch.float64)
+    proxies = torch.tensor([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0]], dtype=torch.float64)
+    for margins, moves in (((0.98, 0.02), False), ((1.0, 0.02), True), ((0.98, -0.1), True)):
+        given = embeddings.clone().requires_grad_()
+        data_to_data(given, proxies, torch.arange(2), 0.5, *margins).backward()
+        assert bool(given.grad.abs().max() > 1e-6) == moves

@@ -11,15 +11,19 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from gans import terms
 from gans.engine.checkpoint import Checkpoint, load_model
-from gans.losses import objective
-from gans.models import ACGAN, DCGAN, GAN, SNGAN, WGAN, InfoGAN
+from gans.losses import conditional_contrastive, data_to_data, objective
+from gans.models import ACGAN, DCGAN, GAN, SNGAN, WGAN, ContraGAN, InfoGAN, ReACGAN
+from gans.networks.conditional import Classified, Embedded
 from gans.penalties import mode_seeking, zero_centered
 from gans.terms import (
     BCR,
     R1,
     R2,
     ZCR,
+    ClassTerm,
     Clip,
+    ConditionalContrastive,
+    DataToData,
     LeCam,
     ModeSeeking,
     OneCentered,
@@ -229,6 +233,52 @@ def test_mode_seeking_draws_other_latents_of_the_same_conditions(game):
     torch.testing.assert_close(value, mode_seeking(step.fake, game.generator(drawn), step.latents, drawn))
 
 
+@pytest.mark.parametrize(
+    ("term", "loss"), [(ConditionalContrastive, conditional_contrastive), (DataToData, data_to_data)]
+)
+def test_each_player_compares_embeddings_of_its_own_images(game, term, loss):
+    outputs, classes = [], [torch.tensor([0, 1, 0, 2]), torch.tensor([1, 1, 2, 0])]
+    for _ in classes:
+        outputs.append(Embedded(torch.randn(4), *torch.randn(2, 4, 3).double()))
+    step = Step(
+        "generator",
+        game,
+        game.weights,
+        game.weights,
+        (classes[0],),
+        outputs[0],
+        game.weights,
+        (classes[1],),
+        outputs[1],
+        4,
+    )
+    for player, output, labels in zip(("discriminator", "generator"), outputs, classes, strict=True):
+        value = term(2.0, 0.3, player=player)(step)
+        torch.testing.assert_close(value, loss(output.embeddings, output.proxies, labels, 0.3))
+
+
+def test_embeddings_are_compared_with_those_of_all_processes(game):
+    """Each of two processes has one class, so that alone it would have nothing to compare."""
+    rows, labels = torch.randn(2, 4, 3).double(), torch.tensor([0, 0, 1, 1])
+    whole = {2: torch.cat([*rows], 1), 1: labels}
+    for own in (slice(0, 2), slice(2, 4)):
+        asked = []
+        game.gather = lambda part, asked=asked: asked.append(part) or whole[part.ndim]
+        output = Embedded(torch.zeros(2), rows[0, own], rows[1, own])
+        step = Step("discriminator", game, rows, rows, (labels[own],), output, rows, (), None, 4)
+        torch.testing.assert_close(DataToData()(step), data_to_data(*rows, labels))
+        assert [part.tolist() for part in asked] == [whole[2][own].tolist(), labels[own].tolist()]
+
+
+def test_a_term_says_which_output_it_lacks(game):
+    step = replace(step_of(game), labels=(torch.arange(6),))
+    with pytest.raises(ValueError, match="ClassTerm reads guesses of the discriminator's output, which has none"):
+        ClassTerm()(step)
+    classified = replace(step, real_output=Classified(torch.zeros(6), torch.zeros(6, 3)))
+    with pytest.raises(ValueError, match="DataToData reads embeddings of the discriminator's output"):
+        DataToData()(classified)
+
+
 def test_clipping_follows_the_step():
     model = WGAN(size=16, channels=1, latent_dim=4, width=2, clip=0.003)
     model.terms["clip"].after_step(model)
@@ -311,6 +361,7 @@ def test_a_lazy_step_asks_the_discriminator_for_what_its_terms_read(trainer):
 
 
 GAMES = {"ClassTerm": ACGAN, "Information": InfoGAN, "Clustering": InfoGAN, "MatchingAware": None}
+GAMES |= {"ConditionalContrastive": ContraGAN, "DataToData": ReACGAN}
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
@@ -320,7 +371,7 @@ def test_every_term_trains_saves_and_resumes(kind, trainer, tmp_path):
     if game is None:
         return  # a term of sentences: tests/models/test_texttoimage.py
     options = {"start": 1} if kind is LeCam else {}
-    terms = {} if game in (ACGAN, InfoGAN) and kind.__name__ != "Clustering" else {"terms": [kind(**options)]}
+    terms = {} if game is not DCGAN and kind.__name__ != "Clustering" else {"terms": [kind(**options)]}
     saved = {}
     for name, steps, start in (("whole", 4, None), ("half", 2, None), ("resumed", 4, tmp_path / "half" / "last.ckpt")):
         saver = Checkpoint(2, str(tmp_path / name))
@@ -380,6 +431,15 @@ class Forgetful(Term):
         (lambda: ZCR(player="critic"), "player is critic; expected generator or discriminator"),
         (lambda: PathLength(decay=math.nan), "decay is nan"),
         (lambda: TopK(share=0.0), "share is 0.0"),
+        (lambda: small(ReACGAN, accumulate=2), "accumulate is 2; expected 1 with DataToData"),
+        (lambda: small(ContraGAN, accumulate=2), "accumulate is 2; expected 1 with ConditionalContrastive"),
+        (lambda: small(ContraGAN, num_classes=1), "num_classes is 1; expected at least 2"),
+        (lambda: small(ContraGAN, embedding_dim=0), "embedding_dim is 0; expected at least 1"),
+        (lambda: small(ReACGAN, class_weight=-1.0), "class_weight is -1.0; expected at least 0"),
+        (lambda: small(ReACGAN, temperature=0.0), "temperature is 0.0; expected a number above 0"),
+        (lambda: DataToData(positive_margin=1.5), "positive_margin is 1.5; expected a cosine"),
+        (lambda: small(ReACGAN, negative_margin=math.nan), "negative_margin is nan; expected a cosine"),
+        (lambda: small(ReACGAN, network="mlp"), "network is mlp; expected resnet"),
         (lambda: Clip(math.inf), "limit is inf"),
         (lambda: small(objective="wasserstein", augment="ada"), "objective"),
         (lambda: small(lazy=4), "lazy is 4; expected 1 without r1 and r2"),

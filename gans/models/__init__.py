@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from gans.models.acgan import ACGAN
     from gans.models.autoencoder import Autoencoder
     from gans.models.conditionalgan import ConditionalGAN
+    from gans.models.contragan import ContraGAN
     from gans.models.cut import CUT
     from gans.models.cyclegan import CycleGAN
     from gans.models.dcgan import DCGAN
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from gans.models.pix2pix import Pix2Pix
     from gans.models.projectiongan import ProjectionGAN
     from gans.models.r3gan import R3GAN
+    from gans.models.reacgan import ReACGAN
     from gans.models.sagan import SAGAN
     from gans.models.sequencegan import SequenceGAN
     from gans.models.sngan import SNGAN
@@ -44,6 +46,7 @@ __all__ = [
     "WGANGP",
     "Autoencoder",
     "ConditionalGAN",
+    "ContraGAN",
     "CycleGAN",
     "ImageTextEncoder",
     "InfoGAN",
@@ -51,6 +54,7 @@ __all__ = [
     "ManifoldGAN",
     "Pix2Pix",
     "ProjectionGAN",
+    "ReACGAN",
     "SequenceGAN",
     "StyleTransfer",
     "TextToImage",

@@ -1,6 +1,6 @@
 """Auxiliary classifier GAN, Odena, Olah and Shlens 2017 (arXiv 1610.09585)."""
 
-from typing import Any, cast
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -69,7 +69,3 @@ class ACGAN(LatentGAN):
     def discriminate(self, images: Tensor, *conditions: Tensor) -> Any:
         """Return logits `(N,)` and guesses of the class `(N, num_classes)`; the discriminator does not see classes."""
         return self.discriminator(images)
-
-    def logits(self, output: Any) -> Tensor:
-        """Return the logits in the output of the discriminator."""
-        return cast(Tensor, output[0])

@@ -15,7 +15,7 @@ from gans.latent import Labels, key
 from gans.losses import Objective, Relativistic
 from gans.losses import objective as loss_named
 from gans.networks import dcgan, mlp
-from gans.networks.layers import Size, image_channels, image_size, mixes_samples, widened
+from gans.networks.layers import Size, alike, image_channels, image_size, mixes_samples, widened
 from gans.penalties import leaves, twice_differentiable
 from gans.terms import Player, Step, Term, Terms, built, needed, shorthands
 
@@ -28,7 +28,8 @@ class LatentGAN(AdversarialModule):
 
     A subclass builds two networks, `make_generator` and `make_discriminator`. It may choose what the generator takes
     (`generator_inputs`), how it makes images in training (`generate`), what the discriminator takes (`discriminate`),
-    where the logits are in its output (`logits`), and terms of its own (`own_terms`).
+    and terms of its own (`own_terms`). A discriminator returns logits, or a `NamedTuple` of tensors `(N, ...)` with the
+    field `logits`.
 
     Args:
         size: image side, or (height, width).
@@ -386,7 +387,7 @@ class GAN(LatentGAN):
 def split_rows(output: Any, rows: list[int]) -> list[Any]:
     """Return the parts of so many rows of a discriminator's output, a tensor `(N, ...)` or a tuple of outputs."""
     if isinstance(output, tuple):
-        return list(zip(*(split_rows(part, rows) for part in output), strict=True))
+        return [alike(output, parts) for parts in zip(*(split_rows(part, rows) for part in output), strict=True)]
     return list(torch.split(output, rows))
 
 

@@ -1,6 +1,6 @@
 """InfoGAN, Chen et al. 2016 (arXiv 1606.03657): codes that the generator must leave readable in its images."""
 
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -97,10 +97,6 @@ class InfoGAN(LatentGAN):
     def discriminate(self, images: Tensor, *conditions: Tensor) -> Any:
         """Return logits `(N,)` and guesses `(N, categories + codes)`; the discriminator does not see categories."""
         return self.discriminator(images)
-
-    def logits(self, output: Any) -> Tensor:
-        """Return the logits in the output of the discriminator."""
-        return cast(Tensor, output[0])
 
     def pictures(self, batch: tuple[Tensor, ...]) -> dict[str, tuple[Tensor, int | None]]:
         """Return a grid of one latent for each continuous code: categories down, the code from -1 to 1 across."""

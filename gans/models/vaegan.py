@@ -1,6 +1,6 @@
 """VAE-GAN, Larsen et al. 2016 (arXiv 1512.09300): a VAE with the reconstruction error of a discriminator's features."""
 
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -108,7 +108,7 @@ class VAEGAN(LatentGAN):
         with self.toggled_optimizer(optimizer_g):  # last, because its step advances the clock and averages statistics
             for real in self.pieces(batch[0]):
                 rebuilt, fake = self.rebuilt_and_fake(real)
-                compared = self.critic(real)[0] if isinstance(self.loss, Relativistic) else None
+                compared = self.critic(real).logits if isinstance(self.loss, Relativistic) else None
                 (rebuilt_logits, _), (fake_logits, _) = self.critic(rebuilt), self.critic(fake)
                 loss = (self.loss.generator(compared, rebuilt_logits) + self.loss.generator(compared, fake_logits)) / 2
                 error = self.feature_error(rebuilt, real)
@@ -131,13 +131,9 @@ class VAEGAN(LatentGAN):
 
     def feature_error(self, rebuilt: Tensor, images: Tensor) -> Tensor:
         """Return half the squared distance of the discriminator's features, a scalar (a Gaussian with sigma 1)."""
-        features, target = (widened(self.discriminator(part)[1]) for part in (rebuilt, images))
+        features, target = (widened(self.discriminator(part).features) for part in (rebuilt, images))
         error: Tensor = (features - target).square().sum(1).mean() / 2
         return error
-
-    def logits(self, output: Any) -> Tensor:
-        """Return the logits in the output of the discriminator, without the features."""
-        return cast(Tensor, output[0])
 
     def hold_out(self, stage: str, batch: tuple[Tensor, ...]) -> None:
         """Log the discriminator as `LatentGAN` does, and the feature error and KL divergence of held-out images."""

@@ -1,7 +1,7 @@
 """Encoder and decoder of an autoencoder, as perceptrons or DCGAN's networks, and a critic that returns its features."""
 
 from math import prod
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -92,6 +92,13 @@ class Decoder(nn.Module):
         return torch.tanh(self.logits(z))
 
 
+class Featured(NamedTuple):
+    """Output of a discriminator: logits `(N,)`, higher for realistic images, and its last hidden layer `(N, F)`."""
+
+    logits: Tensor
+    features: Tensor
+
+
 class FeatureDiscriminator(nn.Module):
     """DCGAN's discriminator that also returns its last hidden layer: images to logits `(N,)` and features `(N, F)`.
 
@@ -107,8 +114,8 @@ class FeatureDiscriminator(nn.Module):
         layers = dcgan.Discriminator(size, channels, width, batch_norm).layers
         self.hidden, self.last = layers[:-1], layers[-1]
 
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, images: Tensor) -> Featured:
         """Return logits `(N,)`, higher for realistic images, and features `(N, F)`."""
         features = self.hidden(images)
         # `view` raises for images of another size; `flatten` would accept them.
-        return self.last(features).view(len(images)), features.flatten(1)
+        return Featured(self.last(features).view(len(images)), features.flatten(1))

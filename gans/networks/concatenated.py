@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from torch.nn.functional import leaky_relu, one_hot
 
 from gans.networks import dcgan
-from gans.networks.conditional import check_labels
+from gans.networks.conditional import Classified, check_labels
 from gans.networks.layers import Size, normal_init
 
 EMBEDDING = 50  # length of a class embedding
@@ -111,7 +111,7 @@ class AuxiliaryDiscriminator(nn.Module):
         self.real = nn.Linear(HIDDEN, 1).apply(normal_init)
         self.guess = nn.Sequential(nn.Linear(HIDDEN, 128), nn.LeakyReLU(0.2), nn.Linear(128, num_classes))
 
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Return logits `(N,)`, higher for realistic images, and class logits `(N, num_classes)`."""
+    def forward(self, images: Tensor) -> Classified:
+        """Return logits `(N,)`, higher for realistic images, and guesses, class logits `(N, num_classes)`."""
         features = leaky_relu(self.features(images), 0.2)
-        return self.real(features).squeeze(1), self.guess(features)
+        return Classified(self.real(features).squeeze(1), self.guess(features))

@@ -1,13 +1,40 @@
 """Layers for class-conditional networks: conditional BatchNorm and the discriminator's output layers (heads)."""
 
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from gans.checks import at_least
 from gans.networks.spectral import xavier
 
-Head = Literal["projection", "auxiliary"]
+Head = Literal["projection", "auxiliary", "embedding"]
+
+
+class Classified(NamedTuple):
+    """Output of a discriminator that also classifies.
+
+    Args:
+        logits: `(N,)`, higher for realistic images.
+        guesses: class logits `(N, num_classes)`.
+    """
+
+    logits: Tensor
+    guesses: Tensor
+
+
+class Embedded(NamedTuple):
+    """Output of a discriminator that embeds images and their classes in one space. Only directions have a meaning.
+
+    Args:
+        logits: `(N,)`, higher for realistic images.
+        embeddings: of the images, `(N, embedding_dim)`.
+        proxies: of the classes of these images, `(N, embedding_dim)`.
+    """
+
+    logits: Tensor
+    embeddings: Tensor
+    proxies: Tensor
 
 
 def check_labels(labels: Tensor | None, count: int, num_classes: int) -> None:
@@ -123,20 +150,56 @@ class AuxiliaryHead(nn.Module):
         self.linear = xavier(nn.Linear(num_features, 1), spectral_norm=spectral_norm)
         self.classifier = xavier(nn.Linear(num_features, num_classes), spectral_norm=spectral_norm)
 
-    def forward(self, features: Tensor, labels: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def forward(self, features: Tensor, labels: Tensor | None = None) -> Classified:
         """Return logits `(N,)` and class logits `(N, num_classes)` for features `(N, C)`. Labels are ignored."""
-        return self.linear(features).squeeze(1), self.classifier(features)
+        return Classified(self.linear(features).squeeze(1), self.classifier(features))
 
 
-def make_head(num_features: int, num_classes: int, kind: Head, spectral_norm: bool) -> nn.Module:
-    """Return the head of this `kind`, or `PlainHead` if there are no classes.
+class EmbeddingHead(nn.Module):
+    """Real/fake logits that do not depend on the class, and embeddings of the image and of its class.
+
+    The embedding of a class is its proxy. ContraGAN (Kang and Park 2020, arXiv 2006.12681) and ReACGAN (Kang et al.
+    2021, arXiv 2111.01118) train both by losses on angles, see `gans.losses.conditional_contrastive`.
+
+    Args:
+        num_features: length of a feature vector.
+        num_classes: number of classes.
+        embedding_dim: length of an embedding.
+        spectral_norm: use spectral normalisation in both linear layers and in the proxies.
+    """
+
+    def __init__(
+        self, num_features: int, num_classes: int, embedding_dim: int = 512, spectral_norm: bool = False
+    ) -> None:
+        super().__init__()
+        self.linear = xavier(nn.Linear(num_features, 1), spectral_norm=spectral_norm)
+        self.embed = xavier(nn.Linear(num_features, embedding_dim), spectral_norm=spectral_norm)
+        self.proxies = xavier(nn.Embedding(num_classes, embedding_dim), spectral_norm=spectral_norm)
+
+    def forward(self, features: Tensor, labels: Tensor | None) -> Embedded:
+        """Return logits `(N,)`, embeddings and proxies `(N, embedding_dim)` for features `(N, C)` of classes `(N,)`.
+
+        Raises:
+            ValueError: if `labels` are None or not valid classes.
+        """
+        check_labels(labels, len(features), self.proxies.num_embeddings)
+        return Embedded(self.linear(features).squeeze(1), self.embed(features), self.proxies(labels))
+
+
+def make_head(
+    num_features: int, num_classes: int, kind: Head, spectral_norm: bool, embedding_dim: int = 512
+) -> nn.Module:
+    """Return the head of this `kind`, or `PlainHead` if there are no classes. `embedding` reads `embedding_dim`.
 
     Raises:
-        ValueError: if `kind` is unknown.
+        ValueError: if `kind` is unknown, or `embedding_dim` is not positive.
     """
-    if kind not in ("projection", "auxiliary"):
-        raise ValueError(f"head is {kind!r}; expected projection or auxiliary")
+    at_least(1, embedding_dim=embedding_dim)
+    if kind not in ("projection", "auxiliary", "embedding"):
+        raise ValueError(f"head is {kind!r}; expected projection, auxiliary or embedding")
     if num_classes == 0:
         return PlainHead(num_features, spectral_norm)
+    if kind == "embedding":
+        return EmbeddingHead(num_features, num_classes, embedding_dim, spectral_norm)
     head = ProjectionHead if kind == "projection" else AuxiliaryHead
     return head(num_features, num_classes, spectral_norm)

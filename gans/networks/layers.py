@@ -1,6 +1,6 @@
 """Functions that several architectures share: image sizes, normalisation, padding and initialisation."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal, TypeVar
 
 import torch
@@ -113,8 +113,14 @@ def padded(images: Tensor, multiple: int, least: int = 1) -> Tensor:
 def widened(value: Any) -> Any:
     """Return a tensor, or a tuple of them, in at least float32: losses of half-precision logits are inaccurate."""
     if isinstance(value, tuple):
-        return tuple(widened(part) for part in value)
+        return alike(value, (widened(part) for part in value))
     return value.to(torch.promote_types(value.dtype, torch.float32))
+
+
+def alike(output: tuple[Any, ...], parts: Iterable[Any]) -> tuple[Any, ...]:
+    """Return `parts` as a tuple of the type of `output`, whose fields may have names."""
+    kind: Any = type(output)
+    return tuple(parts) if kind is tuple else kind._make(parts)
 
 
 @torch.no_grad()

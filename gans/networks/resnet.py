@@ -26,7 +26,7 @@ from torch.nn.functional import avg_pool2d, interpolate, relu
 from torchvision.transforms.functional import center_crop
 
 from gans.networks.attention import SelfAttention, attended
-from gans.networks.conditional import ConditionalBatchNorm2d, Head, check_labels, make_head
+from gans.networks.conditional import Classified, ConditionalBatchNorm2d, Embedded, Head, check_labels, make_head
 from gans.networks.layers import Size, channels_last, doublings, image_channels, image_size
 from gans.networks.minibatch import MinibatchStd
 from gans.networks.spectral import xavier
@@ -230,7 +230,9 @@ class Discriminator(nn.Module):
         flat_blocks: blocks after the last downsampling.
         pool: `sum` of the last features over all pixels, as in SNGAN, or `mean`, as in WGAN-GP.
         num_classes: number of classes; 0 means unconditional.
-        head: `projection` takes the class as input, `auxiliary` (ACGAN) predicts it. Ignored without classes.
+        head: `projection` takes the class as input, `auxiliary` (ACGAN) predicts it, `embedding` (ContraGAN, ReACGAN)
+            embeds image and class in one space. Ignored without classes.
+        embedding_dim: length of an embedding, of the head `embedding`.
         spectral_norm: use spectral normalisation in every layer.
         attention: sides of the feature maps that self-attention follows, see `gans.networks.attention.attended`.
         minibatch_std: group size of a `MinibatchStd` layer before the last block; 0 for none. It mixes samples.
@@ -247,6 +249,7 @@ class Discriminator(nn.Module):
         pool: Literal["sum", "mean"] = "sum",
         num_classes: int = 0,
         head: Head = "projection",
+        embedding_dim: int = 512,
         spectral_norm: bool = True,
         attention: tuple[int, ...] = (),
         minibatch_std: int = 0,
@@ -270,7 +273,7 @@ class Discriminator(nn.Module):
         self.attentions = attention_layers(attended(sides, attention, self.size), hidden, spectral_norm)
         if minibatch_std:
             self.blocks[-1] = nn.Sequential(MinibatchStd(minibatch_std), self.blocks[-1])
-        self.head = make_head(hidden[-1], num_classes, head, spectral_norm)
+        self.head = make_head(hidden[-1], num_classes, head, spectral_norm, embedding_dim)
         channels_last(self)
 
     def features(self, images: Tensor) -> Tensor:
@@ -288,16 +291,16 @@ class Discriminator(nn.Module):
         pixels = relu(features).flatten(2)
         return pixels.sum(2) if self.pool == "sum" else pixels.mean(2)
 
-    def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor | tuple[Tensor, Tensor]:
-        """Return logits `(N,)`, higher for realistic images; the head `auxiliary` also returns class logits `(N, K)`.
+    def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor | Classified | Embedded:
+        """Return logits `(N,)`, higher for realistic images. Two heads return more: `Classified` and `Embedded`.
 
         Args:
             images: `(N, C, H, W)`.
-            labels: classes `(N,)`, required by the head `projection` and ignored by `auxiliary`.
+            labels: classes `(N,)`, required by the heads `projection` and `embedding`, and ignored by `auxiliary`.
 
         Raises:
             ValueError: if labels are missing, not expected, or not classes of the network. The range is checked on the
                 CPU only.
         """
-        logits: Tensor | tuple[Tensor, Tensor] = self.head(self.features(images), labels)
-        return logits
+        output: Tensor | Classified | Embedded = self.head(self.features(images), labels)
+        return output

@@ -17,6 +17,8 @@ MOST = {
     "projectiongan": 561,
     "acgan": 491,
     "conditionalgan": 277,
+    "contragan": 938,
+    "reacgan": 930,
     "infogan": 321,
     "r3gan": 595,
     "sequencegan": 904,

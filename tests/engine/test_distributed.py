@@ -9,6 +9,7 @@ from pathlib import Path
 import lightning as L
 import pytest
 import torch
+from checkpoints import freeze_batch_norm
 from lightning.pytorch.loggers import CSVLogger
 from models_of_users import Penalised
 from torch import distributed
@@ -16,7 +17,7 @@ from torch import distributed
 from datamodules import CaptionedDigitsDataModule, DigitsDataModule
 from gans.engine import buckets
 from gans.engine.checkpoint import Checkpoint
-from gans.models import DCGAN, GAN, ImageTextEncoder, TextToImage
+from gans.models import DCGAN, GAN, ContraGAN, ImageTextEncoder, ReACGAN, TextToImage
 from gans.terms import BCR, R1, R2, ZCR, LeCam, ModeSeeking, OneCentered, PathLength, TopK
 
 GLOBAL_BATCH = 24
@@ -89,6 +90,27 @@ def test_terms_do_not_depend_on_processes(run, terms, accumulate):
     [without] = run(GAN, 1)
     shared = without["state"].keys() & alone["state"].keys()
     assert difference({name: without["state"][name] for name in shared}, alone["state"]) > 1e-6
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", [ReACGAN, ContraGAN])
+def test_images_are_compared_with_those_of_all_processes(run, kind):
+    def frozen(**options):
+        model = kind(**options, embedding_dim=4, critic_steps=1)
+        freeze_batch_norm(model)
+        model.configure_optimizers = lambda: [
+            torch.optim.SGD(player.parameters(), 0.1) for player in (model.generator, model.discriminator)
+        ]  # Adam would hide the length of a gradient
+        return model
+
+    [alone] = run(frozen, 1, steps=2, size=16)
+    for world in (2, 3):
+        for process in run(frozen, world, steps=2, size=16):
+            assert difference(alone["state"], process["state"]) < 1e-9
+    [without] = run(frozen, 1, steps=2, size=16, class_weight=0.0)
+    for player in ("generator.", "discriminator."):
+        moved = {name for name, value in alone["state"].items() if difference({name: value}, without["state"]) > 1e-6}
+        assert any(name.startswith(player) for name in moved)
 
 
 class ChannelsLast(GAN):

@@ -6,7 +6,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from gans import penalties
-from gans.models import ACGAN, DCGAN, GAN, R3GAN, SAGAN, SNGAN, WGANGP, ProjectionGAN
+from gans.models import ACGAN, DCGAN, GAN, R3GAN, SAGAN, SNGAN, WGANGP, ContraGAN, ProjectionGAN
 from gans.networks.layers import mixes_samples
 from gans.networks.minibatch import MinibatchStd
 from gans.terms import BCR, R1, R2, ZCR, LeCam, OneCentered, Term
@@ -17,7 +17,7 @@ SIZE = 16
 def make(kind, **options):
     torch.manual_seed(0)
     plain = {"batch_norm": False} if issubclass(kind, DCGAN) else {}
-    classes = {"num_classes": 3} if kind in (ACGAN, ProjectionGAN, R3GAN) else {}
+    classes = {"num_classes": 3} if kind in (ACGAN, ContraGAN, ProjectionGAN, R3GAN) else {}
     small = {"preset": "small", "width": 8} if kind is R3GAN else {"width": 4}
     model = kind(**{"size": SIZE, "channels": 1, "latent_dim": 4, **plain, **classes, **small, **options})
     model.seed = 3
@@ -47,6 +47,7 @@ GAMES = [
     (SAGAN, {"terms": [R1(1.0), R2(1.0)]}),
     (ProjectionGAN, {"critic_steps": 1, "accumulate": 2}),
     (ACGAN, {"critic_steps": 1}),
+    (ContraGAN, {"critic_steps": 1, "embedding_dim": 4}),
     (WGANGP, {"critic_steps": 1}),
     (R3GAN, {}),
 ]

@@ -7,6 +7,7 @@ from torch.nn.functional import cross_entropy
 
 from gans.models import InfoGAN
 from gans.networks.concatenated import AuxiliaryDiscriminator, Discriminator, Generator, UnitVectors
+from gans.networks.conditional import Classified
 from gans.terms import Step
 
 
@@ -67,7 +68,7 @@ def test_the_error_of_the_codes_is_their_negative_log_likelihood(monkeypatch):
     normal = torch.distributions.Normal(guesses[:, 4:], 1.0)
     unit = torch.distributions.Normal(torch.zeros(()), 1.0)
     likelihood = (normal.log_prob(z[:, 4:]) - unit.log_prob(torch.zeros(()))).mean()
-    step = Step("discriminator", model, z, z, (), None, z, (category,), (None, guesses), 64)
+    step = Step("discriminator", model, z, z, (), None, z, (category,), Classified(guesses[:, 0], guesses), 64)
     for name in ("information", "information_2"):  # of the discriminator and of the generator
         assert torch.allclose(model.terms[name](step), expected - 0.5 * likelihood)
 

@@ -4,7 +4,14 @@ import pytest
 import torch
 from torch import nn
 
-from gans.networks.conditional import AuxiliaryHead, ConditionalBatchNorm2d, PlainHead, ProjectionHead, make_head
+from gans.networks.conditional import (
+    AuxiliaryHead,
+    ConditionalBatchNorm2d,
+    EmbeddingHead,
+    PlainHead,
+    ProjectionHead,
+    make_head,
+)
 from gans.networks.conditional import check_labels as check
 
 torch.set_num_threads(1)
@@ -82,14 +89,26 @@ def test_auxiliary_head_guesses_the_class_besides(spectral_norm):
     assert torch.equal(head(features, LABELS)[0], logits)
 
 
-@pytest.mark.parametrize("kind", ["projection", "auxiliary"])
-def test_spectral_norm_covers_every_layer_of_a_head(kind):
+@pytest.mark.parametrize("spectral_norm", [False, True])
+def test_embedding_head_embeds_images_and_their_classes(spectral_norm):
+    head, features = EmbeddingHead(6, 4, 3, spectral_norm).eval(), torch.randn(5, 6)
+    output = head(features, LABELS)
+    torch.testing.assert_close(output.logits, features @ head.linear.weight[0] + head.linear.bias)
+    torch.testing.assert_close(output.embeddings, features @ head.embed.weight.T + head.embed.bias)
+    assert torch.equal(output.proxies, head.proxies.weight[LABELS])
+    assert torch.equal(head(features, LABELS.roll(1)).logits, output.logits)
+    with pytest.raises(ValueError, match="labels are missing"):
+        head(features, None)
+
+
+@pytest.mark.parametrize(("kind", "count"), [("projection", 2), ("auxiliary", 2), ("embedding", 3)])
+def test_spectral_norm_covers_every_layer_of_a_head(kind, count):
     torch.manual_seed(0)
     head = make_head(64, 10, kind, spectral_norm=True)
     for _ in range(50):
         head(torch.randn(5, 64), LABELS)
     layers = [module for module in head.modules() if isinstance(module, nn.Linear | nn.Embedding)]
-    assert len(layers) == 2
+    assert len(layers) == count
     for layer in layers:
         assert torch.linalg.matrix_norm(layer.weight, 2).item() == pytest.approx(1, abs=1e-3)
 
@@ -98,7 +117,9 @@ def test_heads_by_name():
     assert isinstance(make_head(6, 4, "projection", False), ProjectionHead)
     assert isinstance(make_head(6, 4, "auxiliary", False), AuxiliaryHead)
     assert isinstance(make_head(6, 0, "auxiliary", False), PlainHead)
-    with pytest.raises(ValueError, match="head is 'concat'; expected projection or auxiliary"):
+    assert make_head(6, 4, "embedding", False, 7).embed.out_features == 7
+    assert isinstance(make_head(6, 0, "embedding", False), PlainHead)
+    with pytest.raises(ValueError, match="head is 'concat'; expected projection, auxiliary or embedding"):
         make_head(6, 4, "concat", False)
 
 

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from gans.networks.layers import doublings, image_channels, image_size, normal_init
+from gans.networks.conditional import Classified
+from gans.networks.layers import doublings, image_channels, image_size, normal_init, widened
 
 
 @pytest.mark.parametrize(
@@ -118,3 +119,11 @@ def test_other_layers_keep_their_own_initialisation():
         before = module.weight.detach().clone()
         normal_init(module)
         assert torch.equal(module.weight, before)
+
+
+def test_widened_outputs_keep_the_names_of_their_parts():
+    half = torch.ones(2, dtype=torch.bfloat16)
+    output = widened(Classified(half, (half, half.double())))
+    assert type(output) is Classified
+    assert [part.dtype for part in (output.logits, *output.guesses)] == [torch.float32, torch.float32, torch.float64]
+    assert type(output.guesses) is type(widened((half,))) is tuple

@@ -140,7 +140,8 @@ def layout(name):
 # Each has a smaller one of its model beside it.
 LARGE = {"cut-fast-folder", "cut-folder", "cyclegan-folder", "cyclegan-mnist", "pix2pix-folder", "sagan-folder"}
 LARGE |= {"sequence-folder", "sequence-mnist", "srgan-folder", "texttoimage-folder", "r3gan-cifar10"}
-LARGE |= {"projectiongan-cifar10", "sngan-cifar10", "wgangp-cifar10"}
+LARGE |= {"projectiongan-cifar10", "sngan-cifar10", "wgangp-cifar10", "sagan-cifar10", "reacgan-cifar10"}
+LARGE |= {"contragan-cifar10"}
 
 
 @pytest.mark.parametrize(
