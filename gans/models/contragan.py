@@ -10,7 +10,7 @@ from gans.models.gan import LatentGAN
 from gans.networks import resnet
 from gans.networks.attention import resolution
 from gans.networks.layers import Size
-from gans.terms import ConditionalContrastive, Term
+from gans.terms import ConditionalContrastive, Player, Term
 
 
 class ContraGAN(LatentGAN):
@@ -70,7 +70,8 @@ class ContraGAN(LatentGAN):
     def own_terms(self) -> list[Term]:
         """Return the contrastive loss of real images, for the discriminator, and of fake ones, for the generator."""
         given = self.hparams["class_weight"], self.hparams["temperature"]
-        return [ConditionalContrastive(*given, player) for player in ("discriminator", "generator")]
+        players: tuple[Player, ...] = ("discriminator", "generator")
+        return [ConditionalContrastive(*given, player) for player in players]
 
     def make_generator(self, size: Size, channels: int, width: int) -> nn.Module:
         """Return the network from latents and classes to images."""

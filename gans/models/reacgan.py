@@ -3,7 +3,7 @@
 from typing import Any
 
 from gans.models.contragan import ContraGAN
-from gans.terms import DataToData, Term
+from gans.terms import DataToData, Player, Term
 
 
 class ReACGAN(ContraGAN):
@@ -34,6 +34,7 @@ class ReACGAN(ContraGAN):
 
     def own_terms(self) -> list[Term]:
         """Return the cross entropy of real images, for the discriminator, and of fake ones, for the generator."""
-        names = ("class_weight", "temperature", "positive_margin", "negative_margin")
-        given = [self.hparams[name] for name in names]
-        return [DataToData(*given, player) for player in ("discriminator", "generator")]
+        given = self.hparams
+        margins = given["positive_margin"], given["negative_margin"]
+        players: tuple[Player, ...] = ("discriminator", "generator")
+        return [DataToData(given["class_weight"], given["temperature"], *margins, player) for player in players]
