@@ -14,8 +14,9 @@ from torchvision.transforms.functional import pil_to_tensor
 from gans.callbacks.grid import over_white
 from gans.checks import at_least
 from gans.engine.interface import class_names, classes, translates, undisturbed
-from gans.explore.generators import AT_ONCE, Drawn, images
-from gans.explore.pca import pca
+from gans.explore.generators import AT_ONCE, images
+from gans.explore.pca import pca, pca_of_styles
+from gans.explore.spaces import Space, space_of, usual_space
 from gans.explore.walks import along
 from gans.metrics.extractors import extractor
 from gans.metrics.sampling import latents
@@ -32,6 +33,8 @@ class Explore(L.Callback):
     TensorBoard's projector gets the samples as points with their images, by latents and by features. Principal
     components of the generator's first hidden layer give `images/pca`, their shares of the variance, and
     `images/traversal`, walks along the first ones. Both are also files in `explore/` of the run.
+
+    Of a style model (see `gans.engine.interface`), W is shown instead: its points and its principal components.
 
     For modules with `latent_dim`, `prior` and `conditions`, such as `gans.engine.module.AdversarialModule`.
 
@@ -69,17 +72,19 @@ class Explore(L.Callback):
         step, folder = trainer.global_step, run_folder(trainer) / "explore"
         z = latents(module, range(self.samples), self.seed).to(module.device)
         count = classes(module)
-        made = images(Drawn(module), z).clamp(-1, 1).cpu()
+        space = space_of(module, usual_space(module, moved=True))
+        rows = torch.cat([space.from_latents(part) for part in torch.split(z, AT_ONCE)])
+        made = images(space, rows).clamp(-1, 1).cpu()
         # `images` draws blocks, and within each block classes take turns.
         names = class_names(module)
         labels = [names[i % AT_ONCE % count] for i in range(len(z))] if count else None
-        points = {"latents": z.float().cpu()}
+        points = {"latents" if space.name == "latent" else space.name: space.stored(rows).float().cpu()}
         if self.extractor is not None and not self.extractor.clips:
             seen = self.extractor.to(module.device)
             points[self.extractor.name] = torch.cat(
                 [seen(part)[0].cpu() for part in torch.split(to_uint8(made), AT_ONCE)]
             )
-        pictures = [] if clips(module) else self.components(module, z, folder)
+        pictures = [] if clips(module) else self.components(space, rows, folder)
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
                 for name, rows in points.items():
@@ -91,14 +96,15 @@ class Explore(L.Callback):
                     logger.experiment.add_image(f"images/{path.stem}", flat, step)
         print(f"explored     {folder if pictures else run_folder(trainer)}")
 
-    def components(self, module: Any, z: Tensor, folder: Path) -> list[Path]:
+    def components(self, space: Space, points: Tensor, folder: Path) -> list[Path]:
         """Write the shares of the principal components and walks along the first ones. Return the two files."""
-        network = Drawn(module, 0 if classes(module) else None)
-        vectors, shares = pca(network, z, min(z.shape[1], 32))
-        curve = {"first hidden layer": (list(range(1, len(shares) + 1)), shares.tolist())}
+        network, count = space.at(0 if classes(space.model) else None, None), min(points.shape[1], 32)
+        vectors, shares = pca_of_styles(points, count) if space.layers else pca(network, points, count)
+        name = space.name if space.layers else "first hidden layer"
+        curve = {name: (list(range(1, len(shares) + 1)), shares.tolist())}
         spectrum = save_plot(curve, folder / "pca.png", "principal component", "share of the variance")
-        far = 1.0 if module.prior == "uniform" else 3.0
-        rows = along(z[0], vectors[:DIRECTIONS], torch.linspace(-far, far, STEPS))
+        far = 1.0 if space.uniform else 3.0
+        rows = along(points[0], vectors[:DIRECTIONS], torch.linspace(-far, far, STEPS))
         walks = images(network, rows).clamp(-1, 1)
         return [spectrum, save_grid(walks, folder / "traversal.png", STEPS)]
 

@@ -9,6 +9,8 @@ usage: gans explore interpolate CKPT [flags]    a walk through points: rows of i
        gans explore traverse    CKPT [flags]    one axis, code or direction a row
        gans explore directions  CKPT --method M find directions: pca, sefa or classifier
        gans explore arithmetic  CKPT SUM        "0:3 - class:1 + class:7", or with directions
+       gans explore mixing      CKPT [flags]    style mixing: layers of one image and layers of another
+       gans explore truncation  CKPT [flags]    the same points with psi from 1 to -1
        gans explore invert      CKPT --image F  the latents of pictures: of a file, or of all in a folder
        gans explore neighbours  CKPT [flags]    the real images nearest to generated ones
        gans explore path-length CKPT [flags]    the perceptual path length
@@ -22,6 +24,10 @@ usage: gans explore interpolate CKPT [flags]    a walk through points: rows of i
        gans explore invert CKPT --image photos
        gans explore interpolate CKPT --points RUN/explore/invert/codes.safetensors
 
+       gans explore directions STYLES --method sefa --layers coarse
+       gans explore invert STYLES --image photos --space w+
+
+STYLES is a checkpoint of a style model, which has the spaces w and w+ besides latent: --space chooses, w is usual.
 A point is SEED, SEED:NUMBER (picture NUMBER of `gans sample --seed SEED`), or FILE.safetensors[:ROW] of `invert`.
 Results go to the folder `explore` of the run unless --out says otherwise. `gans explore VERB --help` lists the flags.
 """
@@ -32,6 +38,8 @@ VERBS = (
     "traverse",
     "directions",
     "arithmetic",
+    "mixing",
+    "truncation",
     "invert",
     "neighbours",
     "path-length",

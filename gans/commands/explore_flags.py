@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Any
 
 from gans.commands.parser import Parser, add_own_model, check_writable
-from gans.explore.perceptual import FeatureFunction, feature_function
-from gans.metrics.extractors import extractor
+from gans.explore.perceptual import FeatureFunction, feature_function, map_function
+from gans.metrics.extractors import extractor, feature_network
 from gans.metrics.interface import Extractor
 from gans.runs.folder import of_checkpoint
 
@@ -22,7 +22,11 @@ def parser_of(verb: str, description: str | None) -> Parser:
         help="class of all images, by name or number, for class-conditional models; by default 0, or all in turn where "
         "a statistic of all images is computed",
     )
-    parser.add_argument("--truncation", type=float, help="of drawn latents; by default none")
+    parser.add_argument(
+        "--truncation",
+        type=float,
+        help="of drawn latents, in deviations; of a style model psi, towards the mean w; by default none",
+    )
     parser.add_argument("--device", type=str, default="auto", help="auto, cpu, cuda or cuda:1")
     return parser
 
@@ -36,6 +40,32 @@ def add_directions(parser: Parser) -> None:
     """Add the flag of a file of directions."""
     parser.add_argument(
         "--directions", type=Path, help="file of directions; by default directions.safetensors of the run"
+    )
+
+
+def add_space(parser: Parser) -> None:
+    """Add the flag of the space whose points are explored."""
+    parser.add_argument(
+        "--space",
+        type=str,
+        help="of points: latent; w or, with a w for each layer, w+ of a style model; codes of an autoencoder. By "
+        "default w and codes where there are such",
+    )
+
+
+def add_layers(parser: Parser) -> None:
+    """Add the flag of the layers of a style model that are moved."""
+    parser.add_argument(
+        "--layers", type=str, help="of a style model: coarse, middle, fine, or numbers such as 0-3; by default all"
+    )
+
+
+def add_maps(parser: Parser) -> None:
+    """Add the flag of the network whose maps are compared."""
+    parser.add_argument(
+        "--maps",
+        type=str,
+        help="compare the maps of a network as LPIPS does, instead of features: vgg19, random, mnist, or a file",
     )
 
 
@@ -60,6 +90,19 @@ def feature_function_of(features: str | None, model: Any) -> FeatureFunction | N
     """Return the differentiable features that `--features` names, on the device of a model; None for `none`."""
     network = extractor_of(features, model.image_shape[0])
     return None if network is None else feature_function(network.to(model.device))
+
+
+def compared_by(features: str | None, maps: str | None, model: Any) -> FeatureFunction | None:
+    """Return the differentiable features that `--features` or `--maps` name; None for `none`.
+
+    Raises:
+        ValueError: if both are given, or one names no such network.
+    """
+    if maps is None:
+        return feature_function_of(features, model)
+    if features is not None:
+        raise ValueError(f"features is {features}, with maps {maps}; expected one of the two")
+    return map_function(feature_network(maps).to(model.device))
 
 
 def place(out: Path | None, checkpoint: Path, name: str) -> Path:

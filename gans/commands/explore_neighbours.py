@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from gans.checks import at_least
-from gans.commands.explore_flags import add_features, add_out, extractor_of, file_at, parser_of
+from gans.commands.explore_flags import add_features, add_out, add_space, extractor_of, file_at, parser_of
 from gans.commands.explore_real import RealImages, add_data
 from gans.commands.explore_subject import subject
 from gans.commands.splits import data_of, sets, with_data
@@ -23,6 +23,7 @@ def main(args: list[str]) -> None:
         ValueError: for bad input, in one sentence.
     """
     flags = parser_of("neighbours", __doc__)
+    add_space(flags)
     flags.add_argument("--samples", type=int, default=8, help="generated images")
     flags.add_argument("--seed", type=int, default=0, help="of their latents")
     flags.add_argument("--count", type=int, default=5, help="neighbours of each")
@@ -34,7 +35,15 @@ def main(args: list[str]) -> None:
     if options.reference is not None:
         at_least(1, reference=options.reference)
     path = file_at(options.out, options.checkpoint, "neighbours.png")
-    model = subject(options.checkpoint, options.model, options.label, options.truncation, options.device, turns=True)
+    model = subject(
+        options.checkpoint,
+        options.model,
+        options.label,
+        options.truncation,
+        options.device,
+        space=options.space,
+        turns=True,
+    )
     network = extractor_of(options.features, model.shape[0])
     if network is not None and network.clips:
         raise ValueError(f"features is {network.name}, which is for clips; expected an extractor of images")

@@ -11,9 +11,9 @@ from tqdm import tqdm
 from datamodules.archive import is_folder
 from datamodules.decode import Target, UnreadableImageError, dimensions, read_image
 from datamodules.files import existing_folder, image_files
-from gans.commands.explore_flags import feature_function_of
 from gans.commands.explore_subject import Subject
-from gans.explore.inversion import Inversion, invert, nearest_start
+from gans.explore.inversion import Inversion, Sizes, invert, nearest_start
+from gans.explore.perceptual import FeatureFunction
 from gans.pictures.images import to_float
 
 STARTS = 1000  # random images, of which the nearest is where a descent starts
@@ -78,33 +78,33 @@ def inverted(
     model: Subject,
     pictures: Tensor,
     method: Method,
-    features: str | None,
+    features: FeatureFunction | None,
     steps: int,
     lr: float = 0.1,
     feature_weight: float = FEATURE_WEIGHT,
+    pixel_weight: float = 1.0,
+    noise_sizes: Sizes = (),
 ) -> tuple[Tensor, Inversion | None]:
-    """Return latents `(N, D)` of pictures `(N, C, H, W)`, and the descent that found them, if there was one.
+    """Return points `(N, ...)` of pictures `(N, C, H, W)`, and the descent that found them, if there was one.
 
     Args:
         model: makes the images.
         pictures: in [-1, 1].
-        method: `encoder` takes the encoder's latents. `hybrid` descends from these, `optimise` from the nearest of many
-            random images.
-        features: extractor whose features are compared in the loss, as `--features` names it.
+        method: `encoder` takes the encoder's points. `hybrid` descends from these, and `optimise` from `start_of`.
+        features: function from images to features that are compared in the loss; None compares pixels only.
         steps: of the descent.
         lr: its highest learning rate.
         feature_weight: of the features in its loss.
+        pixel_weight: of the pixels in its loss.
+        noise_sizes: (height, width) of noise inputs that are optimised too, see `gans.explore.inversion.invert`.
 
     Raises:
-        ValueError: if the model has no encoder and needs one, or the extractor has no gradient.
+        ValueError: if the model has no encoder and needs one.
     """
     pictures = pictures.to(model.model.device)
     if method == "encoder":
         return model.encode(pictures), None
-    if method == "hybrid":
-        start = model.encode(pictures)
-    else:
-        start = nearest_start(model.network, pictures, model.draws(range(STARTS), 0))
+    start = model.encode(pictures) if method == "hybrid" else start_of(model, pictures)
     with tqdm(total=steps, desc="inversion", unit="step", disable=not sys.stderr.isatty()) as bar:
         found = invert(
             model.network,
@@ -112,9 +112,19 @@ def inverted(
             start,
             steps=steps,
             lr=lr,
-            features=feature_function_of(features, model.model),
+            noise=model.network.jitter,
+            features=features,
             feature_weight=feature_weight,
-            limit=1.0 if model.uniform else None,
+            pixel_weight=pixel_weight,
+            limit=1.0 if model.network.uniform else None,
+            noise_sizes=noise_sizes,
             watch=lambda step: bar.update(1) and None,
         )
     return found.codes, found
+
+
+def start_of(model: Subject, pictures: Tensor) -> Tensor:
+    """Return where descent to pictures `(N, C, H, W)` starts: the mean of W, or the nearest of many random images."""
+    if model.network.layers:
+        return torch.zeros(len(pictures), *model.network.shape, device=pictures.device)
+    return nearest_start(model.network, pictures, model.draws(range(STARTS), 0))

@@ -1,7 +1,7 @@
 """`gans explore spectrum`: the power of each frequency, of real and of generated images."""
 
 from gans.checks import at_least
-from gans.commands.explore_flags import add_out, file_at, parser_of
+from gans.commands.explore_flags import add_out, add_space, file_at, parser_of
 from gans.commands.explore_real import RealImages, add_data
 from gans.commands.explore_subject import subject
 from gans.commands.splits import data_of, sets, with_data
@@ -18,6 +18,7 @@ def main(args: list[str]) -> None:
         ValueError: for bad input, in one sentence.
     """
     flags = parser_of("spectrum", __doc__)
+    add_space(flags)
     flags.add_argument("--samples", type=int, default=2000, help="generated images, and at most as many real ones")
     flags.add_argument("--seed", type=int, default=0, help="of their latents")
     add_out(flags)
@@ -27,7 +28,15 @@ def main(args: list[str]) -> None:
     if options.reference is not None:
         at_least(1, reference=options.reference)
     path = file_at(options.out, options.checkpoint, "spectrum.png")
-    model = subject(options.checkpoint, options.model, options.label, options.truncation, options.device, turns=True)
+    model = subject(
+        options.checkpoint,
+        options.model,
+        options.label,
+        options.truncation,
+        options.device,
+        space=options.space,
+        turns=True,
+    )
     dataset = sets(data_of(options, flags), options.split)[0]
     real = RealImages(dataset, options.reference or min(len(dataset), options.samples))
     real.check_shape(model.shape, options.checkpoint)

@@ -9,7 +9,7 @@ import sys
 import webbrowser
 
 from gans.commands import explore_ui_page, explore_ui_server
-from gans.commands.explore_flags import add_directions, add_features, parser_of
+from gans.commands.explore_flags import add_directions, add_features, add_space, parser_of
 from gans.commands.explore_subject import subject
 from gans.commands.explore_ui_view import Explorer, directions_of
 from gans.explore import directions
@@ -22,6 +22,7 @@ def main(args: list[str]) -> None:
         ValueError: for bad input, in one sentence.
     """
     flags = parser_of("ui", __doc__)
+    add_space(flags)
     add_directions(flags)
     flags.add_argument("--host", type=str, default="127.0.0.1", help="address to serve at")
     flags.add_argument("--port", type=int, help="by default the first free one from 7860; 0 is any")
@@ -39,7 +40,8 @@ def main(args: list[str]) -> None:
             options.label,
             options.truncation,
             options.device,
-            space="latent",
+            space=options.space,
+            moved=True,
             turns=True,
         )
         vectors, file = directions_of(model, options.directions)

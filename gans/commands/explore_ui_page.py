@@ -13,7 +13,6 @@ from gans.commands import labels
 from gans.commands.explore_ui_view import Explorer, Found, View, png
 from gans.pictures.images import to_uint8
 
-LIMIT = 3.0  # of truncation, where it is none
 MOST = 64  # pictures
 CLIPS = 16  # clips at most
 STEPS = (0, 500, 100)  # of an inversion: least, most, by default
@@ -84,6 +83,8 @@ class Page:
         kind = {1: "grey", 3: "RGB"}.get(channels, f"{channels} channels")
         frames = f", {model.image_shape[1]} frames" if self.explorer.subject.clips else ""
         told = f"{width} x {height} {kind}{frames} &middot; latents of {model.latent_dim} numbers, {model.prior}"
+        if self.explorer.subject.network.layers:
+            told += f" &middot; {self.explorer.subject.space} of {model.w_dim} numbers, {model.num_ws} layers"
         name = html.escape(str(self.explorer.checkpoint))
         return f"<h2>{type(model).__name__}</h2><p class='told'>{told} &middot; <code>{name}</code></p>"
 
@@ -103,11 +104,12 @@ class Page:
         rows = min(4, MOST // (explorer.classes or 1)) * explorer.classes if label < 0 else 0
         most, usual = (CLIPS, 4) if explorer.subject.clips else (MOST, rows or 16)
         self.inputs["count"] = gr.Slider(1, most, usual, step=1, label="pictures", elem_id="count")
-        if explorer.subject.model.prior == "normal":
-            begin = min(explorer.subject.truncation or LIMIT, LIMIT)
-            self.inputs["truncation"] = gr.Slider(
-                0.1, LIMIT, begin, step=0.1, label="truncation", info="near 0 all are alike; 3 is none"
-            )
+        if explorer.truncations is not None:
+            low, high = explorer.truncations
+            given = explorer.subject.truncation
+            begin = high if given is None else min(max(given, low), high)
+            info = f"near 0 all are alike; {high:g} is none"
+            self.inputs["truncation"] = gr.Slider(low, high, begin, step=0.1, label="truncation", info=info)
         if explorer.classes:
             names = [labels.shown(explorer.subject.model, kind) for kind in range(explorer.classes)]
             kinds = [("all in turn", -1), *((name, kind) for kind, name in enumerate(names))]
@@ -132,10 +134,11 @@ class Page:
     def add_moves(self) -> None:
         """Add the sliders."""
         gr, explorer = self.gr, self.explorer
+        found = "principal components of W" if explorer.subject.network.layers else "axes that change most"
         told = (
             f"Along the directions of <code>{html.escape(explorer.file.name)}</code>; all pictures move alike."
             if explorer.file
-            else "Along the axes that change most: <code>gans explore directions</code> finds what means more."
+            else f"Along the {found}: <code>gans explore directions</code> finds what means more."
         )
         self.title("2. Where to go", told)
         self.reset = gr.Button("all back to 0", size="sm", elem_id="reset")
@@ -180,11 +183,12 @@ class Page:
     def view(self, values: Sequence[Any]) -> View:
         """Return the settings for the values of all inputs; an empty field is 0."""
         given = dict(zip(self.inputs, values, strict=True))
-        truncation, label = given.get("truncation", LIMIT), given.get("label", -1)
+        most, label = self.explorer.truncations, given.get("label", -1)
+        truncation = given["truncation"] if most is not None and given["truncation"] < most[1] else None
         return View(
             seed=int(given["seed"] or 0),
             count=int(given["count"]),
-            truncation=None if truncation >= LIMIT else truncation,
+            truncation=truncation,
             label=None if label < 0 else label,
             codes=tuple(value for name, value in given.items() if name.startswith("code ")),
             strengths=tuple(value for name, value in given.items() if name.startswith("move ")),
@@ -220,7 +224,7 @@ class Page:
                 )
             except ValueError as error:
                 raise gr.Error(str(error), print_exception=False) from error
-        start = found.z if found else None
+        start = found.point if found else None
         choosers = [gr.update(interactive=not found) for name in ("seed", "count", "truncation") if name in self.inputs]
         if "label" in self.inputs:
             choosers.append(gr.update() if found is None or found.label is None else gr.update(value=found.label))

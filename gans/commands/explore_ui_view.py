@@ -4,7 +4,7 @@ import base64
 import io
 import shlex
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -14,16 +14,17 @@ from torchvision.transforms.functional import to_pil_image
 from gans.checks import at_least
 from gans.commands import sample_files
 from gans.commands.explore_flags import feature_function_of
-from gans.commands.explore_pictures import FEATURE_WEIGHT, STARTS, read_pictures
-from gans.commands.explore_subject import Subject
-from gans.engine.interface import class_names, classes
+from gans.commands.explore_pictures import FEATURE_WEIGHT, STARTS, read_pictures, start_of
+from gans.commands.explore_subject import Subject, components
+from gans.engine.interface import class_names, classes, styled
 from gans.explore import directions, walks
-from gans.explore.generators import Drawn
 from gans.explore.generators import images as drawn
 from gans.explore.inversion import decibels, invert, nearest_start, squares
+from gans.explore.spaces import Space
 from gans.pictures import images
 
-AXES = 8  # of the latent, where no directions have been found
+AXES = 8  # of a point, or components of W, where no directions have been found
+LIMIT = 3.0  # of truncation in deviations, where it is none
 
 
 @dataclass(frozen=True)
@@ -33,11 +34,11 @@ class View:
     Args:
         seed: of the pictures.
         count: of them.
-        truncation: of their latents, or None.
+        truncation: of their latents, or psi of a style model; None for none.
         label: class of all of them; None lets classes take turns.
         codes: InfoGAN's, the same for all; none for other models.
         strengths: distance along each direction.
-        start: latent `(1, D)` of an inverted picture, in place of those of the seed; or None.
+        start: point `(1, ...)` of an inverted picture, in place of those of the seed; or None.
     """
 
     seed: int = 0
@@ -54,14 +55,14 @@ class Found:
     """The result of an inversion.
 
     Args:
-        z: the latent `(1, D)`.
+        point: the point `(1, ...)`.
         label: class that it was found with, or None.
         target: the picture in the shape of the model, `(1, C, H, W)`.
-        rebuilt: the model's image of the latent, `(1, C, H, W)`; of a clip the middle frame.
+        rebuilt: the model's image of the point, `(1, C, H, W)`; of a clip the middle frame.
         decibels: peak signal-to-noise ratio of the two.
     """
 
-    z: Tensor
+    point: Tensor
     label: int | None
     target: Tensor
     rebuilt: Tensor
@@ -70,12 +71,12 @@ class Found:
 
 @dataclass(frozen=True)
 class Explorer:
-    """A model and the directions in its latent space: from the settings of the page to what it shows.
+    """A model and the directions in one of its spaces: from the settings of the page to what it shows.
 
     Args:
         subject: the model.
-        directions: `(D,)` each, by their names.
-        file: of the directions; None for axes of the latent.
+        directions: moves of `layered` points, by their names.
+        file: of the directions; None for axes, or components of W.
         checkpoint: of the model.
         own: import path of the model's class, for a class of the user's own.
         features: extractor of inversions, as `--features` names it.
@@ -98,28 +99,35 @@ class Explorer:
         """Number of InfoGAN's codes, which are the last numbers of the latent; 0 for none."""
         return int(getattr(self.subject.model, "num_codes", 0))
 
-    def latents(self, view: View) -> Tensor:
-        """Return the latents `(N, D)` of the images that are shown: one of an inverted picture, else `count`.
+    @property
+    def truncations(self) -> tuple[float, float] | None:
+        """Least and greatest truncation, of which the greatest is none; None for a model that has no truncation."""
+        if styled(self.subject.model):
+            return -1.0, 1.0
+        return (0.1, LIMIT) if self.subject.model.prior == "normal" else None
+
+    def points(self, view: View) -> Tensor:
+        """Return the points `(N, ...)` of the images that are shown: one of an inverted picture, else `count`.
 
         Raises:
             ValueError: if seed, number or truncation is out of range.
         """
         at_least(0, seed=view.seed)
         at_least(1, count=view.count)
-        at_rest = replace(self.subject, truncation=view.truncation)
-        z = at_rest.draws(range(view.count), view.seed) if view.start is None else view.start
-        z = walks.with_codes(z, view.codes)
+        subject = self.subject.at(view.label, view.truncation)
+        points = subject.draws(range(view.count), view.seed) if view.start is None else view.start
+        points = walks.with_codes(points, view.codes)
+        if view.strengths:
+            points = subject.network.layered(points)
         for strength, vector in zip(view.strengths, self.directions.values(), strict=bool(view.strengths)):
-            z = z + strength * vector.to(z)
-        return z
+            points = points + strength * vector.to(points)
+        return points
 
     @torch.no_grad()
     def images(self, view: View) -> Tensor:
         """Return the images `(N, C, H, W)`, or clips `(N, C, T, H, W)`, in [-1, 1] on the CPU."""
-        model, z = self.subject.model, self.latents(view)
-        given = None if view.label is None else torch.full((len(z),), view.label, device=z.device)
-        made: Tensor = model(z, *model.conditions(len(z), given))
-        return made.float().clamp(-1, 1).cpu()
+        network = self.subject.at(view.label, view.truncation).network
+        return network.made(self.points(view)).float().clamp(-1, 1).cpu()
 
     def picture(self, view: View) -> str:
         """Return the images as a data URL: a PNG of one image or a grid, a GIF of clips."""
@@ -152,10 +160,10 @@ class Explorer:
         return shlex.join([*words, "--out", "clips.gif"] if self.subject.clips else words)
 
     def inverted(self, path: Path, steps: int, watch: Callable[[int], None] | None = None) -> Found:
-        """Return the latent of a picture, found by gradient descent; for clips the middle frame is compared.
+        """Return the point of a picture, found by gradient descent; for clips the middle frame is compared.
 
-        Descent starts from the encoder's latent or, without an encoder, from the nearest of many random images of all
-        classes.
+        Descent starts from the encoder's point, from the mean of W or, without either, from the nearest of many random
+        images of all classes.
 
         Args:
             path: of the picture.
@@ -175,16 +183,19 @@ class Explorer:
             steps=steps,
             features=feature_function_of(self.features, self.subject.model),
             feature_weight=FEATURE_WEIGHT,
-            limit=1.0 if self.subject.uniform else None,
+            noise=network.jitter,
+            limit=1.0 if network.uniform else None,
             watch=watch,
         )
         rebuilt = found.images.clamp(-1, 1)
         return Found(found.codes, label, target.cpu(), rebuilt.cpu(), float(decibels(squares(rebuilt, target))))
 
     def start(self, target: Tensor) -> tuple[int | None, Tensor]:
-        """Return the start of the descent to a picture `(1, C, H, W)`: a class, or None, and a latent `(1, D)`."""
+        """Return the start of the descent to a picture `(1, C, H, W)`: a class, or None, and a point `(1, ...)`."""
         if self.subject.encodes:
             return None, self.subject.encode(target)
+        if self.subject.network.layers:
+            return None, start_of(self.subject, target)
         kinds: list[int | None] = list(range(self.classes)) or [None]
         z = self.subject.draws(range(max(10, STARTS // len(kinds))), 0)
         starts = [nearest_start(self.network(kind), target, z) for kind in kinds]
@@ -192,9 +203,9 @@ class Explorer:
         best = int(torch.cat(errors).argmin())
         return kinds[best], starts[best]
 
-    def network(self, label: int | None) -> Drawn:
-        """Return the network from latents to images of a class, or to the middle frames of clips."""
-        return Drawn(self.subject.model, label).eval()
+    def network(self, label: int | None) -> Space:
+        """Return the network from points to images of a class, or to the middle frames of clips."""
+        return self.subject.network.at(label, None)
 
 
 def url(content: bytes, kind: str) -> str:
@@ -210,20 +221,28 @@ def png(pixels: Tensor) -> str:
 
 
 def directions_of(model: Subject, given: Path | None) -> tuple[dict[str, Tensor], Path | None]:
-    """Return the directions `(D,)` of a file by their names, and the file; without one the strongest axes, and None.
+    """Return directions as moves of `layered` points by their names, and the file that they are from.
+
+    Without directions of the model's space in a file they are the strongest axes, or the components of W, and None.
 
     Args:
-        model: whose latents they are for.
+        model: whose points they move.
         given: the file; None takes that of the run, if there is one.
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if it holds no directions, or those of another model.
+        ValueError: if it holds no directions of this space, or those of another model.
     """
-    path = given or model.folder / directions.FILE
+    path, network = given or model.folder / directions.FILE, model.network
     if given or path.is_file():
-        return directions.fitting(path, model.dim), path
-    axes = walks.strongest_axes(model.network, model.draws(range(2), 0), -model.reach, model.reach, model.dim)
+        found = directions.fitting(path, network)
+        if found:
+            return found, path
+        if given:
+            raise ValueError(f"{path} holds no directions of the space {network.directions}; expected some")
+    if network.layers:
+        return {name: network.offset(vector) for name, vector in components(model, AXES).items()}, None
+    axes = walks.strongest_axes(network, model.draws(range(2), 0), -model.reach, model.reach, model.dim)
     free = model.dim - int(getattr(model.model, "num_codes", 0))  # codes have sliders of their own
     chosen = [axis for axis in axes if axis < free][:AXES]
-    return {f"axis {axis}": torch.eye(model.dim)[axis] for axis in chosen}, None
+    return {f"axis {axis}": network.offset(torch.eye(model.dim)[axis]) for axis in chosen}, None

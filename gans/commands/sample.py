@@ -21,6 +21,7 @@ from gans.commands.sample_text import sentences, tokenized
 from gans.engine.checkpoint import load_generator, load_model
 from gans.engine.interface import class_names, has_names
 from gans.explore import directions
+from gans.explore.spaces import Space, space_of
 from gans.explore.walks import with_codes
 from gans.metrics.sampling import latents
 from gans.models.texttoimage import TextToImage
@@ -93,7 +94,7 @@ def sample_latents(options: Namespace) -> None:
     kinds = labels.parsed(options.labels, model)
     check_latents(model, options.truncation, options.codes)
     run = of_checkpoint(options.checkpoint)
-    move = shift(options.direction or (), options.directions or run / "directions.safetensors", model.latent_dim)
+    space, move = moved(model, options.direction or (), options.directions or run / directions.FILE)
     count, out = options.num or NUM, options.out or run / file_name(options)
     clips = len(model.image_shape or ()) == 4  # None: a user's own model need not have a shape
     files.check_out(out, clips)
@@ -101,10 +102,14 @@ def sample_latents(options: Namespace) -> None:
 
     def inputs(rows: range) -> tuple[Tensor, ...]:
         z = with_codes(latents(model, rows, options.seed, options.truncation), options.codes or ())
-        given = torch.tensor([kinds[row % len(kinds)] for row in rows]) if kinds else None
-        return z + move.to(z), *model.conditions(len(rows), given)
+        return z, *([torch.tensor([kinds[row % len(kinds)] for row in rows])] if kinds else [])
 
-    drawn = images(model, count, inputs)
+    def make(z: Tensor, labels: Tensor | None = None) -> Tensor:
+        at = space.at(labels, None)
+        points = at.from_latents(z)
+        return at.made(points if move is None else at.layered(points) + move.to(points))
+
+    drawn = images(make, model.device, count, inputs)
     seconds, written, started = 0.0, 0, time.perf_counter()
     if files.is_one_file(out):
         whole = torch.cat(list(drawn))  # before a file is opened
@@ -146,7 +151,7 @@ def sample_sentences(options: Namespace) -> None:
             z = latents(model, rows, options.seed, options.truncation)
             return z, *(part.expand(len(rows), *part.shape) for part in caption)
 
-        return torch.cat(list(images(model, each, inputs)))
+        return torch.cat(list(images(model, model.device, each, inputs)))
 
     drawn = [of_sentence(caption) for caption in zip(tokens, lengths, strict=True)]
     seconds = time.perf_counter() - started
@@ -156,17 +161,20 @@ def sample_sentences(options: Namespace) -> None:
 
 
 @torch.no_grad()
-def images(model: Any, count: int, inputs: Callable[[range], tuple[Tensor, ...]]) -> Iterator[Tensor]:
+def images(
+    make: Callable[..., Tensor], device: torch.device, count: int, inputs: Callable[[range], tuple[Tensor, ...]]
+) -> Iterator[Tensor]:
     """Yield images `(n, C, H, W)`, or clips `(n, C, T, H, W)`, in [-1, 1] on the CPU, `count` in all.
 
     Args:
-        model: a module from inputs to images.
+        make: a function from inputs to images.
+        device: of the inputs.
         count: images in all.
-        inputs: returns what the model takes for a range of image numbers, a row for each.
+        inputs: returns what `make` takes for a range of image numbers, a row for each.
     """
     for start in range(0, count, ROWS):
         rows = range(start, start + ROWS)
-        made: Tensor = model(*(part.to(model.device) for part in inputs(rows)))
+        made = make(*(part.to(device) for part in inputs(rows)))
         yield made[: count - start].clamp(-1, 1).float().cpu()
 
 
@@ -200,19 +208,25 @@ def check_latents(model: Any, truncation: float | None, given: Sequence[float] |
         raise ValueError(f"codes is {given}; expected {codes or 'none'}, as {type(model).__name__} has")
 
 
-def shift(moves: Sequence[str], file: Path, length: int) -> Tensor:
-    """Return the sum `(length,)` of directions of a file, each times its strength, for moves such as `sefa-1=2.0`.
+def moved(model: Any, moves: Sequence[str], file: Path) -> tuple[Space, Tensor | None]:
+    """Return the space of directions of a file, and the sum of them, each times its strength.
+
+    Args:
+        model: whose points are moved.
+        moves: such as `sefa-1=2.0`; without any, the space is that of latents, and the sum None.
+        file: of the directions.
 
     Raises:
-        ValueError: for a move of another form, a direction that the file does not have, or one of another length.
+        ValueError: for a move of another form, a direction that the file does not have, or one of another length or
+            space.
     """
-    steps, total = [strength(move) for move in moves], torch.zeros(length)
+    steps = [strength(move) for move in moves]
     if not steps:
-        return total
-    found = directions.fitting(file, length, [name for name, _ in steps])
-    for name, far in steps:
-        total += far * found[name]
-    return total
+        return space_of(model, "latent"), None
+    names = [name for name, _ in steps]
+    space = space_of(model, directions.common_space(file, names))
+    found = directions.fitting(file, space, names)
+    return space, torch.stack([far * found[name] for name, far in steps]).sum(0)
 
 
 def strength(text: str) -> tuple[str, float]:

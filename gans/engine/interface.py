@@ -7,6 +7,13 @@ image-to-image model has
     translate(*inputs) -> images `(N, C, H, W)` in [-1, 1],
     targets(batch) -> images: the expected outputs, or unpaired examples of the target domain,
     example(n) -> a batch of n random images in the shapes of training.
+
+A style model maps latents to a space W of its own, and makes images of a w for each of its layers. It has
+
+    to_w(z, *labels) -> w `(N, w_dim)`,
+    from_w(w, noise=None) -> images of w `(N, w_dim)`, or `(N, num_ws, w_dim)` with one for each layer,
+    num_ws, w_dim and mean_w `(w_dim,)`, the mean of w,
+    noise_sizes, (height, width) of each layer's noise, if `noise` `(N, noise_dim)` can replace the stored one.
 """
 
 import inspect
@@ -74,6 +81,11 @@ def makes_images(module: nn.Module) -> bool:
 def translates(module: nn.Module) -> bool:
     """Return whether a module is an image-to-image model."""
     return callable(getattr(module, "translate", None))
+
+
+def styled(module: Any) -> bool:
+    """Return whether a module is a style model."""
+    return callable(getattr(module, "to_w", None)) and callable(getattr(module, "from_w", None))
 
 
 def translated(module: Any, batch: Any, seed: int = 0) -> Tensor:

@@ -34,7 +34,7 @@ def terms(text: str) -> list[Term]:
 
 
 def total(weights: list[float], means: list[Tensor]) -> Tensor:
-    """Return the weighted sum `(D,)` of latents `(D,)`."""
+    """Return the weighted sum `(...)` of points `(...)`."""
     result = 0 * means[0]
     for weight, mean in zip(weights, means, strict=True):
         result = result + weight * mean

@@ -1,10 +1,12 @@
-"""Named directions in a latent space: their files, and the strength of their effect.
+"""Named directions in a space: their files, and the strength of their effect.
 
-A file is safetensors with a vector `(D,)` and metadata for each name. `pca`, `sefa` and `boundary` find directions.
+A file is safetensors with a vector `(D,)` and metadata for each name. `pca`, `sefa` and `boundary` find directions. The
+metadata have the space of a direction, and the layers that it moves if these are not all. Vectors of W are in the
+model's own numbers: a step of strength 1 adds the vector to w. Its length is the deviation of a coordinate of w.
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import torch
@@ -14,6 +16,8 @@ from torch import Tensor
 
 from gans.checks import nearest
 from gans.explore.generators import Generator
+from gans.explore.spaces import Space
+from gans.explore.styles import layers_named
 from gans.latent import draw, key
 from gans.runs import atomic
 
@@ -27,7 +31,7 @@ def save(path: str | Path, directions: Mapping[str, Tensor], metadata: Mapping[s
     Directions of the same name are overwritten, others are kept. `metadata` is stored for each of the new directions.
 
     Raises:
-        ValueError: if a direction is not a finite vector, or has another length than those in the file.
+        ValueError: if a direction is not a finite vector, or has another length than those of its space in the file.
     """
     path = Path(path)
     there, notes = read(path) if path.is_file() else ({}, {})
@@ -35,10 +39,13 @@ def save(path: str | Path, directions: Mapping[str, Tensor], metadata: Mapping[s
     for name, vector in merged.items():
         if vector.ndim != 1 or not vector.isfinite().all():
             raise ValueError(f"{name} has the shape {tuple(vector.shape)}; expected a vector of finite numbers")
-    lengths = {len(vector) for vector in merged.values()}
-    if len(lengths) > 1:
-        raise ValueError(f"directions have {' and '.join(map(str, sorted(lengths)))} numbers; expected equally many")
     notes |= {name: dict(metadata or {}) for name in directions}
+    for space in {space_in(note) for note in notes.values()}:
+        lengths = {len(vector) for name, vector in merged.items() if space_in(notes[name]) == space}
+        if len(lengths) > 1:
+            raise ValueError(
+                f"directions have {' and '.join(map(str, sorted(lengths)))} numbers; expected equally many"
+            )
     return atomic.write(path, serialised(merged, {NOTES: json.dumps(notes)}))
 
 
@@ -84,34 +91,85 @@ def chosen(directions: Mapping[str, Tensor], names: Iterable[str]) -> dict[str, 
     return found
 
 
-def fitting(path: str | Path, length: int, names: Iterable[str] | None = None) -> dict[str, Tensor]:
-    """Return the directions `(length,)` in a file with these names, or all of them for None.
+def space_in(note: Mapping[str, str]) -> str:
+    """Return the space that the metadata of a direction name; earlier versions wrote none."""
+    return note.get("space", "latent")
+
+
+def common_space(path: str | Path, names: Iterable[str]) -> str:
+    """Return the space of the directions with the given names.
 
     Raises:
         FileNotFoundError: if the file does not exist.
-        ValueError: if the file does not contain these directions, or if they have another length.
+        ValueError: if the file does not contain these directions, or they are of several spaces.
     """
-    held = load(path)
-    found = held if names is None else chosen(held, names)
-    for name, vector in found.items():
-        if len(vector) != length:
-            wrong = f"{len(vector)} numbers; expected {length}, as latents of this model"
-            raise ValueError(f"the direction {name} of {path} has {wrong}")
+    held, notes = read(path)
+    spaces = {name: space_in(notes[name]) for name in chosen(held, names)}
+    if len(set(spaces.values())) > 1:
+        told = ", ".join(f"{name} of {space}" for name, space in spaces.items())
+        raise ValueError(f"directions are {told}; expected one space")
+    return next(iter(spaces.values()), "latent")
+
+
+def fitting(path: str | Path, space: Space, names: Iterable[str] | None = None) -> dict[str, Tensor]:
+    """Return the directions in a file as moves of the `layered` points of a space, `(D,)` or `(num_ws, D)`.
+
+    Args:
+        path: the file.
+        space: whose points they move.
+        names: of the directions; None is all of the space.
+
+    Raises:
+        FileNotFoundError: if the file does not exist.
+        ValueError: if the file does not contain these directions, or if they are of another space or length.
+    """
+    held, notes = read(path)
+    if names is None:
+        names = [name for name in held if space_in(notes[name]) == space.directions]
+    found = {}
+    for name, vector in chosen(held, names).items():
+        own = space_in(notes[name])
+        if own != space.directions:
+            told = f"is of the space {own}; expected {space.directions}: give --space {own}"
+            raise ValueError(f"the direction {name} of {path} {told}")
+        if len(vector) != space.dim:
+            points = "latents" if own == "latent" else own
+            told = f"{len(vector)} numbers; expected {space.dim}, as {points} of this model"
+            raise ValueError(f"the direction {name} of {path} has {told}")
+        layers = layers_named(notes[name]["layers"], space.layers) if "layers" in notes[name] else None
+        found[name] = space.offset(vector / space.scale, layers)
     return found
 
 
 @torch.no_grad()
-def effect(generator: Generator, z: Tensor, direction: Tensor, step: float = 1.0) -> float:
-    """Return the mean absolute change of a pixel when latents `z` `(N, D)` move by `step` along a `direction` `(D,)`.
+def effect(generator: Generator, points: Tensor, direction: Tensor, step: float = 1.0) -> float:
+    """Return the mean absolute change of a pixel when `points` `(N, ...)` move by `step` along a `direction` `(...)`.
 
-    The direction is normalised. The result is the mean of both signs.
+    The direction is normalised; of one with a vector for each layer, the longest vector. The result is the mean of both
+    signs.
     """
-    move = step * direction.to(z) / direction.norm()
-    images = generator(z)
-    return float(sum((generator(z + way * move) - images).abs().mean() for way in (-1, 1)) / 2)
+    move = step * direction.to(points) / direction.norm(dim=-1).max()
+    images = generator(points)
+    return float(sum((generator(points + way * move) - images).abs().mean() for way in (-1, 1)) / 2)
 
 
-def random_effect(generator: Generator, z: Tensor, step: float = 1.0, count: int = 16, seed: int = 0) -> float:
-    """Return the mean `effect` of `count` random unit directions, the baseline for found directions."""
-    drawn = draw((count, z.shape[1]), key("random direction", seed), device=z.device, dtype=z.dtype)
-    return sum(effect(generator, z, direction, step) for direction in drawn) / count
+def random_effect(
+    generator: Generator,
+    points: Tensor,
+    step: float = 1.0,
+    count: int = 16,
+    seed: int = 0,
+    place: Callable[[Tensor], Tensor] | None = None,
+) -> float:
+    """Return the mean `effect` of `count` random unit directions, the baseline for found directions.
+
+    Args:
+        generator: from points to images.
+        points: `(N, ...)`.
+        step: length of a move.
+        count: random directions.
+        seed: of the directions.
+        place: from a vector `(D,)` to a direction in the shape of a point, see `Space.offset`; None is the identity.
+    """
+    drawn = draw((count, points.shape[-1]), key("random direction", seed), device=points.device, dtype=points.dtype)
+    return sum(effect(generator, points, place(vector) if place else vector, step) for vector in drawn) / count

@@ -1,4 +1,4 @@
-"""Outputs of the first layers of any generator, found with forward hooks instead of names."""
+"""The first layers of any generator, and the layers that read w, found with forward hooks instead of names."""
 
 from typing import Any
 
@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
 from gans.explore.generators import AT_ONCE
+from gans.latent import draw, key
 
 
 class _EnoughError(Exception):
@@ -52,8 +53,49 @@ def first_matrix(network: nn.Module, z: Tensor) -> Tensor:
     origin = first_response(network, torch.zeros_like(z))
     response, double = (first_response(network, scale * unit) - origin for scale in (1, -2))
     if not torch.allclose(-2 * response, double, rtol=1e-2, atol=1e-3 * float(response.abs().max())):
-        raise ValueError("the first layer is not linear in the latent; expected one that is")
+        raise ValueError("the first layer is not linear in the latent; expected one that is, as in W of a style model")
     return response.T
+
+
+@torch.no_grad()
+def style_matrices(model: Any) -> list[Tensor]:
+    """Return the matrix `(F, w_dim)` of the affine map that each layer of a style model has of its w.
+
+    Of several maps of the same w, the last is taken. In StyleGAN2 this is that of the next convolution, after that of
+    an image, as in Shen and Zhou 2020 (arXiv 2007.06600).
+
+    Args:
+        model: a style model, see `gans.engine.interface`.
+
+    Raises:
+        ValueError: if the w of a layer has no affine map.
+    """
+    shape, mean = (1, model.num_ws, model.w_dim), model.mean_w
+    ws = mean + draw(shape, key("styles of layers"), device=mean.device, dtype=mean.dtype)  # all different
+    readers: dict[int, nn.Module] = {}
+
+    def before(layer: nn.Module, inputs: tuple[Any, ...]) -> None:
+        first = inputs[0] if inputs else None
+        if isinstance(first, Tensor) and first.shape == (1, model.w_dim):
+            readers.update({i: layer for i in range(model.num_ws) if torch.equal(first, ws[:, i])})
+
+    hooks = [layer.register_forward_pre_hook(before) for layer in model.modules()]
+    try:
+        model.from_w(ws)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    unit, found = torch.eye(model.w_dim, device=mean.device, dtype=mean.dtype), []
+    for i in range(model.num_ws):
+        if i not in readers:
+            raise ValueError(f"layer {i} of {type(model).__name__} has no affine map of w; expected one")
+        origin, response, double = (readers[i](scale * unit) for scale in (0, 1, -2))
+        if not torch.allclose(
+            -2 * (response - origin), double - origin, rtol=1e-2, atol=1e-3 * float(response.abs().max())
+        ):
+            raise ValueError(f"layer {i} of {type(model).__name__} does not read w linearly; expected an affine map")
+        found.append((response - origin).T)
+    return found
 
 
 def _watched(network: nn.Module, z: Tensor) -> tuple[Tensor, Tensor]:

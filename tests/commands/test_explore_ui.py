@@ -51,7 +51,7 @@ def explorer(checkpoint):
 
     def make(name, found=True, file=None):
         path = checkpoint(name, found)
-        model = subject(path, None, None, None, "cpu", space="latent", turns=True)
+        model = subject(path, None, None, None, "cpu", moved=True, turns=True)
         return Explorer(model, *directions_of(model, file), path, features="none")
 
     return make
@@ -137,7 +137,7 @@ def test_a_command_says_which_directions_are_meant_and_there_is_none_for_axes(ex
     assert axes.file is None
     assert set(axes.directions) == {f"axis {axis}" for axis in range(4)}  # the last two are codes
     assert axes.command(View(codes=(0.0, 0.0), strengths=(1.0, 0.0, 0.0, 0.0))) is None
-    moved = axes.latents(View(count=2, strengths=(1.0, 0.0, 0.0, 0.0))) - axes.latents(View(count=2))
+    moved = axes.points(View(count=2, strengths=(1.0, 0.0, 0.0, 0.0))) - axes.points(View(count=2))
     assert moved[:, int(next(iter(axes.directions)).split()[1])].tolist() == pytest.approx([1, 1])
 
 
@@ -166,18 +166,18 @@ def test_a_picture_is_found_again_and_is_where_the_sliders_start(explorer, writt
     assert found.label == label  # of the class whose random pictures are nearest
     assert torch.equal(found.target[0, 0], to_float(torch.from_numpy(np.asarray(Image.open(path)).copy())))
     assert found.decibels > shown.inverted(path, 0).decibels + 1
-    made = shown.images(View(seed=9, count=7, label=label, start=found.z))
+    made = shown.images(View(seed=9, count=7, label=label, start=found.point))
     assert len(made) == 1  # that picture, whatever the seed
     middle = made[:, :, 2] if shown.subject.clips else made
     assert torch.allclose(middle, found.rebuilt, atol=1e-5)
-    assert not torch.equal(made, shown.images(View(label=label, start=found.z, strengths=(1.0, 0.0))))
-    assert shown.command(View(start=found.z)) is None
+    assert not torch.equal(made, shown.images(View(label=label, start=found.point, strengths=(1.0, 0.0))))
+    assert shown.command(View(start=found.point)) is None
 
 
 def test_the_encoder_is_where_descent_starts(explorer, written):
     shown, path = explorer("vae"), written()
     found = shown.inverted(path, 0)
-    assert torch.allclose(found.z, shown.subject.model.encode(found.target)[0])
+    assert torch.allclose(found.point, shown.subject.model.encode(found.target)[0])
     assert shown.inverted(path, 30).decibels > found.decibels
 
 
@@ -187,7 +187,7 @@ def test_of_a_gan_on_codes_the_latent_behind_the_code_is_found(explorer, written
     for parameter in model.generator_ema.latent.parameters():
         parameter.data *= 0.5  # nearer to the identity, where training starts
     monkeypatch.setattr(model, "encode", lambda pictures: model.generator_ema.codes.colour(code))
-    z = shown.inverted(written(), 0).z
+    z = shown.inverted(written(), 0).point
     assert (model.generator_ema.latent(z) - code).norm() < 0.02 * code.norm()
     assert (z - code).norm() > 0.05 * code.norm()
 
