@@ -439,7 +439,7 @@ class Forgetful(Term):
         (lambda: small(ReACGAN, temperature=0.0), "temperature is 0.0; expected a number above 0"),
         (lambda: DataToData(positive_margin=1.5), "positive_margin is 1.5; expected a cosine"),
         (lambda: small(ReACGAN, negative_margin=math.nan), "negative_margin is nan; expected a cosine"),
-        (lambda: small(ReACGAN, network="mlp"), "network is mlp; expected resnet"),
+        (lambda: small(ReACGAN, network="mlp"), "network is mlp; expected resnet or biggan"),
         (lambda: Clip(math.inf), "limit is inf"),
         (lambda: small(objective="wasserstein", augment="ada"), "objective"),
         (lambda: small(lazy=4), "lazy is 4; expected 1 without r1 and r2"),

@@ -31,7 +31,7 @@ from torch.nn.functional import avg_pool2d, relu
 from torchvision.transforms.functional import center_crop
 
 from gans.networks.attention import attended
-from gans.networks.conditional import Head, check_labels, make_head
+from gans.networks.conditional import Classified, Embedded, Head, check_labels, make_head
 from gans.networks.layers import Network, Size, channels_last, doublings, image_channels, image_size
 from gans.networks.resnet import attention_layers, double
 from gans.networks.spectral import normalise
@@ -372,6 +372,7 @@ class Discriminator(nn.Module):
         width: unit of the channels.
         num_classes: number of classes; 0 means unconditional.
         head: `projection` takes the class as input, as in the paper; others are those of `gans.networks.conditional`.
+        embedding_dim: length of an embedding, of the head `embedding`.
         deep: BigGAN-deep.
         attention: sides of the feature maps that self-attention follows, see `gans.networks.attention.attended`.
         init: `orthogonal` weights, or N(0, 0.02), as in the authors' script for CIFAR-10.
@@ -384,6 +385,7 @@ class Discriminator(nn.Module):
         width: int,
         num_classes: int = 0,
         head: Head = "projection",
+        embedding_dim: int = 512,
         deep: bool = False,
         attention: tuple[int, ...] = (),
         init: Init = "orthogonal",
@@ -407,7 +409,7 @@ class Discriminator(nn.Module):
         sides = [min(self.size) >> min(level + 1, halvings) for level in range(len(ends))]
         follows = attended(sides, attention, self.size)
         self.attentions = stages(follows, [outputs for _, outputs in ends], STAGE if deep else 1)
-        self.head = make_head(hidden[-1], num_classes, head, spectral_norm=False)
+        self.head = make_head(hidden[-1], num_classes, head, False, embedding_dim)
         initialised(self, init, spectral=(nn.Conv2d, nn.Linear, nn.Embedding))
 
     def features(self, images: Tensor) -> Tensor:
@@ -424,16 +426,16 @@ class Discriminator(nn.Module):
             features = attention(block(features))
         return relu(features).flatten(2).sum(2)
 
-    def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor | tuple[Tensor, Tensor]:
-        """Return logits `(N,)`, higher for realistic images; the head `auxiliary` also returns class logits `(N, K)`.
+    def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor | Classified | Embedded:
+        """Return logits `(N,)`, higher for realistic images. Two heads return more: `Classified` and `Embedded`.
 
         Args:
             images: `(N, C, H, W)`.
-            labels: classes `(N,)`, required by the head `projection`.
+            labels: classes `(N,)`, required by the heads `projection` and `embedding`.
 
         Raises:
             ValueError: if labels are missing, not expected, or not classes of the network. The range is checked on the
                 CPU only.
         """
-        logits: Tensor | tuple[Tensor, Tensor] = self.head(self.features(images), labels)
-        return logits
+        output: Tensor | Classified | Embedded = self.head(self.features(images), labels)
+        return output
