@@ -15,7 +15,7 @@ the generator moves in this batch, `record` notes a value for a curve.
 
 import copy
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Literal, Self, cast
 
@@ -162,6 +162,20 @@ class AdversarialModule(KeepsArguments, L.LightningModule):
     def noise_like(self, images: Tensor) -> Tensor:
         """Return N(0, 1) of the shape `(N, ...)` of `images`, a draw for each row, fresh at every call."""
         return self._draw(len(images), tuple(images.shape[1:]), "normal")
+
+    @torch.no_grad()
+    def move_mean(self, mean: Tensor, rows: Tensor, weight: float) -> None:
+        """Move a buffer of a player, the moving mean `(D,)` of `rows` `(N, D)`, towards those of the whole batch.
+
+        Call it once for each piece of a batch. The means of processes are averaged like all running statistics.
+
+        Args:
+            mean: the buffer, changed in place.
+            rows: of this process.
+            weight: of the batch in the moving mean.
+        """
+        kept = 1 - weight if self._piece == 0 else 1.0
+        mean.mul_(kept).add_(rows.mean(0), alpha=weight * self._share)
 
     def average(self, value: Tensor) -> Tensor:
         """Return the mean of a tensor over all processes."""
@@ -400,15 +414,19 @@ class AdversarialModule(KeepsArguments, L.LightningModule):
         Raises:
             ValueError: for labels given to a model that takes none, or a truncation of a uniform prior.
         """
+        z, *given = self.sample_inputs(n, labels, seed)
+        if truncation is not None:
+            if self.prior != "normal":
+                raise ValueError(f"truncation needs a normal prior; this model's is {self.prior}")
+            z = truncate(z, truncation)
+        return in_pieces(self, z, *given)
+
+    def sample_inputs(self, n: int, labels: Labels | None, seed: int | None) -> tuple[Tensor, ...]:
+        """Return the latents `(n, latent_dim)` of `n` samples and their conditions, as `sample` describes them."""
         given = self.conditions(n, labels)
-        if truncation is not None and self.prior != "normal":
-            raise ValueError(f"truncation needs a normal prior; this model's is {self.prior}")
         dtype = next(self.generator.parameters()).dtype
         z = draw((n, self.latent_dim), None if seed is None else key(seed), self.prior, self.device, dtype)
-        if truncation is not None:
-            z = truncate(z, truncation)
-        pieces = zip(*(torch.split(part, 256) for part in (z, *given)), strict=True)  # bounds memory whatever n is
-        return torch.cat([self(*piece) for piece in pieces])
+        return z, *given
 
     def predict_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Return as many generated images as the batch has real ones."""
@@ -651,12 +669,22 @@ class AdversarialModule(KeepsArguments, L.LightningModule):
     def _running_statistics(self) -> list[Tensor]:
         """Return the floating-point buffers of the players; the averaged generator copies its own from them.
 
-        Those of terms are equal on all processes.
+        Those of terms, and those that a network names as `constants`, are equal on all processes.
         """
         parts = [part for name, part in self.named_children() if name not in ("generator_ema", "terms")]
-        return [buffer for part in parts for buffer in part.buffers() if buffer.is_floating_point()]
+        found = []
+        for module in (module for part in parts for module in part.modules()):
+            named = module.named_buffers(recurse=False)
+            constants = getattr(module, "constants", ())
+            found += [buffer for name, buffer in named if buffer.is_floating_point() and name not in constants]
+        return found
 
     def _average_buffers(self) -> None:
         """Average the statistics over processes, if batches have passed since they travelled with the gradients."""
         if self._distributed() and not self._ticked:
             average(self._running_statistics())
+
+
+def in_pieces(make: Callable[..., Tensor], *parts: Tensor) -> Tensor:
+    """Return what `make` returns for the rows of `parts`, 256 at once: this bounds its memory."""
+    return torch.cat([make(*piece) for piece in zip(*(torch.split(part, 256) for part in parts), strict=True)])

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from gans.models.sequencegan import SequenceGAN
     from gans.models.sngan import SNGAN
     from gans.models.srgan import SRGAN
+    from gans.models.stylegan2 import StyleGAN2
     from gans.models.styletransfer import StyleTransfer
     from gans.models.texttoimage import TextToImage
     from gans.models.vae import VAE
@@ -56,6 +57,7 @@ __all__ = [
     "ProjectionGAN",
     "ReACGAN",
     "SequenceGAN",
+    "StyleGAN2",
     "StyleTransfer",
     "TextToImage",
 ]

@@ -375,6 +375,7 @@ class Synthesis(nn.Module):
     """
 
     noise: Tensor
+    constants = ("noise",)  # buffers that no step changes
 
     def __init__(
         self,

@@ -17,7 +17,7 @@ from torch import distributed
 from datamodules import CaptionedDigitsDataModule, DigitsDataModule
 from gans.engine import buckets
 from gans.engine.checkpoint import Checkpoint
-from gans.models import DCGAN, GAN, ContraGAN, ImageTextEncoder, ReACGAN, TextToImage
+from gans.models import DCGAN, GAN, ContraGAN, ImageTextEncoder, ReACGAN, StyleGAN2, TextToImage
 from gans.terms import BCR, R1, R2, ZCR, LeCam, ModeSeeking, OneCentered, PathLength, TopK
 
 GLOBAL_BATCH = 24
@@ -111,6 +111,16 @@ def test_images_are_compared_with_those_of_all_processes(run, kind):
     for player in ("generator.", "discriminator."):
         moved = {name for name, value in alone["state"].items() if difference({name: value}, without["state"]) > 1e-6}
         assert any(name.startswith(player) for name in moved)
+
+
+@pytest.mark.slow
+def test_styles_and_path_lengths_do_not_depend_on_processes(run):
+    options = {"size": 16, "preset": "small", "lazy": 2, "path_length": 0.0, "terms": [PathLength(every=2)]}
+    [alone] = run(StyleGAN2, 1, **options)
+    for world in (2, 3):
+        for process in run(StyleGAN2, world, **options):
+            assert difference(alone["state"], process["state"]) < 1e-9
+    assert alone["state"]["generator_ema.mean_w"].abs().max() > 1e-4
 
 
 class ChannelsLast(GAN):

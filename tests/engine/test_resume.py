@@ -25,7 +25,8 @@ from gans.callbacks.explore import Explore
 from gans.callbacks.grid import ImageGrid
 from gans.callbacks.health import Health
 from gans.engine.checkpoint import AtomicCheckpoints, Checkpoint
-from gans.models import CUT, DCGAN, GAN, R3GAN, WGAN, Autoencoder, CycleGAN, ManifoldGAN, Pix2Pix
+from gans.models import CUT, DCGAN, GAN, R3GAN, WGAN, Autoencoder, CycleGAN, ManifoldGAN, Pix2Pix, StyleGAN2
+from gans.terms import PathLength
 
 EPOCH = 25  # batches of 64 digits
 
@@ -90,6 +91,7 @@ def fit(trainer, tmp_path):
         (DCGAN, 3, 0, {"precision": "64-true"}),  # Lightning loads before it converts
         (DCGAN, 3, 0, {"precision": "bf16-mixed", "lr_decay_images": 400, "r1": 1.0, "lazy": 2, "batch_norm": False}),
         (R3GAN, 2, 0, {"width": 16, "schedule_images": 200}),
+        (StyleGAN2, 3, 0, {"preset": "small", "width": 2, "lazy": 2, "terms": [PathLength(every=2)]}),
     ],
 )
 def test_resume_is_exact(fit, kind, stop, workers, options):

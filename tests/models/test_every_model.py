@@ -25,6 +25,7 @@ SMALL = {
     "ContraGAN": {"embedding_dim": 4},
     "ReACGAN": {"embedding_dim": 4},
     "R3GAN": {"preset": "small", "schedule_images": 1000, "width": 16, "critic_steps": None},
+    "StyleGAN2": {"preset": "small", "minibatch_std": 2},
     "InfoGAN": {"num_codes": 2},
     "SequenceGAN": {"frames": 4, "motion_dim": 2, "motion_grid": 2},
     "Autoencoder": {"critic_steps": None},
@@ -46,7 +47,7 @@ SMALL = {
 }
 CONDITIONAL = {"ConditionalGAN", "ACGAN", "ProjectionGAN", "ContraGAN", "ReACGAN"}
 # Conditional where they are asked to be.
-CLASSES = {"SAGAN": {"num_classes": 10}, "R3GAN": {"num_classes": 10}}
+CLASSES = {name: {"num_classes": 10} for name in ("SAGAN", "R3GAN", "StyleGAN2")}
 CLIPS = {"SequenceGAN"}
 TRANSLATORS = {"Pix2Pix", "CycleGAN", "CUT", "Inpainting", "SRGAN", "StyleTransfer"}  # they make images of images
 FILLERS = {"Inpainting"}  # of images with holes
@@ -54,7 +55,18 @@ WHOLE = {"ContraGAN", "ReACGAN"}  # they compare all images of a batch
 CAPTIONED = {"TextToImage"}  # they make images of sentences
 FRAMES = 4
 # One of each kind: what multiplies the cost of a promise is tried on these, and on the others where tests may be slow.
-KINDS = ("CycleGAN", "DCGAN", "InfoGAN", "ManifoldGAN", "R3GAN", "SRGAN", "SequenceGAN", "TextToImage", "VAEGAN")
+KINDS = (
+    "CycleGAN",
+    "DCGAN",
+    "InfoGAN",
+    "ManifoldGAN",
+    "R3GAN",
+    "SRGAN",
+    "SequenceGAN",
+    "StyleGAN2",
+    "TextToImage",
+    "VAEGAN",
+)
 
 
 def some(*values):
@@ -187,6 +199,8 @@ def test_two_processes_are_one(trained_by, name):
 def without_batch_norm(name):
     if name in ("SequenceGAN", "Inpainting", "StyleTransfer"):  # they have none, but power iterations
         return {"spectral_norm": False}
+    if name == "StyleGAN2":  # nor here, but path lengths are averaged over a batch
+        return {"path_length": 0.0}
     if name == "Pix2Pix":  # nor here, but dropout
         return {"dropout": 0.0}
     return {"batch_norm": False} if name in ("DCGAN", "WGAN", "ConditionalGAN", "InfoGAN") else {}
