@@ -245,8 +245,8 @@ class ToRGB(nn.Module):
         # Weights of each sample in a product of matrices: a few numbers, where scaled maps would be many.
         weights = self.weight[:, :, 0, 0] * (self.affine(w) * self.gain)[:, None]
         bias, pixels = self.bias.to(maps.dtype)[:, None], maps.flatten(2)
-        image = torch.baddbmm(bias, weights.to(maps.dtype), pixels).view(len(maps), -1, *maps.shape[2:])
-        return clamped(image, self.clamp)
+        image = torch.baddbmm(bias, weights.to(maps.dtype), pixels)
+        return clamped(image.view(-1, len(self.bias), *maps.shape[2:]), self.clamp)
 
 
 def convolved(maps: Tensor, weight: Tensor, up: bool) -> Tensor:

@@ -25,6 +25,7 @@ OTHER = {
     "DCGAN": {"size": (12, 10), "channels": 3},  # cut to size
     "SAGAN": {"size": 16, "width": 8},
     "R3GAN": {"width": 16, "num_classes": 3},
+    "StyleGAN2": {"preset": "small", "num_classes": 3},
     "InfoGAN": {"latent_dim": 6},
     "SequenceGAN": {"frames": 3, "motion_dim": 2, "num_classes": 3},
     "VAE": {"network": "conv"},
