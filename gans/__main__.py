@@ -24,6 +24,7 @@ usage: gans recipes [NAME]                      list the recipes, or print one
        gans sample   CKPT [flags]               pictures of a seed: a grid, or a file each; --help
        gans explore  WHAT CKPT [flags]          walks, directions, inversion, neighbours of its latent space; --help
        gans export   CKPT --format FORMAT       the averaged generator for plain torch, or onnxruntime; --help
+       gans import   KIND FILE [flags]          a checkpoint that others have published, as one of ours; --help
 
        gans fit dcgan-digits                             no download, two to four minutes on two cores
        gans fit dcgan-digits --ckpt_path last            resume from its last checkpoint
@@ -40,7 +41,9 @@ A wrong input is one sentence and exit code 2; GANS_TRACEBACK=1 shows where it c
 
 
 VERBS = ("fit", "validate", "test", "predict")  # on a recipe
-COMMANDS = ("evaluate", "sample", "explore", "export")  # on a checkpoint, each a file of gans.commands
+# On a checkpoint: each command with its file in gans.commands.
+COMMANDS = {name: name for name in ("evaluate", "sample", "explore", "export", "predict")}
+COMMANDS["import"] = "published"  # no file of Python is called import
 
 
 def check_home() -> None:
@@ -60,7 +63,7 @@ def main(argv: list[str] | None = None) -> int:
     verb, *rest = (sys.argv[1:] if argv is None else argv) or ["--help"]
     # predict is a verb on a recipe, and a command on a checkpoint.
     on_checkpoint = any(arg.startswith("--input") for arg in rest) or (rest[:1] and rest[0].endswith(".ckpt"))
-    is_command = verb in COMMANDS or (verb == "predict" and on_checkpoint)
+    is_command = verb in COMMANDS and (verb != "predict" or on_checkpoint)
     try:
         check_home()
         if is_command:
@@ -72,7 +75,7 @@ def main(argv: list[str] | None = None) -> int:
         elif verb == "recipes":
             show(rest)
         else:
-            close = nearest(verb, [*VERBS, *COMMANDS, "recipes"])
+            close = nearest(verb, [*{*VERBS, *COMMANDS}, "recipes"])
             raise ValueError(f"there is no command {verb}{close}: `gans --help` lists them")
     except ValueError as error:
         print(f"gans: error: {error}", file=sys.stderr)
@@ -82,7 +85,7 @@ def main(argv: list[str] | None = None) -> int:
             from gans.commands.outcome import finished, quiet
 
             quiet()
-            return finished("gans", lambda: importlib.import_module(f"gans.commands.{verb}").main(rest))
+            return finished("gans", lambda: importlib.import_module(f"gans.commands.{COMMANDS[verb]}").main(rest))
         if verb in VERBS:
             end_with_launcher()  # before the seconds that importing torch takes
             from gans.commands.trainer import run

@@ -35,7 +35,7 @@ library_name: lightning-gans
 tags: [gan, image-generation, pytorch-lightning]
 ---
 
-`{model}`, trained on {images:,} images.
+`{model}`, trained on {images:,} images.{origin}
 
 ```python
 from gans.hub import from_pretrained  # pip install "lightning-gans[hub]"
@@ -46,7 +46,10 @@ images = from_pretrained("{name}").sample(16, seed=0)  # in [-1, 1]
 
 
 def config_of(model: Any) -> dict[str, Any]:
-    """Return what rebuilds a model, as plain values: its class, its arguments, the images seen and class names."""
+    """Return what rebuilds a model, as plain values: its class, its arguments, the images seen and class names.
+
+    A model with imported weights has their `origin` besides.
+    """
     if isinstance(model, KeepsArguments):
         arguments = model.own_arguments()
     else:  # any other LightningModule has its hyper-parameters
@@ -57,7 +60,15 @@ def config_of(model: Any) -> dict[str, Any]:
         "images_seen": int(getattr(model, "images_seen", 0)),
         "classes": list(getattr(model, "class_names", ())),
         "version": __version__,
+        **({"origin": dict(model.origin)} if getattr(model, "origin", None) else {}),
     }
+
+
+def told_origin(config: dict[str, Any]) -> str:
+    """Return a sentence for the model card about imported weights and their licence; nothing if there are none."""
+    if not (origin := config.get("origin")):
+        return ""
+    return f" Its weights come from {origin.get('source')}, under the licence: {origin.get('licence')}."
 
 
 def save_pretrained(model: L.LightningModule, folder: str | Path) -> Path:
@@ -118,6 +129,7 @@ def from_pretrained(
         config = json.loads(note)
         name, arguments = config["model"], dict(config["arguments"])
         seen, names = int(config.get("images_seen", 0)), [str(name) for name in config.get("classes", [])]
+        origin = dict(config.get("origin", {}))
         if not isinstance(name, str):
             raise TypeError(f"model is {name}")
     except (SafetensorError, OSError, KeyError, ValueError, TypeError) as error:
@@ -136,7 +148,7 @@ def from_pretrained(
             part.load_state_dict(weights)
     except RuntimeError as error:
         raise ValueError(f"{source} does not fit {name}: {' '.join(str(error).split())}") from error
-    made.images_seen, made.class_names = seen, names
+    made.images_seen, made.class_names, made.origin = seen, names, origin
     return made.to(device).eval()
 
 
@@ -192,6 +204,7 @@ def push_to_hub(model: L.LightningModule, name: str, *, private: bool | None = N
         with asked(f"the Hub does not take {name}"):
             name = api.create_repo(name, private=private, exist_ok=True).repo_id
             if not api.file_exists(name, "README.md"):  # an existing card is kept
-                text = CARD.format(model=type(model).__name__, images=config["images_seen"], name=name)
+                told = {"images": config["images_seen"], "origin": told_origin(config)}
+                text = CARD.format(model=type(model).__name__, name=name, **told)
                 (Path(folder) / "README.md").write_text(text, encoding="utf-8")
             return str(api.upload_folder(repo_id=name, folder_path=folder, commit_message=type(model).__name__))

@@ -17,7 +17,7 @@ from gans.engine.interface import makes_images, translates
 from gans.runs import atomic
 
 PROGRESS = {"seed": int | NoneType, "batches_seen": int, "images_seen": int, "images_averaged": int, "pending": dict}
-LATER = {"classes": list, "settings": list, "length": list}  # which older checkpoints lack
+LATER = {"classes": list, "settings": list, "length": list, "origin": dict}  # which older checkpoints lack
 RESUMABLE = {"epoch": int, "global_step": int, "loops": dict, "optimizer_states": list, "lr_schedulers": list}
 RESUMABLE |= {"callbacks": dict, "pytorch-lightning_version": str}
 RENAMED = {"logit_averages": "terms.lecam.averages"}  # what older checkpoints call otherwise
@@ -321,6 +321,8 @@ class InitFrom(L.Callback):
             more = f" and {len(left) - SHOWN} more" if len(left) > SHOWN else ""
             told = f"; not taken: {', '.join(left[:SHOWN])}{more}" if left else ""
             print(f"weights      {self.path}{told}", flush=True)
+            if licence := getattr(pl_module, "origin", {}).get("licence"):
+                print(f"licence      {licence}", flush=True)
 
 
 def init_from(model: Module, path: str | Path) -> list[str]:
@@ -329,7 +331,8 @@ def init_from(model: Module, path: str | Path) -> list[str]:
     Networks and their averages are copied; a network without an average in the file gets one equal to itself. Clock,
     moments, schedules and the state of regularisers are not, so that a new run begins. What has another shape here,
     as the layers that know of classes where their number differs, stays as it is, and so do encoders of sentences with
-    another vocabulary.
+    another vocabulary. Of an imported checkpoint the origin is copied too, and networks that were not published are
+    not taken. An argument with which its networks were imported, and that is another here, is told like a weight.
 
     Args:
         model: of any class; for `TextToImage`, one that has a vocabulary.
@@ -342,11 +345,13 @@ def init_from(model: Module, path: str | Path) -> list[str]:
     found, words = held["state_dict"], held.get("hyper_parameters", {}).get("vocabulary")
     if name := not_finite(found):
         raise ValueError(f"{path}: {name} is not finite: its run diverged")
+    origin = origin_of(held)
+    absent = tuple(f"{part}." for part in origin.get("missing", ()))
     own, left, taken = model.state_dict(), [], set()
     foreign = "matcher." if words is not None and words != model.hparams.get("vocabulary") else "\0"
     for name, tensor in own.items():
         there = getattr(found.get(name), "shape", None)
-        if regulariser(name, model):
+        if regulariser(name, model) or name.startswith(absent):
             continue
         if there == tensor.shape and not name.startswith(foreign):
             tensor.copy_(found[name])
@@ -362,7 +367,29 @@ def init_from(model: Module, path: str | Path) -> list[str]:
         left = [text for text in left if not text.startswith("generator_ema.")]
     if not taken:
         raise ValueError(f"{path} holds no weight of a {type(model).__name__}, by name and shape")
-    return left + [f"{name} (not in this model)" for name in found if name not in own and not regulariser(name, model)]
+    other = [f"{part[:-1]} (not published)" for part in absent]
+    for name, given in origin.get("arguments", {}).items():
+        if pair(here := model.hparams.get(name, given)) != pair(given):
+            other.append(f"{name} (there {given}, here {here})")
+    if origin:
+        model.origin = origin  # type: ignore[assignment]
+    return (
+        other
+        + left
+        + [f"{name} (not in this model)" for name in found if name not in own and not regulariser(name, model)]
+    )
+
+
+def pair(value: Any) -> tuple[Any, ...]:
+    """Return a tuple or list as a tuple; a single value, such as the side of a square, as a pair of it."""
+    return tuple(value) if isinstance(value, tuple | list) else (value, value)
+
+
+def origin_of(checkpoint: dict[str, Any]) -> dict[str, Any]:
+    """Return where the weights of a loaded checkpoint are from, if they were imported; else nothing."""
+    state = checkpoint.get("adversarial")
+    origin = state.get("origin") if isinstance(state, dict) else None
+    return origin if isinstance(origin, dict) else {}
 
 
 def weights(path: str | Path) -> dict[str, Any]:

@@ -116,6 +116,7 @@ class AdversarialModule(KeepsArguments, L.LightningModule):
         self.augment = augmentations.named(augment, **augment_options or {}) or augmentations.Augmentation()
         self.image_shape: tuple[int, ...] | None = None
         self.class_names: list[str] = []  # of a conditional model, in the order of the labels
+        self.origin: dict[str, Any] = {}  # of imported weights: source, licence, files, see `gans.published`
         self.seed: int | None = None
         self.batches_seen = self.images_seen = 0
         self.images_averaged = 0  # images seen when the average last moved
@@ -548,9 +549,10 @@ class AdversarialModule(KeepsArguments, L.LightningModule):
             "classes": list(self.class_names),
             # A rate that follows a schedule is restored as it was then: it follows this run's arguments.
             "settings": without(self._given or [], *(["lr"] if self.spans["lr_decay_images"].amount else [])),
-            "length": [self.trainer.max_steps, self.trainer.max_epochs],
+            "length": [self.trainer.max_steps, self.trainer.max_epochs] if self._trainer is not None else None,
             **{name: getattr(self, name) for name in ("seed", "batches_seen", "images_seen", "images_averaged")},
             "pending": self._curves.pending(self._distributed()),
+            **({"origin": dict(self.origin)} if self.origin else {}),
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -567,6 +569,7 @@ class AdversarialModule(KeepsArguments, L.LightningModule):
         self._resumed = state = checkpoint["adversarial"]
         for name in ("seed", "batches_seen", "images_seen", "images_averaged"):
             setattr(self, name, state[name])
+        self.origin = dict(state.get("origin") or {})
         saved, here = [str(name) for name in state.get("classes") or []], self.class_names
         if saved and here and saved != here:
             label = next((i for i, both in enumerate(zip(saved, here, strict=False)) if both[0] != both[1]), None)

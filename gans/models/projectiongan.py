@@ -27,6 +27,7 @@ class ProjectionGAN(LatentGAN):
         lr: learning rate of Adam, of both players.
         betas: Adam's decay rates, of both players.
         critic_steps: discriminator updates for each update of the generator.
+        blocks: residual blocks of the networks; `mimicry` are those of `gans import mimicry`, see `networks.resnet`.
         options: as in `LatentGAN`.
     """
 
@@ -42,6 +43,7 @@ class ProjectionGAN(LatentGAN):
         lr: float = 2e-4,
         betas: tuple[float, float] = (0.0, 0.9),
         critic_steps: int = 5,
+        blocks: resnet.Blocks = "authors",
         **options: Any,
     ) -> None:
         at_least(1, num_classes=num_classes)
@@ -52,10 +54,11 @@ class ProjectionGAN(LatentGAN):
 
     def make_generator(self, size: Size, channels: int, width: int) -> nn.Module:
         """Return the network from latents and classes to images."""
-        growth, classes = resnet.growth(size), self.hparams["num_classes"]
-        return resnet.Generator(self.latent_dim, size, channels, width, growth, num_classes=classes)
+        options: dict[str, Any] = {name: self.hparams[name] for name in ("num_classes", "blocks")}
+        return resnet.Generator(self.latent_dim, size, channels, width, resnet.growth(size), **options)
 
     def make_discriminator(self, size: Size, channels: int, width: int) -> nn.Module:
         """Return the network from images and classes to logits."""
-        width, classes = self.hparams["discriminator_width"] or width, self.hparams["num_classes"]
-        return resnet.Discriminator(size, channels, width, num_classes=classes, **resnet.shape(size))
+        width = self.hparams["discriminator_width"] or width
+        options: dict[str, Any] = {name: self.hparams[name] for name in ("num_classes", "blocks")}
+        return resnet.Discriminator(size, channels, width, **options, **resnet.shape(size))

@@ -30,6 +30,8 @@ class SAGAN(LatentGAN):
         lr: learning rate of Adam, of the generator.
         discriminator_lr: learning rate of the discriminator.
         betas: Adam's decay rates, of both players.
+        discriminator_attention: `attention` of the discriminator; None is `attention`.
+        blocks: residual blocks of the networks; `mimicry` are those of `gans import mimicry`, see `networks.resnet`.
         options: as in `LatentGAN`.
     """
 
@@ -46,6 +48,8 @@ class SAGAN(LatentGAN):
         lr: float = 1e-4,
         discriminator_lr: float | None = 4e-4,
         betas: tuple[float, float] = (0.0, 0.9),
+        discriminator_attention: tuple[int, ...] | None = None,
+        blocks: resnet.Blocks = "authors",
         **options: Any,
     ) -> None:
         at_least(0, num_classes=num_classes)
@@ -64,14 +68,17 @@ class SAGAN(LatentGAN):
 
     def make_generator(self, size: Size, channels: int, width: int) -> nn.Module:
         """Return the network from latents, and classes, to images."""
-        options: dict[str, Any] = {"num_classes": self.hparams["num_classes"], "attention": self.attention(size)}
+        options: dict[str, Any] = {name: self.hparams[name] for name in ("num_classes", "blocks")}
+        options["attention"] = self.attention(size)
         return resnet.Generator(
             self.latent_dim, size, channels, width, resnet.growth(size), spectral_norm=True, **options
         )
 
     def make_discriminator(self, size: Size, channels: int, width: int) -> nn.Module:
         """Return the network from images, and classes, to logits."""
-        options: dict[str, Any] = {"num_classes": self.hparams["num_classes"], "attention": self.attention(size)}
+        options: dict[str, Any] = {name: self.hparams[name] for name in ("num_classes", "blocks")}
+        given = self.hparams["discriminator_attention"]
+        options["attention"] = self.attention(size) if given is None else tuple(given)
         width = self.hparams["discriminator_width"] or width
         return resnet.Discriminator(size, channels, width, **options, **resnet.shape(size))
 

@@ -29,6 +29,7 @@ class SNGAN(LatentGAN):
         critic_steps: discriminator updates for each update of the generator.
         minibatch_std: group size of a minibatch standard deviation in the discriminator, a divisor of the batch; 0 for
             none.
+        blocks: residual blocks of the networks; `mimicry` are those of `gans import mimicry`, see `networks.resnet`.
         options: as in `LatentGAN`.
     """
 
@@ -44,6 +45,7 @@ class SNGAN(LatentGAN):
         betas: tuple[float, float] = (0.0, 0.9),
         critic_steps: int = 5,
         minibatch_std: int = 0,
+        blocks: resnet.Blocks = "authors",
         **options: Any,
     ) -> None:
         super().__init__(
@@ -52,12 +54,14 @@ class SNGAN(LatentGAN):
 
     def make_generator(self, size: Size, channels: int, width: int) -> nn.Module:
         """Return the network from latents to images."""
-        return resnet.Generator(self.latent_dim, size, channels, width, growth=resnet.growth(size))
+        growth, blocks = resnet.growth(size), self.hparams["blocks"]
+        return resnet.Generator(self.latent_dim, size, channels, width, growth, blocks=blocks)
 
     def make_discriminator(self, size: Size, channels: int, width: int) -> nn.Module:
         """Return the network from images to logits."""
-        width, group = self.hparams["discriminator_width"] or width, self.hparams["minibatch_std"]
-        return resnet.Discriminator(size, channels, width, minibatch_std=group, **resnet.shape(size))
+        width = self.hparams["discriminator_width"] or width
+        options: dict[str, Any] = {name: self.hparams[name] for name in ("minibatch_std", "blocks")}
+        return resnet.Discriminator(size, channels, width, **options, **resnet.shape(size))
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Refuse a first batch that the groups of a minibatch standard deviation do not divide, piece by piece.

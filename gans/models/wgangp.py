@@ -24,6 +24,8 @@ class WGANGP(LatentGAN):
         lr: learning rate of Adam, of both players.
         betas: Adam's decay rates, of both players.
         critic_steps: critic updates for each update of the generator.
+        discriminator_width: `width` of the critic; None is `width`.
+        blocks: residual blocks of `resnet`; `mimicry` are those of `gans import mimicry-wgangp`.
         options: as in `LatentGAN`.
     """
 
@@ -38,10 +40,14 @@ class WGANGP(LatentGAN):
         lr: float = 1e-4,
         betas: tuple[float, float] = (0.5, 0.9),
         critic_steps: int = 5,
+        discriminator_width: int | None = None,
+        blocks: resnet.Blocks = "authors",
         **options: Any,
     ) -> None:
         if architecture not in ("dcgan", "resnet"):
             raise ValueError(f"architecture is {architecture}; expected dcgan or resnet")
+        if architecture == "dcgan" and blocks != "authors":
+            raise ValueError(f"blocks is {blocks}; expected authors with the architecture dcgan, which has none")
         at_least(0, penalty_weight=penalty_weight)
         super().__init__(
             size,
@@ -62,13 +68,16 @@ class WGANGP(LatentGAN):
     def make_generator(self, size: Size, channels: int, width: int) -> nn.Module:
         """Return the network from latents to images."""
         if self.hparams["architecture"] == "resnet":
-            return resnet.Generator(self.latent_dim, size, channels, width, growth=resnet.growth(size))
+            growth, blocks = resnet.growth(size), self.hparams["blocks"]
+            return resnet.Generator(self.latent_dim, size, channels, width, growth, blocks=blocks)
         return dcgan.Generator(self.latent_dim, size, channels, width)
 
     def make_discriminator(self, size: Size, channels: int, width: int) -> nn.Module:
         """Return the network from images to the critic's values."""
+        width = self.hparams["discriminator_width"] or width
         if self.hparams["architecture"] == "resnet":
-            return resnet.Discriminator(size, channels, width, pool="mean", spectral_norm=False, **resnet.shape(size))
+            options: dict[str, Any] = {"pool": "mean", "spectral_norm": False, "blocks": self.hparams["blocks"]}
+            return resnet.Discriminator(size, channels, width, **options, **resnet.shape(size))
         return dcgan.Discriminator(size, channels, width, batch_norm=False)
 
     def record_discriminator(self, loss: Tensor, real_logits: Tensor, fake_logits: Tensor) -> None:

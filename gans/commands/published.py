@@ -1,0 +1,89 @@
+"""`gans import`: a checkpoint that others have published, as an ordinary checkpoint of this framework."""
+
+import shlex
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from gans.commands.parser import Parser, check_writable
+from gans.published.checkpoint import imported, save
+from gans.published.kinds import KINDS, named
+from gans.recipes.catalogue import recipes
+
+OTHERS = ("discriminator", "average")
+SHOWN = 12  # characters of a hash
+
+
+def parser() -> Parser:
+    """Return the parser of the flags."""
+    flags = Parser(prog="gans import", description=__doc__)
+    flags.add_argument("kind", type=str, help=", ".join(KINDS))
+    flags.add_argument("file", type=Path, help="the published file; of several, the generator's")
+    flags.add_argument("--discriminator", type=Path, help="file of the discriminator, where it has one of its own")
+    flags.add_argument("--average", type=Path, help="file of the averaged generator, where it has one of its own")
+    flags.add_argument("--out", type=Path, help="checkpoint to write, X.ckpt; by default beside the file")
+    flags.add_argument("--source", type=str, help="where the file is from; by default the repository of its kind")
+    flags.add_argument("--licence", type=str, help="of the weights; by default that of the repository")
+    return flags
+
+
+def main(args: list[str]) -> None:
+    """Run the command.
+
+    Raises:
+        ValueError: for bad input, in one sentence.
+    """
+    options = parser().parse_args(args)
+    named(options.kind)
+    out = options.out or options.file.with_suffix(".ckpt")
+    if out.suffix != ".ckpt":
+        raise ValueError(f"out is {out}; expected a name that ends with .ckpt")
+    if any(
+        out.absolute() == given.absolute() for given in (options.file, *(options[name] for name in OTHERS)) if given
+    ):
+        raise ValueError(f"out is {out}, the file that is imported; expected another")
+    check_writable(out.parent)
+    model = imported(options.kind, options.file, **{name: options[name] for name in (*OTHERS, "source", "licence")})
+    save(model, out)
+    report(model, out)
+
+
+def report(model: Any, out: Path) -> None:
+    """Print what was imported, where it is from, and how to train it further."""
+    origin, name = model.origin, type(model).__name__
+    files = ", ".join(f"{file} (sha256 {hashed[:SHOWN]})" for file, hashed in origin["files"].items())
+    print(f"imported     {files}")
+    print(f"source       {origin['source']}")
+    print(f"licence      {origin['licence']}")
+    print(f"model        {name}({', '.join(f'{key}={value!r}' for key, value in origin['arguments'].items())})")
+    for part in origin["missing"]:
+        print(f"{part}  not published: its weights are drawn, and --init_from does not take them")
+    print(f"checkpoint   {out}\n")
+    print(f"gans sample {shlex.quote(str(out))}")
+    if recipe := recipe_of(name):
+        print(fine_tuning(recipe, origin["arguments"], out))
+
+
+def recipe_of(model: str) -> str | None:
+    """Return the first recipe of a class of models that trains on a folder of images."""
+    for name, path in recipes().items():
+        held = yaml.safe_load(path.read_text(encoding="utf-8"))
+        classes = [held[part]["class_path"].rpartition(".")[2] for part in ("model", "data")]
+        if classes == [model, "ImageFolderDataModule"]:
+            return name
+    return None
+
+
+def fine_tuning(recipe: str, arguments: dict[str, Any], out: Path) -> str:
+    """Return the command that trains the model further on images of a folder."""
+    given = {f"data.{name}" if name in ("size", "channels") else f"model.{name}": arguments[name] for name in arguments}
+    flags = " ".join(f"--{key} {shlex.quote(written(value))}" for key, value in given.items())
+    return f"gans fit {recipe} --data.root FOLDER {flags} --init_from {shlex.quote(str(out))}"
+
+
+def written(value: Any) -> str:
+    """Return an argument as a flag has it: a pair in brackets, without blanks."""
+    if isinstance(value, tuple | list):
+        return f"[{','.join(map(str, value))}]"
+    return str(value)

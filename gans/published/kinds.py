@@ -1,0 +1,63 @@
+"""The kinds of published checkpoints that can be imported: where they come from, their licence, and their maps."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from gans.checks import nearest
+from gans.published import mimicry, r3gan
+from gans.published.files import File
+from gans.published.maps import Found
+
+Convert = Callable[[File, File | None, File | None], Found]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of checkpoint.
+
+    Args:
+        source: repository whose code writes such files.
+        licence: of the repository, unless a user knows of another one for the weights.
+        holds: returns whether a file's content is of this kind.
+        convert: returns the model of the file, of the discriminator's own and of the averaged generator's own.
+        files: files besides the first, by their flags: `discriminator`, `average`.
+    """
+
+    source: str
+    licence: str
+    holds: Callable[[Any], bool]
+    convert: Convert
+    files: tuple[str, ...] = ()
+
+
+MIT = "MIT License"
+KINDS = {
+    "mimicry": Kind("github.com/kwotsin/mimicry", MIT, mimicry.holds, mimicry.sngan, ("discriminator",)),
+    "mimicry-wgangp": Kind("github.com/kwotsin/mimicry", MIT, mimicry.holds, mimicry.wgangp, ("discriminator",)),
+    "r3gan": Kind("github.com/brownvc/R3GAN", "none stated by its authors", r3gan.holds, r3gan.convert),
+}
+
+
+def named(name: str) -> Kind:
+    """Return the kind of this name.
+
+    Raises:
+        ValueError: if there is none.
+    """
+    if name not in KINDS:
+        raise ValueError(f"kind is {name}{nearest(name, list(KINDS))}; expected one of {', '.join(KINDS)}")
+    return KINDS[name]
+
+
+def check_kind(name: str, file: File) -> None:
+    """Check that a file is of the kind `name`.
+
+    Raises:
+        ValueError: if it is not, with the kinds that fit.
+    """
+    if named(name).holds(file.content):
+        return
+    fit = [other for other, kind in KINDS.items() if kind.holds(file.content)]
+    told = f": it is of the kind {' or '.join(fit)}" if fit else f", nor of {', '.join(k for k in KINDS if k != name)}"
+    raise ValueError(f"{file.path} is no checkpoint of the kind {name}{told}")

@@ -1,0 +1,161 @@
+"""A reader of pickled networks that executes nothing: it gives tensors, plain containers and inert stubs of modules.
+
+A pickle is a program: it names functions, and loading it calls them. This reader gives its own replacement for each
+name that a published network needs, and refuses the file at any other name. A module becomes a `Stub`, which has the
+module's state and no behaviour. StyleGAN's pickles carry the source code of their classes; it stays a text.
+
+Each replacement is made anew for each name in the file, because a pickle may also set attributes on what it was given.
+"""
+
+import io
+import pickle
+import re
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+# Classes of these modules become stubs, whatever their names: PyTorch's layers, and the code of the networks' authors.
+STUBBED = re.compile(r"torch\.nn\.modules\.\w+|training\.\w+|R3GAN\.\w+")
+PERSISTENT = ("torch_utils.persistence", "_reconstruct_persistent_obj")
+TENSORFLOW = "it holds networks of TensorFlow, which `legacy.py` of stylegan2-ada-pytorch converts"
+
+
+class Stub:
+    """What a module of a pickle held, by the name of its class: `state` has its attributes."""
+
+    state: dict[str, Any]
+
+    def __setstate__(self, state: Any) -> None:
+        """Keep the state.
+
+        Raises:
+            ValueError: if it is no dictionary.
+        """
+        if not isinstance(state, dict):
+            raise ValueError(f"the state of a {type(self).__name__} is a {type(state).__name__}")
+        self.__dict__["state"] = state
+
+    def part(self, kind: str) -> Mapping[str, Any]:
+        """Return the parameters, buffers or modules, by the names of `torch.nn.Module`'s attributes."""
+        held = self.__dict__.get("state", {}).get(kind)
+        return held if isinstance(held, dict) else {}
+
+    def tensors(self, above: str = "") -> Iterator[tuple[str, Tensor]]:
+        """Yield the names and tensors of parameters and buffers, like the items of a `state_dict`."""
+        for kind in ("_parameters", "_buffers"):
+            for name, tensor in self.part(kind).items():
+                if isinstance(tensor, Tensor):
+                    yield f"{above}{name}", tensor
+        for name, module in self.part("_modules").items():
+            if isinstance(module, Stub):
+                yield from module.tensors(f"{above}{name}.")
+
+
+def stub(name: str) -> type[Stub]:
+    """Return a new class of stubs with this name."""
+    return type(name, (Stub,), {})
+
+
+def persistent(meta: Any) -> Stub:
+    """Return the stub of an object of StyleGAN's `persistence`, whose `meta` has the source code besides the state."""
+    made = stub(str(meta["class_name"]))()
+    made.__setstate__(meta["state"])
+    return made
+
+
+def storage(held: bytes) -> Any:
+    """Return the storage that `torch.save` has written to bytes inside a pickle."""
+    found = torch.load(io.BytesIO(held), map_location="cpu", weights_only=True)
+    if not isinstance(found, torch.storage.TypedStorage):
+        raise ValueError(f"a {type(found).__name__} stands in place of a storage")
+    return found
+
+
+def tensor(held: Any, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: Any) -> Tensor:
+    """Return a tensor of a storage; the other arguments of the pickle are about gradients.
+
+    Raises:
+        ValueError: if the storage is shorter than the tensor.
+    """
+    numbers = [offset, *size, *stride]
+    if not all(type(number) is int and number >= 0 for number in numbers) or len(size) != len(stride):
+        raise ValueError(f"a tensor has the offset {offset}, size {size} and stride {stride}")
+    last = offset + sum((side - 1) * step for side, step in zip(size, stride, strict=True))
+    untyped = held._untyped_storage  # `untyped()` warns that it will be removed
+    if prod(size) and last >= untyped.nbytes() // held.dtype.itemsize:
+        raise ValueError(f"a tensor of size {tuple(size)} is larger than its storage")
+    return torch.empty(0, dtype=held.dtype).set_(untyped, offset, tuple(size), tuple(stride))
+
+
+def parameter(data: Tensor, *_: Any) -> Tensor:
+    """Return the tensor of a parameter."""
+    return data
+
+
+FUNCTIONS: dict[tuple[str, str], Callable[..., Any]] = {
+    ("torch._utils", "_rebuild_tensor_v2"): tensor,
+    ("torch._utils", "_rebuild_parameter"): parameter,
+    ("torch.storage", "_load_from_bytes"): storage,
+    ("torch", "Size"): tuple,
+    ("torch", "device"): str,
+    PERSISTENT: persistent,
+}
+CONTAINERS: dict[tuple[str, str], type] = {("collections", "OrderedDict"): OrderedDict, ("builtins", "set"): set}
+
+
+class Refused(ValueError):
+    """A pickle names something that this reader does not give."""
+
+
+class Reader(pickle.Unpickler):
+    """An unpickler whose names lead to this file's replacements only."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        """Return the replacement of a name.
+
+        Raises:
+            Refused: if it has none.
+        """
+        if found := CONTAINERS.get((module, name)):
+            return found
+        if function := FUNCTIONS.get((module, name)):
+            return lambda *args: function(*args)
+        if (module, name) == ("dnnlib.util", "EasyDict"):
+            return type(name, (dict,), {})
+        if module == "torch" and isinstance(vars(torch).get(name), torch.dtype):
+            return vars(torch)[name]
+        if STUBBED.fullmatch(module) and name.isidentifier():
+            return stub(name)
+        why = TENSORFLOW if module.startswith("dnnlib.tflib") else "networks need tensors and plain containers only"
+        raise Refused(f"it asks for {module}.{name}, which is not loaded: {why}")
+
+    def persistent_load(self, pid: Any) -> Any:
+        """Refuse what is stored outside the pickle.
+
+        Raises:
+            Refused: always.
+        """
+        raise Refused("it refers to storages outside of the pickle")
+
+
+def read(path: Path) -> Any:
+    """Return what the pickle of a published network holds, with stubs in place of modules.
+
+    Raises:
+        ValueError: if the file cannot be read, is no whole pickle, or names something else than networks need.
+    """
+    try:
+        with path.open("rb") as file:
+            return Reader(file).load()
+    except Refused as error:
+        raise ValueError(f"{path} is refused: {error}") from error
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror or error}") from error
+    except Exception as error:  # a damaged pickle raises almost anything
+        why = " ".join(str(error).split()) or type(error).__name__
+        raise ValueError(f"{path} is no whole pickle of a network: {why}") from error
