@@ -10,9 +10,11 @@ float16. PyTorch allows it by default for convolutions on Ampere GPUs and newer.
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn.functional import relu
 
 from gans.precision import full_precision, require_to_the_end
@@ -138,6 +140,41 @@ def mode_seeking(first: Tensor, second: Tensor, z: Tensor, other: Tensor) -> Ten
     images = (first.to(full) - second.to(full)).abs().flatten(1).mean(1)
     latents = (z.to(full) - other.to(full)).abs().flatten(1).mean(1)
     return (1 / (images / latents + 0.01)).mean()
+
+
+def off_diagonal(matrices: Sequence[Tensor]) -> Tensor:
+    """Return the sum of `|W W^T * (1 - I)|^2` over matrices W, each with rows that need not be orthogonal.
+
+    It can be differentiated once.
+
+    Source: Brock et al. 2018 (BigGAN, arXiv 1809.11096), equation 3.
+    """
+    with torch.autocast(matrices[0].device.type, enabled=False):
+        total: Tensor = OffDiagonal.apply(*matrices)
+    return total
+
+
+class OffDiagonal(torch.autograd.Function):
+    """The sum that `off_diagonal` returns, by its gradient: with S = (W W^T * (1 - I)) W, it is 4 S, the value <S, W>.
+
+    S needs no matrix with the square of the number of rows, and autograd would launch three times as many kernels.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, *matrices: Tensor) -> Tensor:
+        """Return the sum, a scalar."""
+        slopes = []
+        for w in matrices:
+            cubed = w @ (w.mT @ w) if w.shape[0] > w.shape[1] else (w @ w.mT) @ w
+            slopes.append(torch.addcmul(cubed, w.square().sum(1, keepdim=True), w, value=-1))
+        ctx.save_for_backward(*slopes)
+        return torch.stack([product.sum() for product in torch._foreach_mul(slopes, list(matrices))]).sum()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, ...]:
+        """Return the gradients of the matrices."""
+        return tuple(torch._foreach_mul(list(ctx.saved_tensors), 4 * gradients[0]))
 
 
 def gamma_heuristic(size: tuple[int, int], batch_size: int) -> float:

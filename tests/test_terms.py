@@ -27,6 +27,7 @@ from gans.terms import (
     LeCam,
     ModeSeeking,
     OneCentered,
+    Orthogonal,
     PathLength,
     Step,
     Term,
@@ -362,6 +363,36 @@ def test_a_lazy_step_asks_the_discriminator_for_what_its_terms_read(trainer):
 
 GAMES = {"ClassTerm": ACGAN, "Information": InfoGAN, "Clustering": InfoGAN, "MatchingAware": None}
 GAMES |= {"ConditionalContrastive": ContraGAN, "DataToData": ReACGAN}
+
+
+def test_orthogonal_counts_what_lies_off_the_diagonal_and_its_gradient_is_that_of_the_definition(game):
+    game.generator = nn.Sequential(
+        nn.Linear(3, 2),
+        nn.utils.parametrizations.spectral_norm(nn.Linear(2, 5)),
+        nn.Conv2d(2, 3, 3),
+        nn.ConvTranspose2d(4, 2, 3),
+        nn.Embedding(4, 6),
+        nn.BatchNorm2d(2),
+    ).double()
+    first, normed, conv, up = game.generator[0].weight, *(part for part in list(game.generator)[1:4])
+    raw = normed.parametrizations.weight.original
+    parameters = [first, raw, conv.weight, up.weight]
+    matrices = [first, raw, conv.weight.flatten(1), up.weight.transpose(0, 1).flatten(1)]
+    products = [(w @ w.T) * (1 - torch.eye(len(w))) for w in matrices]
+    expected = sum(product.square().sum() for product in products)
+    value = Orthogonal()(Step("generator", game, None, None, (), None, None, (), None, 1))
+    torch.testing.assert_close(value, expected)
+    for mine, right in zip(
+        torch.autograd.grad(3 * value, parameters), torch.autograd.grad(3 * expected, parameters), strict=True
+    ):
+        torch.testing.assert_close(mine, right)
+
+
+def test_orthogonal_leaves_orthogonal_filters_of_any_length_alone(game):
+    game.generator = nn.Sequential(nn.Linear(3, 2, bias=False))
+    with torch.no_grad():
+        game.generator[0].weight.copy_(torch.tensor([[3.0, 0.0, 0.0], [0.0, 0.5, 0.0]]))
+    assert Orthogonal()(Step("generator", game, None, None, (), None, None, (), None, 1)) == 0
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)

@@ -3,6 +3,9 @@
 A half-life in images is independent of the batch size. The ramp-up shortens it at the start of training. Without it,
 with a decay of 0.999, the initial weights would still make up 30 % of the average after 1,200 steps. Source: Karras et
 al. 2019 and 2020 (arXiv 1912.04958, 2006.06676).
+
+BigGAN's authors have a constant decay d instead, which begins after a number of updates; a decay of 0 before copies the
+model. Of updates that are `images` apart, d is a half-life of `images * log(0.5) / log(d)`: 6,931 updates for 0.9999.
 """
 
 import torch

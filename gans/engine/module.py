@@ -59,6 +59,8 @@ class AdversarialModule(KeepsArguments, L.LightningModule):
             statistics are those of a piece.
         ema_halflife: half-life in images of the averaged generator; 0 disables averaging.
         ema_rampup: the half-life is at most this share of the images seen so far.
+        ema_start_images: images seen until averaging begins, or a share of the run; until then the averaged generator
+            is the generator.
         augment: augmentation of all images that the discriminator sees, for small data sets.
         augment_options: arguments of `augment.DiffAugment` or `augment.ADA`.
         instance_noise: standard deviation of noise on all images that the discriminator sees, at the start.
@@ -87,6 +89,7 @@ class AdversarialModule(KeepsArguments, L.LightningModule):
         accumulate: int = 1,
         ema_halflife: float = 10_000,
         ema_rampup: float = 0.05,
+        ema_start_images: float | str = 0,
         augment: Literal["diffaugment", "ada"] | None = None,
         augment_options: dict[str, Any] | None = None,
         instance_noise: float = 0.0,
@@ -101,7 +104,7 @@ class AdversarialModule(KeepsArguments, L.LightningModule):
         at_least(0, gradient_clip=gradient_clip, ema_halflife=ema_halflife, instance_noise=instance_noise)
         at_least(0, ema_rampup=ema_rampup)
         self.spans: dict[str, Span] = {}  # how long schedules take, by their arguments
-        self.add_spans(instance_noise_images=instance_noise_images)
+        self.add_spans(instance_noise_images=instance_noise_images, ema_start_images=ema_start_images)
         self.add_spans(lr_decay_images=lr_decay_images, lr_hold_images=lr_hold_images)
         held, until = self.spans["lr_hold_images"], self.spans["lr_decay_images"]
         if held.amount and (held.amount >= until.amount or held.of_run != until.of_run):
@@ -126,6 +129,7 @@ class AdversarialModule(KeepsArguments, L.LightningModule):
         self._given: Groups | None = None  # settings of the optimizers, as this run's arguments give them
         self._resumed: dict[str, Any] | None = None  # what the checkpoint of a resumed run holds
         self._foreseen = False  # whether the length of schedules has been checked
+        self._averages_now = True  # whether averaging has begun
         self._averaged: ema.Pair | None = None  # the generator and its average, once it has moved
 
     def average_generator(self) -> None:
@@ -378,11 +382,11 @@ class AdversarialModule(KeepsArguments, L.LightningModule):
         """
         self._curves.add(name, value)
 
-    def adam(self, network: nn.Module, lr: float, betas: tuple[float, float]) -> torch.optim.Adam:
+    def adam(self, network: nn.Module, lr: float, betas: tuple[float, float], eps: float = 1e-8) -> torch.optim.Adam:
         """Return Adam over `network`: fused where nothing has to see unscaled gradients before the step."""
         scaler = self._trainer is not None and getattr(self.trainer.precision_plugin, "scaler", None) is not None
         first, second = (float(beta) for beta in betas)  # torch refuses [0, 0.99], as YAML gives it
-        return torch.optim.Adam(network.parameters(), lr=lr, betas=(first, second), fused=not scaler or None)
+        return torch.optim.Adam(network.parameters(), lr=lr, betas=(first, second), eps=eps, fused=not scaler or None)
 
     # -- pictures -----------------------------------------------------------------------------------------------------
 
@@ -500,7 +504,8 @@ class AdversarialModule(KeepsArguments, L.LightningModule):
         self.schedule()
 
     def schedule(self) -> None:
-        """Set what follows the clock: learning rates, and the probability of an augmentation that adapts."""
+        """Set what follows the clock: learning rates, averaging, and the probability of an augmentation that adapts."""
+        self._averages_now = not self.spans["ema_start_images"].amount or self.gone("ema_start_images") == 1
         if self.spans["lr_decay_images"].amount:
             gone = self.gone("lr_decay_images", "lr_hold_images")
             for optimizer, given in zip(self.trainer.optimizers, self._given or [], strict=True):
@@ -642,7 +647,7 @@ class AdversarialModule(KeepsArguments, L.LightningModule):
         """Follow a step of the generator: average its weights, and write the curves when they are due."""
         self._ticked = True
         fresh, self.images_averaged = self.images_seen - self.images_averaged, self.images_seen
-        decay = ema.decay(fresh, self.images_seen, self.ema_halflife, self.ema_rampup)
+        decay = ema.decay(fresh, self.images_seen, self.ema_halflife, self.ema_rampup) if self._averages_now else 0.0
         if self._averaged is None:
             self._averaged = ema.Pair(self.generator_ema, self.generator)
         self._averaged.update(decay)

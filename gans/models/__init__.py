@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from gans.models.acgan import ACGAN
     from gans.models.autoencoder import Autoencoder
+    from gans.models.biggan import BigGAN
     from gans.models.conditionalgan import ConditionalGAN
     from gans.models.contragan import ContraGAN
     from gans.models.cut import CUT
@@ -46,6 +47,7 @@ __all__ = [
     "WGAN",
     "WGANGP",
     "Autoencoder",
+    "BigGAN",
     "ConditionalGAN",
     "ContraGAN",
     "CycleGAN",

@@ -41,6 +41,7 @@ class LatentGAN(AdversarialModule):
         lr: learning rate of Adam, of both players.
         discriminator_lr: learning rate of the discriminator; None takes `lr`.
         betas: Adam's decay rates, of both players.
+        eps: what Adam adds to the root of the second moment, of both players.
         label_smoothing: the discriminator's target for real images is 1 less this.
         generator_batch: size of the generator's batch in multiples of the discriminator's. It is 2 in SNGAN, in the
             projection discriminator and in WGAN-GP. Its classes are those of the batch, repeated, where theirs are
@@ -71,6 +72,7 @@ class LatentGAN(AdversarialModule):
         lr: float = 2e-4,
         discriminator_lr: float | None = None,
         betas: tuple[float, float] = (0.5, 0.999),
+        eps: float = 1e-8,
         label_smoothing: float = 0.0,
         generator_batch: int = 1,
         terms: list[Term] | None = None,
@@ -85,10 +87,10 @@ class LatentGAN(AdversarialModule):
         super().__init__(latent_dim=latent_dim, **engine)
         at_least(1, generator_batch=generator_batch)
         at_least(0, label_smoothing=label_smoothing)
-        positive(lr=lr, discriminator_lr=discriminator_lr)
+        positive(lr=lr, discriminator_lr=discriminator_lr, eps=eps)
         if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
             raise ValueError(f"betas is {betas}; expected two numbers from 0 to below 1")
-        self.lr, self.betas = lr, betas
+        self.lr, self.betas, self.eps = lr, betas, eps
         self.discriminator_lr = lr if discriminator_lr is None else discriminator_lr
         if penalty_precision not in ("float32", "mixed"):
             raise ValueError(f"penalty_precision is {penalty_precision}; expected float32 or mixed")
@@ -126,7 +128,7 @@ class LatentGAN(AdversarialModule):
         for player, lr in players:
             share = self.terms.share(player)
             betas = (self.betas[0] ** share, self.betas[1] ** share)
-            found.append(self.adam(getattr(self, player), share * lr, betas))
+            found.append(self.adam(getattr(self, player), share * lr, betas, self.eps))
         return found
 
     # -- the training step --------------------------------------------------------------------------------------------

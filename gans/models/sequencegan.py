@@ -105,7 +105,7 @@ class SequenceGAN(LatentGAN):
         """Return Adam for the generator, the critic of clips and, with the same settings, the critic of frames."""
         generator, discriminator = super().configure_optimizers()
         group = discriminator.param_groups[0]
-        return [generator, discriminator, self.adam(self.image_critic, group["lr"], group["betas"])]
+        return [generator, discriminator, self.adam(self.image_critic, group["lr"], group["betas"], self.eps)]
 
     def training_step(self, batch: tuple[Tensor, ...], batch_idx: int) -> None:
         """Update both critics with the same samples and, in its turn, the generator."""

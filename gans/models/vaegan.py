@@ -80,7 +80,7 @@ class VAEGAN(LatentGAN):
         """Return Adam for the decoder, for the discriminator and for the encoder."""
         lr, encoder_lr, betas = (self.hparams[name] for name in ("lr", "encoder_lr", "betas"))
         rate = lr if encoder_lr is None else encoder_lr
-        return [*super().configure_optimizers(), self.adam(self.encoder, rate, betas)]
+        return [*super().configure_optimizers(), self.adam(self.encoder, rate, betas, self.eps)]
 
     def training_step(self, batch: tuple[Tensor, ...], batch_idx: int) -> None:
         """Update the discriminator and, in the generator's turn, the encoder and the decoder."""

@@ -72,7 +72,7 @@ class WGAN(LatentGAN):
         shares = self.terms.share("generator"), self.terms.share("discriminator")
         players = (self.generator, self.lr, shares[0]), (self.discriminator, self.discriminator_lr, shares[1])
         return [
-            torch.optim.RMSprop(network.parameters(), share * lr, alpha=self.betas[1] ** share)
+            torch.optim.RMSprop(network.parameters(), share * lr, alpha=self.betas[1] ** share, eps=self.eps)
             for network, lr, share in players
         ]
 

@@ -15,6 +15,7 @@ MOST = {
     "sngan": 421,
     "sagan": 670,
     "projectiongan": 561,
+    "biggan": 939,
     "acgan": 491,
     "conditionalgan": 277,
     "contragan": 938,

@@ -161,6 +161,24 @@ def test_average_follows_the_formula(trainer):
         assert torch.allclose(value, expected[name], atol=1e-6)
 
 
+@pytest.mark.parametrize("start", [16, "50%"])
+def test_until_averaging_begins_the_average_is_the_generator(trainer, start):
+    after = []
+
+    class Spy(GAN):
+        def _tick(self):
+            super()._tick()
+            after.append((state(self.generator), state(self.generator_ema)))
+
+    model = tiny(Spy, ema_halflife=8, ema_rampup=0, ema_start_images=start)  # 8 images a step
+    fitted(trainer, model, steps=4)
+    (first, copied), (second, begun), (third, moved), _ = after
+    for name in first:
+        assert torch.equal(copied[name], first[name])
+        assert torch.allclose(begun[name], (first[name] + second[name]) / 2, atol=1e-6)
+        assert torch.allclose(moved[name], (begun[name] + third[name]) / 2, atol=1e-6)
+
+
 def test_average_stays_in_evaluation_mode():
     model = tiny(DCGAN).train()
     assert model.generator.training

@@ -26,6 +26,7 @@ SMALL = {
     "ReACGAN": {"embedding_dim": 4},
     "R3GAN": {"preset": "small", "schedule_images": 1000, "width": 16, "critic_steps": None},
     "StyleGAN2": {"preset": "small", "minibatch_std": 2},
+    "BigGAN": {"width": 1, "shared_dim": 2},
     "InfoGAN": {"num_codes": 2},
     "SequenceGAN": {"frames": 4, "motion_dim": 2, "motion_grid": 2},
     "Autoencoder": {"critic_steps": None},
@@ -47,7 +48,7 @@ SMALL = {
 }
 CONDITIONAL = {"ConditionalGAN", "ACGAN", "ProjectionGAN", "ContraGAN", "ReACGAN"}
 # Conditional where they are asked to be.
-CLASSES = {name: {"num_classes": 10} for name in ("SAGAN", "R3GAN", "StyleGAN2")}
+CLASSES = {name: {"num_classes": 10} for name in ("BigGAN", "SAGAN", "R3GAN", "StyleGAN2")}
 CLIPS = {"SequenceGAN"}
 TRANSLATORS = {"Pix2Pix", "CycleGAN", "CUT", "Inpainting", "SRGAN", "StyleTransfer"}  # they make images of images
 FILLERS = {"Inpainting"}  # of images with holes

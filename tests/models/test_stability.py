@@ -389,6 +389,8 @@ def test_the_last_batch_of_an_epoch_may_be_smaller_than_its_groups(trainer):
         ({"lr": math.nan}, "lr is nan; expected a finite number above 0"),
         ({"discriminator_lr": 0.0}, "discriminator_lr is 0.0; expected a number above 0"),
         ({"ema_halflife": math.inf}, "ema_halflife is inf; expected a finite number of at least 0"),
+        ({"ema_start_images": "soon"}, "ema_start_images is soon; expected a number of images, run, or a share"),
+        ({"eps": 0.0}, "eps is 0.0; expected a number above 0"),
         ({"kind": WGAN, "clip": math.inf}, "clip is inf; expected a finite number above 0"),
         ({"kind": WGANGP, "penalty_weight": -1.0}, "penalty_weight is -1.0; expected at least 0"),
         ({"kind": R3GAN, "width": 16, "gamma": (math.inf, 0.0)}, "gamma is .* expected two numbers from 0"),
