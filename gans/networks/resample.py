@@ -9,7 +9,7 @@
 - `reflect`: mirrors the image at the centre of the border pixel.
 - `zeros`: pads with zeros, as in the code of StyleGAN2 and R3GAN, so images darken towards the edge.
 
-With `zeros`, `downsample`, `upsample` and `smooth` are one depthwise convolution, and so is each of their derivatives.
+With `zeros`, `downsample` and `upsample` are one depthwise convolution, as `Filter` is, and so are their derivatives.
 On a GPU they are as exact and as deterministic as the convolutions of the network. In float32 and without
 channels_last, PyTorch computes them with kernels of its own, without TF32 and in a fixed order. Else cuDNN may choose
 TF32, and an algorithm that is not deterministic, unless `torch.backends.cudnn.deterministic` is set.
@@ -66,20 +66,6 @@ def decimate(images: Tensor, padding: Padding = "reflect") -> Tensor:
         ValueError: for an unknown padding, or `reflect` of a side of 1 pixel.
     """
     return decimated(decimated(images, -2, padding), -1, padding)
-
-
-def smooth(images: Tensor, border: int, gain: float = 1.0) -> Tensor:
-    """Return `(N, C, H + 2 border - 3, W + 2 border - 3)`, filtered by [1, 3, 3, 1] / 8 on both axes.
-
-    StyleGAN2 filters with it after a transposed convolution of stride 2, and before a convolution of stride 2.
-
-    Args:
-        images: `(N, C, H, W)`.
-        border: pixels of zeros that are added at each side.
-        gain: factor of the result.
-    """
-    with torch.autocast(images.device.type, enabled=False):
-        return convolve(images, kernel(images, gain**0.5 / 4), None, filtering(images, 1, border))
 
 
 def filtering(images: Tensor, stride: int = 2, border: int = 1) -> Options:
@@ -162,3 +148,35 @@ class Doubling(nn.Module):
     def forward(self, maps: Tensor) -> Tensor:
         """Return the doubled maps."""
         return upsample(maps)
+
+
+class Filter(nn.Module):
+    """The filter [1, 3, 3, 1] / 8 on both axes of `(N, C, H, W)`, with zeros beyond the border.
+
+    `Filter(stride=2)` is `downsample`, and `Filter(stride=2, gain=4, up=True)` is `upsample`. The kernel is a buffer,
+    which is computed once.
+
+    Args:
+        stride: distance of the pixels that are computed; with `up`, of those that are given.
+        border: pixels of zeros that are added at each side.
+        gain: factor of the result.
+        up: the transpose, from `(N, C, H, W)` to `(N, C, stride H, stride W)`.
+    """
+
+    taps: Tensor
+
+    def __init__(self, stride: int = 1, border: int = 1, gain: float = 1.0, up: bool = False) -> None:
+        super().__init__()
+        self.stride, self.border, self.up = stride, border, up
+        taps = torch.tensor([1.0, 3.0, 3.0, 1.0]) / 8
+        self.register_buffer("taps", gain * torch.outer(taps, taps), persistent=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the filtered images, in the precision of `images`."""
+        weights = self.taps.to(images.dtype).expand(images.shape[1], 1, 4, 4)
+        options = filtering(images, self.stride, self.border)
+        with torch.autocast(images.device.type, enabled=False):
+            if not self.up:
+                return convolve(images, weights, None, options)
+            height, width = images.shape[-2:]
+            return transposed(images, weights, options, (self.stride * height, self.stride * width))

@@ -23,7 +23,7 @@ from gans.networks.conditional import check_labels
 from gans.networks.grouped import Options, convolve, transposed
 from gans.networks.layers import Size, image_channels, image_size
 from gans.networks.minibatch import MinibatchStd
-from gans.networks.resample import downsample, smooth, upsample
+from gans.networks.resample import Filter
 
 Architecture = Literal["resnet", "orig", "skip"]
 
@@ -75,16 +75,13 @@ class Linear(nn.Module):
         inputs: length of its input.
         outputs: length of its output.
         lr_multiplier: factor of its learning rate. The parameters are initialised by 1 / this, and scaled by it.
-        bias: initial value of the biases.
         leaky: followed by a leaky ReLU.
     """
 
-    def __init__(
-        self, inputs: int, outputs: int, lr_multiplier: float = 1.0, bias: float = 0.0, leaky: bool = False
-    ) -> None:
+    def __init__(self, inputs: int, outputs: int, lr_multiplier: float = 1.0, leaky: bool = False) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.randn(outputs, inputs) / lr_multiplier)
-        self.bias = nn.Parameter(torch.full((outputs,), float(bias)))
+        self.bias = nn.Parameter(torch.zeros(outputs))
         self.leaky = leaky
         # A leaky ReLU commutes with a positive factor, so its gain is one of the product.
         gain = GAIN if leaky else 1.0
@@ -146,7 +143,10 @@ class Conv2d(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.randn(outputs, inputs, kernel, kernel))
         self.bias = nn.Parameter(torch.zeros(outputs)) if leaky else None
-        self.down, self.padding = down, kernel // 2
+        self.padding = 0 if down else kernel // 2
+        # A wide kernel skips every second pixel itself; before a kernel of one pixel the filter may do that.
+        self.filter = (Filter(border=2) if kernel > 1 else Filter(stride=2)) if down else None
+        self.stride = 2 if down and kernel > 1 else 1
         self.bias_gain = GAIN * gain if leaky else gain
         self.weight_gain = self.bias_gain / math.sqrt(inputs * kernel**2)
         self.clamp = None if clamp is None else clamp * gain
@@ -155,12 +155,9 @@ class Conv2d(nn.Module):
         """Return `(N, outputs, H, W)`, or `(N, outputs, H / 2, W / 2)`."""
         weight = (self.weight * self.weight_gain).to(maps.dtype)
         bias = None if self.bias is None else (self.bias * self.bias_gain).to(maps.dtype)
-        stride, padding = 1, self.padding
-        if self.down and padding:
-            maps, stride, padding = smooth(maps, 2), 2, 0
-        elif self.down:
-            maps = downsample(maps, "zeros")
-        maps = F.conv2d(maps, weight, bias, stride, padding)
+        if self.filter is not None:
+            maps = self.filter(maps)
+        maps = F.conv2d(maps, weight, bias, self.stride, self.padding)
         return maps if bias is None else activated(maps, self.clamp)
 
 
@@ -185,11 +182,12 @@ class StyledConv(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, w_dim: int, up: bool, clamp: float | None) -> None:
         super().__init__()
-        self.affine = Linear(w_dim, inputs, bias=1.0)
+        self.affine = affine(w_dim, inputs)
         self.weight = nn.Parameter(torch.randn(outputs, inputs, 3, 3))
         self.strength = nn.Parameter(torch.zeros(()))
         self.bias = nn.Parameter(torch.zeros(outputs))
-        self.up, self.clamp = up, clamp
+        self.filter = Filter(gain=4) if up else None
+        self.clamp = clamp
         self.fused: bool | None = None  # chosen by `fuses`
 
     def fuses(self, maps: Tensor) -> bool:
@@ -201,7 +199,7 @@ class StyledConv(nn.Module):
         return not self.training and not captured and whole
 
     def forward(self, maps: Tensor, w: Tensor, noise: Tensor) -> Tensor:
-        """Return `(N, outputs, H, W)`, or twice the sides, for w `(N, w_dim)` and noise `(N or 1, 1, ...)`."""
+        """Return `(N, outputs, H, W)`, or twice the sides, for w `(N, w_dim)`, see `affine`, and noise."""
         style: Tensor = self.affine(w)
         weight: Tensor = self.weight
         if maps.dtype == torch.float16:  # else products would overflow; the normalisation below undoes both factors
@@ -211,16 +209,14 @@ class StyledConv(nn.Module):
         # (N, outputs): the sum over inputs and places of (weight * style)^2, without making all weights.
         energy = style.square() @ weight.square().sum((2, 3)).t()
         scale = (energy + EPSILON).rsqrt() * GAIN
-        noise = (noise * (self.strength * GAIN)).to(maps.dtype)
         bias = (self.bias * GAIN).to(maps.dtype)[:, None, None]
         if self.fuses(maps):
             weights = weight * style[:, None, :, None, None] * scale[:, :, None, None, None]
-            maps = grouped(maps, weights.to(maps.dtype), self.up) + noise
+            maps = grouped(maps, weights.to(maps.dtype), self.filter).add_(bias)
         else:
-            maps = maps * style.to(maps.dtype)[:, :, None, None]
-            maps = convolved(maps, weight.to(maps.dtype), self.up)
-            maps = torch.addcmul(noise, maps, scale.to(maps.dtype)[:, :, None, None])
-        return activated(maps + bias, self.clamp)
+            maps = convolved(maps * style.to(maps.dtype)[:, :, None, None], weight.to(maps.dtype), self.filter)
+            maps = torch.addcmul(bias, maps, scale.to(maps.dtype)[:, :, None, None])
+        return activated(maps.add_(noise), self.clamp)
 
 
 class ToRGB(nn.Module):
@@ -235,37 +231,51 @@ class ToRGB(nn.Module):
 
     def __init__(self, inputs: int, channels: int, w_dim: int, clamp: float | None) -> None:
         super().__init__()
-        self.affine = Linear(w_dim, inputs, bias=1.0)
+        self.affine = affine(w_dim, inputs)
         self.weight = nn.Parameter(torch.randn(channels, inputs, 1, 1))
         self.bias = nn.Parameter(torch.zeros(channels))
         self.gain, self.clamp = 1 / math.sqrt(inputs), clamp
 
     def forward(self, maps: Tensor, w: Tensor) -> Tensor:
-        """Return `(N, channels, H, W)` for maps `(N, inputs, H, W)` and w `(N, w_dim)`."""
+        """Return `(N, channels, H, W)` for maps `(N, inputs, H, W)` and w `(N, w_dim)`, see `affine`."""
         # Weights of each sample in a product of matrices: a few numbers, where scaled maps would be many.
-        weights = self.weight[:, :, 0, 0] * (self.affine(w) * self.gain)[:, None]
+        weights = self.weight.flatten(1) * (self.affine(w) * self.gain)[:, None]
         bias, pixels = self.bias.to(maps.dtype)[:, None], maps.flatten(2)
         image = torch.baddbmm(bias, weights.to(maps.dtype), pixels)
         return clamped(image.view(-1, len(self.bias), *maps.shape[2:]), self.clamp)
 
 
-def convolved(maps: Tensor, weight: Tensor, up: bool) -> Tensor:
-    """Return the 3x3 convolution of `maps` `(N, C, H, W)` by `weight` `(K, C, 3, 3)`; `up` doubles their sides."""
-    if not up:
+def affine(w_dim: int, outputs: int) -> nn.Linear:
+    """Return the layer that turns w into the scales of `outputs` channels, which are 1 for w of 0.
+
+    Its learning rate is equalised: it takes w / sqrt(w_dim), which the synthesis network computes once for all layers.
+    """
+    layer = nn.Linear(w_dim, outputs)
+    nn.init.normal_(layer.weight)
+    nn.init.ones_(layer.bias)
+    return layer
+
+
+def convolved(maps: Tensor, weight: Tensor, doubling: Filter | None) -> Tensor:
+    """Return the 3x3 convolution of `maps` `(N, C, H, W)` by `weight` `(K, C, 3, 3)`.
+
+    With `doubling`, maps are upsampled: the convolution is a transposed one of stride 2, which the filter follows.
+    """
+    if doubling is None:
         return F.conv2d(maps, weight, padding=1)
-    return smooth(F.conv_transpose2d(maps, weight.transpose(0, 1), stride=2), 1, gain=4)
+    smooth: Tensor = doubling(F.conv_transpose2d(maps, weight.transpose(0, 1), stride=2))
+    return smooth
 
 
-def grouped(maps: Tensor, weights: Tensor, up: bool) -> Tensor:
-    """Return the 3x3 convolution of `maps` `(N, C, H, W)` by `weights` `(N, K, C, 3, 3)`; `up` doubles their sides."""
+def grouped(maps: Tensor, weights: Tensor, doubling: Filter | None) -> Tensor:
+    """Return what `convolved` does, by `weights` `(N, K, C, 3, 3)` of each sample."""
     count, height, width = len(maps), *maps.shape[2:]
     flat = maps.flatten(0, 1)[None]
-    if not up:
+    if doubling is None:
         flat = convolve(flat, weights.flatten(0, 1), None, Options(padding=(1, 1), groups=count))
     else:
-        doubling = Options(stride=(2, 2), groups=count)
-        flat = transposed(flat, weights.transpose(1, 2).flatten(0, 1), doubling, (2 * height + 1, 2 * width + 1))
-        flat = smooth(flat, 1, gain=4)
+        options, size = Options(stride=(2, 2), groups=count), (2 * height + 1, 2 * width + 1)
+        flat = doubling(transposed(flat, weights.transpose(1, 2).flatten(0, 1), options, size))
     return flat.view(count, -1, *flat.shape[2:])
 
 
@@ -275,8 +285,8 @@ def activated(maps: Tensor, clamp: float | None) -> Tensor:
 
 
 def clamped(maps: Tensor, clamp: float | None) -> Tensor:
-    """Return `maps` within [-clamp, clamp]."""
-    return maps if clamp is None else maps.clamp(-clamp, clamp)
+    """Return `maps` within [-clamp, clamp]. The gradient of `hardtanh` is one operation, that of `clamp` is five."""
+    return maps if clamp is None else F.hardtanh(maps, -clamp, clamp)
 
 
 def normalised(vectors: Tensor) -> Tensor:
@@ -400,6 +410,7 @@ class Synthesis(nn.Module):
         self.noise_sizes = [levels[0], *(level for level in levels[1:] for _ in range(2))]
         self.noise_dim = sum(height * width for height, width in self.noise_sizes)
         self.register_buffer("noise", torch.randn(self.noise_dim))
+        self.upsample = Filter(stride=2, gain=4, up=True)
 
     def forward(self, ws: Tensor, noise: Tensor | None = None) -> Tensor:
         """Return images for styles `(N, num_ws, w_dim)`.
@@ -423,21 +434,28 @@ class Synthesis(nn.Module):
 
     def images(self, ws: Tensor, noise: Tensor, lower: torch.dtype | None) -> Tensor:
         """Return images. Levels from `first_half` compute in the precision `lower`, if there is one."""
-        styles = iter(ws.unbind(1))
-        parts = torch.split(noise, [height * width for height, width in self.noise_sizes], 1)
-        noises = iter([part.view(-1, 1, *size) for part, size in zip(parts, self.noise_sizes, strict=True)])
-        maps = self.constant.expand(ws.shape[0], -1, -1, -1)
+        styles = iter((ws / math.sqrt(self.w_dim)).unbind(1))  # see `affine`
+        noises = iter(self.scaled(noise))
+        maps = self.constant.repeat(ws.shape[0], 1, 1, 1)
         image: Tensor | None = None
         w = next(styles)
         for level, block in enumerate(cast("list[SynthesisBlock]", list(self.blocks))):
             if lower is not None and level >= self.first_half:
                 maps = maps.to(lower)
             if block.conv0 is not None:
-                maps, w = block.conv0(maps, w, next(noises)), next(styles)
-            maps, w = block.conv1(maps, w, next(noises)), next(styles)
+                maps, w = block.conv0(maps, w, next(noises).to(maps.dtype)), next(styles)
+            maps, w = block.conv1(maps, w, next(noises).to(maps.dtype)), next(styles)
             colours = block.to_rgb(maps, w).to(ws.dtype)
-            image = colours if image is None else upsample(image, "zeros") + colours
+            image = colours if image is None else self.upsample(image) + colours
         return cast(Tensor, image)
+
+    def scaled(self, noise: Tensor) -> list[Tensor]:
+        """Return the noise `(N, 1, H, W)` of each layer, times its strength, for noise `(N, noise_dim)`."""
+        layers = [layer for layer in self.modules() if isinstance(layer, StyledConv)]
+        counts = [height * width for height, width in self.noise_sizes]
+        strengths = [layer.strength.expand(count) for layer, count in zip(layers, counts, strict=True)]
+        parts = torch.split(noise * (torch.cat(strengths) * GAIN), counts, 1)  # all layers at once
+        return [part.view(-1, 1, *size) for part, size in zip(parts, self.noise_sizes, strict=True)]
 
 
 class Generator(nn.Module):
@@ -574,6 +592,7 @@ class Discriminator(nn.Module):
         )
         deepest, (height, width) = hidden[-1], levels[-1]
         self.from_rgb = Conv2d(channels, deepest, 1) if self.skips else None
+        self.downsample = Filter(stride=2) if self.skips else None
         self.deviation = MinibatchStd(minibatch_group) if minibatch_group else None
         self.conv = Conv2d(deepest + bool(minibatch_group), deepest, 3, clamp=clamp)
         self.linear = Linear(deepest * height * width, deepest, leaky=True)
@@ -606,8 +625,8 @@ class Discriminator(nn.Module):
             if self.skips or not level:
                 images = images.to(kind)
             maps = block(None if maps is None else maps.to(kind), images)
-            if self.skips:
-                images = downsample(images, "zeros")
+            if self.downsample is not None:
+                images = self.downsample(images)
         maps = cast(Tensor, maps).to(whole)
         if self.from_rgb is not None:
             maps = maps + self.from_rgb(images.to(whole))
