@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional as F
 
 from gans.benchmarks.launches import Launches
-from gans.networks.resample import Doubling, Halving, decimate, downsample, upsample
+from gans.networks.resample import Doubling, Filter, Halving, decimate, downsample, upsample
 
 torch.set_num_threads(1)
 
@@ -64,6 +64,22 @@ def test_paddings_are_refused_in_a_sentence():
 
 def test_one_pixel_doubles_to_four_of_itself():
     assert torch.equal(upsample(torch.full((1, 1, 1, 1), 0.3)), torch.full((1, 1, 2, 2), 0.3))
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_a_filter_is_a_sum_over_its_places(size):
+    torch.manual_seed(0)
+    images = torch.randn(2, 3, *size, dtype=torch.float64)
+    taps, (height, width) = [1 / 8, 3 / 8, 3 / 8, 1 / 8], size
+    for border in (1, 2):
+        padded = F.pad(images, (border,) * 4)
+        sides = height + 2 * border - 3, width + 2 * border - 3
+        places = [(y, x) for y in range(4) for x in range(4)]
+        expected = sum(taps[y] * taps[x] * padded[..., y : y + sides[0], x : x + sides[1]] for y, x in places)
+        torch.testing.assert_close(Filter(border=border, gain=4)(images), 4 * expected, rtol=1e-12, atol=1e-12)
+    assert torch.equal(Filter(stride=2)(images), downsample(images, "zeros"))
+    assert torch.equal(Filter(stride=2, gain=4, up=True)(images), upsample(images, "zeros"))
+    assert not Filter().state_dict()  # so files of weights need not know it
 
 
 @pytest.mark.parametrize("size", SIZES)
