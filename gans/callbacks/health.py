@@ -37,9 +37,9 @@ class Health(L.Callback):
     steps, so a single perfect batch does not trigger a warning.
 
     The discriminator is too strong by its accuracy or by its loss. A few images on the wrong side keep the accuracy
-    low, although the logits of all others are far apart. The loss is compared with that of a discriminator that cannot
-    tell, so it has no unit. A module whose `loss` is none of `gans.losses`, or the Wasserstein loss, is judged by
-    accuracy alone.
+    low, although the logits of all others are far apart. The loss is the mean over `patience` steps, and is compared
+    with that of a discriminator that cannot tell, so it has no unit. A module whose `loss` is none of `gans.losses`, or
+    the Wasserstein loss, is judged by accuracy alone.
 
     Args:
         every_n_steps: trainer steps between two measurements of diversity.
@@ -57,7 +57,7 @@ class Health(L.Callback):
         vanishing: float = 1e-6,
         won: float = 0.99,
         patience: int = 500,
-        certain: float = 0.15,
+        certain: float = 0.25,
     ) -> None:
         at_least(1, every_n_steps=every_n_steps)
         at_least(0, patience=patience)
@@ -68,24 +68,26 @@ class Health(L.Callback):
         self.certain = certain
         self.patience = patience
         self.since: dict[str, int] = {}
+        self.shares: list[list[float]] = []  # step, and the discriminator's loss as `loss_share` gives it
         self.warned: set[str] = set()
         self.last = 0
 
     def setup(self, trainer: Trainer, pl_module: Module, stage: str) -> None:
         """Reset the state. A resumed run restores it afterwards."""
-        self.since, self.warned = {}, set()
+        self.since, self.shares, self.warned = {}, [], set()
 
     def on_train_start(self, trainer: Trainer, pl_module: Module) -> None:
         """Set the step from which intervals are counted."""
         self.last = trainer.global_step
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the step at which each condition began to hold, and the kinds of warnings already given."""
-        return {"since": self.since, "warned": sorted(self.warned)}
+        """Return the step at which each condition began to hold, losses, and the kinds of warnings already given."""
+        return {"since": self.since, "shares": self.shares, "warned": sorted(self.warned)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore the state that `state_dict` returned."""
         self.since, self.warned = dict(state_dict["since"]), set(state_dict["warned"])
+        self.shares = [list(point) for point in state_dict.get("shares", ())]  # absent in old checkpoints
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: Module, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Check the newest points of the curves and, at the end of an interval, the diversity of samples."""
@@ -113,13 +115,14 @@ class Health(L.Callback):
             says = f"the generator's gradient has vanished (norm {norm:.1e})"
             self.warn("vanishing", self.lasts("vanishing", norm < self.vanishing, trainer.global_step), says, trainer)
         if "accuracy/discriminator" in metrics:
-            accuracy, loss = float(metrics["accuracy/discriminator"]), loss_share(trainer, metrics)
-            wins = accuracy > self.won or loss < self.certain
+            accuracy = float(metrics["accuracy/discriminator"])
+            always_right = self.lasts("won", accuracy > self.won, trainer.global_step)
+            loss = self.mean_loss(trainer.global_step, loss_share(trainer, metrics))
             found = f"accuracy {accuracy:.3f}"
             if loss < math.inf:
                 found = f"{found}, its loss {100 * loss:.0f} % of that of one that cannot tell"
             says = f"the discriminator is too strong ({found}): {ADVICE}"
-            self.warn("won", self.lasts("won", wins, trainer.global_step), says, trainer)
+            self.warn("won", always_right or loss < self.certain, says, trainer)
 
     def check_diversity(self, trainer: Trainer, module: Module, batch: Any) -> None:
         """Compare the diversity of at most 64 samples with that of as many real images."""
@@ -131,6 +134,12 @@ class Health(L.Callback):
             logger.log_metrics({"health/diversity": ratio}, step=trainer.global_step)
         says = f"samples have collapsed (diversity {ratio:.2f} of that of the real images)"
         self.warn("collapse", ratio < self.collapse, says, trainer)
+
+    def mean_loss(self, step: int, share: float) -> float:
+        """Return the mean of the shares of the last `patience` steps with this one, infinity before so many steps."""
+        self.shares = [[then, past] for then, past in self.shares if step - then <= self.patience] + [[step, share]]
+        whole = step - self.shares[0][0] >= self.patience
+        return sum(past for _, past in self.shares) / len(self.shares) if whole else math.inf
 
     def lasts(self, kind: str, wrong: bool, step: int) -> bool:
         """Return whether a condition has held at every logged point for `patience` steps."""

@@ -21,7 +21,7 @@ from gans.callbacks.grid import ImageGrid
 from gans.callbacks.health import DivergedError, Health
 from gans.callbacks.progress import Progress, SaveSamples
 from gans.engine.checkpoint import AtomicCheckpoints, Checkpoint
-from gans.losses import Objective, objective
+from gans.losses import NonSaturating, Objective, objective
 from gans.models import GAN, ConditionalGAN
 
 
@@ -236,18 +236,58 @@ def told_of(points, loss, patience=200):
 @pytest.mark.parametrize("name", get_args(Objective))
 @pytest.mark.parametrize(("gap", "wins"), [(0.0, False), (0.6, False), (2.0, False), (8.0, True)])
 def test_a_discriminator_wins_by_its_loss_although_some_images_are_mistaken(name, gap, wins):
-    """Logits of unit spread, at a distance in their spreads: accuracies of 50, 62, 84 and 100 %, 2 % of them mistaken.
+    """Logits of unit spread, at a distance in their spreads, 2 % of them mistaken.
 
     The Wasserstein loss has no least value: it says nothing.
     """
     loss = objective(name)
     spread = torch.linspace(-1.7, 1.7, 100)
-    scale, middle = (1.0, 0.0) if loss.boundary is None or name != "least_squares" else (0.125, 0.5)
+    scale, middle = (0.125, 0.5) if name == "least_squares" else (1.0, 0.0)
     real, fake = (middle + scale * (spread + side * gap / 2) for side in (1, -1))
     real[:2], fake[:2] = middle - 0.1, middle + 0.1
+    fake = fake.flip(0)  # pairs are of any two
     point = {"loss/discriminator": float(loss.discriminator(real, fake)), "accuracy/discriminator": 0.97}
     said = told_of([point] * 8, loss)
     assert bool(said) == (wins and name != "wasserstein")
+
+
+# The discriminator's loss at each 50th step of the first 450 to 700. On faces both learning rates are 2e-4 and samples
+# are noise; on MNIST the runs are those of the recipes, and digits become readable.
+LOST = [0.24, 0.051, 0.459, 0.25, 0.127, 0.538, 0.137, 0.218, 0.39]
+WELL = {
+    "nonsaturating": [1.374, 0.882, 0.716, 0.83, 0.9, 0.945, 1.088, 1.045, 1.049, 1.092, 1.092, 1.027, 1.035, 1.023],
+    "hinge": [1.661, 0.438, 0.496, 0.682, 0.9, 1.067, 1.411, 1.431, 1.348, 1.407, 1.414, 1.356, 1.356, 1.269],
+    "least_squares": [0.171, 0.115, 0.104, 0.132, 0.137, 0.149, 0.18, 0.178, 0.183, 0.173, 0.169, 0.165, 0.161, 0.153],
+    "relativistic": [0.369, 0.149, 0.164, 0.31, 0.357, 0.295, 0.316, 0.312, 0.294, 0.268, 0.263, 0.23, 0.207, 0.192],
+    "wasserstein": [-4.9, -14.1, -15.6, -13.3, -10.6, -9.64, -8.37, -6.61, -3.66, -1.41, -0.94, -0.76, -0.09, -0.7],
+}
+
+
+def test_health_says_what_to_try_if_the_discriminator_wins():
+    said = told_of(
+        [{"loss/discriminator": value, "accuracy/discriminator": 0.97} for value in LOST], NonSaturating(), 400
+    )
+    assert said == [
+        "step 450: the discriminator is too strong (accuracy 0.970, its loss 19 % of that of one that cannot tell): "
+        "lower discriminator_lr, add the term R1 or an augmentation, or start from the recipe `folder`"
+    ]
+
+
+@pytest.mark.parametrize("name", WELL)
+def test_health_is_quiet_in_runs_that_go_well(name):
+    points = [{"loss/discriminator": value, "accuracy/discriminator": 0.97} for value in WELL[name]]
+    assert told_of(points, objective(name), patience=400) == []
+
+
+def test_losses_that_health_averages_survive_a_resume():
+    first, second = Health(patience=100), Health(patience=100)
+    metrics = {"loss/discriminator": torch.tensor(0.1), "accuracy/discriminator": torch.tensor(0.97)}
+    module = SimpleNamespace(loss=NonSaturating())
+    for step in (50, 100):
+        first.check(SimpleNamespace(global_step=step, lightning_module=module), metrics)
+    second.load_state_dict(first.state_dict())
+    with pytest.warns(UserWarning, match="step 150: the discriminator is too strong"):
+        second.check(SimpleNamespace(global_step=150, lightning_module=module), metrics)
 
 
 def test_health_leaves_a_generator_alone_that_has_not_begun(trainer, logger):
