@@ -38,6 +38,7 @@ class Preset:
         style_mixing: probability of style mixing.
         ema_halflife: half-life of the averaged generator in images.
         ema_rampup: its maximum as a share of the images seen; 0 is none.
+        clamp: largest absolute value of activations, for float16; None is no limit.
     """
 
     latent_dim: int = 512
@@ -54,6 +55,7 @@ class Preset:
     style_mixing: float = 0.9
     ema_halflife: float = 10_000
     ema_rampup: float = 0.05
+    clamp: float | None = 256.0
 
 
 PRESETS = {
@@ -68,7 +70,9 @@ PRESETS = {
         ema_halflife=500_000,
     ),
     "paper256": Preset(mapping_layers=8, minibatch_std=8, r1=1.0, ema_halflife=20_000, ema_rampup=0.0),
-    "small": Preset(latent_dim=64, w_dim=64, class_layers=2, base_width=1024, max_width=96),
+    "small": Preset(
+        latent_dim=64, w_dim=64, class_layers=2, base_width=1024, max_width=96, path_length=0.0, clamp=None
+    ),
 }
 
 
@@ -103,7 +107,8 @@ class StyleGAN2(LatentGAN):
     `augment: ada` is StyleGAN2-ADA.
 
     Arguments that are None take the preset's values. `auto`, `cifar` and `paper256` have those of StyleGAN2-ADA's code;
-    batch sizes are the recipes'. `small` is for a processor without a GPU.
+    batch sizes are the recipes'. `small` is for a processor without a GPU: a sixteenth as wide, without path lengths,
+    and without a limit of activations, so not for float16.
 
     Args:
         size: image side, or (height, width): multiples of a power of two, with at most 15 such units in the shorter.
@@ -200,6 +205,7 @@ class StyleGAN2(LatentGAN):
             mapping_layers=plan.mapping_layers,
             base_width=width,
             max_width=plan.max_width,
+            clamp=plan.clamp,
         )
 
     def make_discriminator(self, size: Size, channels: int, width: int) -> nn.Module:
@@ -214,6 +220,7 @@ class StyleGAN2(LatentGAN):
             max_width=plan.max_width,
             mapping_layers=plan.class_layers,
             minibatch_group=plan.minibatch_std,
+            clamp=plan.clamp,
         )
 
     # -- training -----------------------------------------------------------------------------------------------------

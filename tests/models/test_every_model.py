@@ -25,7 +25,7 @@ SMALL = {
     "ContraGAN": {"embedding_dim": 4},
     "ReACGAN": {"embedding_dim": 4},
     "R3GAN": {"preset": "small", "schedule_images": 1000, "width": 16, "critic_steps": None},
-    "StyleGAN2": {"preset": "small", "minibatch_std": 2},
+    "StyleGAN2": {"preset": "small", "minibatch_std": 2, "path_length": 2.0},
     "BigGAN": {"width": 1, "shared_dim": 2},
     "InfoGAN": {"num_codes": 2},
     "SequenceGAN": {"frames": 4, "motion_dim": 2, "motion_grid": 2},

@@ -14,6 +14,7 @@ from gans.terms import R1, PathLength
 def make(**options):
     torch.manual_seed(0)
     small = {"size": 16, "channels": 1, "preset": "small", "latent_dim": 4, "width": 2, "minibatch_std": 2}
+    small["path_length"] = 2.0
     model = StyleGAN2(**{**small, **options})
     model.seed = 3
     return model

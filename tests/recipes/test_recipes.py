@@ -140,7 +140,15 @@ def layout(name):
 # Each has a smaller one of its model beside it.
 LARGE = {"cut-fast-folder", "cut-folder", "cyclegan-folder", "cyclegan-mnist", "pix2pix-folder", "sagan-folder"}
 LARGE |= {"sequence-folder", "sequence-mnist", "srgan-folder", "texttoimage-folder", "r3gan-cifar10"}
-LARGE |= {"projectiongan-cifar10", "sngan-cifar10", "wgangp-cifar10", "sagan-cifar10", "reacgan-cifar10"}
+LARGE |= {
+    "stylegan2-cifar10",
+    "stylegan2-folder",
+    "projectiongan-cifar10",
+    "sngan-cifar10",
+    "wgangp-cifar10",
+    "sagan-cifar10",
+    "reacgan-cifar10",
+}
 LARGE |= {"contragan-cifar10"}
 
 
@@ -192,7 +200,7 @@ def test_the_rules_are_all_used():
     assert recipes().keys() >= LARGE
 
 
-PAPERS = ("sngan-cifar10", "wgangp-cifar10", "projectiongan-cifar10", "r3gan-cifar10")
+PAPERS = ("stylegan2-cifar10", "sngan-cifar10", "wgangp-cifar10", "projectiongan-cifar10", "r3gan-cifar10")
 
 
 @pytest.mark.parametrize("name", PAPERS)
@@ -210,5 +218,8 @@ def test_recipes_with_a_papers_numbers_train_on_all_images(name, tmp_path):
         assert batch == 2 * 512
         assert recipe["trainer"]["max_steps"] * 512 == pytest.approx(250e6, rel=1e-3)
         assert not {"schedule_images", "halflives", "lr", "gamma"} & model.keys()  # the class has the paper's
+    elif name == "stylegan2-cifar10":  # 100 M images
+        assert batch == 64
+        assert recipe["trainer"]["max_steps"] * 64 == 100e6
     else:
         assert (batch, model["generator_batch"] * batch) == (64, 128)
