@@ -26,6 +26,7 @@ VIEWS = """
 # Besides the models as they are: a model with arguments changed.
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "dcgan-ada": ("dcgan", {"augment": "ada"}),
+    "stylegan2-cifar": ("stylegan2", {"preset": "cifar", "num_classes": 10}),
     "r3gan-cifar10": ("r3gan", {"preset": "cifar10", "num_classes": 10}),
     "r3gan-cifar10-ada": ("r3gan", {"preset": "cifar10", "num_classes": 10, "augment": "ada"}),
 }

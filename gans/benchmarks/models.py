@@ -35,6 +35,7 @@ from gans.models import (
     ProjectionGAN,
     ReACGAN,
     SequenceGAN,
+    StyleGAN2,
     StyleTransfer,
     TextToImage,
 )
@@ -62,6 +63,7 @@ MODELS: dict[str, tuple[type[Any], dict[str, Any], int]] = {
     "reacgan": (ReACGAN, {"width": 32, "critic_steps": 1}, 4),
     "infogan": (InfoGAN, {"width": 32}, 10),
     "r3gan": (R3GAN, {"preset": "small"}, 1),
+    "stylegan2": (StyleGAN2, {"preset": "small"}, 1),
     "sequencegan": (SequenceGAN, {"width": 16, "frames": 8}, 1),
     "autoencoder": (Autoencoder, {}, 10),
     "vae": (VAE, {}, 50),

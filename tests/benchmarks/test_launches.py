@@ -22,6 +22,7 @@ MOST = {
     "reacgan": 930,
     "infogan": 321,
     "r3gan": 595,
+    "stylegan2": 1204,
     "sequencegan": 904,
     "autoencoder": 118,
     "vae": 107,
@@ -36,10 +37,11 @@ MOST = {
     "inpainting": 404,
     "styletransfer": 445,
     "dcgan-ada": 450,
+    "stylegan2-cifar": 1402,
     "r3gan-cifar10": 939,
     "r3gan-cifar10-ada": 1428,
 }
-SLOW = {"r3gan-cifar10", "r3gan-cifar10-ada"}
+SLOW = {"stylegan2-cifar", "r3gan-cifar10", "r3gan-cifar10-ada"}
 
 
 def test_every_case_has_a_limit() -> None:
