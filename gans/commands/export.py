@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from jsonargparse import Namespace
@@ -46,6 +46,12 @@ def parser() -> Parser:
         "safetensors are weights for this package",
     )
     flags.add_argument("--out", type=Path, help=f"file, {', '.join(SUFFIX.values())}; by default beside the run's")
+    flags.add_argument(
+        "--noise",
+        type=Literal["stored", "input"],
+        default="stored",
+        help="noise of the layers, for a model that has one: constants of the file, or an input",
+    )
     flags.add_argument("--back", action="store_true", help="the reverse direction, for a model that has both")
     return flags
 
@@ -61,6 +67,8 @@ def main(args: list[str]) -> None:
     if translates(model) and not hasattr(model, "source_channels"):
         held = f"{options.checkpoint} holds a {type(model).__name__}, whose input is no image"
         raise ValueError(f"{held}; export takes models that make images of latents or of images")
+    if options.noise == "input" and not hasattr(model.generator_ema, "noise_dim"):
+        raise ValueError(f"noise is input, but {options.checkpoint} holds a {type(model).__name__} without noise")
     if translates(model):
         if options.back and not hasattr(model, "back"):
             raise ValueError(f"back asks for the other way, but {options.checkpoint} holds a {type(model).__name__}")
@@ -69,7 +77,7 @@ def main(args: list[str]) -> None:
         check_draws(model, options.checkpoint)
         if options.back:
             raise ValueError(f"back is for models of images from images, but {options.checkpoint} holds none")
-        subject = drawing(model)
+        subject = drawing(model, options.noise == "input")
     wanted = compared(subject.reference, subject)
     out: Path = options.out or of_checkpoint(options.checkpoint) / f"generator{SUFFIX[options.format]}"
     check_writable(out.parent)
@@ -92,6 +100,8 @@ def parsed(args: list[str]) -> Namespace:
         raise ValueError(f"out is {options.out}; expected a name that ends with {suffix}")
     if options.out and options.out.is_dir():
         raise ValueError(f"out is {options.out}, which is a folder; expected a file")
+    if options.noise == "input" and options.format == "safetensors":
+        raise ValueError("noise is input, but safetensors are weights, which have no inputs; expected another format")
     for package in NEEDS.get(options.format, ()):
         if importlib.util.find_spec(package) is None:
             raise ValueError(f'{options.format} needs {package}: pip install "lightning-gans[{options.format}]"')

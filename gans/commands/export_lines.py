@@ -11,7 +11,7 @@ from gans.engine.interface import classes
 Format = Literal["safetensors", "torchscript", "torch-export", "onnx"]
 
 
-def drawing_lines(form: Format, model: Any, count: int, path: Path) -> list[str]:
+def drawing_lines(form: Format, model: Any, count: int, path: Path, noise: bool = False) -> list[str]:
     """Return three lines that make `count` images of random latents with an exported file.
 
     Args:
@@ -19,25 +19,29 @@ def drawing_lines(form: Format, model: Any, count: int, path: Path) -> list[str]
         model: that was exported.
         count: number of images.
         path: of the file.
+        noise: whether the file takes the noise of the layers.
     """
     shape = (count, *model.image_shape) if model.image_shape else (count,)
     file, told, size = json.dumps(str(path)), f"# {shape} in [-1, 1]", f"{count}, {model.latent_dim}"
     kinds = classes(model) if model.conditions(1, None) else 0
+    numbers = model.generator_ema.noise_dim if noise else 0
     dtype = str(next(model.generator_ema.parameters()).dtype).removeprefix("torch.")
     if form == "safetensors":
         return [*weights_lines(model, file), f"images = model.sample({count}, seed=0)  {told}"]
     if form == "onnx":
         z = f"np.random.uniform(-1, 1, ({size}))" if model.prior == "uniform" else f"np.random.randn({size})"
         labels = f', "labels": np.arange({count}) % {kinds}' if kinds else ""
+        noises = f', "noise": np.random.randn({count}, {numbers}).astype("{dtype}")' if noise else ""
         return [
             "import numpy as np, onnxruntime",
             f"session = onnxruntime.InferenceSession({file})",
-            f'[images] = session.run(None, {{"z": {z}.astype("{dtype}"){labels}}})  {told}',
+            f'[images] = session.run(None, {{"z": {z}.astype("{dtype}"){noises}{labels}}})  {told}',
         ]
     options = "" if dtype == "float32" else f", dtype=torch.{dtype}"
     z = f"2 * torch.rand({size}{options}) - 1" if model.prior == "uniform" else f"torch.randn({size}{options})"
     labels = f", torch.arange({count}) % {kinds}" if kinds else ""
-    return ["import torch", f"generator = {loader(form, file)}", f"images = generator({z}{labels})  {told}"]
+    noises = f", torch.randn({count}, {numbers}{options})" if noise else ""
+    return ["import torch", f"generator = {loader(form, file)}", f"images = generator({z}{noises}{labels})  {told}"]
 
 
 def translation_lines(

@@ -50,20 +50,43 @@ class Subject(NamedTuple):
 # -- from latents ------------------------------------------------------------------------------------------------------
 
 
-def drawing(model: Any) -> Subject:
-    """Return what is exported of a model from latents to images: its averaged generator."""
+class Noisy(nn.Module):
+    """The function of a generator that also takes the noise of its layers, `(N, noise_dim)`."""
+
+    def __init__(self, generator: nn.Module) -> None:
+        super().__init__()
+        self.generator = generator
+
+    def forward(self, z: Tensor, noise: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Return images `(N, C, H, W)`."""
+        images: Tensor = self.generator(z, labels, noise)
+        return images
+
+
+def drawing(model: Any, noise: bool = False) -> Subject:
+    """Return what is exported of a model from latents to images: its averaged generator.
+
+    Args:
+        model: the model.
+        noise: whether the noise of its layers is an input. Else it is constants of the file.
+    """
     inputs = (latents(model, range(COUNT), 0), *model.conditions(COUNT, None))
+    names = ("z", "labels")[: len(inputs)]
+    if noise:
+        (z, *labels), draw = inputs, torch.Generator().manual_seed(0)
+        inputs = (z, torch.randn(COUNT, model.generator_ema.noise_dim, generator=draw).to(z.dtype), *labels)
+        names = ("z", "noise", *names[1:])
     return Subject(
-        reference=model,
-        network=lambda bake: bake(model.generator_ema),
+        reference=Noisy(model.generator_ema) if noise else model,
+        network=lambda bake: Noisy(bake(model.generator_ema)) if noise else bake(model.generator_ema),
         loaded=lambda alone: alone,
-        names=("z", "labels")[: len(inputs)],
+        names=names,
         example=inputs,
         batches=list(zip(*(torch.split(value, BATCHES) for value in inputs), strict=True)),
         axes=(0,),
         tolerance=1e-5,
         told=f"{COUNT} of its pictures differ from the checkpoint's",
-        lines=lambda form, path: drawing_lines(form, model, COUNT, path),
+        lines=lambda form, path: drawing_lines(form, model, COUNT, path, noise),
     )
 
 

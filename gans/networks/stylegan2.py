@@ -475,8 +475,8 @@ class Synthesis(nn.Module):
 class Generator(nn.Module):
     """Latents `(N, latent_dim)` to images `(N, channels, height, width)` with values near [-1, 1], but unbounded.
 
-    The noise is the stored one, so an image depends on its latent and class alone. `mean_w` `(w_dim,)` is a buffer for
-    the moving average of w, which a model updates.
+    Unless noise is given, it is the stored one, so an image depends on its latent and class alone. `mean_w` `(w_dim,)`
+    is a buffer for the moving average of w, which a model updates.
 
     Args:
         latent_dim: length of a latent; 512 in the paper.
@@ -518,13 +518,13 @@ class Generator(nn.Module):
         """Return styles `(N, num_ws, w_dim)` for w `(N, w_dim)`: the same for all layers."""
         return w[:, None].expand(-1, self.num_ws, -1)
 
-    def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Return images for latents and, if class-conditional, classes `(N,)`.
+    def forward(self, z: Tensor, labels: Tensor | None = None, noise: Tensor | None = None) -> Tensor:
+        """Return images for latents and, if class-conditional, classes `(N,)`. For `noise` see `Synthesis`.
 
         Raises:
             ValueError: if labels are missing, not expected, or not classes of the network.
         """
-        images: Tensor = self.synthesis(self.broadcast(self.mapping(z, labels)))
+        images: Tensor = self.synthesis(self.broadcast(self.mapping(z, labels)), noise)
         return images
 
 

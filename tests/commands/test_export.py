@@ -132,6 +132,31 @@ def test_every_model_in_every_other_format(checkpoint, gans, name, form):
     exported(gans, checkpoint(make(name)), form)
 
 
+NOISY = [pytest.param(form, marks=pytest.mark.slow) for form in ("torch-export", "onnx")]
+
+
+@pytest.mark.parametrize("form", ["torchscript", *NOISY])
+def test_the_noise_of_layers_is_an_input_by_a_flag(checkpoint, gans, form):
+    model = make("StyleGAN2")
+    path, held = checkpoint(model), {}
+    code, out, err = gans(f"export {path} --format {form} --noise input --out out{SUFFIX[form]}")
+    assert (code, err) == (0, "")
+    exec(out.partition("\n\n")[2], held)
+    assert len(held["images"]) == 16
+    z, labels, generator = torch.randn(3, model.latent_dim), torch.tensor([2, 0, 1]), model.generator_ema
+    rows = torch.randn(2, 3, generator.noise_dim)
+    rows[1] = generator.synthesis.noise
+    for noise in rows:
+        if form == "onnx":
+            fed = {"z": z.numpy(), "labels": labels.numpy(), "noise": noise.numpy()}
+            found = torch.from_numpy(held["session"].run(None, fed)[0])
+        else:
+            found = held["generator"](z, noise, labels)
+        assert (found - generator(z, labels, noise)).abs().max() < 1e-5
+    assert (found - model(z, labels)).abs().max() < 1e-5  # of the stored noise
+    assert (generator(z, labels, rows[0]) - model(z, labels)).abs().max() > 0.01
+
+
 # -- models of images from images --------------------------------------------------------------------------------------
 
 TRANSLATING = {
@@ -266,11 +291,15 @@ def test_a_program_tells_nothing_of_this_machine(checkpoint, gans, tmp_path):
 
 def test_wrong_flags_are_refused(checkpoint, refused, tmp_path, monkeypatch):
     path = checkpoint(make("GAN"))
+    without = f"noise is input, but {path} holds a GAN without noise"
+    assert refused(f"export {path} --format torchscript --noise input") == without
     (tmp_path / "folder.pt").mkdir()
     (tmp_path / "file").touch()
     for flags, says in [
         ("", "format must be given"),
         ("--format onxx", "format is onxx (did you mean onnx?); expected one of 'safetensors', "),
+        ("--format safetensors --noise input", "noise is input, but safetensors are weights, which have no inputs"),
+        ("--format torchscript --noise drawn", "noise is drawn; expected one of"),
         ("--format torchscript --out a.pt2", "out is a.pt2; expected a name that ends with .pt"),
         ("--format torch-export --out a", "out is a; expected a name that ends with .pt2"),
         ("--format torchscript --out folder.pt", "out is folder.pt, which is a folder; expected a file"),
