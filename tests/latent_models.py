@@ -2,7 +2,7 @@
 
 import torch
 
-from gans.models import DCGAN, VAE, ConditionalGAN, InfoGAN, ManifoldGAN, SequenceGAN
+from gans.models import DCGAN, VAE, ConditionalGAN, InfoGAN, ManifoldGAN, SequenceGAN, StyleGAN2
 
 SMALL = {"size": 16, "channels": 1, "latent_dim": 6, "width": 4}
 MODELS = {
@@ -11,6 +11,7 @@ MODELS = {
     "conditional": lambda: ConditionalGAN(**SMALL, num_classes=3),
     "vae": lambda: VAE(**SMALL, network="conv"),
     "manifold": lambda: ManifoldGAN(**SMALL, latent_width=8),
+    "stylegan2": lambda: StyleGAN2(**SMALL, preset="small", num_classes=3),
     "sequence": lambda: SequenceGAN(size=16, frames=4, latent_dim=6, motion_dim=2, width=4),
 }
 

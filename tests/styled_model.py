@@ -52,7 +52,7 @@ class Styled(nn.Module):
             image = F.interpolate(image, size)
             if i:
                 image = image + 0.01 * self.to_grey[i - 1](ws[:, i]).mean(1)[:, None, None, None]
-            maps = torch.einsum("nc,chw->nhw", self.affine[i](ws[:, i]), self.patterns[i])
+            maps = torch.einsum("nc,chw->nhw", self.affine[i](ws[:, i] / 2), self.patterns[i])
             image = image + 0.2 * maps[:, None] + self.strength * part.view(-1, 1, *size)
         return torch.tanh(image)
 

@@ -100,7 +100,7 @@ def compared_by(features: str | None, maps: str | None, model: Any) -> FeatureFu
     """
     if maps is None:
         return feature_function_of(features, model)
-    if features is not None:
+    if features not in (None, "none"):
         raise ValueError(f"features is {features}, with maps {maps}; expected one of the two")
     return map_function(feature_network(maps).to(model.device))
 

@@ -13,7 +13,8 @@ A style model maps latents to a space W of its own, and makes images of a w for 
     to_w(z, *labels) -> w `(N, w_dim)`,
     from_w(w, noise=None) -> images of w `(N, w_dim)`, or `(N, num_ws, w_dim)` with one for each layer,
     num_ws, w_dim and mean_w `(w_dim,)`, the mean of w,
-    noise_sizes, (height, width) of each layer's noise, if `noise` `(N, noise_dim)` can replace the stored one.
+    noise_sizes, (height, width) of each layer's noise, and stored_noise `(noise_dim,)`, if `from_w` takes noise
+    `(N, noise_dim)` in its place.
 """
 
 import inspect

@@ -61,8 +61,8 @@ def first_matrix(network: nn.Module, z: Tensor) -> Tensor:
 def style_matrices(model: Any) -> list[Tensor]:
     """Return the matrix `(F, w_dim)` of the affine map that each layer of a style model has of its w.
 
-    Of several maps of the same w, the last is taken. In StyleGAN2 this is that of the next convolution, after that of
-    an image, as in Shen and Zhou 2020 (arXiv 2007.06600).
+    The map may be of w times a number. Of several maps of the same w, the last is taken. In StyleGAN2 this is that of
+    the next convolution, after that of an image, as in Shen and Zhou 2020 (arXiv 2007.06600).
 
     Args:
         model: a style model, see `gans.engine.interface`.
@@ -72,12 +72,15 @@ def style_matrices(model: Any) -> list[Tensor]:
     """
     shape, mean = (1, model.num_ws, model.w_dim), model.mean_w
     ws = mean + draw(shape, key("styles of layers"), device=mean.device, dtype=mean.dtype)  # all different
-    readers: dict[int, nn.Module] = {}
+    readers: dict[int, tuple[nn.Module, Tensor]] = {}  # of each layer, with the scale of their input
 
     def before(layer: nn.Module, inputs: tuple[Any, ...]) -> None:
         first = inputs[0] if inputs else None
         if isinstance(first, Tensor) and first.shape == (1, model.w_dim):
-            readers.update({i: layer for i in range(model.num_ws) if torch.equal(first, ws[:, i])})
+            for i, w in enumerate(ws.unbind(1)):
+                scale = (first * w).sum() / w.square().sum()
+                if scale != 0 and torch.allclose(first / scale, w, rtol=1e-3, atol=1e-4):
+                    readers[i] = layer, scale
 
     hooks = [layer.register_forward_pre_hook(before) for layer in model.modules()]
     try:
@@ -89,12 +92,12 @@ def style_matrices(model: Any) -> list[Tensor]:
     for i in range(model.num_ws):
         if i not in readers:
             raise ValueError(f"layer {i} of {type(model).__name__} has no affine map of w; expected one")
-        origin, response, double = (readers[i](scale * unit) for scale in (0, 1, -2))
-        if not torch.allclose(
-            -2 * (response - origin), double - origin, rtol=1e-2, atol=1e-3 * float(response.abs().max())
-        ):
+        layer, scale = readers[i]
+        origin, response, double = (layer(factor * scale * unit) for factor in (0, 1, -2))
+        response, double = response - origin, double - origin
+        if not torch.allclose(-2 * response, double, rtol=1e-2, atol=1e-3 * float(response.abs().max())):
             raise ValueError(f"layer {i} of {type(model).__name__} does not read w linearly; expected an affine map")
-        found.append((response - origin).T)
+        found.append(response.T)
     return found
 
 

@@ -276,17 +276,31 @@ class StyleGAN2(LatentGAN):
         """Return w `(N, w_dim)` of latents `(N, latent_dim)` and, if class-conditional, classes `(N,)`."""
         return cast(Tensor, self.generator_ema.mapping(z, *labels))
 
-    def from_w(self, w: Tensor) -> Tensor:
+    @property
+    def noise_sizes(self) -> list[tuple[int, int]]:
+        """(height, width) of each layer's noise."""
+        return cast("list[tuple[int, int]]", self.generator_ema.synthesis.noise_sizes)
+
+    @property
+    def stored_noise(self) -> Tensor:
+        """Noise of all layers `(noise_dim,)` that images have outside training."""
+        return cast(Tensor, self.generator_ema.synthesis.noise)
+
+    def from_w(self, w: Tensor, noise: Tensor | None = None) -> Tensor:
         """Return images `(N, C, H, W)` of w `(N, w_dim)`, the same for all layers, or `(N, num_ws, w_dim)`.
 
+        Args:
+            w: of the images.
+            noise: `(N, noise_dim)` in place of the stored noise.
+
         Raises:
-            ValueError: if w has another shape.
+            ValueError: if w or noise has another shape.
         """
         if w.shape[1:] not in ((self.w_dim,), (self.num_ws, self.w_dim)):
             told = f"w has the shape {tuple(w.shape)}"
             raise ValueError(f"{told}; expected (N, {self.w_dim}) or (N, {self.num_ws}, {self.w_dim})")
         ws = w if w.ndim == 3 else self.generator_ema.broadcast(w)
-        return cast(Tensor, self.generator_ema.synthesis(ws))
+        return cast(Tensor, self.generator_ema.synthesis(ws, noise))
 
     def truncated(self, w: Tensor, psi: float, cutoff: int | None = None) -> Tensor:
         """Return w of all layers `(N, num_ws, w_dim)`, moved towards the mean of w: `mean + psi (w - mean)`.

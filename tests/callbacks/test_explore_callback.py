@@ -36,6 +36,17 @@ def test_classes_are_the_projectors_labels_and_nothing_is_shown_unasked(gans, tm
     assert not (tmp_path / "runs" / "dcgan-digits" / "version_1" / "explore").exists()
 
 
+def test_a_style_model_is_shown_in_w(gans, tmp_path):
+    flags = f"{FLAGS.replace('--data.size 8', '--data.size 16')} --trainer.max_steps 1 --explore.samples 100"
+    code, _, err = gans(f"fit dcgan-digits {flags} --model StyleGAN2 --model.preset small")
+    assert code == 0, err
+    run = tmp_path / "runs" / "dcgan-digits" / "version_0"
+    rows = (run / "00001" / "w" / "tensors.tsv").read_text().splitlines()
+    assert (len(rows), len(rows[0].split("\t"))) == (100, 64)
+    tags = EventAccumulator(str(run)).Reload().Tags()["images"]
+    assert {"images/pca", "images/traversal", "images/truncation", "images/mixing"} <= set(tags)
+
+
 def test_a_model_without_latents_is_refused_before_it_is_trained(refused):
     line = "fit pix2pix-folder --data DegradedDigitsDataModule --data.size 16 --data.channels 1"
     told = refused(f"{line} --model.width 4 --explore.samples 100 --trainer.accelerator cpu")

@@ -45,9 +45,9 @@ def test_walks_of_every_kind_of_model(gans, checkpoint, name):
     assert size(out) == (cells(5), cells(2))
     code, _, err = gans(f"explore traverse {path} --steps 4")
     assert code == 0, err
-    rows = {"infogan": 2, "sequence": 8}.get(name, 6)
+    rows = {"infogan": 2, "sequence": 8, "stylegan2": 8}.get(name, 6)
     assert size(path.parent.parent / "explore" / "traverse.png") == (cells(4), cells(rows))
-    assert ("class 0 of 3" in err) == (name in ("infogan", "conditional"))
+    assert ("class 0 of 3" in err) == (name in ("infogan", "conditional", "stylegan2"))
 
 
 def test_a_walk_starts_with_the_picture_that_sample_makes(gans, checkpoint, tmp_path):
@@ -353,3 +353,146 @@ def test_latents_and_codes_of_one_model_are_points_of_both_spaces(gans, checkpoi
 def test_help(gans):
     assert "gans explore invert      CKPT --image F" in gans("explore --help")[1]
     assert "--feature_weight" in gans("explore invert --help")[1]
+
+
+# -- style models ------------------------------------------------------------------------------------------------------
+
+
+def test_a_walk_in_w_is_straight(gans, checkpoint):
+    path = checkpoint("stylegan2")
+    model = subject(path, None, "1", None, "cpu")
+    assert (model.space, model.dim, model.network.layers) == ("w", 64, 6)
+    w = model.network.stored(torch.cat([model.point("3"), model.point("4")]))
+    codes.save(path.parent / "middle.safetensors", w.mean(0, keepdim=True), ["middle"], "w")
+    for space in ("w", "w+"):
+        walk = f"explore interpolate {path} --label 1 --space {space} --steps 3"
+        assert gans(f"{walk} --points 3 4 --out walk.png")[0] == 0
+        assert gans(f"{walk} --points {path.parent}/middle.safetensors 4 --out half.png")[0] == 0
+        walked, half = (np.asarray(Image.open(name).convert("L")).astype(int) for name in ("walk.png", "half.png"))
+        assert np.abs(walked[:, 20:36] - half[:, 2:18]).max() <= 1
+    assert gans(f"explore interpolate {path} --label 1 --points 3 4 --steps 3 --space latent --out z.png")[0] == 0
+    around = np.asarray(Image.open("z.png").convert("L")).astype(int)
+    assert np.abs(around[:, 2:18] - walked[:, 2:18]).max() <= 1
+    assert np.abs(around[:, 20:36] - walked[:, 20:36]).max() > 1
+
+
+@pytest.mark.parametrize("method", ["sefa", "pca"])
+def test_directions_of_w_are_found_kept_and_used(gans, checkpoint, method):
+    path = checkpoint("stylegan2")
+    run = path.parent.parent
+    line = f"explore directions {path} --label 1 --method {method} --samples 200 --count 2"
+    code, _, err = gans(f"{line} --layers coarse")
+    assert code == 0, err
+    assert gans(f"{line} --name whole")[0] == 0
+    found, notes = directions.read(run / "directions.safetensors")
+    assert list(found) == [f"{method}-1", f"{method}-2", "whole-1", "whole-2"]
+    assert (notes[f"{method}-1"]["space"], notes[f"{method}-1"]["layers"]) == ("w", "0")
+    assert "layers" not in notes["whole-1"]
+    model = subject(path, None, "1", None, "cpu")
+    assert found["whole-1"].norm() == pytest.approx(model.network.scale, rel=1e-4)
+    for names in (f"{method}-1", "whole-1"):
+        code, _, err = gans(f"explore traverse {path} --label 1 --direction {names} --steps 2 --range 2 --out row.png")
+        assert code == 0, err
+        code, _, err = gans(f"sample {path} --labels 1 --num 1 --direction {names}=2.0 --out moved.png")
+        assert code == 0, err
+        row, moved = (np.asarray(Image.open(name).convert("L")).astype(int) for name in ("row.png", "moved.png"))
+        assert np.abs(row[2:18, 20:36] - moved).max() <= 1
+    code, _, err = gans(f"explore arithmetic {path} --label 1", f"0:1 + 2*{method}-1")
+    assert code == 0, err
+    code, _, err = gans(f"explore traverse {path} --label 1 --space w+ --point {run}/explore/arithmetic.safetensors")
+    assert code == 0, err
+
+
+def test_sheets_of_mixing_and_truncation(gans, checkpoint):
+    path = checkpoint("stylegan2")
+    code, shown, err = gans(f"explore mixing {path} --rows 0 1 --columns 2 3 4 --layers coarse 1-5")
+    assert code == 0, err
+    assert "coarse       layers 0 of 6 from the columns\n1-5          layers 1-5 of 6" in shown
+    assert size(path.parent.parent / "explore" / "mixing.png") == (cells(4), cells(5))
+    code, shown, err = gans(f"explore truncation {path} --points 0 1 --psi 1 0 -1 --out sheet.png")
+    assert code == 0, err
+    assert gans(f"sample {path} --labels 0 --num 1 --out alone.png")[0] == 0
+    sheet, alone = (np.asarray(Image.open(name).convert("L")).astype(int) for name in ("sheet.png", "alone.png"))
+    top = len(sheet) - cells(2)
+    assert top > 0  # the headings
+    assert np.abs(sheet[top + 2 : top + 18, 2:18] - alone).max() <= 1
+    assert (sheet[top + 2 : top + 18, 20:36] == sheet[top + 20 : top + 36, 20:36]).all()  # the mean
+
+
+def test_pictures_of_a_style_model_are_inverted_with_their_noise(gans, saved, tmp_path):
+    torch.manual_seed(0)
+    path = saved(MODELS["stylegan2"](), tmp_path / "run")
+    gans(f"sample {path} --seed 5 --num 2 --labels 0 --out fakes")
+    folder = path.parent.parent / "explore" / "invert"
+    decibels = {}
+    for flags in ("--steps 0", "--steps 60", "--steps 60 --noise false"):
+        code, shown, err = gans(f"explore invert {path} --image fakes --space w+ --features none {flags}")
+        assert code == 0, err
+        decibels[flags] = float(shown.split(" dB    mean")[0].split()[-1])
+        noise = codes.read(folder / "codes.safetensors").noise
+        assert (noise is None) == ("false" in flags)
+        # The file has all that the picture needs.
+        gans(f"explore interpolate {path} --space w+ --points {folder}/codes.safetensors --steps 2 --out again.png")
+        again = np.asarray(Image.open("again.png").convert("L")).astype(int)
+        rebuilt = np.asarray(Image.open(folder / "reconstructions.png").convert("L")).astype(int)
+        assert np.abs(again[2:18] - rebuilt[20:36]).max() <= 1
+    assert decibels["--steps 60"] > decibels["--steps 0"] + 2
+    assert decibels["--steps 60 --noise false"] > decibels["--steps 0"] + 2
+    assert codes.load(folder / "codes.safetensors")[0].shape == (2, 6, 64)
+
+
+def test_statistics_in_w(gans, checkpoint):
+    path = checkpoint("stylegan2")
+    shown = {}
+    for space in ("w", "latent"):
+        code, shown[space], err = gans(f"explore path-length {path} --samples 30 --maps random --space {space}")
+        assert code == 0, err
+    assert "30 ways in w, lerp, features random" in shown["w"]
+    assert "30 ways in latent, slerp, features random" in shown["latent"]
+    code, _, err = gans(f"explore spectrum {path} --samples 20 --data DigitsDataModule --data.size 16")
+    assert code == 0, err
+
+
+WRONG_IN_W = [
+    ("dcgan", "traverse {} --space w", "space is w; expected latent, as DCGAN has"),
+    ("dcgan", "mixing {}", "holds a DCGAN; expected a style model, which has a W"),
+    ("dcgan", "truncation {}", "holds a DCGAN; expected a style model, which has a W"),
+    ("dcgan", "traverse {} --layers 0-1", "layers is 0-1; expected none, for DCGAN has no layers in the space latent"),
+    ("dcgan", "invert {} --image a.png --noise true", "expected false, for DCGAN has no noise inputs"),
+    ("stylegan2", "traverse {} --label 1 --space v", "space is v; expected latent or w or w+, as StyleGAN2 has"),
+    (
+        "stylegan2",
+        "traverse {} --label 1 --layers 6",
+        "layers is 6; expected coarse, middle, fine, all, or numbers from 0 to 5",
+    ),
+    ("stylegan2", "mixing {} --label 1 --layers low", "layers is low; expected coarse"),
+    ("stylegan2", "truncation {} --label 1 --cutoff 7", "cutoff is 7; expected 1 to 6, the layers of the model"),
+    (
+        "stylegan2",
+        "directions {} --label 1 --method sefa --space w+",
+        "space is w+; expected w, whose directions move w+ too",
+    ),
+    ("stylegan2", "directions {} --label 1 --method sefa --space latent --count 2", "is not linear in the latent"),
+    (
+        "stylegan2",
+        "traverse {} --label 1 --point short.safetensors",
+        "has 63 numbers of the space w; expected 64 of the space w",
+    ),
+    ("stylegan2", "traverse {} --label 1 --point wide.safetensors", "of the space w: give --space w+"),
+    ("stylegan2", "traverse {} --label 1 --point noisy.safetensors --space w+", "has 5 numbers of noise; expected 656"),
+    (
+        "stylegan2",
+        "invert {} --label 1 --image a.png --maps random --features mnist",
+        "features is mnist, with maps random",
+    ),
+    ("stylegan2", "invert {} --label 1 --image a.png --maps inception", "which has no maps to compare"),
+]
+
+
+@pytest.mark.parametrize(("name", "line", "complaint"), WRONG_IN_W)
+def test_bad_input_about_w_is_one_sentence(refused, checkpoint, tmp_path, name, line, complaint):
+    Image.new("L", (16, 16)).save(tmp_path / "a.png")
+    codes.save(tmp_path / "short.safetensors", torch.zeros(1, 63), ["a"], "w")
+    codes.save(tmp_path / "wide.safetensors", torch.zeros(1, 6, 64), ["a"], "w+")
+    codes.save(tmp_path / "noisy.safetensors", torch.zeros(1, 6, 64), ["a"], "w+", torch.zeros(1, 5))
+    assert complaint in refused(f"explore {line.format(checkpoint(name))}")

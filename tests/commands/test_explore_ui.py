@@ -38,8 +38,10 @@ def checkpoint(saved, tmp_path):
     def write(name, found=True):
         model = latent_models.awake(MODELS[name])
         if found:
-            vectors = torch.nn.functional.normalize(torch.randn(2, model.latent_dim), dim=1)
-            directions.save(tmp_path / name / "directions.safetensors", {"up": vectors[0], "down": vectors[1]})
+            vectors = torch.nn.functional.normalize(torch.randn(2, getattr(model, "w_dim", model.latent_dim)), dim=1)
+            space = {"space": "w"} if name == "stylegan2" else {}
+            path = tmp_path / name / "directions.safetensors"
+            directions.save(path, {"up": 5 * vectors[0], "down": 5 * vectors[1]}, space)
         return saved(model, tmp_path / name)
 
     return write
@@ -113,6 +115,8 @@ def test_everything_that_is_moved_changes_the_picture_of_every_model(explorer, n
         ("infogan", View(seed=1, count=4, label=2, codes=(-0.5, 0.25), strengths=(0.0, -1.0))),
         ("conditional", View(count=6)),
         ("conditional", View(count=1, label=1)),
+        ("stylegan2", View(seed=2, count=4, strengths=(1.5, -0.5))),
+        ("stylegan2", View(count=2, label=2)),
         ("sequence", View(count=2, strengths=(0.0, 1.0))),
     ],
 )
@@ -551,3 +555,19 @@ def test_in_a_browser_sliders_move_the_picture_and_a_dropped_one_is_inverted(ser
     process.communicate(timeout=60)
     assert process.returncode == 0
     assert list((tmp_path / "temporary").rglob("*.png")) == []
+
+
+def test_a_style_model_is_moved_in_w_and_truncated_towards_its_mean(explorer, tmp_path):
+    shown = explorer("stylegan2", found=False)
+    assert (shown.subject.space, shown.file, shown.truncations) == ("w", None, (-1.0, 1.0))
+    assert list(shown.directions) == [f"component {i}" for i in range(1, 9)]
+    rest = (0.0,) * 8
+    mean = shown.images(View(count=3, truncation=0.0, strengths=rest))
+    assert torch.allclose(mean[0], mean[1], atol=1e-5)
+    assert not torch.allclose(mean, shown.images(View(count=3, truncation=-1.0, strengths=rest)))
+    assert not torch.allclose(mean, shown.images(View(count=3, truncation=0.0, strengths=(2.0, *rest[1:]))))
+    assert not shown.start(torch.zeros(1, 1, 16, 16))[1].any()  # the mean
+    latents = directions.save(tmp_path / "stylegan2" / "directions.safetensors", {"flat": torch.ones(6)})
+    assert directions_of(shown.subject, None)[1] is None  # which are of another space
+    with pytest.raises(ValueError, match="holds no directions of the space w; expected some"):
+        directions_of(shown.subject, latents)

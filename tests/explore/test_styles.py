@@ -88,7 +88,7 @@ def test_the_affine_layers_of_w_are_found(model):
     found = style_matrices(model)
     # Layers 1 and 2 have two maps each, of which that of the image comes first.
     for matrix, layer in zip(found, model.affine, strict=True):
-        torch.testing.assert_close(matrix, layer.weight, rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(matrix, layer.weight / 2, rtol=1e-3, atol=1e-4)  # which read w / 2
     assert not any(module._forward_pre_hooks for module in model.modules())
 
 
@@ -111,7 +111,7 @@ def test_layers_that_do_not_read_w_linearly_are_refused(model):
     model.affine[1] = nn.Sequential(nn.Linear(5, 8), nn.Tanh())
     model.affine[1].requires_grad_(False)
     found = style_matrices(model)  # of the linear layer before the nonlinearity
-    torch.testing.assert_close(found[1], model.affine[1][0].weight, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(found[1], model.affine[1][0].weight / 2, rtol=1e-3, atol=1e-4)
     model.affine[1] = nn.Tanh()
     model.patterns[1] = model.patterns[1][:5]
     with pytest.raises(ValueError, match="layer 1 of Styled does not read w linearly"):
