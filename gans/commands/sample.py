@@ -19,7 +19,7 @@ from gans.commands.device import chosen_device
 from gans.commands.parser import Parser, add_own_model, own_model
 from gans.commands.sample_text import sentences, tokenized
 from gans.engine.checkpoint import load_generator, load_model
-from gans.engine.interface import class_names, has_names
+from gans.engine.interface import class_names, has_names, truncated
 from gans.explore import directions
 from gans.explore.spaces import Space, space_of
 from gans.explore.walks import with_codes
@@ -107,7 +107,8 @@ def sample_latents(options: Namespace) -> None:
     def make(z: Tensor, labels: Tensor | None = None) -> Tensor:
         at = space.at(labels, None)
         points = at.from_latents(z)
-        return at.made(points if move is None else at.layered(points) + move.to(points))
+        with truncated(model, options.truncation):
+            return at.made(points if move is None else at.layered(points) + move.to(points))
 
     drawn = images(make, model.device, count, inputs)
     seconds, written, started = 0.0, 0, time.perf_counter()

@@ -8,6 +8,9 @@ image-to-image model has
     targets(batch) -> images: the expected outputs, or unpaired examples of the target domain,
     example(n) -> a batch of n random images in the shapes of training.
 
+A model whose BatchNorm needs other statistics for truncated latents has `standing(truncation)`, a context manager in
+which it makes their images. `sample` uses it.
+
 A style model maps latents to a space W of its own, and makes images of a w for each of its layers. It has
 
     to_w(z, *labels) -> w `(N, w_dim)`,
@@ -19,7 +22,7 @@ A style model maps latents to a space W of its own, and makes images of a w for 
 
 import inspect
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -82,6 +85,12 @@ def makes_images(module: nn.Module) -> bool:
 def translates(module: nn.Module) -> bool:
     """Return whether a module is an image-to-image model."""
     return callable(getattr(module, "translate", None))
+
+
+def truncated(module: Any, truncation: float | None) -> AbstractContextManager[None]:
+    """Return the context manager in which a model makes images of latents that are truncated, by its `standing`."""
+    standing: Callable[[float | None], AbstractContextManager[None]] = getattr(module, "standing", nullcontext)
+    return standing(truncation)
 
 
 def styled(module: Any) -> bool:

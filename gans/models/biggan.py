@@ -1,22 +1,32 @@
 """BigGAN and BigGAN-deep, Brock, Donahue and Simonyan 2018 (arXiv 1809.11096)."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Literal
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from gans.checks import at_least
+from gans.latent import Labels, draw, key, truncate
 from gans.losses import Objective
 from gans.models.gan import LatentGAN
 from gans.networks import biggan
 from gans.networks.layers import Size
+from gans.networks.standing import Statistics, standing_statistics, using
 from gans.terms import Orthogonal, Term
+
+STANDING = (16, 64)  # batches of standing statistics, and their images; the paper has about 100 batches
 
 
 class BigGAN(LatentGAN):
     """Wide residual networks with split latents, a shared class embedding and self-attention, under the hinge loss.
 
     The paper trains class-conditional networks on ImageNet with batches of 2,048. Its learning rates belong to these
-    batches: with 256 images or less, and for CIFAR-10, the authors' code has 2e-4 for both players.
+    batches; for CIFAR-10, with batches of 50, the authors' code has 2e-4 for both players.
+
+    Samples with a `truncation` take BatchNorm's statistics at this truncation, see `standing`. Others take the running
+    statistics, those of the last batches.
 
     Args:
         size: image side, or (height, width).
@@ -79,6 +89,7 @@ class BigGAN(LatentGAN):
             **options,
         )
         self.num_classes = num_classes
+        self._standing: tuple[tuple[float, int], Statistics] | None = None  # the last ones, and what they depend on
 
     def own_terms(self) -> list[Term]:
         """Return the orthogonal regularisation of the generator."""
@@ -106,3 +117,46 @@ class BigGAN(LatentGAN):
         """Return the network from images, and classes, to logits."""
         width = self.hparams["discriminator_width"] or width
         return biggan.Discriminator(size, channels, width, **self.shared(size))
+
+    @torch.no_grad()
+    def sample(
+        self, n: int, *, labels: Labels | None = None, truncation: float | None = None, seed: int | None = None
+    ) -> Tensor:
+        """Return `n` images `(n, C, H, W)` in [-1, 1] of the averaged generator, with `standing` statistics.
+
+        Args:
+            n: number of images.
+            labels: class of all images, or classes `(n,)`; None gives all classes in turn.
+            truncation: truncate normal latents at ± this many standard deviations: less variety, more typical images.
+            seed: draw latents that depend on it alone; None draws them from torch's global generator.
+
+        Raises:
+            ValueError: for labels given to a model that takes none, or a truncation of a uniform prior.
+        """
+        with self.standing(truncation):
+            return super().sample(n, labels=labels, truncation=truncation, seed=seed)
+
+    @contextmanager
+    def standing(self, truncation: float | None) -> Iterator[None]:
+        """Context manager in which the averaged generator has BatchNorm statistics of latents at this truncation.
+
+        They are means over 16 batches of 64 images of all classes, a function of the weights alone, and computed again
+        when these have changed. None keeps the running statistics.
+
+        Raises:
+            ValueError: if the truncation is not positive.
+        """
+        if truncation is None or self.prior != "normal":
+            yield
+            return
+        state = truncation, sum(tensor._version for tensor in self.generator_ema.state_dict().values())
+        if self._standing is None or self._standing[0] != state:
+            count, rows = STANDING
+            kinds = torch.arange(count * rows, device=self.device) % max(1, self.num_classes)
+            latents = draw((count * rows, self.latent_dim), key("standing"), device=self.device)
+            z = truncate(latents, truncation).to(next(self.generator_ema.parameters()).dtype)
+            parts = (z, kinds) if self.num_classes else (z,)
+            batches = zip(*(part.split(rows) for part in parts), strict=True)
+            self._standing = state, standing_statistics(self.generator_ema, batches)
+        with using(self.generator_ema, self._standing[1]):
+            yield
