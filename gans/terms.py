@@ -612,6 +612,35 @@ class ZCR(Term):
         return mse_loss(game.logits(game.critic(images, *step.conditions)), step.fake_logits)
 
 
+class Reconstruction(Term):
+    """Error of the reconstructions that the discriminator's decoders make of real images, its second output `(N,)`.
+
+    Maps that suffice to reconstruct an image cannot look at a detail of it alone.
+
+    Source: Liu et al. 2021 (FastGAN, arXiv 2101.04775), equation 4.
+
+    Args:
+        weight: of the term.
+    """
+
+    reads = ("real",)
+    curve = "loss"
+
+    def check(self, game: Game) -> None:
+        """Refuse a discriminator without decoders.
+
+        Raises:
+            ValueError: if it has none.
+        """
+        if not hasattr(game.discriminator, "decoders"):
+            raise ValueError("Reconstruction needs a discriminator with decoders, such as FastGAN's")
+
+    def forward(self, step: Step) -> Tensor:
+        """Return the mean error, a scalar."""
+        errors: Tensor = step.real_output[1]
+        return errors.mean()
+
+
 # -- the generator's map -----------------------------------------------------------------------------------------------
 
 

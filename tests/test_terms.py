@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from gans import terms
 from gans.engine.checkpoint import Checkpoint, load_model
 from gans.losses import conditional_contrastive, data_to_data, objective
-from gans.models import ACGAN, DCGAN, GAN, SNGAN, WGAN, ContraGAN, InfoGAN, ReACGAN
+from gans.models import ACGAN, DCGAN, GAN, SNGAN, WGAN, ContraGAN, FastGAN, InfoGAN, ReACGAN
 from gans.networks.conditional import Classified, Embedded
 from gans.penalties import mode_seeking, zero_centered
 from gans.terms import (
@@ -362,7 +362,7 @@ def test_a_lazy_step_asks_the_discriminator_for_what_its_terms_read(trainer):
 
 
 GAMES = {"ClassTerm": ACGAN, "Information": InfoGAN, "Clustering": InfoGAN, "MatchingAware": None}
-GAMES |= {"ConditionalContrastive": ContraGAN, "DataToData": ReACGAN}
+GAMES |= {"Reconstruction": FastGAN, "ConditionalContrastive": ContraGAN, "DataToData": ReACGAN}
 
 
 def test_orthogonal_counts_what_lies_off_the_diagonal_and_its_gradient_is_that_of_the_definition(game):

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from gans.models.cut import CUT
     from gans.models.cyclegan import CycleGAN
     from gans.models.dcgan import DCGAN
+    from gans.models.fastgan import FastGAN
     from gans.models.gan import GAN
     from gans.models.imagetextencoder import ImageTextEncoder
     from gans.models.infogan import InfoGAN
@@ -51,6 +52,7 @@ __all__ = [
     "ConditionalGAN",
     "ContraGAN",
     "CycleGAN",
+    "FastGAN",
     "ImageTextEncoder",
     "InfoGAN",
     "Inpainting",

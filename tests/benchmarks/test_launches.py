@@ -23,6 +23,7 @@ MOST = {
     "infogan": 321,
     "r3gan": 595,
     "stylegan2": 1204,
+    "fastgan": 963,
     "sequencegan": 904,
     "autoencoder": 118,
     "vae": 107,

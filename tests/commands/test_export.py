@@ -19,11 +19,13 @@ from gans.commands.export import SUFFIX, baked
 from gans.engine.interface import makes_images, translates
 from gans.models import Pix2Pix, TextToImage
 from gans.networks import dcgan
+from gans.networks.spectral import normed_together, spectral_layers
 
 SMALL = {"size": 8, "channels": 1, "latent_dim": 4, "width": 2}
 OTHER = {
     "DCGAN": {"size": (12, 10), "channels": 3},  # cut to size
     "SAGAN": {"size": 16, "width": 8},
+    "FastGAN": {"size": 16},
     "R3GAN": {"width": 16, "num_classes": 3},
     "StyleGAN2": {"preset": "small", "num_classes": 3},
     "InfoGAN": {"latent_dim": 6},
@@ -68,6 +70,8 @@ def make(name):
             tensor += 0.1 * torch.rand_like(tensor)
     for parameter in model.parameters():
         parameter.data += 0.1 * torch.randn_like(parameter)
+    with normed_together(spectral_layers(model.train())):  # the singular vectors of these weights
+        pass
     model.generator_ema.load_state_dict(model.generator.state_dict())
     return model.eval()
 
@@ -178,6 +182,8 @@ def translator(name):
     model = TRANSLATING[name]()
     for parameter in model.generator.parameters():
         parameter.data += 0.1 * torch.randn_like(parameter)
+    with normed_together(spectral_layers(model.train())):  # the singular vectors of these weights
+        pass
     model.generator_ema.load_state_dict(model.generator.state_dict())
     return model.eval()
 

@@ -150,6 +150,7 @@ LARGE |= {
     "reacgan-cifar10",
 }
 LARGE |= {"contragan-cifar10"}
+LARGE |= {"fastgan-folder"}
 
 
 @pytest.mark.parametrize(
