@@ -1,6 +1,7 @@
 """`gans sample`: images of a checkpoint, as one file or many. Image i of a seed is the same however many are drawn."""
 
 import hashlib
+import math
 import re
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -19,8 +20,8 @@ from gans.commands.device import chosen_device
 from gans.commands.parser import Parser, add_own_model, own_model
 from gans.commands.sample_text import sentences, tokenized
 from gans.engine.checkpoint import load_generator, load_model
-from gans.engine.interface import class_names, has_names, truncated
-from gans.explore import directions
+from gans.engine.interface import class_names, has_names, styled, truncated
+from gans.explore import directions, styles
 from gans.explore.spaces import Space, space_of
 from gans.explore.walks import with_codes
 from gans.metrics.sampling import latents
@@ -32,7 +33,7 @@ ROWS = 25
 NUM, EACH = 64, 8  # images by default, and images of each sentence
 LONG = 100  # characters of a file's name after the seed
 SHOWN = 20  # classes in a line
-UNREAD = ("labels", "codes", "direction", "directions")  # flags that sentences do not go with
+UNREAD = ("labels", "codes", "direction", "directions", "cutoff")  # flags that sentences do not go with
 
 
 def parser() -> Parser:
@@ -47,7 +48,12 @@ def parser() -> Parser:
         type=str,
         help="classes by name or number, used in turn: cat,dog or 3 or 0-9; by default all classes",
     )
-    flags.add_argument("--truncation", type=float, help="limit latents to ± this many deviations; by default none")
+    flags.add_argument(
+        "--truncation",
+        type=float,
+        help="limit latents to ± this many deviations, or psi of a style model: 0 is its mean w; by default none",
+    )
+    flags.add_argument("--cutoff", type=int, help="layers of a style model that are truncated, the first ones")
     flags.add_argument("--text", type=str, nargs="+", action="extend", help="sentences, for a text-to-image model")
     flags.add_argument("--text_file", type=Path, help="file of sentences, one a line")
     flags.add_argument("--codes", type=float, nargs="+", help="InfoGAN's continuous codes, the same for all images")
@@ -76,7 +82,6 @@ def main(args: list[str]) -> None:
     options = parser().parse_args(args)
     if options.num is not None:
         at_least(1, num=options.num)
-    positive(truncation=options.truncation)
     if options.text is not None or options.text_file:
         sample_sentences(options)
     else:
@@ -92,23 +97,33 @@ def sample_latents(options: Namespace) -> None:
     device = chosen_device(options.device)
     model: Any = load_generator(options.checkpoint, device, model=own_model(options.model))
     kinds = labels.parsed(options.labels, model)
-    check_latents(model, options.truncation, options.codes)
+    psi, cutoff = options.truncation if styled(model) else None, options.cutoff
+    check_truncation(model, options.truncation, cutoff)
+    check_codes(model, options.codes)
     run = of_checkpoint(options.checkpoint)
-    space, move = moved(model, options.direction or (), options.directions or run / directions.FILE)
+    usual = "latent" if cutoff is None else "w"
+    space, move = moved(model, options.direction or (), options.directions or run / directions.FILE, usual)
+    if cutoff is not None and not space.layers:
+        raise ValueError(f"cutoff is {cutoff}; expected none beside directions of latents")
     count, out = options.num or NUM, options.out or run / file_name(options)
     clips = len(model.image_shape or ()) == 4  # None: a user's own model need not have a shape
     files.check_out(out, clips)
     files.check_count(count, model.image_shape, out)
 
     def inputs(rows: range) -> tuple[Tensor, ...]:
-        z = with_codes(latents(model, rows, options.seed, options.truncation), options.codes or ())
+        limit = None if styled(model) else options.truncation
+        z = with_codes(latents(model, rows, options.seed, limit), options.codes or ())
         return z, *([torch.tensor([kinds[row % len(kinds)] for row in rows])] if kinds else [])
 
     def make(z: Tensor, labels: Tensor | None = None) -> Tensor:
-        at = space.at(labels, None)
+        at = space.at(labels, psi if cutoff is None else None)
         points = at.from_latents(z)
+        if cutoff is not None or move is not None:
+            points = at.layered(points)
+        if cutoff is not None:
+            points = styles.truncated(points, [options.truncation], cutoff)
         with truncated(model, options.truncation):
-            return at.made(points if move is None else at.layered(points) + move.to(points))
+            return at.made(points if move is None else points + move.to(points))
 
     drawn = images(make, model.device, count, inputs)
     seconds, written, started = 0.0, 0, time.perf_counter()
@@ -137,6 +152,7 @@ def sample_sentences(options: Namespace) -> None:
     """
     if given := [name for name in UNREAD if options[name]]:
         raise ValueError(f"{given[0]} is {options[given[0]]}; expected none beside --text")
+    positive(truncation=options.truncation)
     device = chosen_device(options.device)
     model = load_model(options.checkpoint, device, model=own_model(options.model))
     if not isinstance(model, TextToImage):
@@ -187,7 +203,9 @@ def report(count: int, what: str, seconds: float, device: torch.device) -> None:
 def file_name(options: Namespace) -> str:
     """Return the default name of the file, which names the checkpoint, the seed, and the other flags given."""
     texts = [*(options.text or ()), *([options.text_file.stem] if options.text_file else ())]
-    parts = [f"{word}{options[word]}" for word in ("num", "labels", "truncation") if options[word] is not None]
+    parts = [
+        f"{word}{options[word]}" for word in ("num", "labels", "truncation", "cutoff") if options[word] is not None
+    ]
     parts += [f"codes{','.join(f'{code:g}' for code in options.codes)}"] if options.codes else []
     parts += [*(options.direction or ()), *([options.directions.stem] if options.directions else ()), *texts]
     words = re.sub(r"[^\w.,=+-]+", "-", "_".join(["", *parts]))
@@ -196,26 +214,49 @@ def file_name(options: Namespace) -> str:
     return f"{options.checkpoint.stem}_seed{options.seed}{words}.png"
 
 
-def check_latents(model: Any, truncation: float | None, given: Sequence[float] | None) -> None:
-    """Check that the latents of a model can be truncated, and that it has as many codes as are given.
+def check_truncation(model: Any, truncation: float | None, cutoff: int | None) -> None:
+    """Check that the latents of a model can be truncated, or the styles of so many of its layers.
 
     Raises:
         ValueError: if not.
     """
-    if truncation is not None and model.prior != "normal":
+    if cutoff is not None:
+        if not styled(model):
+            raise ValueError(f"cutoff is {cutoff}; expected none, for {type(model).__name__} has no styles of layers")
+        if truncation is None:
+            raise ValueError(f"cutoff is {cutoff}; expected none without --truncation, which it limits")
+        if not 1 <= cutoff <= model.num_ws:
+            raise ValueError(f"cutoff is {cutoff}; expected 1 to {model.num_ws}, the layers of the model")
+    if truncation is None:
+        return
+    if styled(model):
+        if not math.isfinite(truncation):
+            raise ValueError(f"truncation is {truncation}; expected a finite number")
+        return
+    positive(truncation=truncation)
+    if model.prior != "normal":
         raise ValueError(f"truncation is {truncation}; expected none, for the latents are {model.prior}")
+
+
+def check_codes(model: Any, given: Sequence[float] | None) -> None:
+    """Check that a model has as many continuous codes as are given.
+
+    Raises:
+        ValueError: if not.
+    """
     codes = getattr(model, "num_codes", 0)
     if given and len(given) != codes:
         raise ValueError(f"codes is {given}; expected {codes or 'none'}, as {type(model).__name__} has")
 
 
-def moved(model: Any, moves: Sequence[str], file: Path) -> tuple[Space, Tensor | None]:
+def moved(model: Any, moves: Sequence[str], file: Path, usual: str) -> tuple[Space, Tensor | None]:
     """Return the space of directions of a file, and the sum of them, each times its strength.
 
     Args:
         model: whose points are moved.
-        moves: such as `sefa-1=2.0`; without any, the space is that of latents, and the sum None.
+        moves: such as `sefa-1=2.0`; without any, the space is the usual one, and the sum None.
         file: of the directions.
+        usual: name of a space.
 
     Raises:
         ValueError: for a move of another form, a direction that the file does not have, or one of another length or
@@ -223,7 +264,7 @@ def moved(model: Any, moves: Sequence[str], file: Path) -> tuple[Space, Tensor |
     """
     steps = [strength(move) for move in moves]
     if not steps:
-        return space_of(model, "latent"), None
+        return space_of(model, usual), None
     names = [name for name, _ in steps]
     space = space_of(model, directions.common_space(file, names))
     found = directions.fitting(file, space, names)

@@ -11,7 +11,7 @@ from gans.commands.sample import ROWS
 from gans.engine.checkpoint import load_model
 from gans.explore import directions
 from gans.metrics.sampling import BLOCK, Samples, latents
-from gans.models import DCGAN, GAN, VAE, ConditionalGAN, InfoGAN, ManifoldGAN, SequenceGAN
+from gans.models import DCGAN, GAN, VAE, ConditionalGAN, InfoGAN, ManifoldGAN, SequenceGAN, StyleGAN2
 
 WIDTH = {"width": 2}
 
@@ -150,6 +150,42 @@ def test_truncation_codes_and_directions_change_latents(checkpoint, gans, tmp_pa
     assert spread[0] < spread[1]
 
 
+def test_a_style_model_is_truncated_towards_its_mean_w(saved, gans, refused, tmp_path):
+    torch.manual_seed(0)
+    made = StyleGAN2(size=8, channels=1, latent_dim=4, preset="small", width=2, num_classes=3)
+    made.generator_ema.mean_w.normal_()
+    path = saved(made, tmp_path / "run")
+    model = load_model(path)
+    w = model.to_w(latents(model, range(3), 0), torch.tensor([2, 2, 2])).detach()
+    directions.save(tmp_path / "w.safetensors", {"slant": torch.ones(64)}, {"space": "w"})
+    for flags, psi, cutoff, moved in (
+        ("", 0.5, None, 0.0),
+        ("--cutoff 2", 0.5, 2, 0.0),
+        ("--cutoff 3", -1.0, 3, 0.0),
+        ("", 0.0, None, 0.0),
+        ("--cutoff 1 --directions w.safetensors --direction slant=0.3", 0.5, 1, 0.3),
+        ("--directions w.safetensors --direction slant=0.3", 0.5, None, 0.3),
+    ):
+        code, _, err = gans(f"sample {path} --num 3 --labels 2 --truncation={psi} {flags} --out out")
+        assert code == 0, err
+        with torch.no_grad():
+            wanted = model.from_w(model.truncated(w, psi, cutoff) + moved).clamp(-1, 1)
+        for i, image in enumerate(wanted):
+            assert np.abs(pixels(f"out/{i:06d}.png") - ((image[0].numpy() + 1) * 127.5)).max() < 0.6, flags
+    directions.save(tmp_path / "z.safetensors", {"slant": torch.ones(4)})
+    for flags, says in [
+        ("--truncation 1e400", "truncation is inf; expected a finite number"),
+        ("--truncation 0.5 --cutoff 0", "cutoff is 0; expected 1 to 4, the layers of the model"),
+        ("--truncation 0.5 --cutoff 5", "cutoff is 5; expected 1 to 4, the layers of the model"),
+        ("--cutoff 2", "cutoff is 2; expected none without --truncation, which it limits"),
+        (
+            "--truncation 0.5 --cutoff 2 --directions z.safetensors --direction slant=1",
+            "cutoff is 2; expected none beside directions of latents",
+        ),
+    ]:
+        assert refused(f"sample {path} {flags}") == says
+
+
 @pytest.mark.parametrize("kind", [VAE, ManifoldGAN])
 def test_models_without_a_game(checkpoint, gans, kind):
     assert gans(f"sample {checkpoint(kind)} --num 2 --out a.png --device cpu")[0] == 0
@@ -206,6 +242,8 @@ def test_wrong_flags_are_refused(checkpoint, refused, tmp_path):
 def test_what_a_model_has_not_is_refused(checkpoint, refused):
     path = checkpoint()
     assert refused(f"sample {path} --labels 3") == "labels is 3; expected none, for GAN has no classes"
+    says = "cutoff is 3; expected none, for GAN has no styles of layers"
+    assert refused(f"sample {path} --truncation 0.7 --cutoff 3") == says
     path = checkpoint(InfoGAN, latent_dim=6)
     assert refused(f"sample {path} --truncation 0.7") == "truncation is 0.7; expected none, for the latents are uniform"
     assert refused(f"sample {path} --codes 1") == "codes is [1.0]; expected 2, as InfoGAN has"
