@@ -49,7 +49,7 @@ def main(args: list[str]) -> None:
         return model.draws(range(at - count, at), options.seed)
 
     def labelled(points: Tensor, labels: Tensor) -> Tensor:
-        return model.network.at(labels, model.network.psi)(points)  # type: ignore[no-any-return]
+        return model.network.at(labels, model.network.truncation)(points)  # type: ignore[no-any-return]
 
     way = model.network.path
     # A point of W has its class already: as rows of both ends take turns alike, that of both ends of a path is one.

@@ -89,8 +89,7 @@ class Subject:
 
     def at(self, label: int | Tensor | None, truncation: float | None) -> "Subject":
         """Return this subject with another class and truncation."""
-        psi = truncation if styled(self.model) else None
-        return replace(self, network=self.network.at(label, psi), truncation=truncation)
+        return replace(self, network=self.network.at(label, truncation), truncation=truncation)
 
     @torch.no_grad()
     def encode(self, pictures: Tensor) -> Tensor:
@@ -177,7 +176,7 @@ def style_subject(
     found = subject(checkpoint, own, label, truncation, device)
     if not styled(found.model):
         raise ValueError(f"{checkpoint} holds a {type(found.model).__name__}; expected a style model, which has a W")
-    return replace(found, network=space_of(found.model, "w+", found.network.label, found.network.psi))
+    return replace(found, network=space_of(found.model, "w+", found.network.label, truncation))
 
 
 def components(model: Subject, count: int) -> dict[str, Tensor]:
@@ -245,9 +244,8 @@ def subject(
             raise ValueError(f"label is {label}; expected one class")
     if truncation is not None and model.prior != "normal":
         raise ValueError(f"truncation is {truncation}; expected none, for the latents are {model.prior}")
-    psi = truncation if styled(model) else None
-    network = space_of(model, space or usual_space(model, moved), number, psi)
+    network = space_of(model, space or usual_space(model, moved), number, truncation)
     if count and number is None and not turns:
-        network = network.at(0, psi)
+        network = network.at(0, truncation)
         print(f"class {labels.shown(model, 0)} of {count}: --label chooses another", file=sys.stderr)
     return Subject(model, network, of_checkpoint(checkpoint), truncation)

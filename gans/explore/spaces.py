@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from gans.checks import nearest
-from gans.engine.interface import styled
+from gans.engine.interface import styled, truncated
 from gans.explore.generators import AT_ONCE, still
 from gans.explore.inversion import invert
 from gans.explore.styles import compact, towards
@@ -43,7 +43,7 @@ class Space(nn.Module):
     Args:
         model: has `latent_dim`, `prior` and `conditions`, such as `gans.engine.module.AdversarialModule`.
         label: class of all images of a class-conditional model, or of each, `(N,)`; None uses all classes in turn.
-        psi: truncation of a style model towards its mean w; None for none. Latents are truncated when they are drawn.
+        truncation: of latents when they were drawn, or psi of a style model, towards its mean w; None for none.
     """
 
     name = "latent"
@@ -52,14 +52,14 @@ class Space(nn.Module):
     scale = 1.0  # deviation of a coordinate in the model's own numbers
     jitter = 0.05  # deviation of a coordinate of the noise on points at the start of an inversion
 
-    def __init__(self, model: Any, label: int | Tensor | None = None, psi: float | None = None) -> None:
+    def __init__(self, model: Any, label: int | Tensor | None = None, truncation: float | None = None) -> None:
         super().__init__()
-        self.model, self.label, self.psi = model, label, psi
+        self.model, self.label, self.truncation = model, label, truncation
 
-    def at(self, label: int | Tensor | None, psi: float | None) -> Self:
+    def at(self, label: int | Tensor | None, truncation: float | None) -> Self:
         """Return this space for another class and truncation."""
         other = copy.copy(self)
-        other.label, other.psi = label, psi
+        other.label, other.truncation = label, truncation
         return other
 
     @property
@@ -99,12 +99,10 @@ class Space(nn.Module):
 
     def made(self, points: Tensor, noise: Tensor | None = None) -> Tensor:
         """Return images `(N, C, H, W)` or clips `(N, C, T, H, W)`, like `forward`."""
-        images: Tensor
-        if self.psi is None and noise is None:
-            images = self.model(points, *self.given(len(points)))
-        else:
-            w = self.model.to_w(points, *self.given(len(points)))
-            images = styled_images(self.model, towards(w, self.model.mean_w, self.psi), noise)
+        if noise is not None:
+            raise ValueError(f"noise has {noise.shape[1]} numbers; expected none, for these points take none")
+        with truncated(self.model, self.truncation):
+            images: Tensor = self.model(points, *self.given(len(points)))
         return images
 
     def from_latents(self, z: Tensor) -> Tensor:
@@ -205,6 +203,17 @@ class Codes(Space):
         return super().accepted(stored, space)
 
 
+class StyleLatents(Space):
+    """Latents `(N, latent_dim)` of a style model."""
+
+    def made(self, points: Tensor, noise: Tensor | None = None) -> Tensor:
+        """Return the images of latents, truncated in W."""
+        if self.truncation is None and noise is None:
+            return super().made(points)
+        w = self.model.to_w(points, *self.given(len(points)))
+        return styled_images(self.model, towards(w, self.model.mean_w, self.truncation), noise)
+
+
 class Styles(Space):
     """W: outputs of the mapping network `(N, w_dim)`, standardised.
 
@@ -214,8 +223,8 @@ class Styles(Space):
     name = "w"
     directions = "w"
 
-    def __init__(self, model: Any, label: int | Tensor | None = None, psi: float | None = None) -> None:
-        super().__init__(model, label, psi)
+    def __init__(self, model: Any, label: int | Tensor | None = None, truncation: float | None = None) -> None:
+        super().__init__(model, label, truncation)
         self.layers = int(model.num_ws)
         self.jitter *= model.w_dim**0.5  # of the length of w - mean_w, as in Karras et al. 2020, appendix D
 
@@ -251,7 +260,7 @@ class Styles(Space):
     def from_latents(self, z: Tensor) -> Tensor:
         """Return the points of latents, truncated."""
         w = self.model.to_w(z, *self.given(len(z)))
-        return self.standardised(towards(w, self.model.mean_w, self.psi))
+        return self.standardised(towards(w, self.model.mean_w, self.truncation))
 
     def standardised(self, w: Tensor) -> Tensor:
         """Return the points `(..., w_dim)` of the model's own w."""
@@ -320,11 +329,11 @@ def spaces(model: Any) -> Spaces:
     if isinstance(getattr(model, "generator_ema", None), manifold.Generator):
         held |= {"latent": CodeLatents, "codes": Codes}
     if styled(model):
-        held |= {"w": Styles, "w+": LayeredStyles}
+        held |= {"latent": StyleLatents, "w": Styles, "w+": LayeredStyles}
     return held
 
 
-def space_of(model: Any, name: str, label: int | Tensor | None = None, psi: float | None = None) -> Space:
+def space_of(model: Any, name: str, label: int | Tensor | None = None, truncation: float | None = None) -> Space:
     """Return a space of a model by its name.
 
     Raises:
@@ -334,7 +343,7 @@ def space_of(model: Any, name: str, label: int | Tensor | None = None, psi: floa
     if name not in known:
         told = f"{nearest(name, list(known))}; expected {' or '.join(known)}, as {type(model).__name__} has"
         raise ValueError(f"space is {name}{told}")
-    return known[name](model, label, psi).eval()
+    return known[name](model, label, truncation).eval()
 
 
 def usual_space(model: Any, moved: bool = False) -> str:

@@ -1,5 +1,7 @@
 """The spaces of a style model: points, their files and their images."""
 
+from contextlib import contextmanager
+
 import pytest
 import torch
 from latent_models import MODELS, awake
@@ -54,9 +56,22 @@ def test_points_of_w_have_the_mean_0_and_the_deviation_1(model):
 def test_truncation_is_towards_the_mean_in_every_space(model, name):
     z = latents()
     for psi in (0.0, 0.5, -1.0):
-        space = space_of(model, name, psi=psi)
+        space = space_of(model, name, truncation=psi)
         wanted = model.from_w(model.mean_w + psi * (model.to_w(z) - model.mean_w))
         torch.testing.assert_close(space(space.from_latents(z)), wanted)
+
+
+def test_truncated_latents_have_the_statistics_of_a_model(monkeypatch):
+    model, seen = awake(MODELS["dcgan"]), []
+
+    @contextmanager
+    def standing(truncation):
+        seen.append(truncation)
+        yield
+
+    monkeypatch.setattr(model, "standing", standing, raising=False)
+    space_of(model, "latent", truncation=0.5)(latents())
+    assert seen == [0.5]
 
 
 def test_classes_belong_to_points_of_w():
