@@ -279,12 +279,12 @@ class StyleGAN2(LatentGAN):
     @property
     def noise_sizes(self) -> list[tuple[int, int]]:
         """(height, width) of each layer's noise."""
-        return cast("list[tuple[int, int]]", self.generator_ema.synthesis.noise_sizes)
+        return self.generator_ema.synthesis.noise_sizes
 
     @property
     def stored_noise(self) -> Tensor:
         """Noise of all layers `(noise_dim,)` that images have outside training."""
-        return cast(Tensor, self.generator_ema.synthesis.noise)
+        return self.generator_ema.synthesis.noise
 
     def from_w(self, w: Tensor, noise: Tensor | None = None) -> Tensor:
         """Return images `(N, C, H, W)` of w `(N, w_dim)`, the same for all layers, or `(N, num_ws, w_dim)`.
