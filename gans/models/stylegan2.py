@@ -71,7 +71,15 @@ PRESETS = {
     ),
     "paper256": Preset(mapping_layers=8, minibatch_std=8, r1=1.0, ema_halflife=20_000, ema_rampup=0.0),
     "small": Preset(
-        latent_dim=64, w_dim=64, class_layers=2, base_width=1024, max_width=96, path_length=0.0, clamp=None
+        latent_dim=64,
+        w_dim=64,
+        class_layers=2,
+        base_width=1024,
+        max_width=96,
+        minibatch_std=8,
+        r1=1.0,
+        path_length=0.0,
+        clamp=None,
     ),
 }
 
@@ -107,8 +115,8 @@ class StyleGAN2(LatentGAN):
     `augment: ada` is StyleGAN2-ADA.
 
     Arguments that are None take the preset's values. `auto`, `cifar` and `paper256` have those of StyleGAN2-ADA's code;
-    batch sizes are the recipes'. `small` is for a processor without a GPU: a sixteenth as wide, without path lengths,
-    and without a limit of activations, so not for float16.
+    batch sizes are the recipes'. `small` is for a processor without a GPU: a sixteenth as wide, with a larger R1,
+    without path lengths, and without a limit of activations, so not for float16.
 
     Args:
         size: image side, or (height, width): multiples of a power of two, with at most 15 such units in the shorter.

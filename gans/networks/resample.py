@@ -164,6 +164,7 @@ class Filter(nn.Module):
     """
 
     taps: Tensor
+    constants = ("taps",)  # buffers that no step changes
 
     def __init__(self, stride: int = 1, border: int = 1, gain: float = 1.0, up: bool = False) -> None:
         super().__init__()

@@ -109,6 +109,12 @@ def test_the_mean_of_w_is_that_of_the_averaged_generator(trainer):
     assert torch.equal(model.generator_ema.synthesis.noise, noise)
 
 
+def test_processes_average_the_mean_of_w_and_no_constant():
+    model = make()
+    [statistics] = model._running_statistics()
+    assert statistics is model.generator.mean_w
+
+
 def test_paths_lead_from_w_of_every_layer_and_their_length_moves_the_mapping_network(trainer):
     model = drawing(make(path_length=2.0))
     z = torch.randn(8, 4)
@@ -230,7 +236,7 @@ def test_arguments_replace_the_presets_numbers():
     assert model.discriminator.deviation is None
     made = make()
     assert [(type(term), term.every) for term in made.terms.values()] == [(PathLength, 4), (R1, 16)]
-    assert (made.terms["r1"].weight, made.terms["pathlength"].weight) == ("heuristic", 2.0)
+    assert (made.terms["r1"].weight, made.terms["pathlength"].weight) == (1.0, 2.0)
     generator, discriminator = (optimizer.param_groups[0] for optimizer in made.configure_optimizers())
     assert (generator["lr"], discriminator["lr"]) == pytest.approx((0.8 * 2.5e-3, 16 / 17 * 2.5e-3))
     assert (generator["betas"][1], discriminator["betas"][1]) == pytest.approx((0.99**0.8, 0.99 ** (16 / 17)))
