@@ -8,7 +8,7 @@ from torch._dynamo.utils import counters
 from datamodules import DigitsDataModule
 from gans.callbacks.compile import Compile, check_compiler
 from gans.engine.checkpoint import Checkpoint
-from gans.models import DCGAN, GAN, WGANGP
+from gans.models import DCGAN, GAN, WGANGP, StyleGAN2
 from gans.terms import PathLength
 
 
@@ -86,7 +86,12 @@ def test_an_error_leaves_the_networks_as_they_were(trainer, graphs):
 
 @pytest.mark.parametrize(
     ("kind", "options"),
-    [(GAN, {"r1": 1.0, "r2": 1.0}), (GAN, {"terms": [PathLength(every=1)]}), (WGANGP, {"critic_steps": 1})],
+    [
+        (GAN, {"r1": 1.0, "r2": 1.0}),
+        (GAN, {"terms": [PathLength(every=1)]}),
+        (WGANGP, {"critic_steps": 1}),
+        pytest.param(StyleGAN2, {"preset": "small"}, marks=pytest.mark.slow),
+    ],
 )
 def test_what_is_differentiated_twice_runs_eagerly(trainer, graphs, kind, options):
     backend, count = graphs
