@@ -101,23 +101,21 @@ def norm(channels: int) -> nn.BatchNorm2d:
     return layer
 
 
-class Start(nn.Module):
+class Start(nn.Conv2d):
     """Latents `(N, inputs)` to maps `(N, outputs, h, w)`: a transposed convolution of one pixel, spectrally normalised.
 
-    The weight is `(outputs, inputs, h, w)`, so that its first axis is that of the outputs, as in a convolution.
+    The weight is `(outputs, inputs, h, w)`, as in a convolution, so that its first axis is that of the outputs.
     """
 
     def __init__(self, inputs: int, outputs: int, base: tuple[int, int]) -> None:
-        super().__init__()
-        self.shape = (outputs, *base)
-        self.weight = nn.Parameter(torch.empty(outputs, inputs, *base))
+        super().__init__(inputs, outputs, base, bias=False)
         nn.init.normal_(self.weight, std=0.02)
         normalise(self)
 
     def forward(self, z: Tensor) -> Tensor:
         """Return maps for latents."""
         maps = z @ self.weight.transpose(0, 1).flatten(1)
-        return maps.view(-1, *self.shape)
+        return maps.view(-1, self.out_channels, *self.kernel_size)
 
 
 class Gate(nn.Sequential):

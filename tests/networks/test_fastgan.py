@@ -7,6 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from gans.explore.sefa import sefa
 from gans.networks import fastgan
 from gans.networks.spectral import normed_together, spectral_layers
 
@@ -178,6 +179,13 @@ def test_noise_is_stored_outside_training_and_has_no_weight_at_first():
     again, _ = players(16)
     again.load_state_dict(generator.state_dict())
     assert torch.equal(again.eval()(z), generator(z))
+
+
+def test_directions_are_those_of_the_start():
+    generator = players(16)[0].eval()
+    _, responses = sefa(generator, torch.zeros(1, 6), 3)
+    matrix = generator.start.weight.transpose(0, 1).flatten(1).detach()
+    torch.testing.assert_close(responses, torch.linalg.svdvals(matrix)[:3], rtol=1e-4, atol=1e-5)
 
 
 # -- sizes ------------------------------------------------------------------------------------------------------------
