@@ -734,14 +734,13 @@ def matrices(network: nn.Module) -> list[Tensor]:
     """Return the weights of linear layers and convolutions as matrices with a row for each output."""
     found = []
     for layer in network.modules():
-        if isinstance(layer, nn.Linear | _ConvNd):
-            parametrized = parametrize.is_parametrized(layer, "weight")
-            weight = layer.parametrizations.weight.original if parametrized else layer.weight  # type: ignore[union-attr]
-            turned = isinstance(layer, _ConvTransposeNd) and layer.groups == 1  # inputs come first
-            rows = weight.transpose(0, 1) if turned else weight
-            found.append(
-                rows.movedim(1, -1).flatten(1)
-            )  # columns in any order; this one copies no channels_last weight
+        if not isinstance(layer, nn.Linear | _ConvNd):
+            continue
+        parametrized: Any = getattr(layer, "parametrizations", None)
+        rows: Tensor = parametrized.weight.original if parametrize.is_parametrized(layer, "weight") else layer.weight
+        if isinstance(layer, _ConvTransposeNd) and layer.groups == 1:  # inputs come first
+            rows = rows.transpose(0, 1)
+        found.append(rows.movedim(1, -1).flatten(1))  # columns in any order: this one copies no channels_last weight
     return found
 
 

@@ -89,8 +89,8 @@ def translates(module: nn.Module) -> bool:
 
 def truncated(module: Any, truncation: float | None) -> AbstractContextManager[None]:
     """Return the context manager in which a model makes images of latents that are truncated, by its `standing`."""
-    standing: Callable[[float | None], AbstractContextManager[None]] = getattr(module, "standing", nullcontext)
-    return standing(truncation)
+    standing: Callable[[float | None], AbstractContextManager[None]] | None = getattr(module, "standing", None)
+    return nullcontext() if standing is None else standing(truncation)
 
 
 def styled(module: Any) -> bool:

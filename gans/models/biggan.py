@@ -156,7 +156,7 @@ class BigGAN(LatentGAN):
             latents = draw((count * rows, self.latent_dim), key("standing"), device=self.device)
             z = truncate(latents, truncation).to(next(self.generator_ema.parameters()).dtype)
             parts = (z, kinds) if self.num_classes else (z,)
-            batches = zip(*(part.split(rows) for part in parts), strict=True)
+            batches = zip(*(torch.split(part, rows) for part in parts), strict=True)
             self._standing = state, standing_statistics(self.generator_ema, batches)
         with using(self.generator_ema, self._standing[1]):
             yield
