@@ -134,6 +134,7 @@ class StyleGAN2(LatentGAN):
         minibatch_std: group size of the minibatch standard deviation in the discriminator; 0 is none.
         ema_halflife: half-life in images of the averaged generator; 0 disables averaging.
         ema_rampup: the half-life is at most this share of the images seen so far; 0 is no limit.
+        clamp: largest absolute value of activations in both networks; 0 is no limit, but float16 needs one.
         options: as in `LatentGAN`.
     """
 
@@ -157,6 +158,7 @@ class StyleGAN2(LatentGAN):
         minibatch_std: int | None = None,
         ema_halflife: float | None = None,
         ema_rampup: float | None = None,
+        clamp: float | None = None,
         **options: Any,
     ) -> None:
         plan = planned(
@@ -171,8 +173,15 @@ class StyleGAN2(LatentGAN):
             minibatch_std=minibatch_std,
             ema_halflife=ema_halflife,
             ema_rampup=ema_rampup,
+            clamp=clamp,
         )
-        at_least(0, num_classes=num_classes, path_length=plan.path_length, minibatch_std=plan.minibatch_std)
+        at_least(
+            0,
+            clamp=plan.clamp or 0,
+            num_classes=num_classes,
+            path_length=plan.path_length,
+            minibatch_std=plan.minibatch_std,
+        )
         if not 0 <= plan.style_mixing <= 1:
             raise ValueError(f"style_mixing is {plan.style_mixing}; expected a number from 0 to 1")
         super().__init__(
@@ -192,7 +201,7 @@ class StyleGAN2(LatentGAN):
 
     def plan(self) -> Preset:
         """Return the numbers of the preset, with those that were given instead of its own."""
-        names = ("latent_dim", "path_length", "style_mixing", "minibatch_std")
+        names = ("latent_dim", "path_length", "style_mixing", "minibatch_std", "clamp")
         given = {name: self.hparams[name] for name in ("width", *names)}
         return planned(self.hparams["preset"], self.hparams["size"], **given)
 
@@ -213,7 +222,7 @@ class StyleGAN2(LatentGAN):
             mapping_layers=plan.mapping_layers,
             base_width=width,
             max_width=plan.max_width,
-            clamp=plan.clamp,
+            clamp=plan.clamp or None,
         )
 
     def make_discriminator(self, size: Size, channels: int, width: int) -> nn.Module:
@@ -228,7 +237,7 @@ class StyleGAN2(LatentGAN):
             max_width=plan.max_width,
             mapping_layers=plan.class_layers,
             minibatch_group=plan.minibatch_std,
-            clamp=plan.clamp,
+            clamp=plan.clamp or None,
         )
 
     # -- training -----------------------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gans.checks import nearest
-from gans.published import mimicry, r3gan
+from gans.published import biggan, mimicry, r3gan, rosinality, stylegan2_ada
 from gans.published.files import File
 from gans.published.maps import Found
 
@@ -32,10 +32,21 @@ class Kind:
 
 
 MIT = "MIT License"
+NVIDIA = "NVIDIA Source Code License, non-commercial"
+ROSINALITY = f"{MIT}; of converted weights that of the original, such as the {NVIDIA}"
 KINDS = {
+    "biggan": Kind(
+        "github.com/ajbrock/BigGAN-PyTorch", MIT, biggan.holds, biggan.convert, ("discriminator", "average")
+    ),
     "mimicry": Kind("github.com/kwotsin/mimicry", MIT, mimicry.holds, mimicry.sngan, ("discriminator",)),
     "mimicry-wgangp": Kind("github.com/kwotsin/mimicry", MIT, mimicry.holds, mimicry.wgangp, ("discriminator",)),
     "r3gan": Kind("github.com/brownvc/R3GAN", "none stated by its authors", r3gan.holds, r3gan.convert),
+    "stylegan2-ada": Kind(
+        "github.com/NVlabs/stylegan2-ada-pytorch", NVIDIA, stylegan2_ada.holds, stylegan2_ada.convert
+    ),
+    "stylegan2-rosinality": Kind(
+        "github.com/rosinality/stylegan2-pytorch", ROSINALITY, rosinality.holds, rosinality.convert
+    ),
 }
 
 

@@ -9,8 +9,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from lightning import LightningModule
 from torch import Tensor, nn
+
+TAPS = (1, 3, 3, 1)  # of the resampling in our networks
 
 
 @dataclass(frozen=True)
@@ -118,3 +121,22 @@ def dimension(held: Mapping[str, Tensor], name: str, axis: int, file: str) -> in
     if held[name].ndim <= axis:
         raise ValueError(f"{file}: {name} is {tuple(held[name].shape)}; expected more than {axis} dimensions")
     return held[name].shape[axis]
+
+
+def check_filters(held: Mapping[str, Tensor], names: str, file: str, total: float = 1.0) -> None:
+    """Check that filters of a resampling are those of our networks.
+
+    Args:
+        held: tensors by their names.
+        names: pattern of the names of filters.
+        file: the file's name, for errors.
+        total: sum of a filter.
+
+    Raises:
+        ValueError: if one is not.
+    """
+    taps = torch.tensor(TAPS, dtype=torch.float32)
+    wanted = total * torch.outer(taps, taps) / taps.sum() ** 2
+    for name, value in held.items():
+        if re.fullmatch(names, name) and not (value.shape == wanted.shape and torch.allclose(value.float(), wanted)):
+            raise ValueError(f"{file}: {name} is another filter than {list(TAPS)}")

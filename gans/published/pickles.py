@@ -16,6 +16,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
+import numpy
 import torch
 from torch import Tensor
 
@@ -44,6 +45,12 @@ class Stub:
         """Return the parameters, buffers or modules, by the names of `torch.nn.Module`'s attributes."""
         held = self.__dict__.get("state", {}).get(kind)
         return held if isinstance(held, dict) else {}
+
+    def at(self, path: str) -> "Stub | None":
+        """Return the module with a dotted path below this one, or None."""
+        name, _, rest = path.partition(".")
+        found = self.part("_modules").get(name)
+        return found.at(rest) if rest and isinstance(found, Stub) else found if isinstance(found, Stub) else None
 
     def tensors(self, above: str = "") -> Iterator[tuple[str, Tensor]]:
         """Yield the names and tensors of parameters and buffers, like the items of a `state_dict`."""
@@ -97,12 +104,40 @@ def parameter(data: Tensor, *_: Any) -> Tensor:
     return data
 
 
+class NumberType:
+    """The type of a number of numpy, such as `f8`: a stub in place of `numpy.dtype`."""
+
+    def __init__(self, code: Any, *_: Any) -> None:
+        if code not in NUMBERS:
+            raise ValueError(f"a number has the type {code}")
+        self.code = code
+
+    def __setstate__(self, state: Any) -> None:
+        """Ignore the rest, which is about types of several fields."""
+
+
+def number(kind: Any, held: Any) -> int | float | bool:
+    """Return a number of numpy as Python's.
+
+    Raises:
+        ValueError: if it is none.
+    """
+    if not isinstance(kind, NumberType) or not isinstance(held, bytes):
+        raise ValueError("a number is made of something else than its type and bytes")
+    found: int | float | bool = numpy.frombuffer(held, kind.code)[0].item()
+    return found
+
+
+NUMBERS = ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "b1")
 FUNCTIONS: dict[tuple[str, str], Callable[..., Any]] = {
     ("torch._utils", "_rebuild_tensor_v2"): tensor,
     ("torch._utils", "_rebuild_parameter"): parameter,
     ("torch.storage", "_load_from_bytes"): storage,
     ("torch", "Size"): tuple,
     ("torch", "device"): str,
+    ("numpy", "dtype"): NumberType,
+    ("numpy.core.multiarray", "scalar"): number,
+    ("numpy._core.multiarray", "scalar"): number,  # since numpy 2
     PERSISTENT: persistent,
 }
 CONTAINERS: dict[tuple[str, str], type] = {("collections", "OrderedDict"): OrderedDict, ("builtins", "set"): set}

@@ -8,16 +8,14 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from gans.models.r3gan import PRESETS, R3GAN
 from gans.networks import r3gan
 from gans.published.files import File, tensors
-from gans.published.maps import Found, Made, Names, Network, dimension, plain
+from gans.published.maps import Found, Made, Names, Network, check_filters, dimension, plain
 from gans.published.pickles import Stub
 
-TAPS = (1, 3, 3, 1)  # of the filter that the authors' presets choose
 KERNEL = r"MainLayers\.\d+\.Layers\.\d+\.Resampler\.Kernel"
 MODEL = "Model."  # where a module of the pickle has its network
 
@@ -61,7 +59,7 @@ def convert(main: File, discriminator: File | None, average: File | None) -> Fou
         held = network(main.content.get(theirs))
         if not held:
             continue
-        check_filter(held, file)
+        check_filters(held, KERNEL, file)
         made = discriminator_names(held, blocks) if theirs == "D" else generator(held, blocks)
         found.networks[ours] = Network(held, made, f"{file}, {theirs}", KERNEL)
     return found
@@ -94,15 +92,6 @@ def preset(size: int, widths: list[int], plan: Mapping[str, int], file: str) -> 
             return name
     told = ", ".join(f"{key} {value}" for key, value in plan.items())
     raise ValueError(f"{file} has stages of {widths} channels with {told}; expected those of {', '.join(PRESETS)}")
-
-
-def check_filter(held: Mapping[str, Tensor], file: str) -> None:
-    """Raise a ValueError if a filter of the resampling is not the one of our networks."""
-    taps = torch.tensor(TAPS, dtype=torch.float32)
-    wanted = torch.outer(taps, taps) / taps.sum() ** 2
-    for name, value in held.items():
-        if re.fullmatch(KERNEL, name) and not (value.shape == wanted.shape and torch.allclose(value, wanted)):
-            raise ValueError(f"{file}: {name} is another filter than {list(TAPS)}")
 
 
 def block(ours: str, theirs: str) -> Names:

@@ -87,7 +87,7 @@ BAD = [
     ("import", "kind"),
     (
         "import mimcry netG.pth",
-        "kind is mimcry (did you mean mimicry?); expected one of mimicry, mimicry-wgangp, r3gan",
+        "kind is mimcry (did you mean mimicry?); expected one of biggan, mimicry, ",
     ),
     ("import mimicry none.pth", "none.pth cannot be read: No such file or directory"),
     (
@@ -101,7 +101,10 @@ BAD = [
         "average is netG.pth; expected none, for a file of the kind mimicry",
     ),
     ("import mimicry cut.pth", "cut.pth is no whole file of tensors and plain values"),
-    ("import mimicry plain.pth", "plain.pth is no checkpoint of the kind mimicry, nor of mimicry-wgangp, r3gan"),
+    (
+        "import mimicry plain.pth",
+        "plain.pth is no checkpoint of the kind mimicry, nor of biggan, mimicry-wgangp, r3gan, ",
+    ),
     ("sample netG.ckpt --labels 1", "labels is 1; expected none, for SNGAN has no classes"),
 ]
 
