@@ -4,7 +4,7 @@ import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from math import prod
+from math import isfinite, prod
 from pathlib import Path
 from typing import Any
 
@@ -242,6 +242,8 @@ def subject(
         number, *more = labels.parsed(label, model, "label")
         if more:
             raise ValueError(f"label is {label}; expected one class")
+    if truncation is not None and not isfinite(truncation):
+        raise ValueError(f"truncation is {truncation}; expected a finite number")
     if truncation is not None and model.prior != "normal":
         raise ValueError(f"truncation is {truncation}; expected none, for the latents are {model.prior}")
     network = space_of(model, space or usual_space(model, moved), number, truncation)

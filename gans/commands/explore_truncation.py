@@ -4,6 +4,8 @@ A row is a point, a column is a value of psi: 1 is the point itself, 0 the mean 
 2019, figure 8).
 """
 
+from math import isfinite
+
 import torch
 
 from gans.commands.explore_flags import add_out, file_at, parser_of
@@ -26,6 +28,8 @@ def main(args: list[str]) -> None:
     add_out(flags)
     options = flags.parse_args(args)
     path = file_at(options.out, options.checkpoint, "truncation.png")
+    if wrong := [psi for psi in options.psi if not isfinite(psi)]:
+        raise ValueError(f"psi is {wrong[0]}; expected finite numbers")
     model = style_subject(options.checkpoint, options.model, options.label, options.truncation, options.device)
     cutoff, layers = options.cutoff, model.network.layers
     if cutoff is not None and not 1 <= cutoff <= layers:

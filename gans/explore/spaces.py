@@ -17,7 +17,6 @@ A style model is described in `gans.engine.interface`: Karras et al. 2019 (arXiv
 
 import copy
 from collections.abc import Sequence
-from functools import cached_property
 from typing import Any, Literal, Self
 
 import torch
@@ -225,7 +224,7 @@ class Styles(Space):
 
     def __init__(self, model: Any, label: int | Tensor | None = None, truncation: float | None = None) -> None:
         super().__init__(model, label, truncation)
-        self.layers = int(model.num_ws)
+        self.layers, self.scale = int(model.num_ws), deviation(model)
         self.jitter *= model.w_dim**0.5  # of the length of w - mean_w, as in Karras et al. 2020, appendix D
 
     @property
@@ -242,15 +241,6 @@ class Styles(Space):
     def path(self) -> Literal["lerp", "slerp"]:
         """Straight: W need not be a sphere."""
         return "lerp"
-
-    @cached_property
-    def scale(self) -> float:  # type: ignore[override]
-        """Root mean square of a coordinate of w - mean_w."""
-        model = self.model
-        z = draw((MEASURED, model.latent_dim), key("deviation of w"), model.prior, model.device, model.mean_w.dtype)
-        with torch.no_grad():
-            w = torch.cat([model.to_w(part, *model.conditions(len(part), None)) for part in torch.split(z, AT_ONCE)])
-        return max(float((w - model.mean_w).square().mean().sqrt()), 1e-12)
 
     def made(self, points: Tensor, noise: Tensor | None = None) -> Tensor:
         """Return the images of points of W or W+."""
@@ -355,6 +345,14 @@ def usual_space(model: Any, moved: bool = False) -> str:
     """
     known = spaces(model)
     return next(name for name in (*([] if moved else ["codes"]), "w", "latent") if name in known)
+
+
+@torch.no_grad()
+def deviation(model: Any) -> float:
+    """Return the root mean square of a coordinate of w - mean_w of a style model, from 1,000 latents."""
+    z = draw((MEASURED, model.latent_dim), key("deviation of w"), model.prior, model.device, model.mean_w.dtype)
+    w = torch.cat([model.to_w(part, *model.conditions(len(part), None)) for part in torch.split(z, AT_ONCE)])
+    return max(float((w - model.mean_w).square().mean().sqrt()), 1e-12)
 
 
 def styled_images(model: Any, w: Tensor, noise: Tensor | None) -> Tensor:

@@ -374,6 +374,8 @@ def test_a_walk_in_w_is_straight(gans, checkpoint):
     around = np.asarray(Image.open("z.png").convert("L")).astype(int)
     assert np.abs(around[:, 2:18] - walked[:, 2:18]).max() <= 1
     assert np.abs(around[:, 20:36] - walked[:, 20:36]).max() > 1
+    assert gans(f"explore traverse {path} --label 1 --axes 0 63 --layers fine --steps 3 --out axes.png")[0] == 0
+    assert size("axes.png") == (cells(3), cells(2))
 
 
 @pytest.mark.parametrize("method", ["sefa", "pca"])
@@ -454,6 +456,8 @@ def test_statistics_in_w(gans, checkpoint):
 
 
 WRONG_IN_W = [
+    ("stylegan2", "truncation {} --psi 1 1e400", "psi is inf; expected finite numbers"),
+    ("stylegan2", "traverse {} --truncation 1e400", "truncation is inf; expected a finite number"),
     ("dcgan", "traverse {} --space w", "space is w; expected latent, as DCGAN has"),
     ("dcgan", "mixing {}", "holds a DCGAN; expected a style model, which has a W"),
     ("dcgan", "truncation {}", "holds a DCGAN; expected a style model, which has a W"),
