@@ -5,7 +5,7 @@ are modulated by w. Learning rates are equalised (Karras et al. 2018, arXiv 1710
 scaled by 1 / sqrt(fan in) when they are used.
 
 Both image networks are for any size whose sides are multiples of a common power of two, rectangles included. With
-weights copied from the authors' code, images and logits are the same.
+weights copied from the authors' code, images and logits are the same, but for the groups of `MinibatchStd`.
 
 Precision: under autocast, `half_resolutions` levels next to the image compute in half precision, the others in float32.
 Activations are clamped, in every precision, because those of float16 would overflow.

@@ -143,8 +143,8 @@ def reference_logits(discriminator, images, labels, architecture, group):
         maps = changed
     if architecture == "skip":
         maps = maps + convolved(discriminator.from_rgb, images)
-    spreads = [maps[start :: len(maps) // group].var(0, correction=0) for start in range(len(maps) // group)]
-    deviation = torch.stack([(spread + 1e-8).sqrt().mean() for spread in spreads]).repeat(group)
+    spreads = [part.var(0, correction=0) for part in maps.split(group)]  # neighbours, not as the authors group them
+    deviation = torch.stack([(spread + 1e-8).sqrt().mean() for spread in spreads]).repeat_interleave(group)
     maps = torch.cat([maps, deviation[:, None, None, None].expand(-1, 1, *maps.shape[2:])], 1)
     vectors = lrelu(linear(discriminator.linear, convolved(discriminator.conv, maps).flatten(1)), clamp=math.inf)
     outputs = linear(discriminator.logits, vectors)
