@@ -427,7 +427,7 @@ def test_pictures_of_a_style_model_are_inverted_with_their_noise(gans, saved, tm
     gans(f"sample {path} --seed 5 --num 2 --labels 0 --out fakes")
     folder = path.parent.parent / "explore" / "invert"
     decibels = {}
-    for flags in ("--steps 0", "--steps 60", "--steps 60 --noise false"):
+    for flags in ("--steps 0", "--steps 30", "--steps 30 --noise false"):
         code, shown, err = gans(f"explore invert {path} --image fakes --space w+ --features none {flags}")
         assert code == 0, err
         decibels[flags] = float(shown.split(" dB    mean")[0].split()[-1])
@@ -438,8 +438,8 @@ def test_pictures_of_a_style_model_are_inverted_with_their_noise(gans, saved, tm
         again = np.asarray(Image.open("again.png").convert("L")).astype(int)
         rebuilt = np.asarray(Image.open(folder / "reconstructions.png").convert("L")).astype(int)
         assert np.abs(again[2:18] - rebuilt[20:36]).max() <= 1
-    assert decibels["--steps 60"] > decibels["--steps 0"] + 2
-    assert decibels["--steps 60 --noise false"] > decibels["--steps 0"] + 2
+    assert decibels["--steps 30"] > decibels["--steps 0"] + 2
+    assert decibels["--steps 30 --noise false"] > decibels["--steps 0"] + 2
     assert codes.load(folder / "codes.safetensors")[0].shape == (2, 6, 64)
 
 

@@ -115,7 +115,7 @@ def test_everything_that_is_moved_changes_the_picture_of_every_model(explorer, n
         ("infogan", View(seed=1, count=4, label=2, codes=(-0.5, 0.25), strengths=(0.0, -1.0))),
         ("conditional", View(count=6)),
         ("conditional", View(count=1, label=1)),
-        ("stylegan2", View(seed=2, count=4, strengths=(1.5, -0.5))),
+        ("stylegan2", View(seed=2, count=4, truncation=-0.5, strengths=(1.5, -0.5))),
         ("stylegan2", View(count=2, label=2)),
         ("sequence", View(count=2, strengths=(0.0, 1.0))),
     ],

@@ -113,7 +113,7 @@ def test_pictures_of_a_style_model_are_found_from_the_mean(styled, name):
     truth = space.from_latents(torch.randn(3, 6, generator=torch.Generator().manual_seed(1)))
     targets = space(truth)
     begin = torch.zeros_like(truth)
-    found = invert(space, targets, begin, steps=100, noise=0.05)
+    found = invert(space, targets, begin, steps=50, noise=0.05)
     gain = psnr(found.images, targets) - psnr(space(begin), targets)
     assert gain.min() > 10, gain
     assert found.noise is None
@@ -125,7 +125,7 @@ def test_a_point_of_each_layer_recovers_what_one_for_all_cannot(styled):
     gains = []
     for name in ("w", "w+"):
         space = space_of(styled, name)
-        found = invert(space, targets, torch.zeros(2, *space.shape), steps=100)
+        found = invert(space, targets, torch.zeros(2, *space.shape), steps=50)
         gains.append(psnr(found.images, targets) - psnr(space(torch.zeros(2, *space.shape)), targets))
     assert (gains[1] > gains[0] + 3).all(), gains
 
@@ -134,8 +134,8 @@ def test_noise_inputs_are_optimised_and_stay_normal(styled):
     space = space_of(styled, "w+")
     targets = space(torch.randn(2, 3, 5, generator=torch.Generator().manual_seed(2)), torch.randn(2, 336))
     begin = torch.zeros(2, 3, 5)
-    plain = invert(space, targets, begin, steps=60)
-    found = invert(space, targets, begin, steps=60, noise_sizes=SIZES, noise_weight=1.0)
+    plain = invert(space, targets, begin, steps=30)
+    found = invert(space, targets, begin, steps=30, noise_sizes=SIZES, noise_weight=1.0)
     assert (psnr(found.images, targets) > psnr(plain.images, targets)).all()
     torch.testing.assert_close(found.images, space(found.codes, found.noise))
     for maps in split(found.noise, SIZES):
@@ -149,7 +149,7 @@ def test_the_weight_of_correlations_keeps_the_picture_out_of_the_noise(styled):
     smooth = torch.linspace(-1, 1, 16).expand(1, 1, 16, 16)
     held = [
         correlation(
-            invert(space, smooth, torch.zeros(1, 3, 5), steps=60, noise_sizes=SIZES, noise_weight=weight).noise, SIZES
+            invert(space, smooth, torch.zeros(1, 3, 5), steps=30, noise_sizes=SIZES, noise_weight=weight).noise, SIZES
         )
         for weight in (0.0, 1e5)
     ]
