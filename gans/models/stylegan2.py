@@ -132,6 +132,7 @@ class StyleGAN2(LatentGAN):
         path_length: weight of the path length penalty, every 4 steps of the generator on half of the batch; 0 is none.
         style_mixing: share of the images whose layers have w of two latents, from a random layer on, in training.
         minibatch_std: group size of the minibatch standard deviation in the discriminator; 0 is none.
+        noise: noise in every layer. Without it, the layers never learn to use any, and images have no grain.
         ema_halflife: half-life in images of the averaged generator; 0 disables averaging.
         ema_rampup: the half-life is at most this share of the images seen so far; 0 is no limit.
         clamp: largest absolute value of activations in both networks; 0 is no limit, but float16 needs one.
@@ -156,6 +157,7 @@ class StyleGAN2(LatentGAN):
         path_length: float | None = None,
         style_mixing: float | None = None,
         minibatch_std: int | None = None,
+        noise: bool = True,
         ema_halflife: float | None = None,
         ema_rampup: float | None = None,
         clamp: float | None = None,
@@ -259,17 +261,19 @@ class StyleGAN2(LatentGAN):
         own = torch.arange(self.num_ws, device=z.device) < begin.unsqueeze(1)
         return torch.where(own.unsqueeze(2), w.unsqueeze(1), other.unsqueeze(1))
 
-    def noise(self, n: int) -> Tensor:
-        """Return fresh N(0, 1) numbers `(n, noise_dim)`, those of all layers."""
+    def layer_noise(self, n: int) -> Tensor:
+        """Return fresh N(0, 1) numbers `(n, noise_dim)` of all layers; zeros `(1, noise_dim)` without noise."""
+        if not self.hparams["noise"]:
+            return self.generator.mean_w.new_zeros(1, self.generator.noise_dim)
         return self._draw(n, (self.generator.noise_dim,), "normal")
 
     def generate(self, z: Tensor, *conditions: Tensor) -> Tensor:
         """Return the images `(N, C, H, W)` of latents in training, with style mixing and fresh noise."""
-        return cast(Tensor, self.generator.synthesis(self.styles(z, *conditions), self.noise(len(z))))
+        return cast(Tensor, self.generator.synthesis(self.styles(z, *conditions), self.layer_noise(len(z))))
 
     def path(self, z: Tensor, *conditions: Tensor, every: int = 1) -> tuple[Tensor, Tensor]:
         """Return w of all layers `(N, num_ws, w_dim)`, which depends on the mapping network, and their images."""
-        ws, noise = self.styles(z, *conditions)[::every], self.noise(len(z))[::every]
+        ws, noise = self.styles(z, *conditions)[::every], self.layer_noise(len(z))[::every]
         return ws, cast(Tensor, self.generator.synthesis(ws, noise))
 
     # -- styles -------------------------------------------------------------------------------------------------------

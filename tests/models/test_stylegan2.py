@@ -70,7 +70,7 @@ def test_without_style_mixing_all_layers_have_one_w_and_nothing_else_is_drawn():
     assert torch.equal(ws, model.generator.broadcast(model.generator.mapping(z)))
     assert model._draws.count == 0
     drawing(model)
-    noise = model.noise(8)
+    noise = model.layer_noise(8)
     drawing(model)
     assert torch.equal(model.generate(z), model.generator.synthesis(ws, noise))
 
@@ -85,6 +85,14 @@ def test_noise_is_fresh_in_training_and_stored_otherwise():
     assert torch.equal(model.generate(z), first)
     assert torch.equal(model(z), model(z))
     assert torch.equal(model(z), model.generator_ema.synthesis(model.generator_ema.broadcast(model.to_w(z))))
+
+
+def test_without_noise_no_layer_learns_to_use_it(trainer):
+    for noise in (True, False):
+        model = make(noise=noise, terms=[PathLength(every=2)])
+        trainer(2).fit(model, loader())
+        strengths = [value for name, value in model.generator.state_dict().items() if name.endswith("strength")]
+        assert all(bool(value) == noise for value in strengths)
 
 
 def test_the_mean_of_w_moves_once_in_a_batch_however_it_is_cut():
