@@ -50,12 +50,27 @@ KINDS = {
 }
 
 
+# Kinds that are refused, because no network here gives their images, with the reason.
+REFUSED = {
+    "stylegan2-lucidrains": "lucidrains/stylegan2-pytorch has networks of its own: convolutions after bilinear "
+    "upsampling, without equalised learning rates, and one noise image for all layers",
+}
+
+
+def refused(content: Any) -> str | None:
+    """Return the name of the refused kind that a file is of, if it is of one."""
+    gan = content.get("GAN") if isinstance(content, dict) else None
+    return "stylegan2-lucidrains" if isinstance(gan, dict) and "G.initial_conv.weight" in gan else None
+
+
 def named(name: str) -> Kind:
     """Return the kind of this name.
 
     Raises:
         ValueError: if there is none.
     """
+    if name in REFUSED:
+        raise ValueError(f"kind is {name}, which is not imported: {REFUSED[name]}")
     if name not in KINDS:
         raise ValueError(f"kind is {name}{nearest(name, list(KINDS))}; expected one of {', '.join(KINDS)}")
     return KINDS[name]
@@ -69,6 +84,8 @@ def check_kind(name: str, file: File) -> None:
     """
     if named(name).holds(file.content):
         return
+    if other := refused(file.content):
+        raise ValueError(f"{file.path} is of the kind {other}, which is not imported: {REFUSED[other]}")
     fit = [other for other, kind in KINDS.items() if kind.holds(file.content)]
     told = f": it is of the kind {' or '.join(fit)}" if fit else f", nor of {', '.join(k for k in KINDS if k != name)}"
     raise ValueError(f"{file.path} is no checkpoint of the kind {name}{told}")

@@ -54,7 +54,8 @@ class Network:
         Raises:
             ValueError: if a weight is missing, left over, or of another shape, with its name in the file.
         """
-        found, used = {}, set()
+        found: dict[str, Tensor] = {}
+        used: set[str] = set()
         for ours, value in network.state_dict().items():
             entry = self.names.get(ours)
             if entry is None:

@@ -103,10 +103,9 @@ def generator(count: int, layers: int) -> Names:
         ours, above = f"synthesis.blocks.{level}", 2 * level
         names = {"conv0": f"convs.{above - 2}", "conv1": f"convs.{above - 1}"} if level else {"conv1": "conv1"}
         for name, theirs in names.items():
-            found |= modulated(f"{ours}.{name}", f"{theirs}.conv") | {
-                f"{ours}.{name}.bias": f"{theirs}.activate.bias",
-                f"{ours}.{name}.strength": Made((f"{theirs}.noise.weight",), scalar),
-            }
+            found |= modulated(f"{ours}.{name}", f"{theirs}.conv")
+            found[f"{ours}.{name}.bias"] = f"{theirs}.activate.bias"
+            found[f"{ours}.{name}.strength"] = Made((f"{theirs}.noise.weight",), scalar)
         image = f"to_rgbs.{level - 1}" if level else "to_rgb1"
         found |= modulated(f"{ours}.to_rgb", f"{image}.conv")
         found[f"{ours}.to_rgb.bias"] = Made((f"{image}.bias",), flat)

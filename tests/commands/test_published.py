@@ -105,6 +105,11 @@ BAD = [
         "import mimicry plain.pth",
         "plain.pth is no checkpoint of the kind mimicry, nor of biggan, mimicry-wgangp, r3gan, ",
     ),
+    ("import stylegan2-lucidrains plain.pth", "kind is stylegan2-lucidrains, which is not imported: lucidrains/style"),
+    (
+        "import mimicry other.pth",
+        "other.pth is of the kind stylegan2-lucidrains, which is not imported: lucidrains/sty",
+    ),
     ("sample netG.ckpt --labels 1", "labels is 1; expected none, for SNGAN has no classes"),
 ]
 
@@ -114,6 +119,7 @@ BAD = [
 def test_bad_input_is_one_sentence(gans, refused, tmp_path, line, says):
     (tmp_path / "cut.pth").write_bytes((tmp_path / "netG.pth").read_bytes()[:5000])
     torch.save({"weights": torch.ones(3)}, tmp_path / "plain.pth")
+    torch.save({"GAN": {"G.initial_conv.weight": torch.ones(3)}}, tmp_path / "other.pth")
     if "netG.ckpt" in line:
         assert gans("import mimicry netG.pth")[0] == 0
     assert says in refused(line)
