@@ -25,7 +25,7 @@ from gans.callbacks.explore import Explore
 from gans.callbacks.grid import ImageGrid
 from gans.callbacks.health import Health
 from gans.engine.checkpoint import AtomicCheckpoints, Checkpoint
-from gans.models import CUT, DCGAN, GAN, R3GAN, WGAN, Autoencoder, CycleGAN, ManifoldGAN, Pix2Pix, StyleGAN2
+from gans.models import CUT, DCGAN, GAN, R3GAN, WGAN, Autoencoder, BigGAN, CycleGAN, ManifoldGAN, Pix2Pix, StyleGAN2
 from gans.terms import PathLength
 
 EPOCH = 25  # batches of 64 digits
@@ -58,7 +58,7 @@ def fit(trainer, tmp_path):
         latents = {"blocks": 1} if kind in (CycleGAN, CUT) else {} if pairs else {"latent_dim": 4}
         model = kind(**{"size": 16, "channels": 1, "width": 2, **latents, **options})
         source = DegradedDigitsDataModule if pairs else DigitsDataModule
-        data = source(size=16, batch_size=64, num_workers=workers)
+        data = source(size=model.image_shape[-1], batch_size=64, num_workers=workers)
         curves, stop = Curves(tmp_path / name), Stop()
         loop = trainer(
             steps,
@@ -92,6 +92,7 @@ def fit(trainer, tmp_path):
         (DCGAN, 3, 0, {"precision": "bf16-mixed", "lr_decay_images": 400, "r1": 1.0, "lazy": 2, "batch_norm": False}),
         (R3GAN, 2, 0, {"width": 16, "schedule_images": 200}),
         (StyleGAN2, 3, 0, {"preset": "small", "width": 2, "lazy": 2, "terms": [PathLength(every=2)]}),
+        pytest.param(BigGAN, 3, 0, {"size": 32, "latent_dim": 8, "num_classes": 10}, marks=pytest.mark.slow),
     ],
 )
 def test_resume_is_exact(fit, kind, stop, workers, options):
