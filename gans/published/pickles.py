@@ -4,7 +4,8 @@ A pickle is a program: it names functions, and loading it calls them. This reade
 name that a published network needs, and refuses the file at any other name. A module becomes a `Stub`, which has the
 module's state and no behaviour. StyleGAN's pickles carry the source code of their classes; it stays a text.
 
-Each replacement is made anew for each name in the file, because a pickle may also set attributes on what it was given.
+A pickle may also set attributes on what it was given. This reader sets the state of stubs alone, and the opcodes are
+those that pickles of networks have.
 """
 
 import io
@@ -14,7 +15,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy
 import torch
@@ -44,7 +45,7 @@ class Stub:
     def part(self, kind: str) -> Mapping[str, Any]:
         """Return the parameters, buffers or modules, by the names of `torch.nn.Module`'s attributes."""
         held = self.__dict__.get("state", {}).get(kind)
-        return held if isinstance(held, dict) else {}
+        return {name: value for name, value in held.items() if isinstance(name, str)} if isinstance(held, dict) else {}
 
     def at(self, path: str) -> "Stub | None":
         """Return the module with a dotted path below this one, or None."""
@@ -52,15 +53,22 @@ class Stub:
         found = self.part("_modules").get(name)
         return found.at(rest) if rest and isinstance(found, Stub) else found if isinstance(found, Stub) else None
 
-    def tensors(self, above: str = "") -> Iterator[tuple[str, Tensor]]:
-        """Yield the names and tensors of parameters and buffers, like the items of a `state_dict`."""
+    def tensors(self, above: str = "", seen: set[int] | None = None) -> Iterator[tuple[str, Tensor]]:
+        """Yield the names and tensors of parameters and buffers, like the items of a `state_dict`.
+
+        A module that occurs several times, or within itself, is taken once.
+        """
+        seen = set() if seen is None else seen
+        if id(self) in seen:
+            return
+        seen.add(id(self))
         for kind in ("_parameters", "_buffers"):
             for name, tensor in self.part(kind).items():
                 if isinstance(tensor, Tensor):
                     yield f"{above}{name}", tensor
         for name, module in self.part("_modules").items():
             if isinstance(module, Stub):
-                yield from module.tensors(f"{above}{name}.")
+                yield from module.tensors(f"{above}{name}.", seen)
 
 
 def stub(name: str) -> type[Stub]:
@@ -99,6 +107,17 @@ def tensor(held: Any, offset: int, size: tuple[int, ...], stride: tuple[int, ...
     return torch.empty(0, dtype=held.dtype).set_(untyped, offset, tuple(size), tuple(stride))
 
 
+def device(kind: Any, *_: Any) -> str:
+    """Return the name of a device.
+
+    Raises:
+        ValueError: if it is no text, which Python would decode by a module that it imports.
+    """
+    if not isinstance(kind, str):
+        raise ValueError(f"a device is a {type(kind).__name__}")
+    return kind
+
+
 def parameter(data: Tensor, *_: Any) -> Tensor:
     """Return the tensor of a parameter."""
     return data
@@ -108,12 +127,9 @@ class NumberType:
     """The type of a number of numpy, such as `f8`: a stub in place of `numpy.dtype`."""
 
     def __init__(self, code: Any, *_: Any) -> None:
-        if code not in NUMBERS:
-            raise ValueError(f"a number has the type {code}")
+        if not isinstance(code, str) or code not in NUMBERS:
+            raise ValueError(f"a number has the type {code if isinstance(code, str) else type(code).__name__}")
         self.code = code
-
-    def __setstate__(self, state: Any) -> None:
-        """Ignore the rest, which is about types of several fields."""
 
 
 def number(kind: Any, held: Any) -> int | float | bool:
@@ -134,7 +150,7 @@ FUNCTIONS: dict[tuple[str, str], Callable[..., Any]] = {
     ("torch._utils", "_rebuild_parameter"): parameter,
     ("torch.storage", "_load_from_bytes"): storage,
     ("torch", "Size"): tuple,
-    ("torch", "device"): str,
+    ("torch", "device"): device,
     ("numpy", "dtype"): NumberType,
     ("numpy.core.multiarray", "scalar"): number,
     ("numpy._core.multiarray", "scalar"): number,  # since numpy 2
@@ -147,8 +163,20 @@ class Refused(ValueError):
     """A pickle names something that this reader does not give."""
 
 
-class Reader(pickle.Unpickler):
-    """An unpickler whose names lead to this file's replacements only."""
+# Opcodes that pickles of networks do not have: storages outside of the pickle, and names of a registry that the process
+# has. Three of protocol 5 allocate what the file says, before anything is read.
+REFUSED = (
+    pickle.PERSID, pickle.BINPERSID, pickle.EXT1, pickle.EXT2, pickle.EXT4, pickle.INST, pickle.OBJ,
+    pickle.BYTEARRAY8, pickle.NEXT_BUFFER, pickle.READONLY_BUFFER,
+)  # fmt: skip
+
+
+class Reader(pickle._Unpickler):
+    """An unpickler whose names lead to this file's replacements only.
+
+    It is Python's own in Python, whose opcodes can be replaced. That in C keeps its memo in an array as long as the
+    largest index in the file, and sets attributes on any object.
+    """
 
     def find_class(self, module: str, name: str) -> Any:
         """Return the replacement of a name.
@@ -167,15 +195,34 @@ class Reader(pickle.Unpickler):
         if STUBBED.fullmatch(module) and name.isidentifier():
             return stub(name)
         why = TENSORFLOW if module.startswith("dnnlib.tflib") else "networks need tensors and plain containers only"
-        raise Refused(f"it asks for {module}.{name}, which is not loaded: {why}")
+        asked = f"{module}.{name}"
+        raise Refused(f"it asks for {asked if asked.isprintable() else ascii(asked)}, which is not loaded: {why}")
 
-    def persistent_load(self, pid: Any) -> Any:
-        """Refuse what is stored outside the pickle.
+    def build(self) -> None:
+        """Set the state of the stub before it on the stack; what else a file gives a state to keeps its own.
+
+        Raises:
+            Refused: if a state is given to a tensor, a type or a function.
+        """
+        state, held = self.stack.pop(), self.stack[-1]
+        if isinstance(held, Stub):
+            held.__setstate__(state)
+        elif not isinstance(held, OrderedDict | NumberType):  # these have versions and fields, which nothing reads
+            raise Refused(f"it sets the state of a {type(held).__name__}")
+
+    def refuse(self) -> None:
+        """Refuse an opcode.
 
         Raises:
             Refused: always.
         """
-        raise Refused("it refers to storages outside of the pickle")
+        raise Refused("it has opcodes that no pickle of a network has, or refers to storages outside of the pickle")
+
+    dispatch: ClassVar = {
+        **vars(pickle._Unpickler)["dispatch"],
+        **dict.fromkeys((opcode[0] for opcode in REFUSED), refuse),
+        pickle.BUILD[0]: build,
+    }
 
 
 def read(path: Path) -> Any:
@@ -193,4 +240,5 @@ def read(path: Path) -> Any:
         raise ValueError(f"{path} cannot be read: {error.strerror or error}") from error
     except Exception as error:  # a damaged pickle raises almost anything
         why = " ".join(str(error).split()) or type(error).__name__
+        why = why if why.isprintable() else ascii(why)
         raise ValueError(f"{path} is no whole pickle of a network: {why}") from error

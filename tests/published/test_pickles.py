@@ -8,6 +8,8 @@ import os
 import pickle
 import shutil
 import subprocess
+import sys
+import tracemalloc
 
 import pytest
 import torch
@@ -51,6 +53,8 @@ HOSTILE = {
     "pickle": Calls(pickle.loads, pickle.dumps(1)),
 }
 # Programs in the opcodes of pickle itself.
+TENSOR = pickle.dumps(Calls(torch._utils._rebuild_tensor_v2, torch.arange(8.0)._typed_storage(), 0, (8,), (1,)), 3)[:-1]
+MODULE = b"\x80\x02ctorch.nn.modules.linear\nLinear\n)\x81"
 RAW = {
     "dotted": b"\x80\x04\x8c\x17torch.nn.modules.linear\x8c\x0ftorch.os.system\x93.",
     "set on a function": b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\nN}X\x08\x00\x00\x00__code__K\x01s\x86b.",
@@ -58,6 +62,15 @@ RAW = {
     "set on a container": b"\x80\x02ccollections\nOrderedDict\nN}X\x04\x00\x00\x00keysK\x01s\x86b.",
     "outside storage": b"\x80\x02X\x01\x00\x00\x00aQ.",
     "extension": b"\x80\x02\x82\x01.",
+    "older instances": b"(ios\nsystem\n.",
+    "set on a dictionary's class": b"\x80\x02cdnnlib.util\nEasyDict\nN}X\x05\x00\x00\x00itemsctorch\nSize\ns\x86b.",
+    "state of a dictionary": b"\x80\x02cdnnlib.util\nEasyDict\n)\x81}X\x05\x00\x00\x00itemsctorch\nSize\nsb.",
+    "gradient of a tensor": TENSOR + b"(\x88N}tb.",
+    "state of a tensor": TENSOR + b"(NK\x00))tb.",
+    "codec": b"\x80\x04ctorch\ndevice\nC\x01xX\x04\x00\x00\x00idna\x86R.",
+    "terminal": b"\x80\x04\x8c\x05\x1b[2J\n\x8c\x01a\x93.",
+    "terminal, number": b"\x80\x04cnumpy\ndtype\n\x8c\x05\x1b[2J\n\x85R.",
+    "long array of bytes": b"\x80\x05\x96\x00\x00\x00\x00\x10\x00\x00\x00.",
 }
 
 
@@ -83,8 +96,37 @@ def test_a_hostile_pickle_is_refused_in_a_sentence_and_calls_nothing(at, name, p
 def test_a_hostile_program_is_refused(at, name):
     path = at / "evil.pkl"
     path.write_bytes(RAW[name])
-    with pytest.raises(ValueError, match=r"is refused|is no whole pickle"):
+    with pytest.raises(ValueError, match=r"is refused|is no whole pickle") as refusal:
         read(path)
+    assert str(refusal.value).isprintable()
+
+
+def test_a_text_in_another_encoding_imports_no_module(at, monkeypatch):
+    monkeypatch.delitem(sys.modules, "encodings.punycode", raising=False)
+    (at / "evil.pkl").write_bytes(b"\x80\x04ctorch\ndevice\nC\x01xX\x08\x00\x00\x00punycode\x86R.")
+    with pytest.raises(ValueError, match="a device is a bytes"):
+        read(at / "evil.pkl")
+    assert "encodings.punycode" not in sys.modules
+
+
+def test_the_memo_is_as_long_as_its_entries(at):
+    (at / "evil.pkl").write_bytes(b"\x80\x02Nr\xff\xff\xff\x3f.")  # an array of that length has 16 GiB
+    tracemalloc.start()
+    try:
+        assert read(at / "evil.pkl") is None
+        assert tracemalloc.get_traced_memory()[1] < 2**20
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+    "children", [b"}X\x01\x00\x00\x00ah\x01s", b"}(X\x01\x00\x00\x00ah\x01X\x01\x00\x00\x00bh\x01u"]
+)
+def test_a_module_within_itself_is_taken_once(at, children):
+    parameters = b"X\x0b\x00\x00\x00_parameters}X\x01\x00\x00\x00w" + TENSOR[2:] + b"s"
+    state = b"}(X\x08\x00\x00\x00_modules" + children + parameters + b"u"
+    (at / "network.pkl").write_bytes(MODULE + b"q\x01" + state + b"b.")
+    assert list(dict(read(at / "network.pkl").tensors())) == ["w"]
 
 
 def test_a_hostile_file_of_torch_is_refused(at):
