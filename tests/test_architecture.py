@@ -212,7 +212,7 @@ def recipes_are_short_and_say_what_they_are(root: Path) -> list[str]:
             complaints.append(f"{path.name} does not begin with a comment")
         model = str(yaml.safe_load(text)["model"]["class_path"]).rpartition(".")[2].lower()
         named = re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)+", path.stem) and model.startswith(path.stem.split("-")[0])
-        if not named and path.stem != "folder":  # the model that measured best on any folder
+        if not named and path.stem != "folder":  # whose model measurements choose
             complaints.append(f"{path.name} is not <model>-<data>")
     return complaints
 
