@@ -137,7 +137,9 @@ class Health(L.Callback):
 
     def mean_loss(self, step: int, share: float) -> float:
         """Return the mean of the shares of the last `patience` steps with this one, infinity before so many steps."""
-        self.shares = [[then, past] for then, past in self.shares if step - then <= self.patience] + [[step, share]]
+        self.shares = [*self.shares, [step, share]]
+        while len(self.shares) > 1 and step - self.shares[1][0] >= self.patience:  # the first one is not needed
+            self.shares.pop(0)
         whole = step - self.shares[0][0] >= self.patience
         return sum(past for _, past in self.shares) / len(self.shares) if whole else math.inf
 

@@ -222,13 +222,13 @@ def test_a_discriminator_that_wins_for_a_moment_is_nothing():
     assert warned([0.9, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0]) == ["step 300"]
 
 
-def told_of(points, loss, patience=200):
-    """Return the warnings of Health on curves of a run, a point each 50 steps, with `loss` as the model's objective."""
+def told_of(points, loss, patience=200, every=50):
+    """Return the warnings of Health on curves of a run, a point each `every` steps, with `loss` as the objective."""
     health = Health(patience=patience)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         for number, point in enumerate(points, 1):
-            run = SimpleNamespace(global_step=50 * number, lightning_module=SimpleNamespace(loss=loss))
+            run = SimpleNamespace(global_step=every * number, lightning_module=SimpleNamespace(loss=loss))
             health.check(run, {name: torch.tensor(value) for name, value in point.items()})
     return [str(w.message) for w in caught]
 
@@ -261,6 +261,13 @@ WELL = {
     "relativistic": [0.369, 0.149, 0.164, 0.31, 0.357, 0.295, 0.316, 0.312, 0.294, 0.268, 0.263, 0.23, 0.207, 0.192],
     "wasserstein": [-4.9, -14.1, -15.6, -13.3, -10.6, -9.64, -8.37, -6.61, -3.66, -1.41, -0.94, -0.76, -0.09, -0.7],
 }
+
+
+@pytest.mark.parametrize("every", [1, 7, 30, 50, 300])
+def test_a_discriminator_wins_whatever_the_interval_of_the_curves(every):
+    points = [{"loss/discriminator": 0.1, "accuracy/discriminator": 0.97}] * (1 + -(-200 // every))
+    assert len(told_of(points, NonSaturating(), every=every)) == 1
+    assert told_of(points[:-1], NonSaturating(), every=every) == []
 
 
 def test_health_says_what_to_try_if_the_discriminator_wins():
