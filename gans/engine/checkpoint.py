@@ -372,7 +372,7 @@ def init_from(model: Module, path: str | Path) -> list[str]:
         if pair(here := model.hparams.get(name, given)) != pair(given):
             other.append(f"{name} (there {given}, here {here})")
     if origin:
-        model.origin = origin  # type: ignore[assignment]
+        model.origin = origin | {"missing": []}  # type: ignore[assignment]  # the new run trains every network
     return (
         other
         + left

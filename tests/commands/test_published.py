@@ -61,6 +61,9 @@ def test_training_starts_from_the_weights_and_keeps_their_origin(gans, tmp_path,
         assert torch.equal(value, fresh[name] if name.startswith("discriminator.") else held[name]), name
     again = load_model(saved(model, tmp_path / "run"))
     assert again.origin["licence"] == "MIT License"
+    assert init_from(SNGAN(**SNGAN_OF_FILE), next((tmp_path / "run").rglob("*.ckpt"))) == [
+        "blocks (there mimicry, here authors)"  # that run has trained a discriminator
+    ]
     assert json.loads(json.dumps(hub.config_of(again)))["origin"]["source"] == "github.com/kwotsin/mimicry"
     assert "MIT License" in hub.told_origin(hub.config_of(again))
 
