@@ -972,9 +972,13 @@ class Clustering(Term):
 def field(term: Term, output: Any, name: str) -> Tensor:
     """Return a field of the discriminator's output that a term needs.
 
+    In a tuple without names, `guesses` come after the logits.
+
     Raises:
         ValueError: if the output has no such field.
     """
+    if name == "guesses" and type(output) is tuple and len(output) == 2:
+        return cast(Tensor, output[1])
     if not hasattr(output, name):
         told = f"{type(term).__name__} reads {name} of the discriminator's output"
         raise ValueError(f"{told}, which has none: expected another discriminator, or a model without this term")

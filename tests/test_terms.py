@@ -271,6 +271,27 @@ def test_embeddings_are_compared_with_those_of_all_processes(game):
         assert [part.tolist() for part in asked] == [whole[2][own].tolist(), labels[own].tolist()]
 
 
+def test_a_discriminator_of_ones_own_may_return_logits_and_guesses_without_names(game):
+    labels, guesses = torch.tensor([0, 1, 2, 0, 1, 2]), torch.randn(6, 3)
+    game.record = lambda name, value: None
+    named, plain = (
+        ClassTerm()(replace(step_of(game), labels=(labels,), real_output=output))
+        for output in (Classified(torch.zeros(6), guesses), (torch.zeros(6), guesses))
+    )
+    assert torch.equal(named, plain)
+
+
+def test_a_model_trains_with_a_discriminator_whose_outputs_have_no_names(trainer, monkeypatch):
+    kind = type(ACGAN(size=32, channels=1, num_classes=3, width=4).discriminator)
+    forward = kind.forward
+    monkeypatch.setattr(kind, "forward", lambda self, *args: tuple(forward(self, *args)))
+    model = ACGAN(size=32, channels=1, num_classes=3, width=4, terms=[R1(every=1)])
+    images, labels = torch.rand(4, 1, 32, 32), torch.tensor([0, 1, 2, 0])
+    before = model.discriminator.head.classifier.bias.clone()
+    trainer(2).fit(model, DataLoader(TensorDataset(images, labels), batch_size=4))
+    assert not torch.equal(model.discriminator.head.classifier.bias, before)
+
+
 def test_a_term_says_which_output_it_lacks(game):
     step = replace(step_of(game), labels=(torch.arange(6),))
     with pytest.raises(ValueError, match="ClassTerm reads guesses of the discriminator's output, which has none"):

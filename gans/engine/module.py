@@ -246,8 +246,10 @@ class AdversarialModule(KeepsArguments, L.LightningModule):
         return points, self.generator(points, *(part[::every] for part in conditions))
 
     def logits(self, output: Any) -> Tensor:
-        """Return the logits in the output of the discriminator: the output itself, or its field `logits`."""
-        return cast(Tensor, output if isinstance(output, Tensor) else output.logits)
+        """Return the logits in a discriminator's output: itself, its field `logits`, or the first of a plain tuple."""
+        if isinstance(output, Tensor):
+            return output
+        return cast(Tensor, output[0] if type(output) is tuple else output.logits)
 
     def forward_critic(self, images: Tensor, conditions: Sequence[Tensor], gradient: bool) -> tuple[Any, ...]:
         """Return images, their conditions and the critic's output on both.

@@ -154,10 +154,6 @@ class FastGAN(LatentGAN):
         """Return the discriminator's logits `(N, K)` on images as they are; it does not see the noise of fakes."""
         return self.discriminator(images)
 
-    def logits(self, output: Any) -> Tensor:
-        """Return the logits in the output of the discriminator, without the errors of reconstructions."""
-        return cast(Tensor, output[0] if isinstance(output, tuple) else output)
-
     # -- pictures -----------------------------------------------------------------------------------------------------
 
     def pictures(self, batch: tuple[Tensor, ...]) -> dict[str, tuple[Tensor, int | None]]:

@@ -29,7 +29,7 @@ class LatentGAN(AdversarialModule):
     A subclass builds two networks, `make_generator` and `make_discriminator`. It may choose what the generator takes
     (`generator_inputs`), how it makes images in training (`generate`), what the discriminator takes (`discriminate`),
     and terms of its own (`own_terms`). A discriminator returns logits, or a `NamedTuple` of tensors `(N, ...)` with the
-    field `logits`.
+    field `logits`. In a plain tuple the logits come first.
 
     Args:
         size: image side, or (height, width).
