@@ -124,6 +124,8 @@ def entered(root: Path, found: Listing) -> tuple[Path, Listing]:
 def in_thousands(root: Path, paths: list[str]) -> str:
     """Return why folders of a thousand images each, by the number of the image, are no classes; "" for other folders.
 
+    Within folders for the sets they are classes, as any folders.
+
     Raises:
         ValueError: There are several folders of such folders: FFHQ's images in several sizes.
     """
@@ -131,6 +133,8 @@ def in_thousands(root: Path, paths: list[str]) -> str:
     if not all(match and int(match[3]) // 1000 * 1000 == int(match[2]) for match in found):
         return ""
     above, thousands = (sorted({match[part] or "" for match in found if match}) for part in (1, 2))
+    if len(set_folders(set(above))) > 1:
+        return ""
     if len(above) > 1:
         raise ValueError(f"{root} holds the same images as {listed(above)}; expected one of these folders")
     return f"the folders {listed(thousands)} hold a thousand images each, by number, as in FFHQ"

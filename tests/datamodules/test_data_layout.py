@@ -163,6 +163,13 @@ def test_one_size_of_ffhq_is_asked_for(tmp_path):
         data_of(tmp_path)
 
 
+def test_sets_of_ffhq_are_no_sizes(tmp_path):
+    thousands(tmp_path / "train", (0, 1000))
+    thousands(tmp_path / "test", (1001,))
+    data = data_of(tmp_path)
+    assert [len(part) for part in data._sets] == [2, 1, 1]
+
+
 LEFT_BEHIND = ["@eaDir", ".ipynb_checkpoints", "__MACOSX", ".thumbnails", "$RECYCLE.BIN", "#recycle", "lost+found"]
 
 
