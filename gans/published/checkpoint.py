@@ -45,8 +45,14 @@ def imported(
             raise ValueError(f"{flag} is {other}; expected none, for a file of the kind {name} has all networks")
         parts[flag] = opened(other) if other else None
         files += [other] if other else []
-    found = kind.convert(main, parts["discriminator"], parts["average"])
-    model = built(found, main)
+    try:
+        found = kind.convert(main, parts["discriminator"], parts["average"])
+        model = built(found, main)
+    except ValueError:
+        raise
+    except Exception as error:  # numbers of other types and shapes, or networks larger than the memory
+        why = " ".join(str(error).split()) or type(error).__name__
+        raise ValueError(f"{path} is no whole checkpoint of the kind {name}: {why}") from error
     model.origin = {
         "kind": name,
         "source": source or kind.source,

@@ -113,6 +113,7 @@ BAD = [
         "import mimicry other.pth",
         "other.pth is of the kind stylegan2-lucidrains, which is not imported: lucidrains/sty",
     ),
+    ("import mimicry shapes.pth", "shapes.pth is no whole checkpoint of the kind mimicry: "),
     ("sample netG.ckpt --labels 1", "labels is 1; expected none, for SNGAN has no classes"),
 ]
 
@@ -122,6 +123,7 @@ BAD = [
 def test_bad_input_is_one_sentence(gans, refused, tmp_path, line, says):
     (tmp_path / "cut.pth").write_bytes((tmp_path / "netG.pth").read_bytes()[:5000])
     torch.save({"weights": torch.ones(3)}, tmp_path / "plain.pth")
+    write(tmp_path / "shapes.pth", net_g() | {"block2.b1.embed.weight": torch.tensor(3.0)})
     torch.save({"GAN": {"G.initial_conv.weight": torch.ones(3)}}, tmp_path / "other.pth")
     if "netG.ckpt" in line:
         assert gans("import mimicry netG.pth")[0] == 0
