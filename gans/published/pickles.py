@@ -15,7 +15,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from math import prod
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import numpy
 import torch
@@ -178,6 +178,8 @@ class Reader(pickle._Unpickler):
     largest index in the file, and sets attributes on any object.
     """
 
+    stack: list[Any]  # of the base class
+
     def find_class(self, module: str, name: str) -> Any:
         """Return the replacement of a name.
 
@@ -218,9 +220,9 @@ class Reader(pickle._Unpickler):
         """
         raise Refused("it has opcodes that no pickle of a network has, or refers to storages outside of the pickle")
 
-    dispatch: ClassVar = {
+    dispatch: ClassVar[dict[int, Any]] = {
         **vars(pickle._Unpickler)["dispatch"],
-        **dict.fromkeys((opcode[0] for opcode in REFUSED), refuse),
+        **dict.fromkeys([opcode[0] for opcode in REFUSED], cast(Any, refuse)),
         pickle.BUILD[0]: build,
     }
 
