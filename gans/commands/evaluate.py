@@ -71,7 +71,7 @@ def parser() -> Parser:
     flags.add_argument("--split", type=Split, default="train", help="split of the real images")
     flags.add_argument("--resize", action="store_true", help="resize --images to the size of the data")
     flags.add_argument("--scores", type=str, nargs="+", help="only these; by default all that are possible")
-    flags.add_argument("--truncation", type=float, help="of the latents; by default none")
+    flags.add_argument("--truncation", type=float, help="of latents, or psi of a style model; by default none")
     flags.add_argument("--batch_size", type=int, default=BLOCK, help="of the extractor")
     flags.add_argument("--device", type=str, default="auto", help="auto, cpu, cuda or cuda:1")
     flags.add_argument("--out", type=Path, help="JSON file of the report, with all that is needed to repeat it")

@@ -162,8 +162,8 @@ def by_layers(
             vectors, strengths = sefa_of_styles(model.model, model.network.chosen(layers), count)
         else:
             vectors, strengths = sefa(model.network, model.draws(range(1), 0), count)
-        which = "layers answer" if styles else "the first layer answers"
-        told = [f"{which} {strength:.3g}" for strength in strengths.tolist()]
+        which = "layers" if styles else "the first layer"
+        told = [f"response {strength:.3g} of {which}" for strength in strengths.tolist()]
     else:
         points = model.draws(range(samples), 0)
         vectors, shares = pca_of_styles(points, count) if styles else pca(model.network, points, count)

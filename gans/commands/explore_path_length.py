@@ -1,4 +1,4 @@
-"""`gans explore path-length`: the perceptual path length, how much features change on a short way between latents."""
+"""`gans explore path-length`: the perceptual path length, the change of features for a short step between points."""
 
 from torch import Tensor
 
@@ -18,9 +18,9 @@ def main(args: list[str]) -> None:
     """
     flags = parser_of("path-length", __doc__)
     add_space(flags)
-    flags.add_argument("--samples", type=int, default=2000, help="ways between two latents")
+    flags.add_argument("--samples", type=int, default=2000, help="paths between two points")
     flags.add_argument("--epsilon", type=float, default=1e-3, help="step on each, as a share of its length")
-    flags.add_argument("--seed", type=int, default=0, help="of the latents")
+    flags.add_argument("--seed", type=int, default=0, help="of the points")
     add_out(flags, "file.csv")
     add_features(flags)
     add_maps(flags)
@@ -51,7 +51,6 @@ def main(args: list[str]) -> None:
     def labelled(points: Tensor, labels: Tensor) -> Tensor:
         return model.network.at(labels, model.network.truncation)(points)  # type: ignore[no-any-return]
 
-    way = model.network.path
     # A point of W has its class already: as rows of both ends take turns alike, that of both ends of a path is one.
     kinds = classes(model.model) if model.network.label is None and not model.network.layers else 0
     mean, deviation = path_length(
@@ -60,13 +59,13 @@ def main(args: list[str]) -> None:
         seen,
         samples=options.samples,
         epsilon=options.epsilon,
-        path=way,
+        path=model.network.path,
         num_classes=kinds,
         seed=options.seed,
     )
-    name, place = options.maps or options.features or "mnist", model.space
-    told = f"over {options.samples:,} ways in {place}, {way}, features {name}"
+    name, path_kind = options.maps or options.features or "mnist", model.network.path
+    told = f"over {options.samples:,} paths in {model.space}, {path_kind}, features {name}"
     print(f"path length  {mean:.4g} (deviation {deviation:.4g}) {told}")
     row = {"path_length": mean, "deviation": deviation, "samples": options.samples, "epsilon": options.epsilon}
-    held = {**row, "space": place, "path": way, "features": name, "label": model.network.label}
+    held = {**row, "space": model.space, "path": path_kind, "features": name, "label": model.network.label}
     print(f"table        {save_table({key: [value] for key, value in held.items()}, path)}")

@@ -244,7 +244,7 @@ def subject(
             raise ValueError(f"label is {label}; expected one class")
     if truncation is not None and not isfinite(truncation):
         raise ValueError(f"truncation is {truncation}; expected a finite number")
-    if truncation is not None and model.prior != "normal":
+    if truncation is not None and model.prior != "normal" and not styled(model):
         raise ValueError(f"truncation is {truncation}; expected none, for the latents are {model.prior}")
     network = space_of(model, space or usual_space(model, moved), number, truncation)
     if count and number is None and not turns:

@@ -34,7 +34,7 @@ def main(args: list[str]) -> None:
     cutoff, layers = options.cutoff, model.network.layers
     if cutoff is not None and not 1 <= cutoff <= layers:
         raise ValueError(f"cutoff is {cutoff}; expected 1 to {layers}, the layers of the model")
-    points = torch.cat([model.point(text) for text in options.points])
-    sheet = truncation_sheet(model.network, points, options.psi, cutoff).clamp(-1, 1)
+    points, noise = torch.cat([model.point(text) for text in options.points]), model.noise(options.points)
+    sheet = truncation_sheet(model.network, points, options.psi, cutoff, noise).clamp(-1, 1)
     print(f"sheet        {save(headed(grid(sheet, len(options.psi)), [f'{psi:g}' for psi in options.psi]), path)}")
     print(f"columns      psi {', '.join(f'{psi:g}' for psi in options.psi)}")

@@ -4,7 +4,7 @@ Points of W+ are `(N, num_ws, w_dim)`, here with the mean w at 0, see `gans.expl
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -82,10 +82,23 @@ def truncated(points: Tensor, values: Sequence[float], cutoff: int | None = None
 
 
 def truncation_sheet(
-    generator: Generator, points: Tensor, values: Sequence[float], cutoff: int | None = None
+    generator: Callable[..., Tensor],
+    points: Tensor,
+    values: Sequence[float],
+    cutoff: int | None = None,
+    noise: Tensor | None = None,
 ) -> Tensor:
-    """Return images `(N V, C, H, W)` of `truncated` points: figure 8 of the paper, a row for each point."""
-    return images(generator, truncated(points, values, cutoff))
+    """Return images `(N V, C, H, W)` of `truncated` points: figure 8 of the paper, a row for each point.
+
+    Args:
+        generator: from points, and noise inputs if they are given, to images.
+        points: `(N, num_ws, w_dim)`.
+        values: of psi, V.
+        cutoff: number of layers that are truncated, the first ones; None is all.
+        noise: inputs `(N, noise_dim)` that belong to the points; None takes the stored noise.
+    """
+    given = () if noise is None else (noise.repeat_interleave(len(values), 0),)
+    return images(generator, truncated(points, values, cutoff), *given)
 
 
 def mixing_sheet(generator: Generator, rows: Tensor, columns: Tensor, choices: Sequence[Sequence[int]]) -> Tensor:

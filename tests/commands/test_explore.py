@@ -5,7 +5,7 @@ import csv
 import numpy as np
 import pytest
 import torch
-from latent_models import MODELS, awake
+from latent_models import MODELS, SMALL, awake
 from PIL import Image
 
 from gans.commands.explore_pictures import read_pictures
@@ -14,6 +14,7 @@ from gans.engine.checkpoint import load_model
 from gans.explore import codes, directions
 from gans.metrics.classifiers import pack
 from gans.metrics.sampling import latents
+from gans.models import StyleGAN2
 from gans.networks import classifier
 from gans.pictures.images import to_float, to_uint8
 
@@ -421,6 +422,29 @@ def test_sheets_of_mixing_and_truncation(gans, checkpoint):
     assert (sheet[top + 2 : top + 18, 20:36] == sheet[top + 20 : top + 36, 20:36]).all()  # the mean
 
 
+def test_a_sheet_of_truncation_has_the_noise_of_its_points(gans, checkpoint):
+    path = checkpoint("stylegan2")
+    model = subject(path, None, "1", None, "cpu")
+    point, noise = model.point("3"), torch.randn(1, 656, generator=torch.Generator().manual_seed(0))
+    stored, found = (np.asarray(to_uint8(model.pictures(point, noise=given)))[0, 0] for given in (None, noise))
+    assert np.abs(found.astype(int) - stored).max() > 1
+    file = path.parent / "found.safetensors"
+    codes.save(file, model.network.stored(point), ["found"], "w", noise)
+    code, _, err = gans(f"explore truncation {path} --label 1 --points 3 {file}:0 --psi 1 0 --out sheet.png")
+    assert code == 0, err
+    sheet = np.asarray(Image.open("sheet.png").convert("L")).astype(int)
+    top = len(sheet) - cells(2)
+    for row, expected in enumerate((stored, found)):
+        first = top + 2 + 18 * row
+        assert np.abs(sheet[first : first + 16, 2:18] - expected).max() <= 1
+
+
+def test_a_style_model_of_uniform_latents_is_truncated_in_w(gans, saved, tmp_path):
+    path = saved(StyleGAN2(**SMALL, preset="small", prior="uniform"), tmp_path / "run")
+    code, _, err = gans(f"explore interpolate {path} --points 0 1 --truncation 0.5 --steps 2")
+    assert code == 0, err
+
+
 def test_pictures_of_a_style_model_are_inverted_with_their_noise(gans, saved, tmp_path):
     torch.manual_seed(0)
     path = saved(MODELS["stylegan2"](), tmp_path / "run")
@@ -449,8 +473,8 @@ def test_statistics_in_w(gans, checkpoint):
     for space in ("w", "latent"):
         code, shown[space], err = gans(f"explore path-length {path} --samples 30 --maps random --space {space}")
         assert code == 0, err
-    assert "30 ways in w, lerp, features random" in shown["w"]
-    assert "30 ways in latent, slerp, features random" in shown["latent"]
+    assert "30 paths in w, lerp, features random" in shown["w"]
+    assert "30 paths in latent, slerp, features random" in shown["latent"]
     code, _, err = gans(f"explore spectrum {path} --samples 20 --data DigitsDataModule --data.size 16")
     assert code == 0, err
 
