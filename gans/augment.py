@@ -78,15 +78,21 @@ class Augmentation(nn.Module):
         """Adapt to the statistics since the last call."""
 
 
-def chosen(policy: str, known: Iterable[str]) -> list[str]:
+def chosen(policy: str, known: Iterable[str], alone: Iterable[str] = ()) -> list[str]:
     """Return the names in `policy`, a comma-separated list.
+
+    Args:
+        policy: the list.
+        known: names that it may hold.
+        alone: names of whole policies, for the error.
 
     Raises:
         ValueError: if a name is unknown.
     """
     names, known = [name.strip() for name in policy.split(",")], list(dict.fromkeys(known))
     if not set(names) <= set(known):
-        raise ValueError(f"policy is {policy!r}; expected one or more of {','.join(known)}, separated by commas")
+        told = f"expected one or more of {','.join(known)}, separated by commas"
+        raise ValueError(f"policy is {policy!r}; {' or '.join([told, *alone])}")
     return names
 
 
@@ -420,7 +426,7 @@ class ADA(Augmentation):
                 raise ValueError(f"{option} is {value}; expected a number from {least} to {most}")
         known = list(dict.fromkeys([*GROUPS, *(name for group in GROUPS.values() for name, _ in group)]))
         policy = POLICIES.get(policy, policy)
-        names, multipliers = set(chosen(policy, known)), dict(multipliers or {})
+        names, multipliers = set(chosen(policy, known, POLICIES)), dict(multipliers or {})
         for name, factor in multipliers.items():
             if name not in known or not 0 <= factor <= 1:
                 given = f"multipliers has {name}: {factor}"

@@ -401,8 +401,8 @@ def test_policies_choose_operations():
     assert torch.equal(ADA("bgcf").gates, ADA("blit,geometry,color,filter").gates)
     assert [ADA("noise").numbers(channels, 4, 5) for channels in (1, 3, 4)] == [22, 62, 62]
     for bad in ["", "bgx", "color,blur", "color,", "bgc,cutout"]:
-        for kind in (ADA, DiffAugment):
-            with pytest.raises(ValueError, match=f"policy is {bad!r}; expected one or more of .*color"):
+        for kind, last in ((ADA, "or bgcfnc"), (DiffAugment, "separated by commas")):
+            with pytest.raises(ValueError, match=f"policy is {bad!r}; expected one or more of .*color.* {last}$"):
                 kind(bad)
 
 

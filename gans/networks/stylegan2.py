@@ -44,7 +44,7 @@ def sides(size: tuple[int, int]) -> list[tuple[int, int]]:
     if len(found) == 1 or min(found[0]) > 15:
         told = f"size is {size[0]}x{size[1]}"
         raise ValueError(
-            f"{told}; StyleGAN2 needs sides from 8 pixels that are multiples of a power of two, such as 256"
+            f"{told}; StyleGAN2 needs multiples of a power of two, the shorter side 4 to 15 times it, such as 64 or 96"
         )
     return found
 

@@ -255,7 +255,7 @@ def test_arguments_replace_the_presets_numbers():
     ("options", "says"),
     [
         ({"preset": "huge"}, "preset is huge; expected one of auto, cifar, paper256, small"),
-        ({"size": 38}, "size is 38x38; StyleGAN2 needs sides"),
+        ({"size": 38}, "size is 38x38; StyleGAN2 needs multiples"),
         ({"size": (16, 9)}, "size is 16x9"),
         ({"style_mixing": 1.5}, "style_mixing is 1.5; expected a number from 0 to 1"),
         ({"path_length": -1.0}, "path_length is -1.0; expected at least 0"),

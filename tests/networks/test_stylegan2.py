@@ -357,7 +357,7 @@ def test_sizes_and_channels(size, channels):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: stylegan2.Generator(4, 250, 3), "size is 250x250; StyleGAN2 needs sides from 8 pixels that are multi"),
+        (lambda: stylegan2.Generator(4, 250, 3), "size is 250x250; StyleGAN2 needs multiples of a power"),
         (lambda: stylegan2.Generator(4, 4, 3), "size is 4x4; StyleGAN2 needs"),
         (
             lambda: stylegan2.Generator(4, 64, 3, base_width=32),
