@@ -58,7 +58,7 @@ class Game(Protocol):
         """Return latents and conditions of `n` fresh samples, what the generator takes."""
 
     def path(self, z: Tensor, *conditions: Tensor, every: int = 1) -> tuple[Tensor, Tensor]:
-        """Return points of the space whose paths should have constant speed, and the images of every so manieth."""
+        """Return points of the space that `PathLength` measures in, and their images, for every n-th row (`every`)."""
 
     def critic(self, images: Tensor, *conditions: Tensor) -> Any:
         """Return the discriminator's output on images, augmented and noised as in training."""
@@ -659,7 +659,7 @@ class PathLength(Term):
         weight: of the term.
         every: steps of the generator from one use to the next.
         decay: share of the last step in the moving average.
-        shrink: the term takes every so manieth image of the batch, to save memory.
+        shrink: n, if the term takes every n-th image of the batch, to save memory.
     """
 
     length: Tensor

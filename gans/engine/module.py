@@ -240,7 +240,7 @@ class AdversarialModule(KeepsArguments, L.LightningModule):
         Args:
             z: latents `(N, latent_dim)`.
             conditions: of the images, `(N, ...)`.
-            every: only every so manieth row has a point and an image. Random numbers are drawn for all rows.
+            every: n, if only every n-th row has a point and an image. Random numbers are drawn for all rows.
         """
         (points,) = leaves(z[::every])
         return points, self.generator(points, *(part[::every] for part in conditions))

@@ -21,7 +21,7 @@ class FastGAN(LatentGAN):
     """A generator with skip-layer excitation against a critic whose decoders reconstruct real images.
 
     The critic judges an image and a smaller second one, which the generator makes besides. Of real images the smaller
-    one is every so manieth pixel. Both images of a fake are augmented with draws of their own, as in the authors' code.
+    one is every n-th pixel. Both images of a fake are augmented with draws of their own, as in the authors' code.
 
     Decoders reconstruct the augmented real image that the critic saw: from the last maps, from a random quarter of the
     maps before them, and from the smaller image. Each image has a quarter of its own, where the authors draw one for a

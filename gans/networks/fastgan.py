@@ -328,7 +328,7 @@ class Discriminator(nn.Module):
 
         Args:
             images: `(N, C, H, W)`.
-            small: the smaller images `(N, C, *small)`; None takes every so manieth pixel of `images`.
+            small: the smaller images `(N, C, *small)`; None takes every n-th pixel of `images`.
             quarter: which quarter of each image the second decoder reconstructs, `(N,)`, see `quarters`.
 
         Returns:
