@@ -51,7 +51,7 @@ def imported(name: str) -> Any:
     except Exception as error:  # a user's module may raise any exception
         raise ValueError(f"{name} cannot be imported: {type(error).__name__} in {module}: {error}") from error
     if not hasattr(holder, attribute):
-        close = difflib.get_close_matches(attribute, vars(holder), n=1, cutoff=0.5)
+        close = difflib.get_close_matches(attribute, vars(holder), n=1, cutoff=0.6)
         raise ValueError(f"{module} has no {attribute}{f' (did you mean {module}.{close[0]}?)' if close else ''}")
     return getattr(holder, attribute)
 
@@ -92,9 +92,10 @@ def named_in(path: str | Path, name: str, home: str, base: type, flag: str) -> A
 
 def nearest(word: str, words: list[str]) -> str:
     """Return ' (did you mean X?)' with the nearest of `words`, or an empty string."""
-    # lr matches model.lr, and grid.every matches grid.every_n_steps.
+    # lr matches model.lr, grid.every matches grid.every_n_steps, and MNIST matches MNISTDataModule.
     close = [other for other in words if other.endswith(f".{word}") or other.startswith(f"{word}_")]
+    close = close or [other for other in words if len(word) > 2 and other.lower().startswith(word.lower())]
     initials = "".join(part[:1] for part in word.split("_"))  # learning_rate is lr
     close = close or [other for other in words if len(initials) > 1 and other.rpartition(".")[2] == initials]
-    close = close or difflib.get_close_matches(word, words, n=1, cutoff=0.5)
+    close = close or difflib.get_close_matches(word, words, n=1, cutoff=0.6)
     return f" (did you mean {close[0]}?)" if close else ""

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PARTS = ["gans/losses.py", "gans/penalties.py", "gans/networks/dcgan.py", "gans/networks/layers.py"]
+PARTS = ["gans/losses.py", "gans/penalties.py", "gans/precision.py", "gans/networks/dcgan.py", "gans/networks/layers.py"]
 
 
 @pytest.mark.slow
-def test_wgan_gp_runs_from_five_files_in_an_empty_folder(tmp_path):
+def test_wgan_gp_runs_from_six_files_in_an_empty_folder(tmp_path):
     for part in PARTS:
         (tmp_path / part).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / part, tmp_path / part)
@@ -23,4 +23,4 @@ def test_wgan_gp_runs_from_five_files_in_an_empty_folder(tmp_path):
         [sys.executable, "wgangp.py"], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300
     )
     assert done.stdout.strip().endswith("trained"), done.stdout + done.stderr[-2000:]
-    assert len(list(tmp_path.rglob("*.py"))) == 5
+    assert len(list(tmp_path.rglob("*.py"))) == 6

@@ -265,7 +265,7 @@ class StyleGAN2(LatentGAN):
         """Return fresh N(0, 1) numbers `(n, noise_dim)` of all layers; zeros `(1, noise_dim)` without noise."""
         if not self.hparams["noise"]:
             return self.generator.mean_w.new_zeros(1, self.generator.noise_dim)
-        return self._draw(n, (self.generator.noise_dim,), "normal")
+        return self.noise_like(self.generator.synthesis.noise.expand(n, -1))
 
     def generate(self, z: Tensor, *conditions: Tensor) -> Tensor:
         """Return the images `(N, C, H, W)` of latents in training, with style mixing and fresh noise."""

@@ -343,7 +343,7 @@ HOSTILE = [
     ("sample {} --num 1000000000000 --out s", "num 1000000000000 files need at least"),
     ("explore interpolate {} --points 0 1 --steps 1000000000000", "steps 1000000000000 between two points needs"),
     ("explore traverse {} --steps 1000000000000", "a row of steps 1000000000000 needs"),
-    ("explore directions {} --method pca --samples 1000000000000", "drawing 1000000000000 latents needs"),
+    ("explore directions {} --method pca --samples 1000000000000", "drawing 1000000000000 points needs"),
     ("explore directions {} --method sefa --out x.pt", "out is x.pt; expected a name that ends with .safetensors"),
     ("explore directions {} --method sefa --name a/b", "name is a/b; expected letters, digits, dots, dashes and un"),
     (

@@ -25,6 +25,8 @@ SMALL = {"size": 8, "channels": 1, "latent_dim": 4, "width": 2}
 OTHER = {
     "DCGAN": {"size": (12, 10), "channels": 3},  # cut to size
     "SAGAN": {"size": 16, "width": 8},
+    "ContraGAN": {"size": 16, "width": 8, "embedding_dim": 16},
+    "ReACGAN": {"size": 16, "width": 8, "embedding_dim": 16},
     "FastGAN": {"size": 16},
     "R3GAN": {"width": 16, "num_classes": 3},
     "StyleGAN2": {"preset": "small", "num_classes": 3},
