@@ -9,7 +9,13 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PARTS = ["gans/losses.py", "gans/penalties.py", "gans/precision.py", "gans/networks/dcgan.py", "gans/networks/layers.py"]
+PARTS = [
+    "gans/losses.py",
+    "gans/penalties.py",
+    "gans/precision.py",
+    "gans/networks/dcgan.py",
+    "gans/networks/layers.py",
+]
 
 
 @pytest.mark.slow

@@ -115,7 +115,14 @@ def test_images_are_compared_with_those_of_all_processes(run, kind):
 
 @pytest.mark.slow
 def test_styles_and_path_lengths_do_not_depend_on_processes(run):
-    options = {"size": 16, "preset": "small", "minibatch_std": 4, "lazy": 2, "path_length": 0.0, "terms": [PathLength(every=2)]}
+    options = {
+        "size": 16,
+        "preset": "small",
+        "minibatch_std": 4,
+        "lazy": 2,
+        "path_length": 0.0,
+        "terms": [PathLength(every=2)],
+    }
     [alone] = run(StyleGAN2, 1, **options)
     for world in (2, 3):
         for process in run(StyleGAN2, world, **options):
