@@ -128,7 +128,8 @@ class StyleGAN2(LatentGAN):
         lr: learning rate of Adam, of both players.
         betas: Adam's decay rates, of both players.
         r1: weight of the gradient penalty on real images; `heuristic` is 2e-4 x pixels / batch size.
-        lazy: interval of `r1` in batches.
+        r2: weight of the same on fake images.
+        lazy: interval of `r1` and `r2` in batches.
         path_length: weight of the path length penalty, every 4 steps of the generator on half of the batch; 0 is none.
         style_mixing: share of the images whose layers have w of two latents, from a random layer on, in training.
         minibatch_std: group size of the minibatch standard deviation in the discriminator; 0 is none.
@@ -153,6 +154,7 @@ class StyleGAN2(LatentGAN):
         lr: float | None = None,
         betas: tuple[float, float] = (0.0, 0.99),
         r1: float | Literal["heuristic"] | None = None,
+        r2: float | Literal["heuristic"] = 0.0,
         lazy: int = 16,
         path_length: float | None = None,
         style_mixing: float | None = None,
@@ -194,7 +196,8 @@ class StyleGAN2(LatentGAN):
             lr=plan.lr,
             betas=betas,
             r1=plan.r1,
-            lazy=lazy if plan.r1 or options.get("r2") else 1,
+            r2=r2,
+            lazy=lazy if plan.r1 or r2 else 1,
             ema_halflife=plan.ema_halflife,
             ema_rampup=plan.ema_rampup,
             **options,

@@ -12,7 +12,8 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, TensorDataset
 
-from gans.engine.arguments import UnknownArgumentError
+from gans import models
+from gans.engine.arguments import UnknownArgumentError, open_ended
 from gans.engine.checkpoint import Checkpoint, load_model
 from gans.hub import config_of, from_pretrained, save_pretrained
 from gans.models import DCGAN, WGAN
@@ -150,6 +151,14 @@ def test_unknown_arguments_name_the_nearest():
     ):
         with pytest.raises(UnknownArgumentError, match=says):
             kind(**{name: 1})
+
+
+@pytest.mark.parametrize("kind", [getattr(models, name) for name in models.__all__], ids=models.__all__)
+def test_no_model_takes_arguments_of_any_name(kind):
+    """Else its checkpoints would lose those of its bases, such as the prior."""
+    assert not open_ended(inspect.signature(kind))
+    with pytest.raises(TypeError, match=r"argument '?nothing"):
+        kind(nothing=1)
 
 
 def test_help_lists_the_arguments_of_all_bases():
