@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from gans.models.dcgan import DCGAN
     from gans.models.fastgan import FastGAN
     from gans.models.gan import GAN
+    from gans.models.gridautoencoder import GridAutoencoder
     from gans.models.imagetextencoder import ImageTextEncoder
     from gans.models.infogan import InfoGAN
     from gans.models.inpainting import Inpainting
@@ -53,6 +54,7 @@ __all__ = [
     "ContraGAN",
     "CycleGAN",
     "FastGAN",
+    "GridAutoencoder",
     "ImageTextEncoder",
     "InfoGAN",
     "Inpainting",

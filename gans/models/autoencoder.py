@@ -21,7 +21,92 @@ from gans.networks.layers import Size, image_channels, image_size, widened
 
 
 class CodeModel(AdversarialModule):
-    """Base of `Autoencoder` and `ManifoldGAN`: an encoder and a decoder with DCGAN's networks.
+    """Base of the models with an encoder and a decoder, whose codes are vectors `(N, D)` or grids `(N, c, h, w)`.
+
+    A model gives `code_shape`, `coded` and `self.generator`, which has a `decoder` and the moments `codes`.
+    """
+
+    players: tuple[str, ...] = ("autoencoder",)
+    generator: Any
+    generator_ema: Any
+
+    @property
+    def code_shape(self) -> tuple[int, ...]:
+        """Shape of a code: `(latent_dim,)`, or `(c, h, w)`."""
+        return (self.latent_dim,)
+
+    def coded(self, images: Tensor) -> Tensor:
+        """Return codes `(N, *code_shape)` of images `(N, C, H, W)`, in at least float32."""
+        raise NotImplementedError
+
+    # -- the manifold -------------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def encode(self, images: Tensor) -> Tensor:
+        """Return the codes `(N, *code_shape)` of images `(N, C, H, W)` in [-1, 1]."""
+        return self.coded(images)
+
+    @torch.no_grad()
+    def decode(self, codes: Tensor) -> Tensor:
+        """Return images `(N, C, H, W)` in [-1, 1] for codes `(N, *code_shape)`, decoded by the averaged decoder."""
+        images: Tensor = widened(self.generator_ema.decoder(codes))
+        return images
+
+    def reconstruct(self, images: Tensor) -> Tensor:
+        """Return the reconstructions of images `(N, C, H, W)` in [-1, 1]."""
+        return self.decode(self.encode(images))
+
+    def interpolate(self, first: Tensor, last: Tensor, steps: int = 8) -> Tensor:
+        """Return interpolations between images, ends included, `(N, steps, C, H, W)`.
+
+        The path is the great circle between whitened codes, which preserves their norm.
+
+        Args:
+            first: images `(N, C, H, W)` at the start.
+            last: images `(N, C, H, W)` at the end.
+            steps: number of images per interpolation.
+        """
+        codes = self.generator_ema.codes
+        ends = zip(*(codes.whiten(self.encode(images)).flatten(1) for images in (first, last)), strict=True)
+        ways = torch.cat([slerp(start, end, steps) for start, end in ends])
+        images = self.decode(codes.colour(ways.view(-1, *self.code_shape)))
+        return images.view(len(first), steps, *images.shape[1:])
+
+    def pictures(self, batch: Any) -> dict[str, tuple[Tensor, int]]:
+        """Return the grids `reconstructions` and `interpolations`, each with its number of columns."""
+        images = batch[0][:16]
+        half = len(images) // 2
+        found = {"reconstructions": reconstructions(images, self.reconstruct(images))}
+        if half:
+            ways = self.interpolate(images[:half], images[half : 2 * half])
+            found["interpolations"] = (ways.flatten(0, 1).cpu(), 8)
+        return found
+
+    # -- held-out images ----------------------------------------------------------------------------------------------
+
+    def validation_step(self, batch: tuple[Tensor, ...], batch_idx: int) -> None:
+        """Log the reconstruction error of held-out images and of samples, the latter as a measure of their quality."""
+        self.hold_out("val", batch)
+
+    def test_step(self, batch: tuple[Tensor, ...], batch_idx: int) -> None:
+        """Log the same as `validation_step`, on the test images."""
+        self.hold_out("test", batch)
+
+    def hold_out(self, stage: str, batch: tuple[Tensor, ...]) -> None:
+        """Log the mean squared errors of a batch and of as many samples, on the scale [-1, 1], and the PSNR."""
+        real = batch[0]
+        error, cycle = squares(self.reconstruct(real), real), cycle_error(self, self(self.latent(len(real))))
+        values: dict[str, Tensor | float] = {
+            f"{stage}/loss/reconstruction": error.mean(),
+            f"{stage}/psnr": (10 * (4 / error).log10()).mean(),  # 4 is the square of the range
+            f"{stage}/loss/cycle": cycle.mean(),
+            "step": float(self.trainer.global_step),
+        }
+        log_means(self, values, len(real))
+
+
+class FlatCodeModel(CodeModel):
+    """Base of `Autoencoder` and `ManifoldGAN`: an encoder and a decoder with DCGAN's networks, and codes `(N, D)`.
 
     Args:
         size: image side, or (height, width).
@@ -38,7 +123,6 @@ class CodeModel(AdversarialModule):
         engine: options of the training engine, see `AdversarialModule`.
     """
 
-    players: tuple[str, ...] = ("autoencoder",)
     generator: manifold.Generator
     generator_ema: manifold.Generator
 
@@ -127,73 +211,8 @@ class CodeModel(AdversarialModule):
         decoded = widened(decoded)
         return mse_loss(self.scaled(decoded), self.scaled(images.to(decoded)), reduction="none").flatten(1).mean(1)
 
-    # -- the manifold -------------------------------------------------------------------------------------------------
 
-    @torch.no_grad()
-    def encode(self, images: Tensor) -> Tensor:
-        """Return the codes `(N, latent_dim)` of images `(N, C, H, W)` in [-1, 1]."""
-        return self.coded(images)
-
-    @torch.no_grad()
-    def decode(self, codes: Tensor) -> Tensor:
-        """Return images `(N, C, H, W)` in [-1, 1] for codes `(N, latent_dim)`, decoded by the averaged decoder."""
-        images: Tensor = widened(self.generator_ema.decoder(codes))
-        return images
-
-    def reconstruct(self, images: Tensor) -> Tensor:
-        """Return the reconstructions of images `(N, C, H, W)` in [-1, 1]."""
-        return self.decode(self.encode(images))
-
-    def interpolate(self, first: Tensor, last: Tensor, steps: int = 8) -> Tensor:
-        """Return interpolations between images, ends included, `(N, steps, C, H, W)`.
-
-        The path is the great circle between whitened codes, which preserves their norm.
-
-        Args:
-            first: images `(N, C, H, W)` at the start.
-            last: images `(N, C, H, W)` at the end.
-            steps: number of images per interpolation.
-        """
-        codes = self.generator_ema.codes
-        ends = zip(*(codes.whiten(self.encode(images)) for images in (first, last)), strict=True)
-        ways = [slerp(start, end, steps) for start, end in ends]
-        images = self.decode(codes.colour(torch.cat(ways)))
-        return images.view(len(first), steps, *images.shape[1:])
-
-    def pictures(self, batch: Any) -> dict[str, tuple[Tensor, int]]:
-        """Return the grids `reconstructions` and `interpolations`, each with its number of columns."""
-        images = batch[0][:16]
-        half = len(images) // 2
-        found = {"reconstructions": reconstructions(images, self.reconstruct(images))}
-        if half:
-            ways = self.interpolate(images[:half], images[half : 2 * half])
-            found["interpolations"] = (ways.flatten(0, 1).cpu(), 8)
-        return found
-
-    # -- held-out images ----------------------------------------------------------------------------------------------
-
-    def validation_step(self, batch: tuple[Tensor, ...], batch_idx: int) -> None:
-        """Log the reconstruction error of held-out images and of samples, the latter as a measure of their quality."""
-        self.hold_out("val", batch)
-
-    def test_step(self, batch: tuple[Tensor, ...], batch_idx: int) -> None:
-        """Log the same as `validation_step`, on the test images."""
-        self.hold_out("test", batch)
-
-    def hold_out(self, stage: str, batch: tuple[Tensor, ...]) -> None:
-        """Log the mean squared errors of a batch and of as many samples, on the scale [-1, 1], and the PSNR."""
-        real = batch[0]
-        error, cycle = squares(self.reconstruct(real), real), cycle_error(self, self(self.latent(len(real))))
-        values: dict[str, Tensor | float] = {
-            f"{stage}/loss/reconstruction": error.mean(),
-            f"{stage}/psnr": (10 * (4 / error).log10()).mean(),  # 4 is the square of the range
-            f"{stage}/loss/cycle": cycle.mean(),
-            "step": float(self.trainer.global_step),
-        }
-        log_means(self, values, len(real))
-
-
-class Autoencoder(CodeModel):
+class Autoencoder(FlatCodeModel):
     """An encoder and a decoder with DCGAN's networks, without an adversary.
 
     Samples are decoded from a Gaussian that is fitted to the codes.
@@ -203,7 +222,7 @@ class Autoencoder(CodeModel):
         channels: 1, 3 or 4.
         latent_dim: length of a code.
         width: channels at the highest resolution, doubled at each lower one, up to 8 times.
-        options: arguments of `CodeModel`.
+        options: arguments of `FlatCodeModel`.
     """
 
     def __init__(

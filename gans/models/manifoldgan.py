@@ -15,7 +15,7 @@ from gans.checks import at_least
 from gans.engine.checkpoint import check_begun, load_model
 from gans.engine.schedules import linear
 from gans.losses import NonSaturating
-from gans.models.autoencoder import CodeModel
+from gans.models.autoencoder import FlatCodeModel
 from gans.networks import dcgan, manifold
 from gans.networks.layers import Size, widened
 from gans.penalties import gradient, half_square, leaves, twice_differentiable
@@ -23,7 +23,7 @@ from gans.penalties import gradient, half_square, leaves, twice_differentiable
 STAGES = ("autoencoder", "latent", "image")
 
 
-class ManifoldGAN(CodeModel):
+class ManifoldGAN(FlatCodeModel):
     """A generator of an autoencoder's codes, against a critic of codes and a critic of images.
 
     The stage `autoencoder` trains encoder and decoder, which are frozen afterwards. The stage `latent` trains the
@@ -55,7 +55,7 @@ class ManifoldGAN(CodeModel):
         latent_r1: weight of R1 for the critic of codes, on whitened codes.
         r1: weight of R1 for the critic of images.
         ema_halflife: half-life in images of the averaged generator. There is no averaging in the first stage.
-        options: arguments of `CodeModel`.
+        options: arguments of `FlatCodeModel`.
     """
 
     players: tuple[str, ...] = ("generator", "latent_critic", "discriminator", "autoencoder")
@@ -157,7 +157,7 @@ class ManifoldGAN(CodeModel):
             ValueError: if the checkpoint contains none, or one of other sizes.
         """
         held = load_model(path)
-        if not isinstance(held, CodeModel):
+        if not isinstance(held, FlatCodeModel):
             raise ValueError(f"autoencoder is {path}, which holds a {type(held).__name__}; expected an Autoencoder")
         for name in ("image_shape", "latent_dim"):
             theirs, ours = getattr(held, name), getattr(self, name)

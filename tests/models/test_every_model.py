@@ -30,6 +30,7 @@ SMALL = {
     "InfoGAN": {"num_codes": 2},
     "SequenceGAN": {"frames": 4, "motion_dim": 2, "motion_grid": 2},
     "Autoencoder": {"critic_steps": None},
+    "GridAutoencoder": {"latent_dim": None, "critic_steps": None, "kl": 1e-4, "adversarial_weight": 0.5},
     "VAE": {"critic_steps": None},
     "ManifoldGAN": {"autoencoder_steps": 1, "latent_steps": 1, "image_steps": 1},
     "Pix2Pix": {"latent_dim": None},
