@@ -23,16 +23,21 @@ Critic = Callable[..., Tensor]
 
 
 @contextmanager
-def twice_differentiable(device: torch.device, mixed: bool = False) -> Iterator[None]:
-    """Run a forward pass whose gradient is differentiated once more: in full precision, and not compiled.
+def accurate(device: torch.device, mixed: bool = False) -> Iterator[None]:
+    """Run a forward pass in float32, outside autocast and without TF32. With `mixed` autocast stays as it is."""
+    autocast = torch.autocast(device.type, enabled=mixed and torch.is_autocast_enabled(device.type))
+    with autocast, full_precision():
+        yield
 
-    With `mixed` autocast stays as it is.
+
+@contextmanager
+def twice_differentiable(device: torch.device, mixed: bool = False) -> Iterator[None]:
+    """Run a forward pass whose gradient is differentiated once more: `accurate`, and not compiled.
 
     Networks that `torch.nn.Module.compile` has compiled run eagerly here, on the same parameters: a compiled graph has
     no double backward pass.
     """
-    autocast = torch.autocast(device.type, enabled=mixed and torch.is_autocast_enabled(device.type))
-    with autocast, torch.enable_grad(), full_precision(), torch.compiler.set_stance("force_eager"):
+    with accurate(device, mixed), torch.enable_grad(), torch.compiler.set_stance("force_eager"):
         yield
 
 

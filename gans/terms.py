@@ -2,7 +2,8 @@
 
 A term is a `Term` with a player, a weight and an interval. It reads a `Step`: the images of a player's step, and the
 discriminator's outputs on them. `R1` differentiates the forward pass of the loss: the same augmentation, the same
-instance noise, no second pass. A term that is due every so many steps has an optimizer step of its own.
+instance noise, no second pass. `ApproximateR1` compares the outputs of that pass with those on images nearby. A term
+that is due every so many steps has an optimizer step of its own.
 
     DCGAN(batch_norm=False, terms=[R1(weight=10, every=16), BCR()])
 
@@ -19,11 +20,12 @@ its import path. Hyper-parameters and checkpoints hold descriptions (`described`
 """
 
 import copy
+import dataclasses
 import inspect
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal, Protocol, cast
+from typing import Any, Literal, NamedTuple, Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -36,8 +38,18 @@ from gans import penalties
 from gans.augment import ADA
 from gans.checks import at_least, named_in, nearest, positive
 from gans.losses import Loss, Relativistic, conditional_contrastive, data_to_data, invariant_information
+from gans.precision import require_to_the_end
 
 Player = Literal["generator", "discriminator"]
+Side = Literal["real", "fake"]
+
+
+class Nearby(NamedTuple):
+    """Names images near those of a side: `x + sigma n` with noise n of N(0, 1), of which `sample` is the number."""
+
+    side: Side
+    sigma: float
+    sample: int = 0
 
 
 class Game(Protocol):
@@ -97,6 +109,8 @@ class Step:
         conditions: classes or other conditions of the fake images.
         fake_output: what the discriminator returned for `fake`; None if nothing reads it.
         batch: images of the whole batch, over all processes and pieces.
+        near_outputs: what the discriminator returned for images nearby. They had the augmentation and the instance
+            noise of the images that they are near.
     """
 
     player: Player
@@ -109,6 +123,7 @@ class Step:
     conditions: tuple[Tensor, ...]
     fake_output: Any
     batch: int
+    near_outputs: Mapping[Nearby, Any] = dataclasses.field(default_factory=dict)
 
     @property
     def real_logits(self) -> Tensor:
@@ -120,7 +135,22 @@ class Step:
         """Logits of the fake images."""
         return self.game.logits(self.fake_output)
 
-    def gradient(self, side: Literal["real", "fake"]) -> Tensor:
+    def change(self, nearby: Nearby) -> Tensor:
+        """Return the logits `(N, ...)` of images nearby less those of the images themselves, differentiable in both.
+
+        Raises:
+            ValueError: if the step has no such images.
+        """
+        if nearby not in self.near_outputs:
+            told = f"{type(self.game).__name__} has no images near {nearby.side} ones in its steps"
+            raise ValueError(f"{told}; expected a model without ApproximateR1 and ApproximateR2")
+        own = self.real_logits if nearby.side == "real" else self.fake_logits
+        change: Tensor = self.game.logits(self.near_outputs[nearby]) - own
+        if change.requires_grad:
+            change.register_hook(require_to_the_end)  # type: ignore[no-untyped-call]
+        return change
+
+    def gradient(self, side: Side) -> Tensor:
         """Return the gradient `(N, C, H, W)` of the sum of a side's logits with respect to its images, differentiable.
 
         It is computed once for all terms, and for both sides at once if terms differentiate both.
@@ -149,6 +179,7 @@ class Term(nn.Module):
     player: Player = "discriminator"
     reads: tuple[str, ...] = ()  # "real", "fake": outputs of the discriminator that it needs
     differentiates: tuple[str, ...] = ()  # "real", "fake": images whose gradient it takes
+    near: tuple[Nearby, ...] = ()  # images whose outputs it compares with those of a side that it reads
     curve = "penalty"  # group of its curve in TensorBoard
 
     def __init__(self, weight: float = 1.0, every: int = 1) -> None:
@@ -258,6 +289,11 @@ def needed(terms: Sequence[Term], kind: Literal["reads", "differentiates"]) -> s
     return {name for term in terms for name in getattr(term, kind)}
 
 
+def all_near(terms: Sequence[Term]) -> list[Nearby]:
+    """Return what images nearby some of `terms` compare, each once."""
+    return list(dict.fromkeys(nearby for term in terms for nearby in term.near))
+
+
 def kinds() -> list[type[Term]]:
     """Return the classes of this file that may be terms of a model."""
     found = [kind for kind in globals().values() if isinstance(kind, type) and issubclass(kind, Term)]
@@ -327,7 +363,8 @@ class R1(Term):
         every: steps of the discriminator from one use to the next; 16 in StyleGAN2.
     """
 
-    reads = differentiates = ("real",)
+    reads: tuple[str, ...] = ("real",)
+    differentiates: tuple[str, ...] = ("real",)
 
     def __init__(self, weight: float | Literal["heuristic"] = 10.0, every: int = 1) -> None:
         super().__init__(0.0 if isinstance(weight, str) else weight, every)
@@ -367,6 +404,66 @@ class R2(R1):
     def forward(self, step: Step) -> Tensor:
         """Return the penalty, a scalar."""
         return penalties.half_square(step.gradient("fake"))
+
+
+class ApproximateR1(R1):
+    """`R1` without a gradient: `E |(D(T(x + sigma n)) - D(T(x))) / sigma|^2 / 2` with noise n of N(0, 1).
+
+    T is the augmentation and the instance noise of the loss's pass. The noise n is in the images before T. In the mean
+    over n, this is R1 up to terms in sigma^2, and exactly R1 for a linear D. Both outputs have a gradient. There is no
+    double backward, so D may be compiled, or use kernels that have none. The images nearby share the
+    forward pass of the loss, unless a layer mixes samples.
+
+    The change of the logits is small beside the logits. In bfloat16 its error is larger than itself for a small sigma:
+    `penalty_precision` of the model is the precision of the pass, see gans/benchmarks/README.md.
+
+    Source: Lin et al. 2025 (arXiv 2501.08316), equation 2.
+
+    Args:
+        weight: gamma; `heuristic` is 2e-4 x pixels / batch size.
+        every: steps of the discriminator from one use to the next.
+        sigma: standard deviation of the noise, for images in [-1, 1]; .01 to .1 in the paper.
+        samples: draws of n for each image. The variance falls with their number, the cost grows with it.
+    """
+
+    differentiates = ()
+    side: Side = "real"
+
+    def __init__(
+        self,
+        weight: float | Literal["heuristic"] = 10.0,
+        every: int = 1,
+        sigma: float = 0.01,
+        samples: int = 1,
+    ) -> None:
+        super().__init__(weight, every)
+        positive(sigma=sigma)
+        at_least(1, samples=samples)
+        self.sigma, self.samples = sigma, samples
+        self.near = tuple(Nearby(self.side, sigma, sample) for sample in range(samples))
+
+    @property
+    def name(self) -> str:
+        """Name of its curve."""
+        return "approximate_r1"
+
+    def forward(self, step: Step) -> Tensor:
+        """Return the penalty, a scalar."""
+        changes = torch.cat([step.change(nearby) for nearby in self.near])
+        # Of all logits of an image, as in R1.
+        return penalties.half_square(changes.view(len(changes), -1).sum(1, keepdim=True) / self.sigma)
+
+
+class ApproximateR2(ApproximateR1):
+    """`ApproximateR1` on fake images: `R2` without a gradient."""
+
+    reads = ("fake",)
+    side: Side = "fake"
+
+    @property
+    def name(self) -> str:
+        """Name of its curve."""
+        return "approximate_r2"
 
 
 class OneCentered(Term):

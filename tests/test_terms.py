@@ -558,7 +558,7 @@ def test_a_term_that_does_not_fit_is_one_sentence(refused, tmp_path):
     (tmp_path / "my-digits.yaml").write_text(
         RECIPE.replace("class_path: BCR, init_args: {policy: xint}", "class_path: Lecam")
     )
-    told = "model.terms has no Lecam (did you mean LeCam?); expected R1, R2, OneCentered"
+    told = "model.terms has no Lecam (did you mean LeCam?); expected R1, R2, ApproximateR1, ApproximateR2"
     assert told in refused("fit my-digits.yaml --trainer.accelerator cpu")
     (tmp_path / "my-digits.yaml").write_text(RECIPE.replace("weight: 1", "wieght: 1"))
     told = "there is no key model.terms.wieght (did you mean model.terms.weight?)"

@@ -2,7 +2,7 @@
 
 import os
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -22,16 +22,40 @@ class Draws:
         offset: index of the current piece's first row.
         piece: rows of the current piece.
         count: number of draws since the step began.
+        sources: for each block of rows of a draw, the block that it repeats; empty if all blocks are drawn.
     """
 
     def __init__(self) -> None:
         self.words: tuple[int | str, ...] = (0, "train", 0)
         self.rows: int | None = None
         self.offset = self.piece = self.count = 0
+        self.sources: tuple[int, ...] = ()
 
     def begin(self, *words: int | str) -> None:
         """Begin a step: its draws depend on `words` and not on earlier draws."""
         self.words, self.count = words, 0
+
+    @contextmanager
+    def repeating(self, sources: Sequence[int]) -> Iterator[None]:
+        """Context manager in which some blocks of a draw repeat the numbers of others.
+
+        Rows are cut into as many blocks of equal length as there are `sources`. Block i has the numbers of block
+        `sources[i]`: its own if that is i, else those of an earlier one. They do not depend on what is repeated.
+        """
+        before, self.sources = self.sources, tuple(sources)
+        try:
+            yield
+        finally:
+            self.sources = before
+
+    @contextmanager
+    def again(self, count: int) -> Iterator[None]:
+        """Context manager in which draws are those that followed the first `count` draws of the step."""
+        before, self.count = self.count, count
+        try:
+            yield
+        finally:
+            self.count = max(before, self.count)
 
     def draw(self, n: int, shape: tuple[int, ...], prior: Prior, rank: int, like: Tensor) -> Tensor:
         """Draw numbers for `n` rows of process `rank`, which are rows of the global batch.
@@ -53,9 +77,13 @@ class Draws:
         """
         if self.rows and n % self.piece:
             raise ValueError(f"{n} rows were requested in a piece of {self.piece}; expected a multiple inside `pieces`")
-        rows, piece = (self.rows, self.piece) if self.rows else (n, n)
-        first, drawn = rank * rows + self.offset, []
-        for _ in range(n // piece if piece else 1):
+        blocks = len(self.sources) or 1
+        rows, piece = (self.rows, self.piece) if self.rows else (n // blocks, n // blocks)
+        first, drawn = rank * rows + self.offset, list[Tensor]()
+        for block in range(n // piece if piece else 1):
+            if self.sources and (back := block % blocks - self.sources[block % blocks]):
+                drawn.append(drawn[-back])
+                continue
             seed = key(*self.words, self.count)
             self.count += 1
             drawn.append(draw((piece, *shape), seed, prior, like.device, like.dtype, first))

@@ -1,7 +1,8 @@
 """Generative adversarial networks, Goodfellow et al. 2014 (arXiv 1406.2661), and one training step for their kind."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from itertools import groupby
 from typing import Any, Literal, cast
 
 import torch
@@ -16,8 +17,10 @@ from gans.losses import Objective, Relativistic
 from gans.losses import objective as loss_named
 from gans.networks import dcgan, mlp
 from gans.networks.layers import Size, alike, image_channels, image_size, mixes_samples, widened
-from gans.penalties import leaves, twice_differentiable
-from gans.terms import Player, Step, Term, Terms, built, needed, shorthands
+from gans.penalties import accurate, leaves, twice_differentiable
+from gans.terms import Nearby, Player, Side, Step, Term, Terms, all_near, built, needed, shorthands
+
+Shown = Side | Nearby  # names of images that the discriminator sees in its step
 
 
 class LatentGAN(AdversarialModule):
@@ -174,49 +177,74 @@ class LatentGAN(AdversarialModule):
         fake = self.generate(z, *conditions).detach()
         slopes = needed(terms, "differentiates")
         read = needed(terms, "reads") if alone else {"real", "fake"}
-        sides: dict[str, tuple[Tensor, ...]] = {"real": (real, *labels), "fake": (fake, *conditions)}
+        sides: dict[Side, tuple[Tensor, ...]] = {"real": (real, *labels), "fake": (fake, *conditions)}
         sides = {side: leaves(*given) if side in slopes else given for side, given in sides.items()}
-        outputs = self.side_outputs({side: given for side, given in sides.items() if side in read}, slopes & read)
-        found = [(images, tuple(given), outputs.get(side)) for side, (images, *given) in sides.items()]
-        return Step("discriminator", self, z, *found[0], *found[1], self.batch_size(len(real)))
+        seen: dict[Shown, tuple[Tensor, ...]] = {side: given for side, given in sides.items() if side in read}
+        for nearby in all_near(terms):
+            images, *given = sides[nearby.side]
+            images = images.detach().to(torch.promote_types(images.dtype, torch.float32))
+            seen[nearby] = (images + nearby.sigma * self.noise_like(images), *given)
+        outputs = self.side_outputs(seen, slopes & read)
+        found = [(images, tuple(given), outputs.pop(side, None)) for side, (images, *given) in sides.items()]
+        return Step("discriminator", self, z, *found[0], *found[1], self.batch_size(len(real)), outputs)
 
-    def side_outputs(self, sides: dict[str, tuple[Tensor, ...]], slopes: set[str]) -> dict[str, Any]:
-        """Return the discriminator's output on real images, fake images, or both, as `critic` does for one of them.
+    def side_outputs(self, sides: Mapping[Shown, tuple[Tensor, ...]], slopes: set[str]) -> dict[Any, Any]:
+        """Return the discriminator's output on real images, fake images and images nearby, as `critic` does for each.
 
-        Both sides share a forward pass if that gives the same outputs as two (`one_pass`), with half of the kernel
+        All share a forward pass if that gives the same outputs as several (`one_pass`), with a fraction of the kernel
         launches. If a term differentiates one side alone, each has its own: a shared pass would be differentiated as a
-        whole. In either case augmentation and noise are applied to both sides at once. A model that overrides `critic`
-        has one call of it for each side.
+        whole. In either case augmentation and noise are applied at once to all images of a shape. A model that
+        overrides `critic` has one call of it for each. Images nearby have the random numbers of their side.
 
         Args:
-            sides: images `(N, C, H, W)` and conditions, by the names "real" and "fake".
+            sides: images `(N, C, H, W)` and conditions, by the names "real" and "fake"; by `Nearby` those near a side.
             slopes: sides whose images will be differentiated twice.
         """
+        outputs: dict[Any, Any] = {}
+        near, mixed = {shown.side for shown in sides if isinstance(shown, Nearby)}, self.penalty_precision == "mixed"
 
-        def context(differentiated: bool) -> AbstractContextManager[None]:
-            mixed = self.penalty_precision == "mixed"
-            return twice_differentiable(self.device, mixed) if differentiated else nullcontext()
+        def context(among: set[Side]) -> AbstractContextManager[None]:
+            if among & slopes:
+                return twice_differentiable(self.device, mixed)
+            return accurate(self.device, mixed) if among & near else nullcontext()
 
-        outputs: dict[str, Any] = {}
         if not sides or type(self).critic is not LatentGAN.critic:
-            for side, (images, *given) in sides.items():
-                with context(side in slopes):
-                    outputs[side] = self.critic(images, *given)
+            began = {}
+            for shown, (images, *given) in sides.items():  # images nearby come last
+                began[shown] = self._draws.count
+                with context({origin(shown)}), self._draws.again(began[origin(shown)]):
+                    outputs[shown] = self.critic(images, *given)
             return outputs
+
+        shapes = [images.shape[1:] for images, *_ in sides.values()]
+        sides = dict(sorted(sides.items(), key=lambda item: shapes.index(item[1][0].shape[1:])))
+        with context(set(map(origin, sides))):
+            seen = self.all_as_seen({shown: images for shown, (images, *_) in sides.items()})
         rows = [len(images) for images, *_ in sides.values()]
-        with context(bool(slopes)):
-            seen = self.as_seen(torch.cat([images for images, *_ in sides.values()]))
         alike = len({len(given) for given in sides.values()}) == 1  # both sides have conditions, or none
-        if self.one_pass and alike and slopes in (set(), set(sides)):
+        if self.one_pass and alike and (not slopes or slopes == set(sides)):
             _, *conditions = zip(*sides.values(), strict=True)
-            with context(bool(slopes)):
+            with context(set(map(origin, sides))):
                 output = widened(self.discriminate(seen, *(torch.cat(parts) for parts in conditions)))
             return dict(zip(sides, split_rows(output, rows), strict=True))
-        for (side, (_, *given)), images in zip(sides.items(), torch.split(seen, rows), strict=True):
-            with context(side in slopes):
-                output = self.discriminate(images if side in slopes else images.detach(), *given)
-            outputs[side] = widened(output)
+        for (shown, (_, *given)), images in zip(sides.items(), torch.split(seen, rows), strict=True):
+            with context({origin(shown)}):
+                output = self.discriminate(images if shown in slopes else images.detach(), *given)
+            outputs[shown] = widened(output)
         return outputs
+
+    def all_as_seen(self, batches: Mapping[Shown, Tensor]) -> Tensor:
+        """Return batches of images with augmentation and noise, one after the other.
+
+        Those of one shape, which must be neighbours, are augmented together. Images nearby have the random numbers of
+        the images that they are near.
+        """
+        found = []
+        for _, group in groupby(batches, key=lambda shown: batches[shown].shape[1:]):
+            names = list(group)
+            with self._draws.repeating([names.index(origin(shown)) for shown in names]):
+                found.append(self.as_seen(torch.cat([batches[shown] for shown in names])))
+        return found[0] if len(found) == 1 else torch.cat(found)
 
     def generator_step(self, real: Tensor, *labels: Tensor, terms: list[Term], alone: bool = False) -> Step:
         """Return the forward passes of a step of the generator, on `generator_batch` times the rows of a batch.
@@ -384,6 +412,11 @@ class GAN(LatentGAN):
         if self.hparams["critic"] == "mlp":
             return mlp.Discriminator(size, channels, 4 * width)
         return dcgan.Discriminator(size, channels, width, self.hparams["batch_norm"])
+
+
+def origin(shown: Shown) -> Side:
+    """Return the side that images belong to, or that they are near."""
+    return shown.side if isinstance(shown, Nearby) else shown
 
 
 def split_rows(output: Any, rows: list[int]) -> list[Any]:

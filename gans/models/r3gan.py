@@ -10,7 +10,7 @@ from gans.engine.schedules import cosine, span
 from gans.models.gan import LatentGAN
 from gans.networks import r3gan
 from gans.networks.layers import Size
-from gans.terms import R1, R2, Term
+from gans.terms import R1, R2, ApproximateR1, ApproximateR2, Term
 
 PRESETS = {
     "small": r3gan.SMALL,
@@ -32,7 +32,7 @@ class R3GAN(LatentGAN):
     Each player gets half of the batch, so the paper's batch of 512 is a batch of 1,024 here. `schedule_images` and
     `halflives` count the images of one player, as in the paper. `images_seen` counts the images of both.
 
-    The forward pass of the discriminator's step, which R1 and R2 differentiate, is in float32. The authors' is in
+    The forward pass of the discriminator's step, which R1 and R2 read, is in float32. The authors' is in
     bfloat16 for most stages, as with `penalty_precision="mixed"` and `bf16-mixed` for all stages.
 
     Args:
@@ -45,6 +45,8 @@ class R3GAN(LatentGAN):
         lr: learning rate of Adam, of both players.
         betas2: second decay rate of Adam; the first is 0.
         gamma: weight of R1 and R2.
+        penalty_sigma: standard deviation of the noise of `ApproximateR1` and `ApproximateR2`, which then replace R1 and
+            R2; 0 is the exact penalties.
         augment_probability: probability of ADA if `augment` is `ada`; it does not adapt here.
         halflives: half-life of the averaged weights, in images of one player.
         ema_rampup: the half-life is at most this share of the images seen so far; 0 leaves it to the schedule.
@@ -63,6 +65,7 @@ class R3GAN(LatentGAN):
         lr: tuple[float, float] = (2e-4, 5e-5),
         betas2: tuple[float, float] = (0.9, 0.99),
         gamma: tuple[float, float] = (0.05, 0.005),
+        penalty_sigma: float = 0.0,
         augment_probability: tuple[float, float] = (0.0, 0.55),
         halflives: tuple[float, float] = (0, 5_000_000),
         ema_rampup: float = 0.0,
@@ -75,7 +78,7 @@ class R3GAN(LatentGAN):
             raise ValueError(f"preset is {preset}; expected one of {', '.join(PRESETS)}")
         if not span("schedule_images", schedule_images).amount:
             raise ValueError(f"schedule_images is {schedule_images}; expected a number above 0")
-        at_least(0, num_classes=num_classes)
+        at_least(0, num_classes=num_classes, penalty_sigma=penalty_sigma)
         limits = {"lr": (lr, 1.0), "betas2": (betas2, 1.0), "augment_probability": (augment_probability, 1.0)}
         limits |= {"gamma": (gamma, math.inf), "halflives": (halflives, math.inf)}
         for name, (pair, limit) in limits.items():
@@ -116,6 +119,8 @@ class R3GAN(LatentGAN):
 
     def own_terms(self) -> list[Term]:
         """Return both gradient penalties, whose weight `schedule` sets."""
+        if sigma := self.hparams["penalty_sigma"]:
+            return [ApproximateR1(sigma=sigma), ApproximateR2(sigma=sigma)]
         return [R1(), R2()]
 
     def plan(self, width: int) -> r3gan.Plan:
@@ -143,8 +148,8 @@ class R3GAN(LatentGAN):
         for optimizer in self.trainer.optimizers:
             for group in optimizer.param_groups:
                 group["lr"], group["betas"] = self.scheduled("lr"), (0.0, self.scheduled("betas2"))
-        for name in ("r1", "r2"):
-            cast(Term, self.terms[name]).weight = self.scheduled("gamma")
+        for term in list(self.terms.values())[:2]:  # own terms come first
+            cast(Term, term).weight = self.scheduled("gamma")
         self.ema_halflife = 2 * self.scheduled("halflives")  # the average counts the images of both players
         if "probability" in dict(self.augment.named_buffers()):
             self.augment.get_buffer("probability").fill_(self.scheduled("augment_probability"))
