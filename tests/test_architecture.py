@@ -129,8 +129,9 @@ def data_stands_apart(root: Path) -> list[str]:
 
 
 def pure_rooms_need_torch_only(root: Path) -> list[str]:
-    # transformers: the text encoder of CLIP, which is an extra, where it is called
-    allowed = {"torch", "torchvision", "numpy", "transformers", "gans", *sys.stdlib_module_names}
+    # extras, imported where they are called: the text encoder of CLIP, and AutoencoderKL from a folder or the Hub
+    extras = {"transformers", "diffusers", "huggingface_hub"}
+    allowed = {"torch", "torchvision", "numpy", "gans", *extras, *sys.stdlib_module_names}
     pure = {f"gans.{name}" for name in PURE}
     return [
         f"{module} imports {name}"

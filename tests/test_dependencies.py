@@ -10,7 +10,8 @@ ROOT = Path(__file__).parents[1]
 ALONE = """
 import importlib, importlib.metadata as metadata, sys
 
-EXTRAS = "torch_fidelity transformers tokenizers gradio huggingface_hub onnx onnxscript onnxruntime av cv2".split()
+EXTRAS = "torch_fidelity transformers tokenizers diffusers gradio huggingface_hub onnx onnxscript onnxruntime av cv2"
+EXTRAS = EXTRAS.split()
 there = metadata.distribution
 
 def distribution(name):
