@@ -111,13 +111,16 @@ def color(images: Tensor, u: Tensor) -> Tensor:
     return with_alpha(rgb, images)
 
 
-def translation(images: Tensor, u: Tensor) -> Tensor:
-    """Return images shifted by whole pixels, up to an eighth of each side, and padded with zeros."""
+def translation(images: Tensor, u: Tensor, scale: int = 1) -> Tensor:
+    """Return images shifted by whole pixels, up to an eighth of each side, and padded with zeros.
+
+    With a `scale`, images are shifted as images of so many times shorter sides would be, by so many times more pixels.
+    """
     height, width = images.shape[2:]
-    down, right = (height + 4) // 8, (width + 4) // 8  # the most
-    padded = F.pad(images, (right, right, down, down))
+    down, right = ((side // scale + 4) // 8 for side in (height, width))  # the most
+    padded = F.pad(images, [scale * most for most in (right, right, down, down)])
     rows, columns = (
-        torch.arange(2 * most, 2 * most + side, device=u.device) - ((2 * most + 1) * v).floor().long().unsqueeze(1)
+        scale * (2 * most - ((2 * most + 1) * v).floor().long().unsqueeze(1)) + torch.arange(side, device=u.device)
         for side, most, v in zip((height, width), (down, right), u.unbind(1), strict=True)
     )
     index = torch.add(columns.unsqueeze(1), rows.unsqueeze(2), alpha=padded.shape[3])

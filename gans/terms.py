@@ -29,7 +29,7 @@ from typing import Any, Literal, NamedTuple, Protocol, cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, mse_loss
+from torch.nn.functional import cosine_similarity, cross_entropy, mse_loss
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from torch.nn.utils import parametrize
@@ -78,6 +78,9 @@ class Game(Protocol):
     def logits(self, output: Any) -> Tensor:
         """Return the logits in the output of the discriminator."""
 
+    def guide(self, pictures: Tensor, network: Any) -> Tensor:
+        """Return the tokens `(N, 1 + patches, length)` of a frozen image network for pictures, see `Alignment`."""
+
     def uniform(self, n: int, *shape: int) -> Tensor:
         """Return fresh numbers `(n, *shape)` in [0, 1)."""
 
@@ -111,6 +114,8 @@ class Step:
         batch: images of the whole batch, over all processes and pieces.
         near_outputs: what the discriminator returned for images nearby. They had the augmentation and the instance
             noise of the images that they are near.
+        pictures: `(N, C, H, W)` in [-1, 1], of the real images if these are codes; shifted and mirrored as the
+            augmentation did with the codes. None if the model gives none.
     """
 
     player: Player
@@ -124,6 +129,7 @@ class Step:
     fake_output: Any
     batch: int
     near_outputs: Mapping[Nearby, Any] = dataclasses.field(default_factory=dict)
+    pictures: Tensor | None = None
 
     @property
     def real_logits(self) -> Tensor:
@@ -1064,6 +1070,56 @@ class Clustering(Term):
         changed = game.critic(augmented(game, step.real.detach(), self.changes[0]), *step.labels)
         guesses = (field(self, output, "guesses") for output in (step.real_output, changed))
         return invariant_information(*(game.gather(part[:, : self.categories]) for part in guesses))
+
+
+class Alignment(Term):
+    """The critic's tokens of real images resemble those of a frozen image network: 1 - cosine, of class and patches.
+
+    The discriminator's output has the field `tokens` `(N, 1 + patches, length)`, the class token first. The value is
+    the distance of class tokens, plus the mean distance of patch tokens. The model makes the network's tokens
+    (`guide`) from pictures that are shifted and mirrored as the critic's input is.
+
+    Source: Hyun et al. 2025 (GAT, arXiv 2509.24935), after REPA (Yu et al. 2024, arXiv 2410.06940).
+
+    Args:
+        weight: of the term.
+        network: folder of a DINOv2 for `transformers`, or file of a classifier that `gans train_features` wrote. In a
+            checkpoint it is what identifies the network: its path, digest and length of a token.
+    """
+
+    curve = "loss"
+    reads = ("real",)
+
+    def __init__(self, weight: float = 1.0, network: str | dict[str, Any] = "") -> None:
+        super().__init__(weight)
+        if not network:
+            raise ValueError("Alignment has no network; expected a folder of DINOv2, or a file of a classifier")
+        self.network = network
+
+    def check(self, game: Game) -> None:
+        """Refuse a model without such tokens.
+
+        Raises:
+            ValueError: if it has none.
+        """
+        if not callable(getattr(game, "guide", None)):
+            told = f"Alignment reads tokens of the discriminator, and {type(game).__name__} has none"
+            raise ValueError(f"{told}; expected a model such as GAT, or none of this term")
+
+    def forward(self, step: Step) -> Tensor:
+        """Return the distance, a scalar.
+
+        Raises:
+            ValueError: if the step has no pictures.
+        """
+        if step.pictures is None:
+            raise ValueError("Alignment needs pictures; expected data with images, or codes with `pictures: true`")
+        tokens = field(self, step.real_output, "tokens")
+        distance = 1 - cosine_similarity(tokens, step.game.guide(step.pictures, self.network).to(tokens), dim=2)
+        classes, patches = distance[:, 0].mean(), distance[:, 1:].mean()
+        step.game.record("loss/alignment_class", classes)
+        step.game.record("loss/alignment_patches", patches)
+        return classes + patches
 
 
 def field(term: Term, output: Any, name: str) -> Tensor:

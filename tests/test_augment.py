@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
-from gans.augment import ADA, COLUMNS, Augmentation, DiffAugment, bands, finer, named
+from gans.augment import ADA, COLUMNS, Augmentation, DiffAugment, bands, finer, named, translation
 from gans.benchmarks.launches import Launches
 from gans.losses import LeastSquares, NonSaturating, Wasserstein
 from gans.penalties import zero_centered
@@ -780,3 +780,12 @@ def test_those_that_do_not_adapt_may_be_told_so_too():
     assert augment.statistics() == []
     assert isinstance(augment, Augmentation)
     assert augment.state_dict() == {}
+
+
+@pytest.mark.parametrize("size", [(8, 8), (5, 12)])
+def test_a_translation_with_a_scale_is_that_of_smaller_images(size):
+    small, u = torch.rand(6, 3, *size), torch.rand(6, 2)
+    large = small.repeat_interleave(4, 2).repeat_interleave(4, 3)
+    moved = translation(small, u)
+    assert torch.equal(translation(large, u, scale=4), moved.repeat_interleave(4, 2).repeat_interleave(4, 3))
+    assert not torch.equal(moved, small)

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from typing import NamedTuple
 
 import pytest
 import torch
@@ -20,6 +21,7 @@ from gans.terms import (
     R1,
     R2,
     ZCR,
+    Alignment,
     ClassTerm,
     Clip,
     ConditionalContrastive,
@@ -135,6 +137,34 @@ def test_the_heuristic_follows_pixels_and_the_whole_batch(game):
 def test_one_centred_is_the_length_of_the_gradient_between_images(game):
     length = float(game.weights.square().sum().sqrt())
     assert float(OneCentered()(step_of(game))) == pytest.approx((length - 1) ** 2)
+
+
+def test_alignment_is_one_less_the_cosine_of_class_tokens_and_the_mean_of_patches(game):
+    class Output(NamedTuple):
+        logits: torch.Tensor
+        tokens: torch.Tensor
+
+    turned = torch.tensor([[[0.0, 2], [3, 0], [1, 1]], [[-1, 0], [2, 0], [0, 5]]]).double()  # of two images
+    asked = []
+    game.guide = lambda pictures, network: asked.append((pictures, network)) or torch.tensor([1.0, 0]).expand(2, 3, 2)
+    pictures = torch.zeros(2, 3, 4, 4)
+    step = replace(step_of(game, n=2), real_output=Output(torch.zeros(2), turned), pictures=pictures)
+    classes, patches = (1 + 2) / 2, (0 + (1 - 0.5**0.5) + 0 + 1) / 4
+    assert float(Alignment(network="folder")(step)) == pytest.approx(classes + patches)
+    assert asked[0][0] is pictures
+    assert asked[0][1] == "folder"
+    assert float(game.recorded["loss/alignment_class"]) == pytest.approx(classes)
+    assert float(game.recorded["loss/alignment_patches"]) == pytest.approx(patches)
+
+
+def test_alignment_says_what_it_needs(game):
+    with pytest.raises(ValueError, match="Alignment has no network; expected a folder of DINOv2"):
+        Alignment()
+    with pytest.raises(ValueError, match="Alignment reads tokens of the discriminator, and DCGAN has none"):
+        DCGAN(size=8, width=4, terms=[Alignment(network="folder")])
+    game.guide = None
+    with pytest.raises(ValueError, match="Alignment needs pictures; expected data with images, or codes with"):
+        Alignment(network="folder")(step_of(game))
 
 
 def test_balanced_consistency_is_the_change_of_logits_under_mirroring(game):
@@ -382,7 +412,7 @@ def test_a_lazy_step_asks_the_discriminator_for_what_its_terms_read(trainer):
     assert model.passes == 4 + 1  # those of the losses, and real images for R1
 
 
-GAMES = {"ClassTerm": ACGAN, "Information": InfoGAN, "Clustering": InfoGAN, "MatchingAware": None}
+GAMES = {"ClassTerm": ACGAN, "Information": InfoGAN, "Clustering": InfoGAN, "MatchingAware": None, "Alignment": None}
 GAMES |= {"Reconstruction": FastGAN, "ConditionalContrastive": ContraGAN, "DataToData": ReACGAN}
 
 
@@ -421,7 +451,7 @@ def test_every_term_trains_saves_and_resumes(kind, trainer, tmp_path):
     """Bit for bit: what a term keeps beside the networks is in the checkpoint."""
     game = GAMES.get(kind.__name__, DCGAN)
     if game is None:
-        return  # a term of sentences: tests/models/test_texttoimage.py
+        return  # terms of other models: tests/models/test_texttoimage.py and tests/models/test_aligned.py
     options = {"start": 1} if kind is LeCam else {}
     terms = {} if game is not DCGAN and kind.__name__ != "Clustering" else {"terms": [kind(**options)]}
     saved = {}
