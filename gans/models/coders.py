@@ -8,8 +8,9 @@ from torch import Tensor
 
 from gans.engine.checkpoint import class_path, load_model, model_class
 from gans.models.autoencoder import CodeModel
+from gans.networks import kl
 from gans.networks.coder import Coder
-from gans.networks.layers import widened
+from gans.networks.layers import Size, widened
 
 
 class GridCoder(Coder):
@@ -65,15 +66,20 @@ class GridCoder(Coder):
         return dict(self._description)
 
 
-def load_coder(path: str | Path) -> Coder:
-    """Return the frozen autoencoder of a checkpoint, on the CPU.
+def load_coder(path: str | Path, size: Size | None = None) -> Coder:
+    """Return a frozen autoencoder on the CPU.
 
     Args:
-        path: checkpoint of a `GridAutoencoder`, or of a model that plays on the codes of one.
+        path: checkpoint of a `GridAutoencoder`, or of a model that plays on the codes of one; or a folder, or a name
+            on the Hub, of an `AutoencoderKL` of `diffusers`.
+        size: image side, or (height, width), of an `AutoencoderKL`; None takes that of its configuration. Others have
+            a size of their own.
 
     Raises:
-        ValueError: if the file is no such checkpoint.
+        ValueError: if there is no such autoencoder, or `size` does not fit it.
     """
+    if Path(path).expanduser().is_dir() or kl.on_hub(path):
+        return kl.load(path, size)
     try:
         with torch.random.fork_rng(devices=[]):  # the first weights of a model are random
             model: Any = load_model(Path(path).expanduser())
@@ -92,6 +98,8 @@ def coder_of(description: dict[str, Any]) -> Coder:
     Raises:
         ValueError: if the description names no autoencoder of `gans.models`, or one that has not been imported.
     """
+    if description.get("model") == kl.NAME:
+        return kl.AutoencoderKL(**description["arguments"])
     kind = model_class(str(description.get("model")), "the autoencoder's description")
     with torch.random.fork_rng(devices=[]):
         return GridCoder(cast(CodeModel, kind(**description["arguments"])))

@@ -64,6 +64,10 @@ class Coder(nn.Module):
         """Return plain values from which `gans.models.coders.coder_of` builds equal networks without any file."""
         raise NotImplementedError
 
+    def identity(self) -> dict[str, Any]:
+        """Return plain values that the digest depends on besides the weights."""
+        return {"class": type(self).__name__, "image_shape": self.image_shape, "code_shape": self.code_shape}
+
     @property
     def digest(self) -> str:
         """Hash of class, shapes and weights, 64 hexadecimal digits; the same after a save and load."""
@@ -73,8 +77,7 @@ class Coder(nn.Module):
 
     def sealed(self) -> Self:
         """Compute the digest of the current weights, keep it, freeze the weights, and return the coder."""
-        shapes = {"class": type(self).__name__, "image_shape": self.image_shape, "code_shape": self.code_shape}
-        found = hashlib.sha256(json.dumps(shapes).encode())
+        found = hashlib.sha256(json.dumps(self.identity()).encode())
         for name, tensor in sorted(self.state_dict().items()):
             if name not in ("seal", *self.derived):
                 found.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())

@@ -4,7 +4,6 @@ Stable Diffusion's autoencoder maps 256x256 images to codes `(4, 32, 32)`. The n
 downloaded for a local folder. A checkpoint that holds the coder works without the folder.
 """
 
-import hashlib
 import inspect
 import json
 import struct
@@ -12,22 +11,24 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from gans.checks import at_least
+from gans.networks.coder import Coder
 from gans.networks.layers import Size, image_size
 from gans.pictures.tiles import tiled
 
+NAME = "diffusers.AutoencoderKL"  # in descriptions of a coder
 CONFIG, WEIGHTS = "config.json", "diffusion_pytorch_model.safetensors"
 DTYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}  # of safetensors' header
 PIXELS = 2**20  # of the images that one pass of the network takes: this bounds its memory
 Precision = Literal["auto", "bfloat16", "float32"]
 
 
-class AutoencoderKL(nn.Module):
+class AutoencoderKL(Coder):
     """Images `(N, C, H, W)` in [-1, 1] to codes `(N, c, h, w)` and back, by a frozen network of `diffusers`.
 
     The codes have the scale and shift of the network's configuration: their standard deviation is about 1 on natural
@@ -53,59 +54,36 @@ class AutoencoderKL(nn.Module):
         precision: Precision = "auto",
         tile: int = 1024,
     ) -> None:
-        super().__init__()
         if precision not in ("auto", "bfloat16", "float32"):
             raise ValueError(f"precision is {precision}; expected auto, bfloat16 or float32")
         if dtype not in DTYPES.values():
             raise ValueError(f"dtype is {dtype}; expected one of {', '.join(DTYPES.values())}")
         with torch.device("meta"):  # draws no numbers
             network = package().AutoencoderKL(**config)
+        factor = 2 ** (len(network.config.block_out_channels) - 1)
+        height, width = image_size(network.config.sample_size if size is None else size)
+        if height % factor or width % factor:
+            raise ValueError(f"size is {size}; expected multiples of {factor}, the factor of the autoencoder")
+        images, codes = (int(network.config[name]) for name in ("in_channels", "latent_channels"))
+        super().__init__((images, height, width), (codes, height // factor, width // factor))
         self.network: Any = network.to_empty(device="cpu").eval().requires_grad_(False)
         for parameter in self.network.parameters():
             nn.init.zeros_(parameter)
-        self.training = False
         given = self.network.config
         self.config = {name: plain(given[name]) for name in arguments(type(self.network))}
-        self.factor = 2 ** (len(given.block_out_channels) - 1)
         self.precision, self.dtype, self.tile = precision, dtype, tile
-        at_least(2 * self.factor, tile=tile)
+        at_least(2 * factor, tile=tile)
         rows = given.latent_channels, 1, 1
         shift = given.latents_mean if given.latents_mean is not None else given.shift_factor or 0.0
         spread = given.latents_std if given.latents_std is not None else 1.0
         self.shift = torch.as_tensor(shift).expand(rows[0]).reshape(rows).tolist()
         self.scale = (given.scaling_factor / torch.as_tensor(spread)).expand(rows[0]).reshape(rows).tolist()
-        self.resize(given.sample_size if size is None else size)
         self.register_state_dict_post_hook(in_own_dtype)  # type: ignore[no-untyped-call]
-
-    def resize(self, size: Size) -> Self:
-        """Set the size of the images, a side or (height, width), and return the coder.
-
-        Raises:
-            ValueError: if a side is no multiple of `factor`.
-        """
-        self.size = image_size(size)
-        if any(side % self.factor for side in self.size):
-            raise ValueError(f"size is {size}; expected multiples of {self.factor}, the factor of the autoencoder")
-        return self
-
-    @property
-    def image_shape(self) -> tuple[int, int, int]:
-        """Shape (C, H, W) of an image."""
-        return int(self.config["in_channels"]), *self.size
-
-    @property
-    def code_shape(self) -> tuple[int, int, int]:
-        """Shape (c, h, w) of a code."""
-        return int(self.config["latent_channels"]), *(side // self.factor for side in self.size)
 
     @property
     def stored_shape(self) -> tuple[int, int, int]:
         """Shape (2c, h, w) of mean and standard deviation of a code."""
         return 2 * self.code_shape[0], *self.code_shape[1:]
-
-    def train(self, mode: bool = True) -> Self:
-        """Return the coder, which stays in eval mode."""
-        return self
 
     @torch.no_grad()
     def stored(self, images: Tensor) -> Tensor:
@@ -122,10 +100,10 @@ class AutoencoderKL(nn.Module):
         """Return the mean codes `(N, c, h, w)` of images `(N, C, H, W)` in [-1, 1]."""
         return self.stored(images).chunk(2, 1)[0]
 
-    def drawn(self, stored: Tensor, noise: Tensor) -> Tensor:
-        """Return codes `(N, c, h, w)` drawn by N(0, 1) numbers of that shape from `stored` `(N, 2c, h, w)`."""
+    def drawn(self, stored: Tensor, noise: Tensor | None = None) -> Tensor:
+        """Return codes `(N, c, h, w)` of `stored` `(N, 2c, h, w)`, drawn by N(0, 1) `noise`; their means without it."""
         mean, std = stored.chunk(2, 1)
-        return mean + std * noise
+        return mean if noise is None else mean + std * noise
 
     def decode(self, codes: Tensor) -> Tensor:
         """Return images `(N, C, H, W)`, about in [-1, 1], of codes `(N, c, h, w)` of any size; differentiable.
@@ -171,24 +149,14 @@ class AutoencoderKL(nn.Module):
 
     # -- what a checkpoint holds --------------------------------------------------------------------------------------
 
-    @property
-    def digest(self) -> str:
-        """Hash (sha256) of weights and configuration, whatever the dtype in memory, the size and the precision."""
-        found = hashlib.sha256(json.dumps(self.config, sort_keys=True).encode())
-        for name, tensor in sorted(self.network.state_dict().items()):
-            found.update(f"{name}{tuple(tensor.shape)}".encode())
-            found.update(tensor.detach().to("cpu", torch.float32).contiguous().numpy().tobytes())
-        return found.hexdigest()
+    def identity(self) -> dict[str, Any]:
+        """Return the configuration: the digest does not depend on the size of the images, nor on the precision."""
+        return {"class": NAME, "config": self.config}
 
     def description(self) -> dict[str, Any]:
-        """Return the arguments of this class as plain values. A coder of these has zeros for weights."""
-        return {
-            "config": self.config,
-            "size": list(self.size),
-            "dtype": self.dtype,
-            "precision": self.precision,
-            "tile": self.tile,
-        }
+        """Return the name and the arguments of this class as plain values. A coder of these has zeros for weights."""
+        names = {"dtype": self.dtype, "precision": self.precision, "tile": self.tile}
+        return {"model": NAME, "arguments": {"config": self.config, "size": list(self.image_shape[1:]), **names}}
 
 
 def in_own_dtype(coder: AutoencoderKL, state: dict[str, Any], prefix: str, metadata: Any) -> None:
@@ -228,6 +196,13 @@ def folder_of(source: str | Path) -> Path | None:
     return next((folder for folder in (path, path / "vae") if (folder / CONFIG).is_file()), None)
 
 
+def on_hub(source: str | Path) -> bool:
+    """Return whether `source` is no path here, but may be a name `user/name` on the Hub."""
+    name, path = str(source), Path(source).expanduser()
+    file = path.suffix in (".ckpt", ".pt", ".safetensors")
+    return not (path.exists() or file) and name.count("/") == 1 and name[0] not in "./~"
+
+
 def fetched(name: str) -> Path:
     """Return the folder in the Hub's cache with the autoencoder of a repository `user/name`.
 
@@ -257,9 +232,8 @@ def load(source: str | Path, size: Size | None = None, precision: Precision = "a
     Raises:
         ValueError: if `diffusers` is not installed, there is no such autoencoder, or the Hub cannot be reached.
     """
-    kind, named = package().AutoencoderKL, str(source)
-    remote = not Path(source).expanduser().exists() and named.count("/") == 1 and named[0] not in "./~"
-    folder = folder_of(fetched(named) if remote else source)
+    kind = package().AutoencoderKL
+    folder = folder_of(fetched(str(source)) if on_hub(source) else source)
     if folder is None or not (folder / WEIGHTS).is_file():
         raise ValueError(f"autoencoder is {source}; expected a folder with {CONFIG} and {WEIGHTS}")
     try:
@@ -274,6 +248,7 @@ def load(source: str | Path, size: Size | None = None, precision: Precision = "a
         why = " ".join(str(error).split())
         raise ValueError(f"autoencoder is {source}, which cannot be used: {why}") from error
     coder.network.load_state_dict(held.state_dict())
+    coder.sealed()
     return coder
 
 

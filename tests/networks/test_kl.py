@@ -11,7 +11,8 @@ import torch
 
 diffusers = pytest.importorskip("diffusers", reason="diffusers is not installed: the extra latents")
 
-from gans.networks import kl  # noqa: E402  (after the skip)
+from gans.models.coders import coder_of, load_coder  # noqa: E402  (after the skip)
+from gans.networks import kl  # noqa: E402
 
 
 def made(**options):
@@ -86,13 +87,14 @@ def test_shift_and_scale_of_the_configuration_normalise_codes(options, shift, sp
     torch.testing.assert_close(coder.decode(codes), back)
 
 
-def test_shapes_follow_the_size_of_the_images(coder):
+def test_shapes_follow_the_size_of_the_images(folder, coder):
     assert (coder.image_shape, coder.code_shape) == ((3, 32, 32), (4, 4, 4))  # of the configuration
-    coder.resize(256)
-    assert (coder.code_shape, coder.stored_shape) == ((4, 32, 32), (8, 32, 32))
-    assert coder.resize([64, 48]).code_shape == (4, 8, 6)
+    larger = kl.load(folder, 256)
+    assert (larger.code_shape, larger.stored_shape) == ((4, 32, 32), (8, 32, 32))
+    assert kl.load(folder, [64, 48]).code_shape == (4, 8, 6)
+    assert larger.digest == coder.digest
     with pytest.raises(ValueError, match=r"size is 60; expected multiples of 8"):
-        coder.resize(60)
+        kl.load(folder, 60)
 
 
 def test_batches_are_cut_without_a_trace(coder, monkeypatch):
@@ -136,7 +138,7 @@ def test_the_coder_stays_frozen_and_in_eval_mode(coder):
 
 def test_weights_and_digest_survive_a_checkpoint_without_the_folder(coder):
     described = json.loads(json.dumps(coder.description()))  # plain values
-    again = kl.AutoencoderKL(**described)
+    again = coder_of(described)
     assert again.digest != coder.digest
     again.load_state_dict(coder.state_dict())
     assert again.digest == coder.digest == again.double().digest
@@ -144,22 +146,22 @@ def test_weights_and_digest_survive_a_checkpoint_without_the_folder(coder):
 
 
 def test_digests_depend_on_weights_and_configuration(coder):
-    other = kl.AutoencoderKL(coder.config | {"scaling_factor": 0.5})
-    other.load_state_dict(coder.state_dict())
-    assert other.digest != coder.digest
+    scaled = kl.AutoencoderKL(coder.config | {"scaling_factor": 0.5})
+    scaled.network.load_state_dict(coder.network.state_dict())
+    assert scaled.digest != coder.digest
+    trained = kl.AutoencoderKL(coder.config)
+    trained.network.load_state_dict(coder.network.state_dict())
     with torch.no_grad():
-        other = kl.AutoencoderKL(**coder.description())
-        other.load_state_dict(coder.state_dict())
-        next(other.parameters()).view(-1)[0] += 1e-3
-    assert other.digest != coder.digest
+        next(trained.network.parameters()).view(-1)[0] += 1e-3
+    assert trained.digest not in (coder.digest, scaled.digest)
 
 
 def test_a_checkpoint_has_the_dtype_of_the_file(library, tmp_path):
     made().half().save_pretrained(tmp_path)
     coder = kl.load(tmp_path)
-    assert {tensor.dtype for tensor in coder.state_dict().values()} == {torch.float16}
+    assert {tensor.dtype for name, tensor in coder.state_dict().items() if name != "seal"} == {torch.float16}
     assert coder.encode(images()).dtype == torch.float32
-    again = kl.AutoencoderKL(**coder.description())
+    again = coder_of(coder.description())
     again.load_state_dict(coder.state_dict())
     assert torch.equal(again.encode(images()), coder.encode(images()))
 
@@ -168,7 +170,7 @@ def test_nothing_is_drawn(folder):
     torch.manual_seed(3)
     expected = torch.rand(2)
     torch.manual_seed(3)
-    kl.AutoencoderKL(**kl.load(folder).description())
+    coder_of(kl.load(folder).description())
     assert torch.equal(torch.rand(2), expected)
 
 
@@ -180,6 +182,11 @@ def test_precision_is_that_of_the_argument_whatever_autocast_says(folder, coder)
     half = kl.load(folder, precision="bfloat16").decode(codes)
     assert half.dtype == torch.float32
     assert 0 < (half - exact).abs().max() < 0.1 * exact.abs().max()
+
+
+def test_folders_are_coders_for_models(folder, coder):
+    assert load_coder(str(folder)).digest == coder.digest
+    assert load_coder(folder, (64, 32)).image_shape == (3, 64, 32)
 
 
 def test_the_vae_of_a_folder_of_stable_diffusion_is_found(library, coder, tmp_path):
