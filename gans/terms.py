@@ -397,9 +397,7 @@ class R1(Term):
         """Return gamma."""
         if self.weight != "heuristic":
             return float(self.weight)
-        assert step.game.image_shape is not None
-        _, height, breadth = step.game.image_shape
-        return penalties.gamma_heuristic((height, breadth), step.batch)
+        return penalties.gamma_heuristic((step.real.shape[-2], step.real.shape[-1]), step.batch)
 
 
 class R2(R1):

@@ -329,7 +329,7 @@ def init_from(model: Module, path: str | Path) -> list[str]:
     """Copy the weights of a checkpoint to a model, by their names, and return what was not taken, a phrase for each.
 
     Networks and their averages are copied; a network without an average in the file gets one equal to itself. Clock,
-    moments, schedules and the state of regularisers are not, so that a new run begins. What has another shape here,
+    moments, schedules, the state of regularisers and frozen modules are not: the new run has its own. What has another shape here,
     as the layers that know of classes where their number differs, stays as it is, and so do encoders of sentences with
     another vocabulary. Of an imported checkpoint the origin is copied too, and networks that were not published are
     not taken. An argument with which its networks were imported, and that is another here, is told like a weight.
@@ -347,11 +347,12 @@ def init_from(model: Module, path: str | Path) -> list[str]:
         raise ValueError(f"{path}: {name} is not finite: its run diverged")
     origin = origin_of(held)
     absent = tuple(f"{part}." for part in origin.get("missing", ()))
+    frozen = tuple(f"{part}." for part in getattr(model, "frozen", ()))
     own, left, taken = model.state_dict(), [], set()
     foreign = "matcher." if words is not None and words != model.hparams.get("vocabulary") else "\0"
     for name, tensor in own.items():
         there = getattr(found.get(name), "shape", None)
-        if regulariser(name, model) or name.startswith(absent):
+        if regulariser(name, model) or name.startswith((*absent, *frozen)):
             continue
         if there == tensor.shape and not name.startswith(foreign):
             tensor.copy_(found[name])

@@ -115,8 +115,8 @@ def made(module: nn.Module, batch: Any, count: int, seed: int) -> Tensor:
 
 def real_images(module: nn.Module, batch: Any) -> Tensor:
     """Return the real images of a batch, which a module learns to generate: its targets, or the first element."""
-    if translates(module):
-        batch = module.targets(batch)  # type: ignore[operator]
+    if callable(targets := getattr(module, "targets", None)):
+        batch = targets(batch)
     real: Tensor = batch[0] if isinstance(batch, tuple | list) else batch
     return real
 

@@ -73,6 +73,7 @@ class AdversarialModule(KeepsArguments, L.LightningModule):
 
     players: tuple[str, ...] = ("generator", "discriminator")
     clock = 0  # index of the player whose steps `global_step` counts; a model that trains in stages changes it
+    frozen: tuple[str, ...] = ()  # child modules that no step changes: in eval mode, equal on all processes
     input_shape: tuple[int, ...] | None = None  # of the images of a batch, if the model makes images of another shape
     penalty_precision: Literal["float32", "mixed"] = (
         "float32"  # of forward passes that gradient penalties differentiate
@@ -148,10 +149,11 @@ class AdversarialModule(KeepsArguments, L.LightningModule):
             super().__setattr__(name, value)
 
     def train(self, mode: bool = True) -> Self:
-        """Switch the players' modes; the averaged generator stays in evaluation mode."""
+        """Switch the players' modes; the averaged generator and frozen modules stay in evaluation mode."""
         super().train(mode)
-        if "generator_ema" in self._modules:
-            self.generator_ema.eval()
+        for name in ("generator_ema", *self.frozen):
+            if (module := self._modules.get(name)) is not None:
+                module.eval()
         return self
 
     # -- the methods of a training step -------------------------------------------------------------------------------
@@ -494,8 +496,7 @@ class AdversarialModule(KeepsArguments, L.LightningModule):
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Move the clock of batches, and make every generator of random numbers a function of it."""
-        real = checked_batch(batch, self.input_shape or self.image_shape)
-        self._extremes.see(real)
+        real = self.checked(batch)
         self.batches_seen += 1
         self.images_seen += len(real) * self.trainer.world_size
         self._draws.begin(self.seed or 0, "train", self.batches_seen)
@@ -504,6 +505,16 @@ class AdversarialModule(KeepsArguments, L.LightningModule):
             self._foresee(len(real) * self.trainer.world_size)
         seed_generators(key(self.seed or 0, "global", self.batches_seen, self.global_rank), self.device)
         self.schedule()
+
+    def checked(self, batch: Any) -> Tensor:
+        """Return the images `(N, C, H, W)` of a batch, and note their range.
+
+        Raises:
+            ValueError: if they are not of the model's shape.
+        """
+        real = checked_batch(batch, self.input_shape or self.image_shape)
+        self._extremes.see(real)
+        return real
 
     def schedule(self) -> None:
         """Set what follows the clock: learning rates, averaging, and the probability of an augmentation that adapts."""
@@ -681,7 +692,8 @@ class AdversarialModule(KeepsArguments, L.LightningModule):
 
         Those of terms, and those that a network names as `constants`, are equal on all processes.
         """
-        parts = [part for name, part in self.named_children() if name not in ("generator_ema", "terms")]
+        constant = ("generator_ema", "terms", *self.frozen)
+        parts = [part for name, part in self.named_children() if name not in constant]
         found = []
         for module in (module for part in parts for module in part.modules()):
             named = module.named_buffers(recurse=False)

@@ -104,6 +104,7 @@ class LatentGAN(AdversarialModule):
             told = f"generator_batch is {generator_batch}"
             raise ValueError(f"{told}; expected 1 with relativistic, which compares pairs")
         self.augment.check_objective(objective, self.loss.boundary)
+        size, channels = self.played(size, channels)
         self.generator = self.make_generator(size, channels, width)
         self.discriminator = self.make_discriminator(size, channels, width)
         self.average_generator()
@@ -111,6 +112,10 @@ class LatentGAN(AdversarialModule):
         self.terms = Terms([*self.own_terms(), *given])
         for term in self.terms.values():
             cast(Term, term).check(self)
+
+    def played(self, size: Size, channels: int) -> tuple[Size, int]:
+        """Return the size and the channels of what the players see: the images."""
+        return size, channels
 
     def make_generator(self, size: Size, channels: int, width: int) -> nn.Module:
         """Return the network from latents, and conditions, to images."""
