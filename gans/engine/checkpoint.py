@@ -329,10 +329,11 @@ def init_from(model: Module, path: str | Path) -> list[str]:
     """Copy the weights of a checkpoint to a model, by their names, and return what was not taken, a phrase for each.
 
     Networks and their averages are copied; a network without an average in the file gets one equal to itself. Clock,
-    moments, schedules, the state of regularisers and frozen modules are not: the new run has its own. What has another shape here,
-    as the layers that know of classes where their number differs, stays as it is, and so do encoders of sentences with
-    another vocabulary. Of an imported checkpoint the origin is copied too, and networks that were not published are
-    not taken. An argument with which its networks were imported, and that is another here, is told like a weight.
+    moments, schedules, the state of regularisers and frozen modules are not: the new run has its own. What has another
+    shape here, as the layers that know of classes where their number differs, stays as it is, and so do encoders of
+    sentences with another vocabulary. Of an imported checkpoint the origin is copied too, and networks that were not
+    published are not taken. An argument with which its networks were imported, and that is another here, is told like
+    a weight.
 
     Args:
         model: of any class; for `TextToImage`, one that has a vocabulary.

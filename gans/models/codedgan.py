@@ -116,7 +116,11 @@ class CodedGAN(LatentGAN):
             return batch
         if not self.holds_codes(batch):
             real = torch.cat([widened(self.coder.stored(piece)) for piece in real.split(PIECE)])
-        noise = self.noise_like(real.new_empty(len(real), *self.code_shape)) if self.coder.stored_shape != self.code_shape else None
+        noise = (
+            self.noise_like(real.new_empty(len(real), *self.code_shape))
+            if self.coder.stored_shape != self.code_shape
+            else None
+        )
         return self.coder.drawn(real, noise), *rest
 
     def decoded(self, codes: Tensor) -> Tensor:

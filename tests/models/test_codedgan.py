@@ -117,7 +117,9 @@ def test_autoencoder_is_frozen(trainer):
     assert not any(torch.equal(players[name], tensor) for name, tensor in model.generator.named_parameters())
     model.train()
     assert not any(part.training for part in model.coder.modules())
-    held = {id(p) for optimizer in model.configure_optimizers() for group in optimizer.param_groups for p in group["params"]}
+    held = {
+        id(p) for optimizer in model.configure_optimizers() for group in optimizer.param_groups for p in group["params"]
+    }
     assert not held & {id(p) for p in model.coder.parameters()}
     assert not [name for name in model.generator_ema.state_dict() if "down" in name]
     model.coder.double()
@@ -237,7 +239,7 @@ def test_terms_see_codes(trainer):
             seen.append(tuple(real.shape))
             return super().discriminator_step(real, *labels, **options)
 
-    model = Looks(size=8, channels=3, latent_dim=3, width=2, autoencoder="tiny.ckpt", r1="heuristic", augment="diffaugment")
+    model = Looks(size=8, channels=3, latent_dim=3, width=2, autoencoder="tiny.ckpt", r1="heuristic")
     trainer(1).fit(model, batches(images()))
     assert seen == [(4, 4, 4, 4)]
     assert isinstance(model, AdversarialModule)
