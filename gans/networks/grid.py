@@ -144,7 +144,7 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Codes `(N, code_channels, h, w)` to images `(N, channels, factor h, factor w)` in [-1, 1], of any height and width.
+    """Codes `(N, code_channels, h, w)` to images `(N, channels, factor h, factor w)` in [-1, 1].
 
     Args:
         channels: 1, 3 or 4.
@@ -238,3 +238,12 @@ class Generator(nn.Module):
         white = self.latent(z.reshape(-1, *self.code_shape))
         images: Tensor = self.decoder(self.codes.colour(white))
         return images
+
+    def baked(self) -> nn.Sequential:
+        """Return the same function as a plain `nn.Sequential`, with the current moments as a 1x1 convolution."""
+        channels = self.code_shape[0]
+        colour = nn.Conv2d(channels, channels, 1).to(self.codes.mean)
+        with torch.no_grad():
+            colour.weight.copy_(self.codes.factor[:, :, None, None])
+            cast(Tensor, colour.bias).copy_(self.codes.mean)
+        return nn.Sequential(nn.Unflatten(1, self.code_shape), self.latent, colour, self.decoder)
