@@ -96,7 +96,7 @@ class GridAutoencoder(CodeModel):
         self.image_shape = (image_channels(channels), *image_size(size))
         self.grid_shape = shape
         self.check_options()
-        encoder = grid.Encoder(size, channels, (2 if kl else 1) * code_channels, factor, width, depth, attention)
+        encoder = grid.Encoder(size, channels, code_channels, factor, width, depth, attention, variances=kl > 0)
         decoder = grid.Decoder(channels, code_channels, factor, width, depth, attention)
         self.generator = grid.Generator(shape, encoder, decoder)
         self.loss = Hinge()
@@ -163,8 +163,8 @@ class GridAutoencoder(CodeModel):
         made = []
         with self.toggled_optimizer(optimizer):
             for real, epsilon in self.pieces(images, noise):
-                loss, maps, code = self.autoencoded(real, epsilon, radius, record=True)
-                decoded = widened(self.generator.decoder.finished(maps))
+                loss, parts, code = self.autoencoded(real, epsilon, radius, record=True)
+                decoded = widened(self.generator.decoder.finished(*parts))
                 self.generator.codes.update(code.detach(), self._share, begin=self._piece == 0)
                 error = self.error(decoded, real)
                 loss = loss + error
@@ -183,8 +183,8 @@ class GridAutoencoder(CodeModel):
 
     def autoencoded(
         self, images: Tensor, noise: Tensor, radius: Tensor, record: bool = False
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the loss of the codes, a scalar, the maps in front of the decoder's last layer, and the codes.
+    ) -> tuple[Tensor, tuple[Tensor, Tensor], Tensor]:
+        """Return the loss of the codes, a scalar, what the decoder has prepared of them, and the codes.
 
         Args:
             images: `(N, C, H, W)`.
@@ -204,8 +204,8 @@ class GridAutoencoder(CodeModel):
             self.record("codes/length", length)
             if log_variance is not None:
                 self.record("loss/kl", divergence)
-        maps = self.generator.decoder.hidden(code + radius * of_codes)
-        return loss + given["code_penalty"] * length, maps, code
+        parts = self.generator.decoder.prepared(code + radius * of_codes)
+        return loss + given["code_penalty"] * length, parts, code
 
     def error(self, decoded: Tensor, images: Tensor) -> Tensor:
         """Return the pixel error plus the weighted feature distance of images `(N, C, H, W)`, a scalar."""
@@ -258,8 +258,8 @@ class GridAutoencoder(CodeModel):
         total: Any = 0
         for real, epsilon in pieces:
             with torch.no_grad():
-                _, maps, _ = self.autoencoded(real, epsilon, radius)
-            decoded = widened(self.generator.decoder.finished(maps))
+                _, parts, _ = self.autoencoded(real, epsilon, radius)
+            decoded = widened(self.generator.decoder.finished(*parts))
             losses = self.error(decoded, real), self.loss.generator(None, self.critic(decoded))
             total = total + len(real) / len(images) * self.last_gradients(*losses)
         return torch.as_tensor(total)

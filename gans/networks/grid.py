@@ -1,10 +1,14 @@
 """Encoder and decoder of an autoencoder whose codes are grids, as in Rombach et al. 2022 (arXiv 2112.10752).
 
-The layout is that of latent diffusion's autoencoder: residual blocks with GroupNorm at each
-resolution, and self-attention at the lowest one. Here the first halving rearranges pixels into channels, and the last
-doubling does the reverse, so no convolution works at the full resolution.
+The layout is that of latent diffusion's autoencoder: residual blocks with GroupNorm at each resolution, and
+self-attention at the lowest one. Two things differ. The first halving rearranges pixels into channels, and the last
+doubling does the reverse, so no convolution works at the full resolution. And each network is added to a linear layer,
+which starts as the lowest frequencies of a block cosine transform (Ahmed et al. 1974, as in JPEG): training starts from
+that reconstruction, and learns the difference.
 """
 
+import math
+from itertools import product
 from math import prod
 from typing import cast
 
@@ -20,6 +24,7 @@ from gans.networks.manifold import Moments
 GROUP = 16  # channels of a group of GroupNorm
 WIDEST = 4  # channels of the widest level, relative to those of the first
 FACTORS = (2, 4, 8, 16)
+LOG_VARIANCE = -6.0  # of codes at initialisation
 
 
 def code_size(size: Size, factor: int) -> tuple[int, int]:
@@ -39,6 +44,48 @@ def code_size(size: Size, factor: int) -> tuple[int, int]:
 def widths(width: int, factor: int) -> list[int]:
     """Return the channels of each level, from the highest resolution to the lowest."""
     return [width * min(2**level, WIDEST) for level in range(factor.bit_length() - 1)]
+
+
+def cosines(channels: int, side: int, count: int) -> Tensor:
+    """Return the `count` lowest of the orthonormal cosine functions of blocks, `(count, channels, side, side)`.
+
+    They are products of a function of the channel, the row and the column. Of three channels these functions are their
+    mean and two differences. A difference counts as a higher frequency than the mean, and half as much detail of it.
+    """
+
+    def basis(length: int) -> Tensor:
+        places = (torch.arange(length) + 0.5) * torch.arange(length)[:, None]
+        waves = (math.pi / length * places).cos() * (2 / length) ** 0.5
+        waves[0] /= 2**0.5
+        return waves
+
+    def height(colour: int, row: int, column: int) -> float:
+        return (row**2 + column**2) * (3 if colour else 1) + 1.5 * colour
+
+    of_colour, of_side = basis(channels), basis(side)
+    orders = sorted(product(range(channels), range(side), range(side)), key=lambda order: height(*order))
+    waves = [torch.einsum("c,i,j->cij", of_colour[k], of_side[i], of_side[j]) for k, i, j in orders[:count]]
+    return torch.stack(waves)
+
+
+@torch.no_grad()
+def start_as_cosines(layer: nn.Conv2d | nn.ConvTranspose2d, factor: int) -> None:
+    """Set a layer with kernels of three blocks a side so that its middle block is `cosines`, and the rest is 0.
+
+    Channels of a code beyond the number of these functions start at 0.
+    """
+    codes, channels = layer.weight.shape[:2]
+    waves = cosines(channels, factor, codes)
+    layer.weight.zero_()
+    layer.weight[: len(waves), :, factor : 2 * factor, factor : 2 * factor] = waves
+    cast(Tensor, layer.bias).zero_()
+
+
+def silenced(layer: nn.Conv2d) -> nn.Conv2d:
+    """Return a convolution with its weights and bias set to 0."""
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(cast(Tensor, layer.bias))
+    return layer
 
 
 class Norm(nn.GroupNorm):
@@ -70,11 +117,8 @@ class Block(nn.Module):
             Norm(channels),
             nn.Conv2d(channels, channels, 3, padding=1),
             Norm(channels),
-            nn.Conv2d(channels, channels, 3, padding=1),
+            silenced(nn.Conv2d(channels, channels, 3, padding=1)),
         )
-        last = cast(nn.Conv2d, self.layers[-1])
-        nn.init.zeros_(last.weight)
-        nn.init.zeros_(cast(Tensor, last.bias))
 
     def forward(self, maps: Tensor) -> Tensor:
         """Return maps of the same shape."""
@@ -101,26 +145,37 @@ class Upsample(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Images `(N, channels, H, W)` to grids `(N, outputs, H / factor, W / factor)`.
+    """Images `(N, channels, H, W)` to grids `(N, code_channels, H / factor, W / factor)`.
 
     Args:
         size: image side, or (height, width), multiples of `factor`.
         channels: 1, 3 or 4.
-        outputs: channels of the grid: of a code, or of its mean and log-variance.
+        code_channels: channels of a code.
         factor: reduction of each side, 2, 4, 8 or 16.
         width: channels at half the resolution, doubled at each lower one, up to 4 times.
         depth: residual blocks at each resolution.
         attention: self-attention at the lowest resolution.
+        variances: return as many log-variances of codes too, `(N, 2 code_channels, h, w)` together.
     """
 
     def __init__(
-        self, size: Size, channels: int, outputs: int, factor: int, width: int, depth: int, attention: bool = False
+        self,
+        size: Size,
+        channels: int,
+        code_channels: int,
+        factor: int,
+        width: int,
+        depth: int,
+        attention: bool = False,
+        variances: bool = False,
     ) -> None:
         super().__init__()
-        at_least(1, outputs=outputs, width=width)
+        at_least(1, code_channels=code_channels, width=width)
         at_least(0, depth=depth)
         code_size(size, factor)
         self.image_shape = (image_channels(channels), *image_size(size))
+        self.linear = nn.Conv2d(channels, code_channels, 3 * factor, stride=factor, padding=factor)
+        start_as_cosines(self.linear, factor)
         wide = widths(width, factor)
         parts: list[nn.Module] = [nn.Conv2d(4 * channels, width, 3, padding=1)]
         for level, given in enumerate(wide):
@@ -128,19 +183,23 @@ class Encoder(nn.Module):
                 parts.append(nn.Conv2d(wide[level - 1], given, 3, stride=2, padding=1))
             parts += [Block(given) for _ in range(depth)]
         parts += [SelfAttention(wide[-1])] if attention else []
-        self.layers = nn.Sequential(*parts, Norm(wide[-1]), nn.Conv2d(wide[-1], outputs, 3, padding=1))
+        last = silenced(nn.Conv2d(wide[-1], (2 if variances else 1) * code_channels, 3, padding=1))
+        if variances:
+            nn.init.constant_(cast(Tensor, last.bias)[code_channels:], LOG_VARIANCE)
+        self.layers = nn.Sequential(*parts, Norm(wide[-1]), last)
         channels_last(self)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return grids `(N, outputs, h, w)`.
+        """Return grids, `(N, code_channels, h, w)`, with log-variances `(N, 2 code_channels, h, w)`.
 
         Raises:
             ValueError: for images of another shape.
         """
         if tuple(images.shape[1:]) != self.image_shape:
             raise ValueError(f"images have shape {tuple(images.shape[1:])}; expected {self.image_shape}")
-        grids: Tensor = self.layers(pixel_unshuffle(images, 2)).contiguous()
-        return grids
+        linear, learned = self.linear(images), self.layers(pixel_unshuffle(images, 2))
+        codes, *rest = learned.split(linear.shape[1], dim=1)
+        return torch.cat([linear + codes, *rest], 1).contiguous()
 
 
 class Decoder(nn.Module):
@@ -162,22 +221,28 @@ class Decoder(nn.Module):
         at_least(1, code_channels=code_channels, width=width)
         at_least(0, depth=depth)
         wide = widths(width, factor)[::-1]
+        self.linear = nn.ConvTranspose2d(code_channels, image_channels(channels), 3 * factor, factor, factor)
+        start_as_cosines(self.linear, factor)
         parts: list[nn.Module] = [nn.Conv2d(code_channels, wide[0], 3, padding=1)]
         for level, given in enumerate(wide):
             parts += [Upsample(wide[level - 1], given)] if level else []
             parts += [Block(given) for _ in range(depth)]
             parts += [SelfAttention(given)] if attention and not level else []
         self.hidden = nn.Sequential(*parts, Norm(wide[-1]))
-        self.last = nn.Conv2d(wide[-1], 4 * image_channels(channels), 3, padding=1)
+        self.last = silenced(nn.Conv2d(wide[-1], 4 * channels, 3, padding=1))
         channels_last(self)
 
     def forward(self, codes: Tensor) -> Tensor:
-        """Return images in [-1, 1]."""
-        return self.finished(self.hidden(codes))
+        """Return images, clipped to [-1, 1]."""
+        return self.finished(*self.prepared(codes)).clamp(-1, 1)
 
-    def finished(self, maps: Tensor) -> Tensor:
-        """Return the images of the maps in front of the last layer."""
-        return torch.tanh(pixel_shuffle(self.last(maps).contiguous(), 2))
+    def prepared(self, codes: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the inputs of `finished`: the maps in front of the last layer, and the images of the linear layer."""
+        return self.hidden(codes), self.linear(codes)
+
+    def finished(self, maps: Tensor, linear: Tensor) -> Tensor:
+        """Return the images, not clipped, as losses need them."""
+        return (linear + pixel_shuffle(self.last(maps), 2)).contiguous()
 
 
 class ChannelMoments(Moments):

@@ -26,6 +26,7 @@ MOST = {
     "fastgan": 963,
     "sequencegan": 904,
     "autoencoder": 118,
+    "gridautoencoder": 320,
     "vae": 107,
     "vaegan": 567,
     "manifoldgan": 441,

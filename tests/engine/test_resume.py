@@ -25,7 +25,20 @@ from gans.callbacks.explore import Explore
 from gans.callbacks.grid import ImageGrid
 from gans.callbacks.health import Health
 from gans.engine.checkpoint import AtomicCheckpoints, Checkpoint
-from gans.models import CUT, DCGAN, GAN, R3GAN, WGAN, Autoencoder, BigGAN, CycleGAN, ManifoldGAN, Pix2Pix, StyleGAN2
+from gans.models import (
+    CUT,
+    DCGAN,
+    GAN,
+    R3GAN,
+    WGAN,
+    Autoencoder,
+    BigGAN,
+    CycleGAN,
+    GridAutoencoder,
+    ManifoldGAN,
+    Pix2Pix,
+    StyleGAN2,
+)
 from gans.terms import PathLength
 
 EPOCH = 25  # batches of 64 digits
@@ -55,7 +68,9 @@ def fit(trainer, tmp_path):
     def fit(kind, steps, name, resume=None, workers=0, seed=0, precision="32-true", **options):
         L.seed_everything(seed)
         pairs = kind in (Pix2Pix, CycleGAN, CUT)
-        latents = {"blocks": 1} if kind in (CycleGAN, CUT) else {} if pairs else {"latent_dim": 4}
+        latents = (
+            {"blocks": 1} if kind in (CycleGAN, CUT) else {} if pairs or kind is GridAutoencoder else {"latent_dim": 4}
+        )
         model = kind(**{"size": 16, "channels": 1, "width": 2, **latents, **options})
         source = DegradedDigitsDataModule if pairs else DigitsDataModule
         data = source(size=model.image_shape[-1], batch_size=64, num_workers=workers)
@@ -92,6 +107,12 @@ def fit(trainer, tmp_path):
         (DCGAN, 3, 0, {"precision": "bf16-mixed", "lr_decay_images": 400, "r1": 1.0, "lazy": 2, "batch_norm": False}),
         (R3GAN, 2, 0, {"width": 16, "schedule_images": 200}),
         (StyleGAN2, 3, 0, {"preset": "small", "width": 2, "lazy": 2, "terms": [PathLength(every=2)]}),
+        (
+            GridAutoencoder,
+            2,
+            0,
+            {"kl": 0.1, "adversarial_weight": 0.5, "adversarial_start": 1},
+        ),  # the critic starts first
         pytest.param(BigGAN, 3, 0, {"size": 32, "latent_dim": 8, "num_classes": 10}, marks=pytest.mark.slow),
     ],
 )
