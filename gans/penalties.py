@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import relu
 
 from gans.precision import full_precision, require_to_the_end
@@ -35,9 +36,10 @@ def twice_differentiable(device: torch.device, mixed: bool = False) -> Iterator[
     """Run a forward pass whose gradient is differentiated once more: `accurate`, and not compiled.
 
     Networks that `torch.nn.Module.compile` has compiled run eagerly here, on the same parameters: a compiled graph has
-    no double backward pass.
+    no double backward pass. Attention runs by PyTorch's plain kernel, because its fused ones have no second derivative.
     """
-    with accurate(device, mixed), torch.enable_grad(), torch.compiler.set_stance("force_eager"):
+    eager, plain = torch.compiler.set_stance("force_eager"), sdpa_kernel(SDPBackend.MATH)
+    with accurate(device, mixed), torch.enable_grad(), eager, plain:
         yield
 
 

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.checkpoint import checkpoint
 
 from gans.checks import at_least
@@ -167,10 +168,20 @@ def glorot(network: nn.Module) -> None:
             nn.init.zeros_(layer.bias)
 
 
-def run(checkpointed: bool, block: Callable[..., Any], *inputs: Any) -> Tensor:
+def run(checkpointed: bool, block: Callable[..., Tensor], *inputs: Any) -> Tensor:
     """Return a block's output. If `checkpointed`, its inner activations are computed again in the backward pass."""
-    result: Tensor = checkpoint(block, *inputs, use_reentrant=False) if checkpointed else block(*inputs)
-    return result
+    if not checkpointed:
+        return block(*inputs)
+
+    def plain(*inputs: Any) -> Tensor:
+        with sdpa_kernel(SDPBackend.MATH):
+            return block(*inputs)
+
+    # The second pass must have the first one's kernel of attention, which `gans.penalties.twice_differentiable` chose.
+    fused = torch.compiler.is_compiling() or torch.backends.cuda.flash_sdp_enabled()
+    # No block draws random numbers, so none are restored.
+    found = checkpoint(block if fused else plain, *inputs, use_reentrant=False, preserve_rng_state=False)
+    return cast(Tensor, found)
 
 
 # -- generator ---------------------------------------------------------------------------------------------------------
@@ -221,15 +232,16 @@ class Block(nn.Module):
         self.attention = Attention(width, heads)
         self.mlp = SwiGLU(width)
 
-    def forward(self, tokens: Tensor, styles: Tensor, positions: Tensor) -> Tensor:
+    def forward(self, tokens: Tensor, gains: Tensor, gates: Tensor, positions: Tensor) -> Tensor:
         """Return tokens of the shape of the input.
 
         Args:
             tokens: of the block before.
-            styles: `(N, 4, width)`: the gain of the norm and the gate, of the attention and of the feed-forward layer.
+            gains: of the norms before the attention and before the feed-forward layer, `(N, 2, width)`.
+            gates: factors of what the attention and the feed-forward layer add, `(N, 2, width)`.
             positions: of `rotary`.
         """
-        gain, gate, mlp_gain, mlp_gate = styles.unsqueeze(2).unbind(1)
+        (gain, mlp_gain), (gate, mlp_gate) = gains.split(1, 1), gates.split(1, 1)
         tokens = torch.addcmul(tokens, gate, self.attention(modulated(tokens, gain), positions))
         return torch.addcmul(tokens, mlp_gate, self.mlp(modulated(tokens, mlp_gain)))
 
@@ -299,31 +311,31 @@ class Generator(nn.Module):
             nn.init.xavier_uniform_(weight, GAIN)
         self.register_buffer("mean_w", torch.zeros(max(num_classes, 1), width))
 
-    def styles(self, w: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the styles of the blocks `(N, depth, 4, width)`, and the gains of the output layers, for w.
+    def styles(self, w: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return gains and gates of the blocks `(N, depth, 2, width)`, and gains of the output layers, for w.
 
-        The gains are `(N, heads_of_output, width)`.
+        Those of the output layers are `(N, heads_of_output, width)`.
         """
-        found = self.modulation(F.silu(w)).unflatten(1, (-1, self.width))
-        blocks, outputs = found.split([4 * len(self.blocks), len(self.outputs)], 1)
-        ones = torch.tensor([1.0, 0.0, 1.0, 0.0], device=w.device).view(4, 1)
-        return blocks.unflatten(1, (-1, 4)) + ones, outputs + 1
+        with torch.autocast(w.device.type, enabled=False):
+            found = self.modulation(F.silu(w.to(self.modulation.weight.dtype))).unflatten(1, (-1, self.width))
+            blocks, outputs = found.split([4 * len(self.blocks), len(self.outputs)], 1)
+            gains, gates = blocks.unflatten(1, (-1, 2, 2)).unbind(3)
+            return gains + 1, gates, outputs + 1
 
     def levels(self, w: Tensor) -> tuple[Tensor, ...]:
         """Return the images `(N, C, H, W)` of all levels, the last one last, for w `(N, width)`."""
-        with torch.autocast(w.device.type, enabled=False):
-            styles, gains = self.styles(w.to(self.modulation.weight.dtype))
+        gains, gates, output_gains = self.styles(w)
         tokens = self.start.expand(w.shape[0], -1, -1)
         found: list[Tensor] = []
-        for index, (block, style) in enumerate(zip(self.blocks, styles.unbind(1), strict=True), 1):
-            tokens = run(self.checkpointing, block, tokens, style, self.positions)
+        for index, (block, *styles) in enumerate(zip(self.blocks, gains.unbind(1), gates.unbind(1), strict=True), 1):
+            tokens = run(self.checkpointing, block, tokens, *styles, self.positions)
             if index % self.every == 0:
-                level = len(found)
+                output, gain = self.outputs[len(found)], output_gains[:, len(found), None]
                 with torch.autocast(w.device.type, enabled=False):
-                    found.append(self.outputs[level](modulated(tokens, gains[:, level, None])))
+                    found.append(output(modulated(tokens, gain)))
         sums = torch.stack(list(accumulate(found)))
         images = unpatched(sums.flatten(0, 1), self.grid, self.patch)
-        return images.chunk(len(found))
+        return images.view(len(found), w.shape[0], *images.shape[1:]).unbind()
 
     def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
         """Return images for latents and, if class-conditional, classes `(N,)`: the last level.

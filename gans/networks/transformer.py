@@ -89,7 +89,7 @@ def turned(vectors: Tensor, positions: Tensor) -> Tensor:
     """Return `vectors` `(N, tokens, ..., channels)`, whose pairs of channels are turned by the angles of `rotary`."""
     tokens, channels = positions.shape[1:]
     cosines, sines = positions.view(2, tokens, *[1] * (vectors.ndim - 3), channels).unbind()
-    swapped = vectors.unflatten(-1, (-1, 2)).flip(-1).flatten(-2)
+    swapped = vectors.reshape(*vectors.shape[:-1], -1, 2).flip(-1).flatten(-2)
     return torch.addcmul(vectors * cosines, swapped, sines)
 
 
