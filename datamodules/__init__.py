@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from datamodules.captioned_digits import CaptionedDigitsDataModule
     from datamodules.captions import CaptionedDataModule
     from datamodules.changed import UnpairedDigitsDataModule, UnpairedMNISTDataModule
+    from datamodules.codes import CodesDataModule
     from datamodules.degraded import DegradedDigitsDataModule, DegradedFolderDataModule, DegradedMNISTDataModule
     from datamodules.digits import DigitsDataModule
     from datamodules.folder import ImageFolderDataModule
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CaptionedDataModule",
     "CaptionedDigitsDataModule",
+    "CodesDataModule",
     "DegradedDigitsDataModule",
     "DegradedFolderDataModule",
     "DegradedMNISTDataModule",
@@ -38,6 +40,7 @@ __all__ = [
 _FILES = {
     "CaptionedDataModule": "captions",
     "CaptionedDigitsDataModule": "captioned_digits",
+    "CodesDataModule": "codes",
     "DegradedDigitsDataModule": "degraded",
     "DegradedFolderDataModule": "degraded",
     "DegradedMNISTDataModule": "degraded",

@@ -192,7 +192,7 @@ class ImageDataModule(L.LightningDataModule):
             collate_fn=cast(Any, _finished),  # `__getitems__` returns a batch, not a list of items
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
-            worker_init_fn=_outlive_signals,
+            worker_init_fn=outlive_signals,
             pin_memory=self.trainer is not None and self.trainer.strategy.root_device.type == "cuda",
             # A separate generator, because an iterator draws a seed for its workers from it.
             generator=torch.Generator(),
@@ -251,7 +251,7 @@ def _finished(batch: Batch) -> Batch:
     return batch
 
 
-def _outlive_signals(worker: int) -> None:
+def outlive_signals(worker: int) -> None:
     """Let a worker ignore signals, because the training process may need more batches until it has saved.
 
     Schedulers and terminals send signals to all processes of a run. A second SIGTERM ends a worker, so that the

@@ -24,6 +24,7 @@ usage: gans recipes [NAME]                      list the recipes, or print one
        gans sample   CKPT [flags]               pictures of a seed: a grid, or a file each; --help
        gans explore  WHAT CKPT [flags]          walks, directions, inversion, neighbours of its latent space; --help
        gans export   CKPT --format FORMAT       the averaged generator for plain torch, or onnxruntime; --help
+       gans data encode FOLDER OUT --autoencoder CKPT       codes of images, written once; --help
        gans import   KIND FILE [flags]          a checkpoint that others have published, as one of ours; --help
 
        gans fit dcgan-digits                             no download, two to four minutes on two cores
@@ -41,8 +42,8 @@ A wrong input is one sentence and exit code 2; GANS_TRACEBACK=1 shows where it c
 
 
 VERBS = ("fit", "validate", "test", "predict")  # on a recipe
-# On a checkpoint: each command with its file in gans.commands.
-COMMANDS = {name: name for name in ("evaluate", "sample", "explore", "export", "predict")}
+# On a checkpoint or a folder: each command with its file in gans.commands.
+COMMANDS = {name: name for name in ("evaluate", "sample", "explore", "export", "predict", "data")}
 COMMANDS["import"] = "published"  # no file of Python is called import
 
 

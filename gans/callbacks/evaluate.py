@@ -13,7 +13,7 @@ from gans.engine.interface import BrokenSamplesError, translates
 from gans.metrics.extractors import extractor
 from gans.metrics.features import Statistics, of_subject, statistics
 from gans.metrics.interface import Extractor
-from gans.metrics.rows import Targets
+from gans.metrics.rows import Targets, of_images
 from gans.metrics.sampling import Samples, Subject, Translations
 from gans.metrics.suite import PROTOCOLS, scores
 from gans.runs.folder import rehearsal
@@ -64,7 +64,7 @@ class Evaluate(L.Callback):
         if not (hasattr(loader, "dataset") and hasattr(loader.dataset, "__len__")):
             kind = type(getattr(loader, "dataset", loader)).__name__
             raise ValueError(f"Evaluate cannot choose images from a {kind}; expected a dataset with a length")
-        dataset = loader.dataset
+        dataset = of_images(loader.dataset)
         if translates(pl_module):
             self.given, dataset = held_out(trainer) or dataset, Targets(dataset, pl_module)
             self.protocol = replace(self.protocol, samples=min(self.protocol.samples, len(self.given)))

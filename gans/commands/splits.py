@@ -16,7 +16,7 @@ from gans.checks import named_in
 from gans.commands.home import expanded
 from gans.commands.parser import Parser
 from gans.metrics.features import Watch
-from gans.metrics.rows import Labelled, items
+from gans.metrics.rows import Labelled, items, of_images
 from gans.recipes.configuration import read
 from gans.runs.folder import of_checkpoint, trained
 
@@ -92,7 +92,7 @@ def sets(data: Any, split: Split) -> tuple[Any, Any, str | None]:
     for name in ("test", "val", "train"):
         loader = getattr(data, f"{name}_dataloader")()
         if not isinstance(loader, list) and len(loader.dataset):
-            found[name] = loader.dataset
+            found[name] = of_images(loader.dataset)
     if split not in found:
         raise ValueError(f"split is {split}, which has no images; expected {' or '.join(found)}")
     others = [name for name in found if found[name] is not found[split]]

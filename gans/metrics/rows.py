@@ -49,6 +49,16 @@ def items(dataset: Any, rows: Sequence[int]) -> tuple[Any, ...]:
     return torch.stack(images), *(default_collate(list(part)) for part in kept)
 
 
+def of_images(dataset: Any) -> Any:
+    """Return the data set of images with which samples are compared: `dataset.pictures()` of codes, or the same.
+
+    Raises:
+        ValueError: if the images of the codes are not there.
+    """
+    pictures = getattr(dataset, "pictures", None)
+    return pictures() if callable(pictures) else dataset
+
+
 def stored(dataset: Any, rows: Sequence[int]) -> Iterator[Labelled]:
     """Yield these rows of a dataset as uint8 `(n, C, H, W)` with their labels `(n,)`, or None.
 

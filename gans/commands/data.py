@@ -1,0 +1,33 @@
+"""`gans data`: what is computed once of a folder of images."""
+
+from importlib import import_module
+
+from gans.checks import nearest
+
+USAGE = """\
+usage: gans data encode FOLDER OUT --autoencoder CKPT    codes of all images, for GANs that play on codes
+
+       gans data encode photos photos-codes --autoencoder runs/gridautoencoder-folder
+       gans fit RECIPE --data CodesDataModule --data.root photos-codes --model.autoencoder CKPT
+
+`gans data VERB --help` lists the flags.
+"""
+
+# Each is a file `data_<verb>` of this package, with a function `main`.
+VERBS = ("encode",)
+
+
+def main(args: list[str]) -> int | None:
+    """Run the command and return its exit code; None is 0.
+
+    Raises:
+        ValueError: for bad input, in one sentence.
+    """
+    verb, *rest = args or ["--help"]
+    if verb in ("-h", "--help", "help"):
+        print(USAGE, end="")
+        return None
+    if verb not in VERBS:
+        raise ValueError(f"there is no gans data {verb}{nearest(verb, list(VERBS))}; expected {', '.join(VERBS)}")
+    code: int | None = import_module(f"gans.commands.data_{verb}").main(rest)
+    return code
