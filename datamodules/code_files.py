@@ -6,8 +6,9 @@ labels of all of them, `files.json` the paths of the images. Nothing in them is 
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,7 +25,8 @@ def shard_name(index: int) -> str:
     return f"codes-{index:05}.npy"
 
 
-class About(NamedTuple):
+@dataclass(frozen=True)
+class About:
     """What `codes.json` says."""
 
     count: int  # images
@@ -59,7 +61,7 @@ def described(root: Path) -> About:
         if held["version"] != VERSION:
             raise ValueError(f"{path} is of version {held['version']}; expected {VERSION}: encode the images again")
         shapes = {name: tuple(map(int, held[name])) for name in ("image_shape", "code_shape", "stored_shape", "shards")}
-        about = About(**{name: held[name] for name in About._fields} | shapes)
+        about = About(**{part.name: held[part.name] for part in fields(About)} | shapes)
         whole = sum(about.shards) == about.count and sum(about.sets.values()) in (0, about.count)
         if not whole or about.dtype not in NUMBERS or about.forms not in (1, 2) or "digest" not in about.autoencoder:
             raise TypeError("its numbers do not agree")

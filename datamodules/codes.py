@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import cached_property
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, cast
 
@@ -230,8 +231,8 @@ class CodesDataModule(ImageDataModule):
             self.files.load()
         if self.pictures:
             self._images  # noqa: B018  # before workers start, which share what is known of the files
-        sizes = list(self.about.sets.values())
-        parts = torch.arange(self.about.count).split(sizes) if sizes else (torch.arange(self.about.count),)
+        ends = list(accumulate(self.about.sets.values()))
+        parts = torch.arange(self.about.count).tensor_split(ends[:-1]) if ends else (torch.arange(self.about.count),)
         rows = dict(zip(self.about.sets or ("train",), parts, strict=True))
         train, held = rows.pop("train"), {name: self.rows_of(part) for name, part in rows.items()}
         if not held:

@@ -95,13 +95,10 @@ def coder_for(path: Path, size: Any, channels: int | None) -> Coder:
     Raises:
         ValueError: if there is none, or its images are others.
     """
-    coder = load_coder(path)
+    wanted = as_pair(size)
+    coder = load_coder(path, wanted)
     theirs, *sides = coder.image_shape
-    wanted = sides if size is None else [size, size] if isinstance(size, int) else list(size)
-    if wanted != sides and callable(resize := getattr(coder, "resize", None)):  # it takes images of any size
-        resize(tuple(wanted))
-        theirs, *sides = coder.image_shape
-    if wanted != sides:
+    if wanted not in (None, tuple(sides)):
         raise ValueError(f"size is {size}; expected {tuple(sides)}, the size of the images of {path}")
     if channels not in (None, theirs):
         raise ValueError(f"channels is {channels}; expected {theirs}, the channels of the images of {path}")
@@ -199,7 +196,7 @@ class Readable(Dataset[Block]):
         return stacked, torch.tensor([number for number, _ in kept], dtype=torch.long)
 
 
-def whole(batch: Block) -> Block:
+def whole(batch: Any) -> Any:
     """Return a batch as the data set gives it."""
     return batch
 
@@ -236,7 +233,7 @@ def encode(
         worker_init_fn=outlive_signals,
         generator=torch.Generator(),
     )
-    blocks: Iterator[Any] = bar("Encoding", sum(map(len, todo)))(iter(loader))
+    blocks = iter(bar("Encoding", sum(map(len, todo)))(iter(loader)))
     done = 0
     try:
         for part in todo:
@@ -269,7 +266,7 @@ def write_shard(
         ValueError: if a code is not finite in the dtype of the files.
     """
     shape, kind = (about["forms"], *about["stored_shape"]), NUMBERS[about["dtype"]]
-    codes, kept = np.empty((len(part), *shape), kind), []
+    codes, kept = np.empty((len(part), *shape), kind), list[int]()
     device = next(coder.parameters()).device
     for _ in range(count):
         images, numbers = next(blocks)
