@@ -414,12 +414,13 @@ class ApproximateR1(R1):
     """`R1` without a gradient: `E |(D(T(x + sigma n)) - D(T(x))) / sigma|^2 / 2` with noise n of N(0, 1).
 
     T is the augmentation and the instance noise of the loss's pass. The noise n is in the images before T. In the mean
-    over n, this is R1 up to terms in sigma^2, and exactly R1 for a linear D. Both outputs have a gradient. There is no
-    double backward, so D may be compiled, or use kernels that have none. The images nearby share the
+    over n, this is R1 up to terms in sigma^2, and exactly R1 for a linear D. The gradient flows through both outputs.
+    There is no double backward, so D may be compiled, or use kernels that have none. The images nearby share the
     forward pass of the loss, unless a layer mixes samples.
 
-    The change of the logits is small beside the logits. In bfloat16 its error is larger than itself for a small sigma:
-    `penalty_precision` of the model is the precision of the pass, see gans/benchmarks/README.md.
+    The change of the logits is small beside the logits. In bfloat16 its rounding error is larger than itself for a
+    sigma below .1. So the forward pass is in float32, unless the model's `penalty_precision` is mixed. Measured errors
+    are in gans/benchmarks/README.md.
 
     Source: Lin et al. 2025 (arXiv 2501.08316), equation 2.
 

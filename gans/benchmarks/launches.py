@@ -13,6 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from gans.benchmarks.models import MODELS, Options, batch_of, build
 from gans.benchmarks.once import third_step
 from gans.commands.timing import quiet
+from gans.terms import ApproximateR1
 
 SIZE, CHANNELS, BATCH = 32, 3, 4
 
@@ -27,6 +28,9 @@ VIEWS = """
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "dcgan-ada": ("dcgan", {"augment": "ada"}),
     "stylegan2-cifar": ("stylegan2", {"preset": "cifar", "num_classes": 10}),
+    "sngan-r1": ("sngan", {"r1": 1.0}),
+    "sngan-approximate": ("sngan", {"terms": [ApproximateR1(1.0)]}),
+    "r3gan-approximate": ("r3gan", {"penalty_sigma": 0.01}),
     "r3gan-cifar10": ("r3gan", {"preset": "cifar10", "num_classes": 10}),
     "r3gan-cifar10-ada": ("r3gan", {"preset": "cifar10", "num_classes": 10, "augment": "ada"}),
 }

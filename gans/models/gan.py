@@ -20,6 +20,7 @@ from gans.networks.layers import Size, alike, image_channels, image_size, mixes_
 from gans.penalties import accurate, leaves, twice_differentiable
 from gans.terms import Nearby, Player, Side, Step, Term, Terms, all_near, built, needed, shorthands
 
+ROUGH = 0.1  # noise of approximate penalties from which their error in bfloat16 is of the order of themselves
 Shown = Side | Nearby  # names of images that the discriminator sees in its step
 
 
@@ -56,7 +57,7 @@ class LatentGAN(AdversarialModule):
         lazy: interval of `r1` and `r2` in batches, their `every`.
         lecam: weight of the distance of logits from running averages of the other side's, the term `LeCam`.
         lecam_start: updates of the generator before `lecam` counts; 1,000 in the authors' code.
-        penalty_precision: precision of the forward pass that gradient penalties differentiate. `float32` is exact;
+        penalty_precision: precision of the forward pass that gradient penalties read. `float32` is exact;
             `mixed` is that of `trainer.precision`, which is faster, and R3GAN's authors use it with bfloat16.
         engine: options of the training engine, see `AdversarialModule`.
     """
@@ -347,6 +348,7 @@ class LatentGAN(AdversarialModule):
         """
         if self.penalty_precision == "mixed" and str(self.trainer.precision).startswith("16"):
             raise ValueError("penalty_precision is mixed; expected float32 with trainer.precision 16-mixed")
+        self.warn_of_rounding()
         super().setup(stage)
         self.one_pass = self.one_pass and not mixes_samples(self.discriminator)
         data = getattr(self.trainer, "datamodule", None)
@@ -363,6 +365,13 @@ class LatentGAN(AdversarialModule):
             say = f"num_classes is {self.num_classes}, but the data have {there} classes; {more}"
             rank_zero_warn(say, category=UserWarning)
         self.class_names = names
+
+    def warn_of_rounding(self) -> None:
+        """Warn of approximate penalties whose noise is too small for bfloat16."""
+        small = [f"{nearby.sigma:g}" for nearby in all_near(self.terms.of("discriminator")) if nearby.sigma < ROUGH]
+        if small and self.penalty_precision == "mixed" and str(self.trainer.precision) == "bf16-mixed":
+            told = f"approximate penalties have sigma {small[0]} in bfloat16, whose rounding makes them many times too large"
+            rank_zero_warn(f"{told}: give sigma {ROUGH} or penalty_precision float32", category=UserWarning)
 
     def conditions(self, n: int, labels: Labels | None) -> tuple[Tensor, ...]:
         """Return the classes `(n,)` of `n` samples of a conditional model: all in turn unless they are given.

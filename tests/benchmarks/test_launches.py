@@ -40,6 +40,9 @@ MOST = {
     "styletransfer": 445,
     "dcgan-ada": 450,
     "stylegan2-cifar": 1402,
+    "sngan-r1": 634,
+    "sngan-approximate": 454,
+    "r3gan-approximate": 478,
     "r3gan-cifar10": 939,
     "r3gan-cifar10-ada": 1428,
 }

@@ -9,7 +9,7 @@ from datamodules import DigitsDataModule
 from gans.callbacks.compile import Compile, check_compiler
 from gans.engine.checkpoint import Checkpoint
 from gans.models import DCGAN, GAN, WGANGP, StyleGAN2
-from gans.terms import PathLength
+from gans.terms import ApproximateR1, ApproximateR2, PathLength
 
 
 def small(kind=GAN, **options):
@@ -100,6 +100,15 @@ def test_what_is_differentiated_twice_runs_eagerly(trainer, graphs, kind, option
     eager = fitted(trainer, small(kind, **options), steps=2)
     assert count() >= 3
     assert_same(eager.state_dict(), model.state_dict(), rtol=1e-4, atol=1e-6)
+
+
+def test_an_approximate_penalty_is_compiled(trainer, graphs):
+    backend, count = graphs
+    backend("aot_eager")  # the part of the compiler that has no double backward
+    given = {"terms": [ApproximateR1(1.0), ApproximateR2(1.0)]}
+    model = fitted(trainer, small(**given), Compile(), steps=2)
+    assert count() == 4  # as without a penalty: each network with and without gradients of its own
+    assert_same(fitted(trainer, small(**given), steps=2).state_dict(), model.state_dict(), rtol=1e-4, atol=1e-6)
 
 
 def test_the_averaged_generator_and_frozen_networks_are_not_compiled(trainer, graphs):

@@ -18,7 +18,7 @@ from datamodules import CaptionedDigitsDataModule, DigitsDataModule
 from gans.engine import buckets
 from gans.engine.checkpoint import Checkpoint
 from gans.models import DCGAN, GAN, ContraGAN, ImageTextEncoder, ReACGAN, StyleGAN2, TextToImage
-from gans.terms import BCR, R1, R2, ZCR, LeCam, ModeSeeking, OneCentered, PathLength, TopK
+from gans.terms import BCR, R1, R2, ZCR, ApproximateR1, ApproximateR2, LeCam, ModeSeeking, OneCentered, PathLength, TopK
 
 GLOBAL_BATCH = 24
 ROOT = Path(__file__).parents[2]
@@ -79,10 +79,11 @@ def test_processes_do_not_change_the_run(run, kind, accumulate, critic_steps):
 
 WHOLE = [LeCam(1.0, start=1), TopK(share=0.5, decay=0.5, images=24), PathLength(every=2, decay=0.5)]
 ROWS = [R1(1.0), R2(1.0, every=2), OneCentered(1.0), BCR(), ZCR(), ZCR(0.5, player="generator"), ModeSeeking()]
+NEAR = [ApproximateR1(1.0), ApproximateR2(1.0, every=2, samples=2)]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("terms", "accumulate"), [(WHOLE, 1), (ROWS, 1), (ROWS, 2)])
+@pytest.mark.parametrize(("terms", "accumulate"), [(WHOLE, 1), (ROWS, 1), (ROWS, 2), (NEAR, 2)])
 def test_terms_do_not_depend_on_processes(run, terms, accumulate):
     [alone] = run(GAN, 1, terms=terms)
     for process in run(GAN, 2, accumulate, terms=terms):

@@ -46,6 +46,30 @@ def test_pieces_are_rows_of_the_batch():
         assert not torch.equal(both[:2], both[2:])
 
 
+def test_blocks_repeat_the_numbers_of_others_and_change_no_draw():
+    plain, draws = drawn(1, 6), Draws()
+    for in_pieces in (False, True):
+        draws.begin(4, "train", 9)
+        draws.rows, draws.offset, draws.piece = (6, 0, 6) if in_pieces else (None, 0, 0)
+        with draws.repeating([0, 1, 0, 1, 1]):
+            first, second, *rest = draws.draw(30, (3, 5), "normal", 1, LIKE).split(6)
+        for block, source in zip(rest, (first, second, second), strict=True):
+            assert torch.equal(block, source)
+        assert torch.equal(first, plain[0])
+        assert torch.equal(second, plain[1])
+        assert draws.count == 2
+
+
+def test_draws_begin_again_and_then_go_on():
+    draws = Draws()
+    draws.begin(4, "train", 9)
+    one, two = (draws.draw(2, (3,), "normal", 0, LIKE) for _ in range(2))
+    with draws.again(1):
+        assert torch.equal(draws.draw(2, (3,), "normal", 0, LIKE), two)
+    three = draws.draw(2, (3,), "normal", 0, LIKE)
+    assert not any(torch.equal(three, other) for other in (one, two))
+
+
 class Work(TorchDispatchMode):
     """Counts the numbers that operations return, and the operations that compute some."""
 
