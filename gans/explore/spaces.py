@@ -29,6 +29,7 @@ from gans.explore.inversion import invert
 from gans.explore.styles import compact, towards
 from gans.latent import draw, key
 from gans.networks import manifold
+from gans.networks.mixture import Mixture
 
 MATCHED = 200  # steps of descent from a code to its latent, which needs no image
 MEASURED = 1000  # latents whose w give the deviation of W
@@ -161,7 +162,8 @@ class Space(nn.Module):
 class CodeLatents(Space):
     """Latents `(N, latent_dim)` of an autoencoder with a GAN on its codes.
 
-    The network from latents to codes is near the identity. For Gaussian codes it is the identity.
+    The network from latents to codes is near the identity. For Gaussian codes it is the identity. That of a mixture of
+    Gaussians has an inverse.
     """
 
     def accepted(self, stored: Tensor, space: str) -> Tensor:
@@ -169,6 +171,8 @@ class CodeLatents(Space):
         if space != "codes" or stored.shape[1:] != self.shape:
             return super().accepted(stored, space)
         between = self.model.generator_ema.latent
+        if isinstance(between, Mixture):
+            return between.inverse(stored)
         return stored if isinstance(between, nn.Identity) else invert(between, stored, stored, steps=MATCHED).codes
 
 

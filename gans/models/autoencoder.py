@@ -18,6 +18,7 @@ from gans.latent import slerp
 from gans.models.vae import reconstructions
 from gans.networks import dcgan, manifold
 from gans.networks.layers import Size, image_channels, image_size, widened
+from gans.networks.mixture import Mixture
 
 
 class CodeModel(AdversarialModule):
@@ -180,7 +181,7 @@ class FlatCodeModel(CodeModel):
 
     def autoencode(self, images: Tensor, player: int) -> None:
         """Update a player on the squared error of images `(N, C, H, W)` from noisy codes, and on the code penalty."""
-        optimizer, codes = self.player_optimizers()[player], self.generator.codes
+        optimizer, codes, seen = self.player_optimizers()[player], self.generator.codes, []
         radius = self.hparams["noise"] * codes.std  # computed before the update, so that it is the same for all pieces
         with self.toggled_optimizer(optimizer):
             for real in self.pieces(images):
@@ -189,10 +190,16 @@ class FlatCodeModel(CodeModel):
                 length = code.square().sum(1).mean()
                 self.record("loss/reconstruction", error)
                 self.record("codes/length", length)
-                codes.update(code.detach(), self._share, begin=self._piece == 0)
-                if self.pixels is not None and self._piece == self._pieces - 1:  # after all pieces, for equal scaling
-                    self.pixels.update(images.movedim(1, -1).flatten(0, -2))
+                seen.append(code.detach())
+                if self._piece == self._pieces - 1:  # after all pieces, for equal scaling
+                    self.see(images, torch.cat(seen))
                 self.descend(error + self.hparams["code_penalty"] * length, optimizer)
+
+    def see(self, images: Tensor, codes: Tensor) -> None:
+        """Update the moments with a batch of images `(N, C, H, W)` and their codes `(N, latent_dim)`."""
+        self.generator.codes.update(codes)
+        if self.pixels is not None:
+            self.pixels.update(images.movedim(1, -1).flatten(0, -2))
 
     def coded(self, images: Tensor) -> Tensor:
         """Return codes `(N, latent_dim)` of images `(N, C, H, W)`, in at least float32."""
@@ -215,19 +222,28 @@ class FlatCodeModel(CodeModel):
 class Autoencoder(FlatCodeModel):
     """An encoder and a decoder with DCGAN's networks, without an adversary.
 
-    Samples are decoded from a Gaussian that is fitted to the codes.
+    Samples are decoded from a Gaussian, or a mixture of Gaussians, that is fitted to the codes. The fit follows the
+    codes of training, so that it is up to date at every step. A latent has as many numbers as a code.
 
     Args:
         size: image side, or (height, width).
         channels: 1, 3 or 4.
         latent_dim: length of a code.
         width: channels at the highest resolution, doubled at each lower one, up to 8 times.
+        components: Gaussians of the mixture, each with a full covariance, see `networks.mixture`.
         options: arguments of `FlatCodeModel`.
     """
 
     def __init__(
-        self, size: Size = 28, channels: int = 1, latent_dim: int = 16, width: int = 32, **options: Any
+        self,
+        size: Size = 28,
+        channels: int = 1,
+        latent_dim: int = 16,
+        width: int = 32,
+        components: int = 1,
+        **options: Any,
     ) -> None:
+        at_least(1, components=components)
         super().__init__(
             size,
             channels,
@@ -240,6 +256,17 @@ class Autoencoder(FlatCodeModel):
             instance_noise_images=0,
             **options,
         )
+
+    def make_latent(self) -> nn.Module | None:
+        """Return the mixture of whitened codes, or None for a single Gaussian."""
+        components = self.hparams["components"]
+        return Mixture(self.latent_dim, components) if components > 1 else None
+
+    def see(self, images: Tensor, codes: Tensor) -> None:
+        """Also update the mixture, with codes whitened as before this batch: equally on all processes."""
+        if isinstance(self.generator.latent, Mixture):
+            self.generator.latent.update(self.generator.codes.whiten(codes))
+        super().see(images, codes)
 
 
 def squares(decoded: Tensor, images: Tensor) -> Tensor:

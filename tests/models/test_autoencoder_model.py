@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from datamodules import DigitsDataModule
 from gans.models import Autoencoder
 from gans.models.autoencoder import cycle_error
+from gans.networks.mixture import Mixture
 
 SIZE = 16
 
@@ -73,6 +74,23 @@ def test_samples_decode_a_gaussian_with_the_codes_moments(learnt):
     drawn = torch.tensor(z.numpy() @ factor.T, dtype=torch.float32) + codes.mean
     assert torch.allclose(model(z), model.decode(drawn), atol=2e-2)
     assert model.sample(4, seed=1).abs().max() <= 1
+
+
+def test_samples_decode_a_mixture_that_follows_the_codes(trained, data):
+    model = trained(components=3, lr=5e-3)
+    generator, z = model.generator, torch.randn(6, 8)
+    assert int(generator.latent.batches) == 150
+    assert torch.allclose(model(z), model.decode(generator.codes.colour(generator.latent(z))), atol=1e-5)
+    white = generator.codes.whiten(model.encode(images_of(data)))
+    fitted, start = (mixture.logits(white).logsumexp(1).mean() for mixture in (generator.latent, Mixture(8, 3)))
+    assert fitted > start + 0.1
+    assert float(Mixture(8, 1).logits(white).logsumexp(1).mean()) < fitted  # of one Gaussian with the codes' moments
+
+
+def test_pieces_of_a_batch_fit_the_same_mixture(trained):
+    whole, pieces = (trained(3, components=3, accumulate=count).generator.latent for count in (1, 2))
+    for name in ("weights", "first", "second"):
+        assert torch.allclose(whole.get_buffer(name), pieces.get_buffer(name), atol=0.05)
 
 
 def test_noise_is_in_standard_deviations_of_the_codes(trainer, data):
@@ -162,6 +180,7 @@ def test_held_out_images_are_measured(trainer, data):
     [
         ({"latent_dim": 257}, "latent_dim is 257; expected at most 256, as many numbers as a 1x16x16 image has"),
         ({"noise": -1.0}, "noise is -1.0; expected at least 0"),
+        ({"components": 0}, "components is 0; expected at least 1"),
         ({"scaling": "max"}, "scaling is max; expected range or standard"),
         ({"lr": 0.0}, "lr is 0.0; expected a number above 0"),
         ({"critic_steps": 2}, "Autoencoder has no argument critic_steps"),
