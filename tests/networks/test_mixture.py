@@ -78,5 +78,5 @@ def test_quantiles() -> None:
 
 
 def test_a_mixture_of_nothing_is_refused() -> None:
-    with pytest.raises(ValueError, match="^components is 0; expected at least 1$"):
+    with pytest.raises(ValueError, match=r"^components is 0; expected at least 1$"):
         Mixture(3, 0)
