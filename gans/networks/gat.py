@@ -178,10 +178,10 @@ def run(checkpointed: bool, block: Callable[..., Tensor], *inputs: Any) -> Tenso
             return block(*inputs)
 
     # The second pass must have the first one's kernel of attention, which `gans.penalties.twice_differentiable` chose.
-    fused = torch.compiler.is_compiling() or torch.backends.cuda.flash_sdp_enabled()
+    fused = torch.compiler.is_compiling() or torch.backends.cuda.flash_sdp_enabled()  # type: ignore[no-untyped-call]
     # No block draws random numbers, so none are restored.
-    found = checkpoint(block if fused else plain, *inputs, use_reentrant=False, preserve_rng_state=False)
-    return cast(Tensor, found)
+    found: Tensor = checkpoint(block if fused else plain, *inputs, use_reentrant=False, preserve_rng_state=False)
+    return found
 
 
 # -- generator ---------------------------------------------------------------------------------------------------------
@@ -241,7 +241,7 @@ class Block(nn.Module):
             gates: factors of what the attention and the feed-forward layer add, `(N, 2, width)`.
             positions: of `rotary`.
         """
-        (gain, mlp_gain), (gate, mlp_gate) = gains.split(1, 1), gates.split(1, 1)
+        (gain, mlp_gain), (gate, mlp_gate) = (torch.split(part, 1, 1) for part in (gains, gates))
         tokens = torch.addcmul(tokens, gate, self.attention(modulated(tokens, gain), positions))
         return torch.addcmul(tokens, mlp_gate, self.mlp(modulated(tokens, mlp_gain)))
 
