@@ -28,6 +28,7 @@ class Augmentation(nn.Module):
 
     draws: int = 0  # random numbers per image, without those of its pixels
     interval = 1  # batches between two calls of `adjust`, counted by the caller
+    leads = False  # whether pictures can follow it, see `followed`
 
     def numbers(self, channels: int, height: int, width: int) -> int:
         """Return how many random numbers an image of this shape needs."""
@@ -54,6 +55,16 @@ class Augmentation(nn.Module):
 
     def change(self, images: Tensor, u: Tensor) -> Tensor:
         """Return the augmented images. Both arguments are at least float32, and `u` is in (0, 1)."""
+        raise NotImplementedError
+
+    def followed(self, pictures: Tensor, uniform: Tensor, scale: int) -> Tensor:
+        """Return pictures shifted and mirrored as `forward` does with codes of them, without its other changes.
+
+        Args:
+            pictures: `(N, C, scale H, scale W)`.
+            uniform: random numbers with which codes `(N, c, H, W)` were augmented.
+            scale: pixels along a side of a picture for one place of a code.
+        """
         raise NotImplementedError
 
     def check_objective(self, name: str, boundary: float | None) -> None:
@@ -156,6 +167,7 @@ class DiffAugment(Augmentation):
             does not change grey images, and color does not change the alpha channel.
     """
 
+    leads = True
     changes: ClassVar[dict[str, tuple[Callable[[Tensor, Tensor], Tensor], int]]] = {
         "color": (color, 3),
         "translation": (translation, 2),
@@ -167,6 +179,14 @@ class DiffAugment(Augmentation):
         self.names = chosen(policy, self.changes)
         self.counts = [self.changes[name][1] for name in self.names]
         self.draws = sum(self.counts)
+
+    def followed(self, pictures: Tensor, uniform: Tensor, scale: int) -> Tensor:
+        """Return pictures after the policy's translation, by `scale` times as many pixels."""
+        inner = uniform.clamp(2**-25, 1 - 2**-24)
+        for name, columns in zip(self.names, torch.split(inner, self.counts, 1), strict=True):
+            if name == "translation":
+                pictures = translation(pictures, columns, scale)
+        return pictures
 
     def change(self, images: Tensor, u: Tensor) -> Tensor:
         """Return the images after all transforms of the policy."""

@@ -78,7 +78,7 @@ class Game(Protocol):
     def logits(self, output: Any) -> Tensor:
         """Return the logits in the output of the discriminator."""
 
-    def guide(self, pictures: Tensor, network: Any) -> Tensor:
+    def guide(self, pictures: Tensor) -> Tensor:
         """Return the tokens `(N, 1 + patches, length)` of a frozen image network for pictures, see `Alignment`."""
 
     def uniform(self, n: int, *shape: int) -> Tensor:
@@ -1114,7 +1114,7 @@ class Alignment(Term):
         if step.pictures is None:
             raise ValueError("Alignment needs pictures; expected data with images, or codes with `pictures: true`")
         tokens = field(self, step.real_output, "tokens")
-        distance = 1 - cosine_similarity(tokens, step.game.guide(step.pictures, self.network).to(tokens), dim=2)
+        distance = 1 - cosine_similarity(tokens, step.game.guide(step.pictures).to(tokens), dim=2)
         classes, patches = distance[:, 0].mean(), distance[:, 1:].mean()
         step.game.record("loss/alignment_class", classes)
         step.game.record("loss/alignment_patches", patches)
