@@ -1,12 +1,12 @@
-"""Differentiable augmentation of the discriminator's input: DiffAugment and ADA.
+"""Differentiable augmentation of the discriminator's input: DiffAugment, also of codes, and ADA.
 
-With few training images the discriminator overfits. Both classes augment all its inputs, real and fake, in both
+With few training images the discriminator overfits. All classes augment all its inputs, real and fake, in both
 players' steps. Gradients pass through the augmentation, so the generator still learns the distribution of the images
 without augmentation.
 
 - The caller supplies the random numbers: `augment(images, uniform)` is a pure function of images `(N, C, H, W)`,
   numbers `(N, augment.numbers(C, H, W))` in [0, 1), and the current probability of `ADA`.
-- Both are twice differentiable. A gradient penalty is taken with respect to the images before augmentation: its
+- All are twice differentiable. A gradient penalty is taken with respect to the images before augmentation: its
   critic is `lambda x: discriminator(augment(x, uniform))`.
 - No operation synchronises with the device.
 - On a GPU the gradients of `pick` and of ADA's padding are summed in a nondeterministic order. So runs with ADA or
@@ -16,7 +16,7 @@ without augmentation.
 import inspect
 from collections.abc import Callable, Iterable
 from math import inf, tau
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, cast
 
 import torch
 from torch import Tensor, nn
@@ -28,7 +28,7 @@ class Augmentation(nn.Module):
 
     draws: int = 0  # random numbers per image, without those of its pixels
     interval = 1  # batches between two calls of `adjust`, counted by the caller
-    leads = False  # whether pictures can follow it, see `followed`
+    leads = False  # whether pictures can be moved as their codes are, by `followed`
 
     def numbers(self, channels: int, height: int, width: int) -> int:
         """Return how many random numbers an image of this shape needs."""
@@ -42,7 +42,7 @@ class Augmentation(nn.Module):
         Raises:
             ValueError: if `images` or `uniform` have another shape.
         """
-        if images.ndim != 4 or images.shape[1] not in (1, 3, 4):
+        if images.ndim != 4 or not self.accepts(images.shape[1]):
             raise ValueError(f"images have the shape {tuple(images.shape)}; expected (N, C, H, W) with C 1, 3 or 4")
         numbers = self.numbers(*images.shape[1:])
         if uniform.shape != (len(images), numbers):
@@ -53,18 +53,27 @@ class Augmentation(nn.Module):
             inner = uniform.detach().to(full).clamp(2**-25, 1 - 2**-24)
             return self.change(images.to(full), inner).to(images.dtype)
 
-    def change(self, images: Tensor, u: Tensor) -> Tensor:
-        """Return the augmented images. Both arguments are at least float32, and `u` is in (0, 1)."""
-        raise NotImplementedError
+    def of_levels(self, levels: Tensor, uniform: Tensor) -> Tensor:
+        """Return `levels` `(N, L, C, H, W)`, L images that belong together, all changed by the same random numbers."""
+        changed = self(levels.flatten(0, 1), uniform.repeat_interleave(levels.shape[1], 0))
+        return cast(Tensor, changed.unflatten(0, levels.shape[:2]))
 
-    def followed(self, pictures: Tensor, uniform: Tensor, scale: int) -> Tensor:
-        """Return pictures shifted and mirrored as `forward` does with codes of them, without its other changes.
+    def followed(self, pictures: Tensor, u: Tensor, factor: int) -> Tensor:
+        """Return pictures `(N, C, H, W)` that are moved as their codes are, by the same random numbers `u`.
 
         Args:
-            pictures: `(N, C, scale H, scale W)`.
-            uniform: random numbers with which codes `(N, c, H, W)` were augmented.
-            scale: pixels along a side of a picture for one place of a code.
+            pictures: of which an autoencoder makes codes.
+            u: random numbers of the codes.
+            factor: pixels along a side of a picture for one place of a code.
         """
+        raise NotImplementedError
+
+    def accepts(self, channels: int) -> bool:
+        """Return whether images may have so many channels: those of grey, RGB and RGBA images."""
+        return channels in (1, 3, 4)
+
+    def change(self, images: Tensor, u: Tensor) -> Tensor:
+        """Return the augmented images. Both arguments are at least float32, and `u` is in (0, 1)."""
         raise NotImplementedError
 
     def check_objective(self, name: str, boundary: float | None) -> None:
@@ -167,7 +176,6 @@ class DiffAugment(Augmentation):
             does not change grey images, and color does not change the alpha channel.
     """
 
-    leads = True
     changes: ClassVar[dict[str, tuple[Callable[[Tensor, Tensor], Tensor], int]]] = {
         "color": (color, 3),
         "translation": (translation, 2),
@@ -180,19 +188,81 @@ class DiffAugment(Augmentation):
         self.counts = [self.changes[name][1] for name in self.names]
         self.draws = sum(self.counts)
 
-    def followed(self, pictures: Tensor, uniform: Tensor, scale: int) -> Tensor:
-        """Return pictures after the policy's translation, by `scale` times as many pixels."""
-        inner = uniform.clamp(2**-25, 1 - 2**-24)
-        for name, columns in zip(self.names, torch.split(inner, self.counts, 1), strict=True):
-            if name == "translation":
-                pictures = translation(pictures, columns, scale)
-        return pictures
-
     def change(self, images: Tensor, u: Tensor) -> Tensor:
         """Return the images after all transforms of the policy."""
         for name, columns in zip(self.names, torch.split(u, self.counts, 1), strict=True):
             images = self.changes[name][0](images, columns)
         return images
+
+
+class CodeAugment(Augmentation):
+    """DiffAugment for codes with any number of channels, as GAT's authors use it (Hyun et al. 2025, arXiv 2509.24935).
+
+    Brightness, saturation and contrast of a random half of the codes change, those of all channels alike. 40 % of the
+    codes are mirrored. Translation and cutout are those of `DiffAugment`. Codes of several levels have the saturation
+    and contrast of all levels changed around the means of the last one.
+
+    Args:
+        policy: comma-separated list of color, translation, cutout and flip, in the order of their application.
+    """
+
+    leads = True
+    counts: ClassVar[dict[str, int]] = {"color": 4, "translation": 2, "cutout": 2, "flip": 1}
+
+    def __init__(self, policy: str = "color,translation,cutout,flip") -> None:
+        super().__init__()
+        self.names = chosen(policy, self.counts)
+        self.draws = sum(self.counts[name] for name in self.names)
+
+    def accepts(self, channels: int) -> bool:
+        """Return whether codes may have so many channels: any number."""
+        return channels > 0
+
+    def change(self, images: Tensor, u: Tensor) -> Tensor:
+        """Return codes `(N, C, H, W)` after all transforms of the policy."""
+        return self.changed(images.unsqueeze(1), u).squeeze(1)
+
+    def of_levels(self, levels: Tensor, uniform: Tensor) -> Tensor:
+        """Return `levels` `(N, L, C, H, W)` of codes, all changed by the same random numbers."""
+        full = torch.promote_types(levels.dtype, torch.float32)
+        with torch.autocast(levels.device.type, enabled=False):
+            inner = uniform.detach().to(full).clamp(2**-25, 1 - 2**-24)
+            return self.changed(levels.to(full), inner).to(levels.dtype)
+
+    def changed(self, levels: Tensor, u: Tensor) -> Tensor:
+        """Return `levels` `(N, L, C, H, W)` after all transforms of the policy."""
+        for name, columns in zip(
+            self.names, torch.split(u, [self.counts[name] for name in self.names], 1), strict=True
+        ):
+            if name == "color":
+                levels = torch.where(columns[:, 3].view(-1, 1, 1, 1, 1) < 0.5, color_of_codes(levels, columns), levels)
+            elif name == "flip":
+                levels = torch.where(columns.view(-1, 1, 1, 1, 1) < 0.4, levels.flip(-1), levels)
+            else:
+                levels = DiffAugment.changes[name][0](levels.flatten(1, 2), columns).view_as(levels)
+        return levels
+
+    def followed(self, pictures: Tensor, u: Tensor, factor: int) -> Tensor:
+        """Return pictures `(N, C, H, W)` that are shifted and mirrored as their codes are, and nothing else."""
+        for name, columns in zip(
+            self.names, torch.split(u, [self.counts[name] for name in self.names], 1), strict=True
+        ):
+            if name == "translation":
+                pictures = translation(pictures, columns, factor)
+            elif name == "flip":
+                pictures = torch.where(columns.view(-1, 1, 1, 1) < 0.4, pictures.flip(-1), pictures)
+        return pictures
+
+
+def color_of_codes(levels: Tensor, u: Tensor) -> Tensor:
+    """Return `levels` `(N, L, C, H, W)` of codes with brightness, saturation and contrast changed.
+
+    The means of saturation and of contrast are those of the last level, before its brightness changes.
+    """
+    light, saturation, contrast = u[:, :3].view(len(u), 3, 1, 1, 1, 1).unbind(1)
+    last = levels[:, -1:]
+    levels = torch.lerp(last.mean(2, keepdim=True), levels + (light - 0.5), 2 * saturation)
+    return torch.lerp(last.mean((2, 3, 4), keepdim=True), levels, contrast + 0.5)
 
 
 # -- ADA ---------------------------------------------------------------------------------------------------------------
@@ -604,7 +674,7 @@ def named(name: str | None, **options: Any) -> Augmentation | None:
     Raises:
         ValueError: if the name, an option or a value is unknown, or if there are options without a name.
     """
-    kinds: dict[str, type[Augmentation]] = {"diffaugment": DiffAugment, "ada": ADA}
+    kinds: dict[str, type[Augmentation]] = {"diffaugment": DiffAugment, "ada": ADA, "codes": CodeAugment}
     if name is None:
         if options:
             given, either = ", ".join(options), " or ".join(kinds)

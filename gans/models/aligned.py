@@ -51,7 +51,7 @@ class AlignedGAN(CodedGAN):
                 entry["init_args"]["network"] = {"path": term.network, "digest": found, "length": guide.length}
             self.aligned = int(entry["init_args"]["network"]["length"])
         if self.aligned and self.augment.draws and not self.augment.leads:
-            raise ValueError(f"augment is {self.hparams['augment']}; expected diffaugment with Alignment")
+            raise ValueError(f"augment is {self.hparams['augment']}; expected codes with Alignment")
         if self.aligned:
             self.hparams["terms"] = entries
         return super().played(size, channels)
@@ -116,11 +116,13 @@ class AlignedGAN(CodedGAN):
         if self._pictures is None:
             yield from super().parts(batch)
             return
-        for *given, self._shown in self.pieces(*(labelled(batch) if self.num_classes else batch[:1]), self._pictures):
-            yield tuple(given)
+        given = labelled(batch) if self.num_classes else batch[:1]
+        for *piece, pictures in self.pieces(*given, self._pictures):
+            self._shown = pictures
+            yield tuple(piece)
 
     def all_as_seen(self, batches: Mapping[Shown, Tensor]) -> Tensor:
-        """Return batches of codes with augmentation and noise, and note where the draws for real ones, the first, are."""
+        """Return batches of codes with augmentation and noise, and note where the draws for real ones begin."""
         self._began = self._draws.count
         return super().all_as_seen(batches)
 

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
+from gans.augment import translation
 from gans.engine.checkpoint import Checkpoint, load_model
 from gans.metrics.classifiers import pack
 from gans.models import aligned
@@ -92,9 +93,8 @@ def test_the_network_is_no_part_of_the_state_and_does_not_move(network, trainer)
 
 
 @pytest.mark.parametrize("accumulate", [1, 2])
-def test_pictures_are_shifted_as_the_critics_input(network, trainer, accumulate):
-    options = {"policy": "color,translation,cutout"}
-    model = small(network, augment="diffaugment", augment_options=options, accumulate=accumulate, instance_noise=0.1)
+def test_pictures_are_shifted_and_mirrored_as_the_critics_input(network, trainer, accumulate):
+    model = small(network, augment="codes", accumulate=accumulate, instance_noise=0.1)
     asked = []
     model.guide = lambda pictures: asked.append(pictures) or torch.zeros(len(pictures), 17, 8)
     augment, shown = model.augment.forward, []
@@ -103,8 +103,10 @@ def test_pictures_are_shifted_as_the_critics_input(network, trainer, accumulate)
     assert len(asked) == accumulate
     for pictures, (images, uniform) in zip(asked, shown[:accumulate], strict=True):
         rows = len(pictures)  # real ones come first
-        alone = model.augment.changes["translation"][0](images[:rows], uniform[:rows, 3:5])
-        torch.testing.assert_close(pictures, alone)
+        moved = translation(images[:rows], uniform[:rows, 4:6])
+        mirrored = (uniform[:rows, 8] < 0.4).view(-1, 1, 1, 1)
+        assert torch.equal(pictures, torch.where(mirrored, moved.flip(-1), moved))
+        assert mirrored.any()
         assert not torch.equal(pictures, images[:rows])
 
 
@@ -147,7 +149,7 @@ def test_networks_of_another_kind_are_told_in_a_sentence(tmp_path, network):
         load_guide(written(tmp_path / "clips.pt", kind=ClipClassifier))
     with pytest.raises(ValueError, match="terms has Alignment twice; expected it once"):
         small(None, terms=[Alignment(1.0, network), Alignment(2.0, network)])
-    with pytest.raises(ValueError, match="augment is ada; expected diffaugment with Alignment"):
+    with pytest.raises(ValueError, match="augment is ada; expected codes with Alignment"):
         small(network, augment="ada")
 
 
