@@ -28,7 +28,7 @@ class Augmentation(nn.Module):
 
     draws: int = 0  # random numbers per image, without those of its pixels
     interval = 1  # batches between two calls of `adjust`, counted by the caller
-    leads = False  # whether pictures can be moved as their codes are, by `followed`
+    leads = False  # whether pictures can follow it, see `followed`
 
     def numbers(self, channels: int, height: int, width: int) -> int:
         """Return how many random numbers an image of this shape needs."""
@@ -58,22 +58,22 @@ class Augmentation(nn.Module):
         changed = self(levels.flatten(0, 1), uniform.repeat_interleave(levels.shape[1], 0))
         return cast(Tensor, changed.unflatten(0, levels.shape[:2]))
 
-    def followed(self, pictures: Tensor, u: Tensor, factor: int) -> Tensor:
-        """Return pictures `(N, C, H, W)` that are moved as their codes are, by the same random numbers `u`.
-
-        Args:
-            pictures: of which an autoencoder makes codes.
-            u: random numbers of the codes.
-            factor: pixels along a side of a picture for one place of a code.
-        """
-        raise NotImplementedError
-
     def accepts(self, channels: int) -> bool:
         """Return whether images may have so many channels: those of grey, RGB and RGBA images."""
         return channels in (1, 3, 4)
 
     def change(self, images: Tensor, u: Tensor) -> Tensor:
         """Return the augmented images. Both arguments are at least float32, and `u` is in (0, 1)."""
+        raise NotImplementedError
+
+    def followed(self, pictures: Tensor, uniform: Tensor, scale: int) -> Tensor:
+        """Return pictures shifted and mirrored as `forward` does with codes of them, without its other changes.
+
+        Args:
+            pictures: `(N, C, scale H, scale W)`.
+            uniform: random numbers with which codes `(N, c, H, W)` were augmented.
+            scale: pixels along a side of a picture for one place of a code.
+        """
         raise NotImplementedError
 
     def check_objective(self, name: str, boundary: float | None) -> None:
@@ -207,12 +207,13 @@ class CodeAugment(Augmentation):
     """
 
     leads = True
-    counts: ClassVar[dict[str, int]] = {"color": 4, "translation": 2, "cutout": 2, "flip": 1}
+    numbers_of: ClassVar[dict[str, int]] = {"color": 4, "translation": 2, "cutout": 2, "flip": 1}
 
     def __init__(self, policy: str = "color,translation,cutout,flip") -> None:
         super().__init__()
-        self.names = chosen(policy, self.counts)
-        self.draws = sum(self.counts[name] for name in self.names)
+        self.names = chosen(policy, self.numbers_of)
+        self.counts = [self.numbers_of[name] for name in self.names]
+        self.draws = sum(self.counts)
 
     def accepts(self, channels: int) -> bool:
         """Return whether codes may have so many channels: any number."""
@@ -231,9 +232,7 @@ class CodeAugment(Augmentation):
 
     def changed(self, levels: Tensor, u: Tensor) -> Tensor:
         """Return `levels` `(N, L, C, H, W)` after all transforms of the policy."""
-        for name, columns in zip(
-            self.names, torch.split(u, [self.counts[name] for name in self.names], 1), strict=True
-        ):
+        for name, columns in zip(self.names, torch.split(u, self.counts, 1), strict=True):
             if name == "color":
                 levels = torch.where(columns[:, 3].view(-1, 1, 1, 1, 1) < 0.5, color_of_codes(levels, columns), levels)
             elif name == "flip":
@@ -242,13 +241,12 @@ class CodeAugment(Augmentation):
                 levels = DiffAugment.changes[name][0](levels.flatten(1, 2), columns).view_as(levels)
         return levels
 
-    def followed(self, pictures: Tensor, u: Tensor, factor: int) -> Tensor:
-        """Return pictures `(N, C, H, W)` that are shifted and mirrored as their codes are, and nothing else."""
-        for name, columns in zip(
-            self.names, torch.split(u, [self.counts[name] for name in self.names], 1), strict=True
-        ):
+    def followed(self, pictures: Tensor, uniform: Tensor, scale: int) -> Tensor:
+        """Return pictures shifted and mirrored as their codes are, and not changed in another way."""
+        inner = uniform.clamp(2**-25, 1 - 2**-24)
+        for name, columns in zip(self.names, torch.split(inner, self.counts, 1), strict=True):
             if name == "translation":
-                pictures = translation(pictures, columns, factor)
+                pictures = translation(pictures, columns, scale)
             elif name == "flip":
                 pictures = torch.where(columns.view(-1, 1, 1, 1) < 0.4, pictures.flip(-1), pictures)
         return pictures
