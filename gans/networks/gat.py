@@ -86,7 +86,7 @@ def noise_levels(count: int = 4, least: float = 0.125) -> list[float]:
     """Return the shares t of noise in the levels of a generator, those of the lowest depth first.
 
     A level keeps 1 - t of its image, from almost `least` up to almost 1 in a geometric progression. 0.01 is added to
-    all t, as in the authors' code.
+    all t, as in the authors' code. A single level has the least noise.
 
     Raises:
         ValueError: if `count` is below 1, or `least` is not between 0.01 and 1.
@@ -94,7 +94,8 @@ def noise_levels(count: int = 4, least: float = 0.125) -> list[float]:
     at_least(1, count=count)
     if not 0.01 < least <= 1:
         raise ValueError(f"least is {least}; expected a share of the image, above 0.01 and up to 1")
-    return [1 - least ** (1 - level / max(count - 1, 1) if count > 1 else 0) + 0.01 for level in range(count)]
+    below = [(count - 1 - level) / max(count - 1, 1) for level in range(count)]  # from 1 down to 0
+    return [1 - least**share + 0.01 for share in below]
 
 
 def noised(levels: Sequence[Tensor], noises: Sequence[Tensor], least: float = 0.125) -> list[Tensor]:
