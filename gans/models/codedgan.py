@@ -76,14 +76,16 @@ class CodedGAN(LatentGAN):
             ValueError: if they are of another.
         """
         super().setup(stage)
-        theirs = getattr(getattr(self.trainer, "datamodule", None), "digest", None)
+        data = getattr(self.trainer, "datamodule", None)
+        theirs = getattr(data, "digest", None)
         if theirs is None:
             return
         if self.coder is None:
             raise ValueError("the data are codes, but autoencoder is None; expected the autoencoder that made them")
         if theirs != self.coder.digest:
-            told = f"the data are codes of the autoencoder {theirs}"
-            raise ValueError(f"{told}; expected those of this model's, {self.coder.digest}: encode the images with it")
+            told = f"the data are codes of the autoencoder {getattr(data, 'autoencoder', theirs)}"
+            own = f"this model's has the digest {self.coder.digest[:12]}"
+            raise ValueError(f"{told}, but {own}: encode the images with it, or give the model the other")
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Check that a resumed run has the autoencoder with which it began.
