@@ -8,7 +8,7 @@ import argparse
 from collections.abc import Sequence
 from types import ModuleType
 
-from gans.benchmarks import data, flops, launches, layout, peers, processes, sampling, step, train
+from gans.benchmarks import data, flops, launches, layout, peers, processes, rounding, sampling, step, train
 from gans.commands.home import expanded
 from gans.commands.script import Parser, interruptible
 
@@ -19,6 +19,7 @@ SUBCOMMANDS: dict[str, ModuleType] = {
     "layout": layout,
     "peers": peers,
     "processes": processes,
+    "rounding": rounding,
     "data": data,
     "sampling": sampling,
     "train": train,
