@@ -1,4 +1,4 @@
-"""The error of approximate gradient penalties in half precision: the penalty, and its gradient, beside those in float32.
+"""The error of approximate gradient penalties in half precision: the penalty and its gradient, beside float32.
 
 The change of a critic's logits under small noise has the rounding errors of both logits. They are divided by the noise.
 Networks are those at the start of training, in evaluation mode. Images are smooth, as photographs are: a critic changes

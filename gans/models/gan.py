@@ -370,7 +370,7 @@ class LatentGAN(AdversarialModule):
         """Warn of approximate penalties whose noise is too small for bfloat16."""
         small = [f"{nearby.sigma:g}" for nearby in all_near(self.terms.of("discriminator")) if nearby.sigma < ROUGH]
         if small and self.penalty_precision == "mixed" and str(self.trainer.precision) == "bf16-mixed":
-            told = f"approximate penalties have sigma {small[0]} in bfloat16, whose rounding makes them many times too large"
+            told = f"approximate penalties have sigma {small[0]} in bfloat16, whose rounding makes them far too large"
             rank_zero_warn(f"{told}: give sigma {ROUGH} or penalty_precision float32", category=UserWarning)
 
     def conditions(self, n: int, labels: Labels | None) -> tuple[Tensor, ...]:
