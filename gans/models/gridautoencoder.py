@@ -250,7 +250,8 @@ class GridAutoencoder(CodeModel):
                 processes is that of all processes' images.
         """
         of_error, of_critic = self.average(gradients).norm(dim=1)
-        return (of_error / (of_critic + 1e-4)).clamp(max=MOST)
+        weight: Tensor = (of_error / (of_critic + 1e-4)).clamp(max=MOST)
+        return weight
 
     def look_ahead(self, images: Tensor, noise: Tensor, radius: Tensor) -> Tensor:
         """Return `last_gradients` of a whole batch that is processed in pieces, before the first piece."""

@@ -55,9 +55,8 @@ def cosines(channels: int, side: int, count: int) -> Tensor:
 
     def basis(length: int) -> Tensor:
         places = (torch.arange(length) + 0.5) * torch.arange(length)[:, None]
-        waves = (math.pi / length * places).cos() * (2 / length) ** 0.5
-        waves[0] /= 2**0.5
-        return waves
+        waves: Tensor = (math.pi / length * places).cos() * (2 / length) ** 0.5
+        return torch.cat([waves[:1] / 2**0.5, waves[1:]])
 
     def height(colour: int, row: int, column: int) -> float:
         return (row**2 + column**2) * (3 if colour else 1) + 1.5 * colour
@@ -285,7 +284,7 @@ class Generator(nn.Module):
     """
 
     def __init__(
-        self, code_shape: tuple[int, int, int], encoder: nn.Module, decoder: nn.Module, latent: nn.Module | None = None
+        self, code_shape: tuple[int, int, int], encoder: Encoder, decoder: Decoder, latent: nn.Module | None = None
     ) -> None:
         super().__init__()
         self.code_shape = code_shape
