@@ -61,8 +61,8 @@ class AdversarialModule(KeepsArguments, L.LightningModule):
         ema_rampup: the half-life is at most this share of the images seen so far.
         ema_start_images: images seen until averaging begins, or a share of the run; until then the averaged generator
             is the generator.
-        augment: augmentation of all images that the discriminator sees, for small data sets.
-        augment_options: arguments of `augment.DiffAugment` or `augment.ADA`.
+        augment: augmentation of all images that the discriminator sees, for small data sets; `codes` is for codes.
+        augment_options: arguments of `augment.DiffAugment`, `augment.ADA` or `augment.CodeAugment`.
         instance_noise: standard deviation of noise on all images that the discriminator sees, at the start.
         instance_noise_images: images seen until that noise has fallen to 0; 0 keeps it constant, `run` is the
             whole run.
@@ -91,7 +91,7 @@ class AdversarialModule(KeepsArguments, L.LightningModule):
         ema_halflife: float = 10_000,
         ema_rampup: float = 0.05,
         ema_start_images: float | str = 0,
-        augment: Literal["diffaugment", "ada"] | None = None,
+        augment: Literal["diffaugment", "ada", "codes"] | None = None,
         augment_options: dict[str, Any] | None = None,
         instance_noise: float = 0.0,
         instance_noise_images: float | str = 0,
@@ -131,6 +131,7 @@ class AdversarialModule(KeepsArguments, L.LightningModule):
         self._resumed: dict[str, Any] | None = None  # what the checkpoint of a resumed run holds
         self._foreseen = False  # whether the length of schedules has been checked
         self._averages_now = True  # whether averaging has begun
+        self._sums = torch.zeros(())  # of rows by class, in the pieces of a batch so far
         self._averaged: ema.Pair | None = None  # the generator and its average, once it has moved
 
     def average_generator(self) -> None:
@@ -183,6 +184,28 @@ class AdversarialModule(KeepsArguments, L.LightningModule):
         """
         kept = 1 - weight if self._piece == 0 else 1.0
         mean.mul_(kept).add_(rows.mean(0), alpha=weight * self._share)
+
+    @torch.no_grad()
+    def move_class_means(self, means: Tensor, rows: Tensor, labels: Tensor, weight: float) -> None:
+        """Move a buffer of a player, the moving means `(classes, D)` of `rows` `(N, D)` by class.
+
+        Classes that the whole batch lacks keep their means. Call it once for each piece of a batch. It moves with the
+        last one, by the same on all processes, so that the buffer may be one of its network's `constants`.
+
+        Args:
+            means: the buffer, changed in place.
+            rows: of this process.
+            labels: classes `(N,)` of the rows.
+            weight: of the batch in the moving mean of a class.
+        """
+        chosen = nn.functional.one_hot(labels, len(means)).to(means)
+        sums = torch.cat([chosen.T @ rows.to(means), chosen.sum(0).unsqueeze(1)], 1)
+        self._sums = sums if self._piece == 0 else self._sums + sums
+        if self._piece == self._pieces - 1:
+            sums = self.average(self._sums)
+            total, count = sums[:, :-1], sums[:, -1:]
+            fresh = total / count.clamp(min=torch.finfo(count.dtype).tiny)
+            means.lerp_(fresh, weight * (count > 0))
 
     def average(self, value: Tensor) -> Tensor:
         """Return the mean of a tensor over all processes."""

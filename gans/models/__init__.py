@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from gans.models.dcgan import DCGAN
     from gans.models.fastgan import FastGAN
     from gans.models.gan import GAN
+    from gans.models.gat import GAT
     from gans.models.gridautoencoder import GridAutoencoder
     from gans.models.imagetextencoder import ImageTextEncoder
     from gans.models.infogan import InfoGAN
@@ -40,6 +41,7 @@ __all__ = [
     "CUT",
     "DCGAN",
     "GAN",
+    "GAT",
     "R3GAN",
     "SAGAN",
     "SNGAN",

@@ -5,6 +5,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
+from gans.augment import CodeAugment
 from gans.engine.batch import checked_batch
 from gans.engine.module import in_pieces
 from gans.models.coders import coder_of, load_coder
@@ -58,13 +59,16 @@ class CodedGAN(LatentGAN):
             ValueError: if there is none, or its images have another shape.
         """
         given = self.hparams["autoencoder"]
-        self.coder, self.code_shape = None, cast(tuple[int, ...], self.image_shape)
+        assert self.image_shape is not None
+        self.coder, self.code_shape = None, self.image_shape
         if given is not None:
-            coder = coder_of(given) if isinstance(given, dict) else load_coder(given)
+            coder = coder_of(given) if isinstance(given, dict) else load_coder(given, self.image_shape[1:])
             if coder.image_shape != self.image_shape:
                 named = "autoencoder" if isinstance(given, dict) else f"autoencoder is {given}, which"
                 told = f"has images of {coder.image_shape} (channels, height, width)"
                 raise ValueError(f"{named} {told}; expected {self.image_shape}: set its size and channels")
+            if self.augment.draws and not isinstance(self.augment, CodeAugment):
+                raise ValueError(f"augment is {self.hparams['augment']}, for images; expected codes, for codes")
             self.coder, self.code_shape = coder.eval().requires_grad_(False), coder.code_shape
         count, *sides = self.code_shape
         return cast(Size, tuple(sides)), count

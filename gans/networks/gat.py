@@ -276,7 +276,7 @@ class Generator(nn.Module):
     mean_w: Tensor
     start: Tensor
     positions: Tensor
-    constants = ("start", "positions")  # buffers that no step changes
+    constants = ("start", "positions", "mean_w")  # buffers that are equal on all processes
 
     def __init__(
         self,

@@ -68,7 +68,7 @@ class Small(CodedGAN):
 @pytest.fixture(autouse=True)
 def files(monkeypatch):
     """Checkpoints of autoencoders that are no files."""
-    monkeypatch.setattr(codedgan, "load_coder", lambda path: KINDS[path]().sealed())
+    monkeypatch.setattr(codedgan, "load_coder", lambda path, size: KINDS[path]().sealed())
     monkeypatch.setattr(codedgan, "coder_of", lambda description: Tiny(seed=7))
 
 
@@ -229,6 +229,13 @@ def test_other_codes_are_refused(trainer):
 def test_images_of_another_shape_are_refused():
     with pytest.raises(ValueError, match=r"autoencoder is wide.ckpt, which has images of \(3, 8, 16\)"):
         small("wide.ckpt")
+
+
+def test_augmentations_of_images_are_refused():
+    with pytest.raises(ValueError, match="augment is ada, for images; expected codes, for codes"):
+        small(augment="ada")
+    small(augment="codes")
+    small(None, augment="ada")
 
 
 def test_terms_see_codes(trainer):

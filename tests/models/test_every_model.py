@@ -26,6 +26,7 @@ SMALL = {
     "ReACGAN": {"embedding_dim": 4},
     "R3GAN": {"preset": "small", "schedule_images": 1000, "width": 16, "critic_steps": None},
     "StyleGAN2": {"preset": "small", "minibatch_std": 2, "path_length": 2.0},
+    "GAT": {"preset": "tiny", "width": 16, "depth": 4},
     "BigGAN": {"width": 1, "shared_dim": 2},
     "InfoGAN": {"num_codes": 2},
     "SequenceGAN": {"frames": 4, "motion_dim": 2, "motion_grid": 2},
@@ -49,7 +50,7 @@ SMALL = {
 }
 CONDITIONAL = {"ConditionalGAN", "ACGAN", "ProjectionGAN", "ContraGAN", "ReACGAN"}
 # Conditional where they are asked to be.
-CLASSES = {name: {"num_classes": 10} for name in ("BigGAN", "SAGAN", "R3GAN", "StyleGAN2")}
+CLASSES = {name: {"num_classes": 10} for name in ("BigGAN", "GAT", "SAGAN", "R3GAN", "StyleGAN2")}
 CLIPS = {"SequenceGAN"}
 TRANSLATORS = {"Pix2Pix", "CycleGAN", "CUT", "Inpainting", "SRGAN", "StyleTransfer"}  # they make images of images
 FILLERS = {"Inpainting"}  # of images with holes
@@ -282,7 +283,7 @@ def test_classes_that_are_asked_for_reach_both_players(trainer, tmp_path, name):
     labels = torch.tensor([1, 2, 1])
     assert torch.equal(again.sample(3, labels=labels, seed=0), model.eval().sample(3, labels=labels, seed=0))
     images = torch.rand(2, 1, SIZE, SIZE) * 2 - 1
-    first, second = (model.discriminator(images, torch.tensor(given)) for given in ([0, 0], [0, 1]))
+    first, second = (model.discriminate(images, torch.tensor(given)) for given in ([0, 0], [0, 1]))
     assert (first == second).tolist() == [True, False]
 
 
