@@ -22,6 +22,7 @@ MOST = {
     "reacgan": 930,
     "infogan": 321,
     "r3gan": 595,
+    "gat": 3909,
     "stylegan2": 1204,
     "fastgan": 963,
     "sequencegan": 904,
