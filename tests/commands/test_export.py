@@ -29,6 +29,7 @@ OTHER = {
     "ReACGAN": {"size": 16, "width": 8, "embedding_dim": 16},
     "FastGAN": {"size": 16},
     "R3GAN": {"width": 16, "num_classes": 3},
+    "GAT": {"preset": "tiny", "width": 16, "depth": 4, "num_classes": 3},
     "StyleGAN2": {"preset": "small", "num_classes": 3},
     "InfoGAN": {"latent_dim": 6},
     "SequenceGAN": {"frames": 3, "motion_dim": 2, "num_classes": 3},
