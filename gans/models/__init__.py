@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from gans.models.infogan import InfoGAN
     from gans.models.inpainting import Inpainting
     from gans.models.manifoldgan import ManifoldGAN
+    from gans.models.manifoldgridgan import ManifoldGridGAN
     from gans.models.pix2pix import Pix2Pix
     from gans.models.projectiongan import ProjectionGAN
     from gans.models.r3gan import R3GAN
@@ -61,6 +62,7 @@ __all__ = [
     "InfoGAN",
     "Inpainting",
     "ManifoldGAN",
+    "ManifoldGridGAN",
     "Pix2Pix",
     "ProjectionGAN",
     "ReACGAN",

@@ -263,9 +263,14 @@ class Autoencoder(FlatCodeModel):
         return Mixture(self.latent_dim, components) if components > 1 else None
 
     def see(self, images: Tensor, codes: Tensor) -> None:
-        """Also update the mixture, with codes whitened as before this batch: equally on all processes."""
-        if isinstance(self.generator.latent, Mixture):
-            self.generator.latent.update(self.generator.codes.whiten(codes))
+        """Also update the mixture, with codes whitened as before this batch: equally on all processes.
+
+        It begins when the moments have seen as many batches as they remember. Earlier ones would move all Gaussians but
+        a few out of reach of the codes.
+        """
+        moments = self.generator.codes
+        if isinstance(self.generator.latent, Mixture) and self.batches_seen > moments.memory:
+            self.generator.latent.update(moments.whiten(codes))
         super().see(images, codes)
 
 

@@ -37,6 +37,17 @@ def image_channels(channels: int) -> int:
     return channels
 
 
+def map_channels(channels: int) -> int:
+    """Return `channels` of maps, which need not be images, if it is at least 1.
+
+    Raises:
+        ValueError: if it is not.
+    """
+    if type(channels) is not int or channels < 1:
+        raise ValueError(f"channels is {channels!r}; expected at least 1")
+    return channels
+
+
 def doublings(size: tuple[int, int], smallest: int = 4) -> int:
     """Return how often the shorter side of `size` can be halved and stay `smallest` or longer, but at least 1."""
     return max(1, (min(size) // smallest).bit_length() - 1)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 PATIENCE, POWER = 2, 0.8  # of the weights of batches, (number + PATIENCE)^-POWER
+UNIFORM = 0.003  # share of a batch that belongs to all Gaussians alike, so that none is lost
 FINAL = 20  # steps of `fit` on all vectors at once
 
 
@@ -75,7 +76,7 @@ class Mixture(nn.Module):
         """Update the mixture with a batch `(N, dim)`."""
         self.batches += 1
         weight = (self.batches + PATIENCE).to(self.first) ** -POWER
-        self._move(vectors.to(self.first), weight.clamp(min=1 / self.memory))
+        self._move(vectors.to(self.first), weight.clamp(min=1 / self.memory), UNIFORM)
 
     @torch.no_grad()
     def fit(self, vectors: Tensor, batch: int = 128, steps: int = 1200) -> None:
@@ -116,10 +117,12 @@ class Mixture(nn.Module):
         place = (shares.cumsum(0) - shares)[which] + shares[which] * torch.special.ndtr(white[:, 0].double())
         return torch.cat([quantile(place)[:, None].to(white), white[:, 1:]], 1)
 
-    def _move(self, vectors: Tensor, weight: Tensor | float) -> None:
+    def _move(self, vectors: Tensor, weight: Tensor | float, uniform: float = 0.0) -> None:
         """Move the statistics towards those of vectors `(N, dim)`, assigned to the Gaussians as they are now."""
+        count = len(self.weights)
         with torch.autocast(vectors.device.type, enabled=False):
-            assigned = self.logits(vectors).softmax(1).mT / len(vectors)
+            assigned = torch.lerp(self.logits(vectors).softmax(1), torch.full_like(self.shares, 1 / count), uniform)
+            assigned = assigned.mT / len(vectors)
             seen = (assigned.sum(1), assigned @ vectors, (assigned[:, :, None] * vectors).mT @ vectors)
             for old, new in zip((self.weights, self.first, self.second), seen, strict=True):
                 old.copy_(old * (1 - weight) + weight * new)

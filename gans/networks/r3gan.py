@@ -20,7 +20,7 @@ from torchvision.transforms.functional import center_crop
 
 from gans.networks.conditional import check_labels
 from gans.networks.grouped import GroupedConv2d
-from gans.networks.layers import Size, doublings, image_channels, image_size
+from gans.networks.layers import Size, doublings, image_size, map_channels
 from gans.networks.resample import downsample, upsample
 
 
@@ -135,7 +135,7 @@ class Generator(nn.Module):
     Args:
         latent_dim: length of a latent; 64 in the paper.
         size: image side, or (height, width), at least 8 pixels.
-        channels: 1, 3 or 4.
+        channels: of the images, or of other maps such as codes.
         width: channels of the stage of highest resolution, doubled at each lower one.
         max_width: maximum number of channels of a stage.
         blocks: residual blocks per stage.
@@ -168,7 +168,7 @@ class Generator(nn.Module):
         layers: list[nn.Module] = stage(hidden[0], blocks, group_width, expansion, len(hidden))
         for inputs, outputs in pairwise(hidden):
             layers += [Up(inputs, outputs), *stage(outputs, blocks, group_width, expansion, len(hidden))]
-        layers += [normal(nn.Conv2d(width, image_channels(channels), 1, bias=False))]
+        layers += [normal(nn.Conv2d(width, map_channels(channels), 1, bias=False))]
         self.layers = nn.Sequential(*layers)
 
     def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
@@ -191,7 +191,7 @@ class Discriminator(nn.Module):
 
     Args:
         size: image side, or (height, width), at least 8 pixels.
-        channels: 1, 3 or 4.
+        channels: of the images, or of other maps such as codes.
         width: channels of the stage of highest resolution, doubled at each lower one.
         max_width: maximum number of channels of a stage.
         blocks: residual blocks per stage.
@@ -215,7 +215,7 @@ class Discriminator(nn.Module):
         super().__init__()
         height, breadth = image_size(size)
         hidden = widths((height, breadth), width, max_width)[::-1]
-        layers: list[nn.Module] = [normal(nn.Conv2d(image_channels(channels), width, 1, bias=False))]
+        layers: list[nn.Module] = [normal(nn.Conv2d(map_channels(channels), width, 1, bias=False))]
         for inputs, outputs in pairwise(hidden):
             layers += [*stage(inputs, blocks, group_width, expansion, len(hidden)), Down(inputs, outputs)]
         layers += stage(hidden[-1], blocks, group_width, expansion, len(hidden))

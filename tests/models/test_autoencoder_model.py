@@ -79,7 +79,7 @@ def test_samples_decode_a_gaussian_with_the_codes_moments(learnt):
 def test_samples_decode_a_mixture_that_follows_the_codes(trained, data):
     model = trained(components=3, lr=5e-3)
     generator, z = model.generator, torch.randn(6, 8)
-    assert int(generator.latent.batches) == 150
+    assert int(generator.latent.batches) == 50  # of 150: it begins after 100
     assert torch.allclose(model(z), model.decode(generator.codes.colour(generator.latent(z))), atol=1e-5)
     white = generator.codes.whiten(model.encode(images_of(data)))
     fitted, start = (mixture.logits(white).logsumexp(1).mean() for mixture in (generator.latent, Mixture(8, 3)))

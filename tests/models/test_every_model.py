@@ -33,6 +33,7 @@ SMALL = {
     "Autoencoder": {"critic_steps": None},
     "GridAutoencoder": {"latent_dim": None, "critic_steps": None, "kl": 1e-4, "adversarial_weight": 0.5},
     "VAE": {"critic_steps": None},
+    "ManifoldGridGAN": {"width": 8, "max_width": 8},
     "ManifoldGAN": {"autoencoder_steps": 1, "latent_steps": 1, "image_steps": 1},
     "Pix2Pix": {"latent_dim": None},
     "CycleGAN": {"latent_dim": None, "blocks": 1, "pool": 20},
@@ -50,7 +51,9 @@ SMALL = {
 }
 CONDITIONAL = {"ConditionalGAN", "ACGAN", "ProjectionGAN", "ContraGAN", "ReACGAN"}
 # Conditional where they are asked to be.
-CLASSES = {name: {"num_classes": 10} for name in ("BigGAN", "GAT", "SAGAN", "R3GAN", "StyleGAN2")}
+CLASSES = {
+    name: {"num_classes": 10} for name in ("BigGAN", "GAT", "SAGAN", "R3GAN", "StyleGAN2", "ManifoldGridGAN")
+}
 CLIPS = {"SequenceGAN"}
 TRANSLATORS = {"Pix2Pix", "CycleGAN", "CUT", "Inpainting", "SRGAN", "StyleTransfer"}  # they make images of images
 FILLERS = {"Inpainting"}  # of images with holes
