@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
-from sklearn.mixture import GaussianMixture
 from torch import Tensor, nn
 
+from gans.engine.draws import drawn_from
 from gans.engine.interface import samples
 from gans.latent import key
 from gans.metrics.features import Features, extract, of_subject
@@ -19,42 +19,75 @@ from gans.metrics.interface import Extractor
 from gans.metrics.rows import Labelled, chosen, stored
 from gans.metrics.sampling import BLOCK, Samples
 from gans.metrics.suite import Score
-from gans.models.autoencoder import CodeModel, cycle_error
+from gans.models.autoencoder import CodeModel, squares
+from gans.networks.mixture import Mixture
 from gans.pictures.images import to_float, to_uint8
 
 CODES = 10_000  # training images that the mixtures are fitted to
 COMPONENTS = 20  # of the mixture; a tenth as many images for each are enough for it
+MODELLED = 64  # principal components of codes that the mixture models
+LARGEST = 2048  # principal components of codes that are used
 CYCLES = 1000  # samples whose cycle error is measured
 SHOWN = ("fid", "precision", "recall", "density", "coverage", "cycle_error")
 
 
-class Mixture(nn.Module):
+class Sampler(nn.Module):
     """Samples images whose codes are drawn from a mixture of Gaussians.
 
+    The codes are written in their principal components, each with variance 1. The first `MODELLED` have the mixture,
+    each Gaussian with a full covariance; the others are N(0, 1). So flat codes have a mixture in all dimensions, and
+    one Gaussian has the covariance of all numbers of a grid. Of codes with more than `LARGEST` numbers only the first
+    `LARGEST` components are used, and the rest of the variance of each number is independent of the others.
+
     Args:
-        model: autoencoder that decodes them.
-        codes: `(N, latent_dim)`, to which the mixture is fitted.
-        components: number of Gaussians, each with its own covariance.
+        autoencoder: has `decode`, from codes to images.
+        codes: `(N, *code_shape)`, to which the mixture is fitted.
+        components: number of Gaussians.
     """
 
-    def __init__(self, model: CodeModel, codes: Tensor, components: int) -> None:
+    def __init__(self, autoencoder: Any, codes: Tensor, components: int) -> None:
         super().__init__()
-        self.model = model
-        fitted = GaussianMixture(components, random_state=0).fit(codes.double().cpu().numpy())
-        parts = (fitted.weights_, fitted.means_, fitted.covariances_)
-        self.weights, self.means, covariances = (torch.from_numpy(part) for part in parts)
-        self.factors = torch.linalg.cholesky(covariances)
+        self.autoencoder, self.shape = autoencoder, codes.shape[1:]
+        flat = codes.flatten(1).double().cpu()
+        self.mean = flat.mean(0)
+        flat = flat - self.mean
+        rest = flat.square().mean(0)
+        if len(self.mean) > LARGEST:
+            with drawn_from(0):
+                _, values, axes = torch.pca_lowrank(flat, LARGEST, center=False)
+            self.axes = axes * values / len(flat) ** 0.5
+            self.rest = (rest - self.axes.square().sum(1)).clamp(min=0).sqrt()
+        else:
+            variances, axes = torch.linalg.eigh(flat.mT @ flat / len(flat))
+            self.axes = (axes * variances.clamp(min=0).sqrt()).flip(1)
+            self.rest = torch.zeros_like(rest)
+        kept = min(MODELLED, self.axes.shape[1])
+        self.mixture = Mixture(kept, components).double()
+        lengths = self.axes[:, :kept].square().sum(0).clamp(min=1e-12)
+        self.mixture.fit(flat @ self.axes[:, :kept] / lengths)
 
     def sample(self, n: int) -> Tensor:
         """Return `n` images `(n, C, H, W)`; the random numbers come from torch's global generator."""
-        which = torch.multinomial(self.weights, n, replacement=True)
-        white = torch.randn(n, self.means.shape[1], 1, dtype=self.means.dtype)
-        codes = self.means[which] + (self.factors[which] @ white).squeeze(2)
-        return self.model.decode(codes.to(self.model.device, next(self.model.parameters()).dtype))
+        kept, white = self.mixture.first.shape[1], torch.randn(n, self.axes.shape[1], dtype=self.mean.dtype)
+        white = torch.cat([self.mixture(white[:, :kept]), white[:, kept:]], 1)
+        codes = self.mean + white @ self.axes.mT
+        if bool(self.rest.any()):
+            codes = codes + self.rest * torch.randn_like(codes)
+        like = next(self.autoencoder.parameters())
+        images: Tensor = self.autoencoder.decode(codes.view(n, *self.shape).to(like))
+        return images
+
+
+def autoencoder_of(model: Any) -> Any:
+    """Return the autoencoder of a model, with `encode` and `decode`: itself, or the frozen one whose codes it makes.
+
+    None if it has none.
+    """
+    return model if isinstance(model, CodeModel) else getattr(model, "coder", None)
 
 
 def controls(
-    model: CodeModel,
+    model: Any,
     training: Any,
     held: Any,
     count: int,
@@ -65,7 +98,7 @@ def controls(
     """Return the scores of the ceiling and of the samplers, and the cycle errors, by name.
 
     Args:
-        model: autoencoder, or a GAN on one. Its own row, `samples`, has the cycle error only.
+        model: autoencoder, or a GAN on the codes of one. Its own row, `samples`, has the cycle error only.
         training: data set to whose codes the samplers are fitted.
         held: data set of held-out images, for the ceiling; None for no ceiling.
         count: samples of each.
@@ -73,34 +106,44 @@ def controls(
         network: extractor of features.
         judge: scores of features.
     """
-    found = {"samples": {"cycle_error": cycle(model, model, seed)}}
+    autoencoder = autoencoder_of(model)
+    found = {"samples": {"cycle_error": cycle(autoencoder, model, seed)}}
     if held is not None:
         rows = chosen(len(held), min(count, len(held)))
-        found["ceiling"] = judge(extract(reconstructed(model, held, rows), network, model.device))
-    codes = torch.cat([model.encode(images) for images in floats(model, training, chosen(len(training), None)[:CODES])])
+        found["ceiling"] = judge(extract(reconstructed(autoencoder, held, rows), network, model.device))
+    rows = chosen(len(training), None)[:CODES]
+    codes = torch.cat([autoencoder.encode(images) for images in floats(autoencoder, training, rows)])
     for name, components in (("gaussian", 1), ("mixture", max(1, min(COMPONENTS, len(codes) // 10)))):
-        sampler = Mixture(model, codes, components)
+        sampler = Sampler(autoencoder, codes, components)
         fake = of_subject(Samples(sampler), network, count, seed, device=model.device)
-        found[name] = judge(fake) | {"cycle_error": cycle(model, sampler, seed)}
+        found[name] = judge(fake) | {"cycle_error": cycle(autoencoder, sampler, seed)}
     return found
 
 
-def floats(model: CodeModel, dataset: Any, rows: list[int]) -> Iterator[Tensor]:
-    """Yield images of a data set as floats on the device of the model."""
+def floats(autoencoder: Any, dataset: Any, rows: list[int]) -> Iterator[Tensor]:
+    """Yield images of a data set as floats on the device of an autoencoder."""
+    like = next(autoencoder.parameters())
     for images, _ in stored(dataset, rows):
-        yield to_float(images.to(model.device), next(model.parameters()).dtype)
+        yield to_float(images.to(like.device), like.dtype)
 
 
-def reconstructed(model: CodeModel, dataset: Any, rows: list[int]) -> Iterator[Labelled]:
-    """Yield the model's reconstructions of images of a data set, as uint8 `(n, C, H, W)`."""
-    for images in floats(model, dataset, rows):
-        yield to_uint8(model.reconstruct(images)), None
+@torch.no_grad()
+def rebuilt(autoencoder: Any, images: Tensor) -> Tensor:
+    """Return the reconstructions of images `(N, C, H, W)` in [-1, 1]."""
+    images = autoencoder.decode(autoencoder.encode(images))
+    return images
 
 
-def cycle(model: CodeModel, sampler: nn.Module, seed: int) -> Score:
+def reconstructed(autoencoder: Any, dataset: Any, rows: list[int]) -> Iterator[Labelled]:
+    """Yield an autoencoder's reconstructions of images of a data set, as uint8 `(n, C, H, W)`."""
+    for images in floats(autoencoder, dataset, rows):
+        yield to_uint8(rebuilt(autoencoder, images)), None
+
+
+def cycle(autoencoder: Any, sampler: nn.Module, seed: int) -> Score:
     """Return the mean squared error of reconstructions of samples, in units of [-1, 1]."""
     blocks = [samples(sampler, BLOCK, key("evaluate", seed, block)) for block in range(CYCLES // BLOCK)]
-    errors = torch.cat([cycle_error(model, images) for images in blocks])
+    errors = torch.cat([squares(rebuilt(autoencoder, images), images) for images in blocks])
     return Score(float(errors.mean()), 0, len(errors))
 
 

@@ -28,7 +28,6 @@ from gans.metrics.report import MEANING, environment, report, sha256, table, wri
 from gans.metrics.rows import Targets, chosen
 from gans.metrics.sampling import BLOCK, Pictures, Samples, Subject, Translations
 from gans.metrics.suite import PROTOCOLS
-from gans.models.autoencoder import CodeModel
 
 # The flags that `--compare` takes for each of its checkpoints.
 COMPARED = (
@@ -162,7 +161,7 @@ def evaluated(options: Namespace, checkpoint: Path | None, kind: type[L.Lightnin
         seeds=tuple(options.seeds or seeds),
     )
     beside = None
-    if isinstance(model, CodeModel):
+    if controls.autoencoder_of(model) is not None:
         beside = partial(controls.controls, model, images, held_out, protocol.samples, protocol.seeds[0], network)
     found = report(
         subject,

@@ -124,7 +124,18 @@ def inverted(
 
 
 def start_of(model: Subject, pictures: Tensor) -> Tensor:
-    """Return where descent to pictures `(N, C, H, W)` starts: the mean of W, or the nearest of many random images."""
+    """Return where descent to pictures `(N, C, H, W)` starts: the mean of W, or the nearest of many random images.
+
+    Of a GAN on codes it is the latent whose code is the nearest to the picture's, by the encoder: nothing is decoded.
+    """
     if model.network.layers:
         return torch.zeros(len(pictures), *model.network.shape, device=pictures.device)
+    coder = getattr(model.model, "coder", None)
+    if coder is not None:
+
+        def codes(z: Tensor) -> Tensor:
+            found: Tensor = model.model.codes(z, *model.network.given(len(z)))
+            return found
+
+        return nearest_start(codes, coder.encode(pictures), model.draws(range(STARTS), 0))
     return nearest_start(model.network, pictures, model.draws(range(STARTS), 0))

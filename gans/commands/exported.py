@@ -63,6 +63,19 @@ class Noisy(nn.Module):
         return images
 
 
+class Decoded(nn.Module):
+    """A generator of codes and the decoder of their autoencoder, as one function."""
+
+    def __init__(self, generator: nn.Module, coder: Any) -> None:
+        super().__init__()
+        self.generator, self.coder = generator, coder
+
+    def forward(self, z: Tensor, *labels: Tensor) -> Tensor:
+        """Return images `(N, C, H, W)`."""
+        images: Tensor = self.coder.decode(self.generator(z, *labels))
+        return images
+
+
 def drawing(model: Any, noise: bool = False) -> Subject:
     """Return what is exported of a model from latents to images: its averaged generator.
 
@@ -76,9 +89,17 @@ def drawing(model: Any, noise: bool = False) -> Subject:
         (z, *labels), draw = inputs, torch.Generator().manual_seed(0)
         inputs = (z, torch.randn(COUNT, model.generator_ema.noise_dim, generator=draw).to(z.dtype), *labels)
         names = ("z", "noise", *names[1:])
+    coder = getattr(model, "coder", None)
+
+    def network(bake: Bake) -> nn.Module:
+        generator = bake(model.generator_ema)
+        if coder is not None:
+            return Decoded(generator, bake(coder))
+        return Noisy(generator) if noise else generator
+
     return Subject(
         reference=Noisy(model.generator_ema) if noise else model,
-        network=lambda bake: Noisy(bake(model.generator_ema)) if noise else bake(model.generator_ema),
+        network=network,
         loaded=lambda alone: alone,
         names=names,
         example=inputs,

@@ -8,6 +8,7 @@ from torch import Tensor
 from gans.augment import CodeAugment
 from gans.engine.batch import checked_batch
 from gans.engine.module import in_pieces
+from gans.latent import slerp
 from gans.models.coders import coder_of, load_coder
 from gans.models.gan import LatentGAN, labelled
 from gans.networks.coder import Coder
@@ -147,6 +148,29 @@ class CodedGAN(LatentGAN):
         if self.coder is None or not self.holds_codes(batch):
             return batch[0]
         return in_pieces(self.decoded, self.coder.drawn(batch[0]))
+
+    # -- the manifold -------------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def reconstruct(self, images: Tensor) -> Tensor:
+        """Return the reconstructions of images `(N, C, H, W)` in [-1, 1] by the autoencoder; without one the images."""
+        coder = self.coder
+        return images if coder is None else in_pieces(lambda part: coder.decode(coder.encode(part)), images)
+
+    @torch.no_grad()
+    def interpolate(self, first: Tensor, last: Tensor, steps: int = 8) -> Tensor:
+        """Return interpolations between images, ends included, `(N, steps, C, H, W)`, on great circles of codes.
+
+        Args:
+            first: images `(N, C, H, W)` at the start.
+            last: images `(N, C, H, W)` at the end.
+            steps: number of images per interpolation.
+        """
+        encode = self.coder.encode if self.coder is not None else torch.clone
+        ends = zip(*(encode(images).flatten(1) for images in (first, last)), strict=True)
+        ways = torch.cat([slerp(start, end, steps) for start, end in ends])
+        images = in_pieces(self.decoded, ways.view(-1, *self.code_shape))
+        return images.view(len(first), steps, *images.shape[1:])
 
     # -- the game -----------------------------------------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ import torch
 from checkpoints import assert_equal, assert_near, freeze_batch_norm
 
 from datamodules import DigitsDataModule
-from gans.commands.controls import Mixture
+from gans.commands.controls import Sampler
 from gans.engine.checkpoint import AtomicCheckpoints, Checkpoint, load_model
 from gans.models import GAN, Autoencoder, ManifoldGAN
 from gans.models.manifoldgan import STAGES, stage_at
@@ -264,7 +264,7 @@ def test_a_mixture_has_the_codes_moments(trainer):
     model.decode = lambda drawn: decoded.append(drawn) or drawn
     for components, between in ((1, True), (2, False)):
         torch.manual_seed(0)
-        Mixture(model, codes, components).sample(4000)
+        Sampler(model, codes, components).sample(4000)
         drawn = decoded.pop()
         assert torch.allclose(drawn.mean(0), codes.mean(0), atol=0.3)
         assert torch.allclose(drawn.T.cov(), codes.T.cov(), atol=0.7)

@@ -279,7 +279,7 @@ def test_labels_that_are_missing_or_not_expected_are_refused():
     [
         ({"size": 7}, "size is 7x7; R3GAN needs at least 8 pixels a side"),
         ({"size": (64, 4)}, "size is 64x4"),
-        ({"channels": 2}, "channels is 2"),
+        ({"channels": 0}, "channels is 0; expected at least 1"),
         ({"width": 0}, "width is 0 and max_width 8; expected 1 <= width <= max_width"),
         ({"width": 16}, "width is 16 and max_width 8"),
         ({"blocks": 0}, "blocks is 0; expected at least 1 a stage"),
