@@ -3,6 +3,7 @@
 They play in the latent space of an autoencoder, here with the grids of Rombach et al. 2022 (arXiv 2112.10752).
 """
 
+from math import gcd
 from typing import Any
 
 from torch import nn
@@ -27,7 +28,8 @@ class ManifoldGridGAN(CodedGAN):
         width: channels of the networks at the resolution of codes, doubled at each lower one, up to `max_width`.
         max_width: most channels; None is twice `width`.
         blocks: residual blocks of each resolution.
-        group_width: channels of a group of the 3x3 convolutions, a divisor of `width` x `expansion`.
+        group_width: channels of a group of the 3x3 convolutions. If it does not divide `width` x `expansion`, the
+            greatest common divisor is taken.
         expansion: channels inside residual branches, in multiples of those outside.
         num_classes: number of classes; 0 is unconditional.
         autoencoder: see `CodedGAN`.
@@ -79,8 +81,10 @@ class ManifoldGridGAN(CodedGAN):
         """Return the numbers of the architecture."""
         given = self.hparams
         widest = 2 * width if given["max_width"] is None else given["max_width"]
-        sizes = {name: given[name] for name in ("blocks", "group_width", "expansion")}
-        return r3gan.Plan(width=width, max_width=widest, **sizes)
+        group = gcd(given["group_width"], width * given["expansion"])
+        return r3gan.Plan(
+            width=width, max_width=widest, blocks=given["blocks"], group_width=group, expansion=given["expansion"]
+        )
 
     def make_generator(self, size: Size, channels: int, width: int) -> nn.Module:
         """Return the network from latents, and classes, to codes."""

@@ -31,6 +31,7 @@ MOST = {
     "vae": 107,
     "vaegan": 567,
     "manifoldgan": 441,
+    "manifoldgridgan": 564,
     "texttoimage": 327,
     "imagetextencoder": 474,
     "pix2pix": 220,
