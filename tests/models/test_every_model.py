@@ -51,9 +51,7 @@ SMALL = {
 }
 CONDITIONAL = {"ConditionalGAN", "ACGAN", "ProjectionGAN", "ContraGAN", "ReACGAN"}
 # Conditional where they are asked to be.
-CLASSES = {
-    name: {"num_classes": 10} for name in ("BigGAN", "GAT", "SAGAN", "R3GAN", "StyleGAN2", "ManifoldGridGAN")
-}
+CLASSES = {name: {"num_classes": 10} for name in ("BigGAN", "GAT", "SAGAN", "R3GAN", "StyleGAN2", "ManifoldGridGAN")}
 CLIPS = {"SequenceGAN"}
 TRANSLATORS = {"Pix2Pix", "CycleGAN", "CUT", "Inpainting", "SRGAN", "StyleTransfer"}  # they make images of images
 FILLERS = {"Inpainting"}  # of images with holes
