@@ -6,6 +6,7 @@ less with noise in them than with noise in noise.
 """
 
 import argparse
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +17,11 @@ from gans.commands.timing import quiet
 from gans.networks.layers import widened
 from gans.penalties import half_square
 
-CASES = {"r3gan": {"preset": "small"}, "sngan": {"width": 32}, "dcgan": {"batch_norm": False}}
+CASES: dict[str, dict[str, Any]] = {
+    "r3gan": {"preset": "small"},
+    "sngan": {"width": 32},
+    "dcgan": {"batch_norm": False},
+}
 SIGMAS = (0.01, 0.03, 0.1)
 PRECISIONS = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
