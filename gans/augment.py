@@ -140,7 +140,9 @@ def translation(images: Tensor, u: Tensor, scale: int = 1) -> Tensor:
     down, right = ((side // scale + 4) // 8 for side in (height, width))  # the most
     padded = F.pad(images, [scale * most for most in (right, right, down, down)])
     rows, columns = (
-        scale * (2 * most - ((2 * most + 1) * v).floor().long().unsqueeze(1)) + torch.arange(side, device=u.device)
+        torch.arange(2 * scale * most, 2 * scale * most + side, device=u.device).sub(
+            ((2 * most + 1) * v).floor().long().unsqueeze(1), alpha=scale
+        )
         for side, most, v in zip((height, width), (down, right), u.unbind(1), strict=True)
     )
     index = torch.add(columns.unsqueeze(1), rows.unsqueeze(2), alpha=padded.shape[3])
