@@ -78,9 +78,6 @@ class Game(Protocol):
     def logits(self, output: Any) -> Tensor:
         """Return the logits in the output of the discriminator."""
 
-    def guide(self, pictures: Tensor) -> Tensor:
-        """Return the tokens `(N, 1 + patches, length)` of a frozen image network for pictures, see `Alignment`."""
-
     def uniform(self, n: int, *shape: int) -> Tensor:
         """Return fresh numbers `(n, *shape)` in [0, 1)."""
 
@@ -95,6 +92,13 @@ class Game(Protocol):
 
     def record(self, name: str, value: Tensor) -> None:
         """Note a value for a curve."""
+
+
+class Guided(Game, Protocol):
+    """A game with a frozen image network, for the term `Alignment`. `AlignedGAN` provides it."""
+
+    def guide(self, pictures: Tensor) -> Tensor:
+        """Return the network's tokens `(N, 1 + patches, length)` for pictures `(N, C, H, W)`."""
 
 
 @dataclass(frozen=True)
@@ -1114,7 +1118,8 @@ class Alignment(Term):
         if step.pictures is None:
             raise ValueError("Alignment needs pictures; expected data with images, or codes with `pictures: true`")
         tokens = field(self, step.real_output, "tokens")
-        distance = 1 - cosine_similarity(tokens, step.game.guide(step.pictures).to(tokens), dim=2)
+        guide = cast(Guided, step.game).guide(step.pictures).to(tokens)
+        distance = 1 - cosine_similarity(tokens, guide, dim=2)
         classes, patches = distance[:, 0].mean(), distance[:, 1:].mean()
         step.game.record("loss/alignment_class", classes)
         step.game.record("loss/alignment_patches", patches)

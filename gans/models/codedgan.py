@@ -63,7 +63,7 @@ class CodedGAN(LatentGAN):
         assert self.image_shape is not None
         self.coder, self.code_shape = None, self.image_shape
         if given is not None:
-            coder = coder_of(given) if isinstance(given, dict) else load_coder(given, self.image_shape[1:])
+            coder = coder_of(given) if isinstance(given, dict) else load_coder(given, cast(Size, self.image_shape[1:]))
             if coder.image_shape != self.image_shape:
                 named = "autoencoder" if isinstance(given, dict) else f"autoencoder is {given}, which"
                 told = f"has images of {coder.image_shape} (channels, height, width)"
@@ -122,7 +122,7 @@ class CodedGAN(LatentGAN):
         if self.coder is None:
             return batch
         if not self.holds_codes(batch):
-            real = torch.cat([widened(self.coder.stored(piece)) for piece in real.split(PIECE)])
+            real = torch.cat([widened(self.coder.stored(piece)) for piece in torch.split(real, PIECE)])
         noise = (
             self.noise_like(real.new_empty(len(real), *self.code_shape))
             if self.coder.stored_shape != self.code_shape
