@@ -1,6 +1,7 @@
 """GAT: a GAN of transformers, on codes or pixels, Hyun et al. 2025 (arXiv 2509.24935)."""
 
 import math
+from dataclasses import replace
 from typing import Any, Literal, cast
 
 import torch
@@ -9,11 +10,12 @@ from torch import Tensor, nn
 from gans.checks import at_least
 from gans.engine.module import in_pieces
 from gans.latent import Labels, draw, key
+from gans.models.aligned import Aligner
 from gans.models.codedgan import CodedGAN
 from gans.models.gan import labelled
 from gans.networks import gat
-from gans.networks.layers import Size
-from gans.terms import ApproximateR1, ApproximateR2, Term
+from gans.networks.layers import Size, widened
+from gans.terms import Alignment, ApproximateR1, ApproximateR2, Step, Term, built
 
 FOLLOWED = 0.005  # weight of a batch in the moving mean of w of a class
 REFERENCE_WIDTH = 768  # whose learning rate is `lr`
@@ -30,7 +32,8 @@ class GAT(CodedGAN):
 
     The generator gives a code at four depths. The discriminator sees all four at once, with noise that is stronger for
     lower depths; a real code is repeated four times. Both players minimise the relativistic pairing loss. Approximate
-    R1 and R2 need no double backward pass.
+    R1 and R2 need no double backward pass. With the term `Alignment`, the discriminator's tokens of real codes resemble
+    those of a frozen image network, as in the paper. A batch then needs pictures: its images, or codes with pictures.
 
     The learning rates are `lr` x 768 / width. The half-life of 355,000 images is a decay of 0.999 at a batch of 512,
     as in the authors' script: half-life = batch size x log(0.5) / log(0.999).
@@ -63,6 +66,8 @@ class GAT(CodedGAN):
 
     generator: gat.Generator
     generator_ema: gat.Generator
+    discriminator: gat.Discriminator
+    aligner: Aligner | None  # None without the term `Alignment`
 
     def __init__(
         self,
@@ -136,9 +141,21 @@ class GAT(CodedGAN):
         return gat.Generator(self.latent_dim, size, channels, heads_of_output=LEVELS, **plan)
 
     def make_discriminator(self, size: Size, channels: int, width: int) -> nn.Module:
-        """Return the network from four levels of codes, and classes, to logits."""
+        """Return the network from four levels of codes, and classes, to logits, and tokens if a term aligns them.
+
+        Raises:
+            ValueError: if that term has no network, or the pictures of codes cannot follow their augmentation.
+        """
         plan = self.plan(self.hparams["discriminator_width"] or width)
-        return gat.Discriminator(size, channels, levels=LEVELS, **plan)
+        terms = built(self.hparams["terms"])
+        self.aligner = Aligner.of(terms)
+        if self.aligner is None:
+            return gat.Discriminator(size, channels, levels=LEVELS, **plan)
+        if self.augment.draws and not self.augment.leads:
+            raise ValueError(f"augment is {self.hparams['augment']}; expected codes with Alignment")
+        self.hparams["terms"] = self.aligner.described(terms)
+        aligned = {"aligned": self.aligner.length, "projector_width": plan["embed_dim"]}
+        return gat.Discriminator(size, channels, levels=LEVELS, **plan, **aligned)
 
     # -- training -----------------------------------------------------------------------------------------------------
 
@@ -173,6 +190,8 @@ class GAT(CodedGAN):
         if self.augment.draws:
             uniform = self.uniform(len(levels), self.augment.numbers(*self.code_shape))
             levels = self.augment.of_levels(levels, uniform)
+            if self.aligner is not None and levels.shape[1] == 1:  # real codes
+                self.aligner.uniform = uniform
         return self.perturbed(levels.flatten(1, 2))
 
     def perturbed(self, images: Tensor) -> Tensor:
@@ -192,6 +211,60 @@ class GAT(CodedGAN):
         sides = (real, torch.cat(self.generator_ema.levels(w), 1))
         real_output, fake_output = (self.discriminate(self.perturbed(side), *labels) for side in sides)
         return self.logits(real_output), self.logits(fake_output)
+
+    # -- alignment ----------------------------------------------------------------------------------------------------
+
+    def setup(self, stage: str) -> None:
+        """Load the frozen network for training, if the model comes from a checkpoint.
+
+        Raises:
+            ValueError: if it is not where it was, or is another one, or the data do not fit the model.
+        """
+        super().setup(stage)
+        if stage == "fit" and self.aligner is not None:
+            self.aligner.load()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Check that a resumed run has the frozen network with which it began.
+
+        Raises:
+            ValueError: if it has another, or the checkpoint does not fit this model.
+        """
+        if self.aligner is not None and self._trainer is not None and self.trainer.state.fn == "fit":
+            self.aligner.compare_checkpoint(checkpoint["hyper_parameters"].get("terms"))
+        super().on_load_checkpoint(checkpoint)
+
+    def training_step(self, batch: tuple[Tensor, ...], batch_idx: int) -> None:
+        """Take the steps of `CodedGAN`, and keep the pictures of the batch for the term `Alignment`.
+
+        Raises:
+            ValueError: if the term needs pictures, and the batch holds codes alone.
+        """
+        if self.aligner is not None:
+            pictures = batch[-1] if self.holds_codes(batch) else batch[0]
+            if tuple(pictures.shape[1:]) != self.image_shape:
+                raise ValueError("Alignment needs pictures; expected data with images, or codes with `pictures: true`")
+            self.aligner.pictures = pictures
+        super().training_step(batch, batch_idx)
+
+    def discriminator_step(self, real: Tensor, *labels: Tensor, terms: list[Term], alone: bool = False) -> Step:
+        """Return the forward passes of a step of the discriminator, with pictures and projected tokens for Alignment.
+
+        The discriminator's projector sees the tokens of real codes alone.
+        """
+        step = super().discriminator_step(real, *labels, terms=terms, alone=alone)
+        if self.aligner is None or not any(isinstance(term, Alignment) for term in terms):
+            return step
+        tokens = widened(self.discriminator.projected(step.real_output.tokens))
+        output = step.real_output._replace(tokens=tokens)
+        scale = cast(tuple[int, ...], self.image_shape)[-1] // self.code_shape[-1]
+        pictures = self.aligner.followed(self.augment, self._draws.offset, len(real), scale)
+        return replace(step, real_output=output, pictures=pictures)
+
+    def guide(self, pictures: Tensor) -> Tensor:
+        """Return the frozen network's tokens `(N, 1 + patches, length)` for pictures `(N, C, H, W)` in [-1, 1]."""
+        patch = self.discriminator.patch
+        return cast(Aligner, self.aligner).tokens(pictures, (self.code_shape[1] // patch, self.code_shape[2] // patch))
 
     # -- styles -------------------------------------------------------------------------------------------------------
 

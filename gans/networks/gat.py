@@ -72,7 +72,8 @@ class Aligned(NamedTuple):
 
     Args:
         logits: `(N,)`, higher for realistic images.
-        tokens: `(N, 1 + tokens, aligned)`, the class token first, then the patches in rows.
+        tokens: `(N, 1 + tokens, width)`, the class token first, then the patches in rows. The discriminator's
+            `projected` turns them into those that are compared.
     """
 
     logits: Tensor
@@ -453,7 +454,14 @@ class Discriminator(nn.Module):
         with torch.autocast(images.device.type, enabled=False):
             features = self.features(self.norm(tokens[:, 0]))
             logits = (features * self.directions(labels)).sum(1)
-        return logits if self.projector is None else Aligned(logits, self.projector(tokens))
+        return logits if self.projector is None else Aligned(logits, tokens)
+
+    def projected(self, tokens: Tensor) -> Tensor:
+        """Return tokens `(N, 1 + tokens, aligned)` of the output's, to compare with a frozen network's.
+
+        It is apart from the forward pass because only the tokens of real images are compared.
+        """
+        return cast(Tensor, cast(nn.Module, self.projector)(tokens))
 
     def directions(self, labels: Tensor | None) -> Tensor:
         """Return the vectors `(N, embed_dim)` of the classes, or `(embed_dim,)` of an unconditional network."""

@@ -1,49 +1,18 @@
 """Alignment with a frozen image network in a run: pictures follow the codes, and the network is held by its digest."""
 
 from types import SimpleNamespace
-from typing import NamedTuple
 
 import pytest
 import torch
-from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from gans.augment import translation
 from gans.engine.checkpoint import Checkpoint, load_model
 from gans.metrics.classifiers import pack
-from gans.models import aligned
-from gans.models.aligned import AlignedGAN, load_guide
-from gans.networks import dcgan
+from gans.models import GAT
+from gans.models.aligned import load_guide
 from gans.networks.classifier import Classifier, ClipClassifier
 from gans.terms import Alignment
-
-
-class Output(NamedTuple):
-    logits: torch.Tensor
-    tokens: torch.Tensor
-
-
-class Critic(nn.Module):
-    """A critic with tokens: those of squares of two pixels, and their mean."""
-
-    patch = 2
-
-    def __init__(self, channels, length):
-        super().__init__()
-        self.embed, self.head = nn.Conv2d(channels, length, 2, 2), nn.Linear(length, 1)
-
-    def forward(self, images):
-        patches = self.embed(images).flatten(2).mT
-        tokens = torch.cat([patches.mean(1, keepdim=True), patches], 1)
-        return Output(self.head(tokens[:, 0])[:, 0], tokens)
-
-
-class Small(AlignedGAN):
-    def make_generator(self, size, channels, width):
-        return dcgan.Generator(self.latent_dim, size, channels, width)
-
-    def make_discriminator(self, size, channels, width):
-        return Critic(channels, self.aligned or 4)
 
 
 def written(path, seed=0, kind=Classifier):
@@ -63,7 +32,8 @@ def network(tmp_path):
 def small(network, weight=1.0, **options):
     torch.manual_seed(0)
     terms = [Alignment(weight, network)] if network else None
-    return Small(**{"size": 8, "channels": 3, "latent_dim": 3, "width": 2, "terms": terms, **options})
+    sizes = {"size": 8, "channels": 3, "preset": "tiny", "width": 16, "depth": 4, "latent_dim": 3}
+    return GAT(**{**sizes, "terms": terms, "augment": None, **options})
 
 
 def data(count=16):
@@ -72,37 +42,66 @@ def data(count=16):
 
 
 def test_the_critic_has_the_length_of_the_networks_tokens(network):
-    assert small(network).aligned == 8
-    assert small(None).aligned == 0
+    assert small(network).discriminator.projector[-1].out_features == 8
+    assert small(None).discriminator.projector is None
 
 
 def test_training_lowers_the_distance(network, trainer):
-    model, seen = small(network, 10.0, lr=1e-2, betas=(0.0, 0.9)), []
+    model, seen = small(network, 10.0, lr=2e-3, betas=(0.0, 0.9)), []
     record = model.record
     model.record = lambda name, value: (record(name, value), name == "loss/alignment" and seen.append(float(value)))
-    trainer(40).fit(model, data())
+    trainer(20).fit(model, data())
     assert sum(seen[-4:]) < 0.8 * sum(seen[:4])
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.1])
+def test_two_runs_are_the_same_and_a_resumed_one_too(gamma, network, trainer, tmp_path):
+    found = []
+    for resumed in (False, False, True):
+        saver = Checkpoint(1, str(tmp_path / f"run{resumed}"))
+        if resumed:
+            trainer(1, callbacks=[saver], enable_checkpointing=True).fit(seeded(network, gamma), data(8))
+        model, held = seeded(network, gamma), tmp_path / "runTrue" / "last.ckpt"
+        trainer(2).fit(model, data(8), ckpt_path=held if resumed else None)
+        found.append(model.state_dict())
+    for state in found[1:]:
+        assert all(torch.equal(tensor, found[0][name]) for name, tensor in state.items())
+
+
+def seeded(network, gamma):
+    model = small(network, augment="codes", gamma=gamma)
+    model.seed = 1
+    return model
+
+
+def test_the_projector_sees_real_codes_alone(network, trainer):
+    model, seen = small(network), []
+    model.discriminator.projector.register_forward_pre_hook(lambda layer, inputs: seen.append(len(inputs[0])))
+    trainer(1).fit(model, data())
+    assert seen == [8]
 
 
 def test_the_network_is_no_part_of_the_state_and_does_not_move(network, trainer):
     model = small(network)
-    before = {name: tensor.clone() for name, tensor in model._guide[0].state_dict().items()}
+    before = {name: tensor.clone() for name, tensor in model.aligner.network.state_dict().items()}
     trainer(2).fit(model, data())
-    assert all(torch.equal(tensor, before[name]) for name, tensor in model._guide[0].state_dict().items())
-    assert model.state_dict().keys() == small(None).state_dict().keys()
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.aligner.network.state_dict().items())
+    added = model.state_dict().keys() - small(None).state_dict().keys()
+    assert all(name.startswith("discriminator.projector.") for name in added)
 
 
 @pytest.mark.parametrize("accumulate", [1, 2])
 def test_pictures_are_shifted_and_mirrored_as_the_critics_input(network, trainer, accumulate):
-    model = small(network, augment="codes", accumulate=accumulate, instance_noise=0.1)
+    model = small(network, augment="codes", accumulate=accumulate)
     asked = []
     model.guide = lambda pictures: asked.append(pictures) or torch.zeros(len(pictures), 17, 8)
-    augment, shown = model.augment.forward, []
-    model.augment.forward = lambda images, uniform: (shown.append((images, uniform)), augment(images, uniform))[1]
+    augment, shown = model.augment.of_levels, []
+    model.augment.of_levels = lambda levels, uniform: (shown.append((levels, uniform)), augment(levels, uniform))[1]
     trainer(1).fit(model, data())
     assert len(asked) == accumulate
-    for pictures, (images, uniform) in zip(asked, shown[:accumulate], strict=True):
-        rows = len(pictures)  # real ones come first
+    real = [(levels[:, 0], uniform) for levels, uniform in shown if levels.shape[1] == 1]  # in turn
+    for pictures, (images, uniform) in zip(asked, real[:accumulate], strict=True):
+        rows = len(pictures)  # images nearby come later
         moved = translation(images[:rows], uniform[:rows, 4:6])
         mirrored = (uniform[:rows, 8] < 0.4).view(-1, 1, 1, 1)
         assert torch.equal(pictures, torch.where(mirrored, moved.flip(-1), moved))
@@ -116,19 +115,19 @@ def test_a_checkpoint_loads_without_the_file_and_trains_only_with_it(network, tr
     held, path = tmp_path / "run" / "last.ckpt", tmp_path / "features.pt"
     whole = path.read_bytes()
     path.unlink()
-    model = load_model(held, model=Small)
-    assert model.aligned == 8
+    model = load_model(held)
+    assert model.aligner.length == 8
     assert model.sample(2).shape == (2, 3, 8, 8)
     with pytest.raises(ValueError, match=r"network is .*features\.pt: there is no file"):
         trainer(2).fit(model, data())
     written(path, seed=1)
     with pytest.raises(ValueError, match="which is another than that with which the run began"):
-        trainer(2).fit(load_model(held, model=Small), data())
+        trainer(2).fit(load_model(held), data())
     with pytest.raises(ValueError, match="which is another than that with which the run began"):
-        trainer(2).fit(small(network), data(), ckpt_path=held)
+        trainer(2).fit(small(network), data(8), ckpt_path=held)
     path.write_bytes(whole)
-    trainer(2).fit(small(network), data(), ckpt_path=held)
-    trainer(2).fit(load_model(held, model=Small), data())
+    trainer(2).fit(small(network), data(8), ckpt_path=held)
+    trainer(2).fit(load_model(held), data())
 
 
 def test_codes_without_pictures_are_refused(network, trainer):
@@ -150,7 +149,7 @@ def test_networks_of_another_kind_are_told_in_a_sentence(tmp_path, network):
     with pytest.raises(ValueError, match="terms has Alignment twice; expected it once"):
         small(None, terms=[Alignment(1.0, network), Alignment(2.0, network)])
     with pytest.raises(ValueError, match="augment is ada; expected codes with Alignment"):
-        small(network, augment="ada")
+        small(network, augment="ada", augment_options={"target": None})
 
 
 def test_dinov2_is_a_guide(tmp_path):
@@ -159,4 +158,4 @@ def test_dinov2_is_a_guide(tmp_path):
     transformers.Dinov2Model(transformers.Dinov2Config(**sizes)).save_pretrained(tmp_path)
     first, again = load_guide(tmp_path), load_guide(tmp_path)
     assert (first[0].length, first[1]) == (16, again[1])
-    assert aligned.load_guide(tmp_path)[0](torch.zeros(1, 3, 8, 8), (4, 4)).shape == (1, 17, 16)
+    assert load_guide(tmp_path)[0](torch.zeros(1, 3, 8, 8), (4, 4)).shape == (1, 17, 16)

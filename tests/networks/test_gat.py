@@ -158,7 +158,7 @@ def test_players_are_the_equations():
         torch.testing.assert_close(level, image, rtol=1e-9, atol=1e-9)
     logits, tokens = reference_logits(discriminator, torch.cat(levels, 1), 3, grid, 2)
     torch.testing.assert_close(output.logits, logits, rtol=1e-9, atol=1e-9)
-    torch.testing.assert_close(output.tokens, tokens, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(discriminator.projected(output.tokens), tokens, rtol=1e-9, atol=1e-9)
 
 
 def exact_positions(grid, channels, unplaced):
@@ -310,7 +310,7 @@ def test_every_parameter_learns():
     generator, discriminator = players(8, 4, num_classes=2, aligned=3)
     shake(generator, discriminator)
     _, _, output = play(generator, discriminator, torch.tensor([0, 1]))
-    (output.logits.square().sum() + output.tokens.square().sum()).backward()
+    (output.logits.square().sum() + discriminator.projected(output.tokens).square().sum()).backward()
     for network in (generator, discriminator):
         for name, parameter in network.named_parameters():
             assert parameter.grad.abs().sum() > 0, name
@@ -364,7 +364,8 @@ def test_autocast_differs_by_the_error_of_bfloat16():
             w = generator.mapping(z, labels)
             levels = generator.levels(w)
             output = discriminator(torch.cat(levels, 1), labels)
-        found.append([w, *levels, *output])
+            projected = discriminator.projected(output.tokens)
+        found.append([w, *levels, output.logits, projected])
     for exact, half in zip(*found, strict=True):
         assert (half - exact).norm() < 2**-7 * exact.norm()
     assert torch.equal(found[0][0], found[1][0])  # styles are in float32
