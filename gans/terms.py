@@ -95,7 +95,7 @@ class Game(Protocol):
 
 
 class Guided(Game, Protocol):
-    """A game with a frozen image network, for the term `Alignment`. `AlignedGAN` provides it."""
+    """A game with a frozen image network, for the term `Alignment`. `GAT` provides it."""
 
     def guide(self, pictures: Tensor) -> Tensor:
         """Return the network's tokens `(N, 1 + patches, length)` for pictures `(N, C, H, W)`."""
