@@ -30,6 +30,9 @@ def main(args: list[str]) -> None:
     options = flags.parse_args(args)
     path = file_at(options.out, options.checkpoint, "mixing.png")
     model = style_subject(options.checkpoint, options.model, options.label, options.truncation, options.device)
+    if model.network.layers < 2:
+        told = f"{options.checkpoint} holds a {type(model.model).__name__}, which has one w for all layers"
+        raise ValueError(f"{told}; expected a model with several w, such as StyleGAN2")
     choices = [model.layers(text) or [] for text in options.layers]
     rows, columns = (torch.cat([model.point(text) for text in texts]) for texts in (options.rows, options.columns))
     sheet = mixing_sheet(model.network, rows, columns, choices).clamp(-1, 1).cpu()

@@ -19,7 +19,7 @@ from gans.engine.interface import classes, styled
 from gans.explore import codes
 from gans.explore.generators import images
 from gans.explore.pca import pca_of_styles
-from gans.explore.spaces import Space, space_of, usual_space
+from gans.explore.spaces import LayeredStyles, Space, space_of, usual_space
 from gans.explore.styles import layers_named
 from gans.metrics.sampling import latents
 from gans.models.autoencoder import CodeModel
@@ -176,7 +176,7 @@ def style_subject(
     found = subject(checkpoint, own, label, truncation, device)
     if not styled(found.model):
         raise ValueError(f"{checkpoint} holds a {type(found.model).__name__}; expected a style model, which has a W")
-    return replace(found, network=space_of(found.model, "w+", found.network.label, truncation))
+    return replace(found, network=LayeredStyles(found.model, found.network.label, truncation).eval())
 
 
 def components(model: Subject, count: int) -> dict[str, Tensor]:

@@ -5,7 +5,7 @@
 | `latent` | what the generator takes, `(latent_dim,)` | all |
 | `codes` | whitened code of an autoencoder, `(latent_dim,)` | those with a GAN on codes |
 | `w` | output w of the mapping network, `(w_dim,)` | style models |
-| `w+` | a w for each layer, `(num_ws, w_dim)` | style models |
+| `w+` | a w for each layer, `(num_ws, w_dim)` | style models with more than one w |
 
 Points of every space have about mean 0 and deviation 1 in each coordinate. So a step, a range or a learning rate means
 the same in all of them: points of W are the difference from the mean w, in units of its deviation. Files hold the
@@ -323,7 +323,9 @@ def spaces(model: Any) -> Spaces:
     if isinstance(getattr(model, "generator_ema", None), manifold.Generator):
         held |= {"latent": CodeLatents, "codes": Codes}
     if styled(model):
-        held |= {"latent": StyleLatents, "w": Styles, "w+": LayeredStyles}
+        held |= {"latent": StyleLatents, "w": Styles}
+        if model.num_ws > 1:
+            held["w+"] = LayeredStyles
     return held
 
 

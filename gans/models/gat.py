@@ -171,14 +171,15 @@ class GAT(CodedGAN):
 
     def record_levels(self, levels: Tensor) -> None:
         """Note the root mean square of what each output layer adds to a code: all of them should have a part in it."""
-        parts = levels.float().unflatten(1, (LEVELS, -1))
+        parts = levels.float().unflatten(1, (LEVELS, -1))  # type: ignore[no-untyped-call]
         added = torch.diff(parts, dim=1, prepend=torch.zeros_like(parts[:, :1]))
         for index, size in enumerate(added.square().mean((0, 2, 3, 4)).sqrt().unbind(), 1):
             self.record(f"levels/added_{index}", size)
 
     def repeated(self, images: Tensor) -> Tensor:
         """Return all levels `(N, 4, c, h, w)` of codes: those of real codes `(N, c, h, w)` are equal."""
-        return images.unflatten(1, (-1, self.code_shape[0])).expand(-1, LEVELS, -1, -1, -1)
+        levels: Tensor = images.unflatten(1, (-1, self.code_shape[0]))  # type: ignore[no-untyped-call]
+        return levels.expand(-1, LEVELS, -1, -1, -1)
 
     def as_seen(self, images: Tensor) -> Tensor:
         """Return the levels `(N, 4 c, h, w)` of codes, augmented by the same random numbers, and with noise.
@@ -186,7 +187,7 @@ class GAT(CodedGAN):
         Args:
             images: real codes `(N, c, h, w)`, or generated levels `(N, 4 c, h, w)`.
         """
-        levels = images.unflatten(1, (-1, self.code_shape[0]))
+        levels: Tensor = images.unflatten(1, (-1, self.code_shape[0]))  # type: ignore[no-untyped-call]
         if self.augment.draws:
             uniform = self.uniform(len(levels), self.augment.numbers(*self.code_shape))
             levels = self.augment.of_levels(levels, uniform)

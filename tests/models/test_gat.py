@@ -6,8 +6,11 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, TensorDataset
 
+from gans.__main__ import main
 from gans.augment import CodeAugment
 from gans.engine import ema
+from gans.engine.checkpoint import Checkpoint
+from gans.explore.spaces import space_of, spaces
 from gans.models import GAT
 from gans.networks import gat
 
@@ -138,3 +141,14 @@ def test_sheets_show_levels_and_truncation():
         "levels": ((32, 1, 8, 8), 4),
         "truncation": ((40, 1, 8, 8), 5),
     }
+
+
+def test_one_w_for_all_layers_is_no_space_of_layers(trainer, tmp_path, capfd):
+    saver = Checkpoint(1, str(tmp_path))
+    model = started(small(), trainer, callbacks=[saver], enable_checkpointing=True)
+    assert list(spaces(model)) == ["latent", "w"]
+    with pytest.raises(ValueError, match=r"space is w\+.*; expected latent or w, as GAT has"):
+        space_of(model, "w+")
+    assert main(["explore", "mixing", str(tmp_path / "last.ckpt")]) == 2
+    assert "holds a GAT, which has one w for all layers; expected a model with several w" in capfd.readouterr().err
+    assert main(["explore", "truncation", str(tmp_path / "last.ckpt"), "--out", str(tmp_path / "sheet.png")]) == 0
