@@ -188,7 +188,7 @@ def test_a_recipe_runs(name, tmp_path, monkeypatch, capfd):
         with Image.open(run / "samples" / f"captions_{STEPS:07d}.png") as sheet:
             assert sheet.height > given["data"]["init_args"]["size"]
         return
-    rows = 4 if "frames" in given["data"]["init_args"] else 1 if columns(kind) else 2
+    rows = 4 if "frames" in given["data"]["init_args"] else -(-4 // (columns(kind) or 2))
     word = "translations" if translates(kind) else "step"
     with Image.open(run / "samples" / f"{word}_{STEPS:07d}.png") as picture:
         grid = torch.zeros(3, rows * (given["data"]["init_args"]["size"] + 2) + 2, picture.width, dtype=torch.uint8)
