@@ -331,4 +331,5 @@ def finish(out: Path, about: dict[str, Any], files: ImageFiles, found: Layout, s
     print(f"beside       {beside}{atomic.readable(pixels)} decoded")
     channels, height, width = about["image_shape"]
     side = height if height == width else f"[{height},{width}]"
-    print(f"\ngans fit RECIPE --data CodesDataModule --data.root {out} --data.size {side} --data.channels {channels}")
+    data = f"--data CodesDataModule --data.root {out} --data.size {side} --data.channels {channels}"
+    print(f"\ngans fit RECIPE {data} --model.autoencoder {about['autoencoder']['path']}")

@@ -54,7 +54,8 @@ def test_codes_are_those_of_the_images_and_of_their_mirror_images(gans, made, tm
     assert code == 0, err
     assert "left out     1 .txt, 1 unreadable\nunreadable   a/2.png" in out
     assert "written      codes: 13 codes of images and of mirrored ones" in out
-    assert "gans fit RECIPE --data CodesDataModule --data.root codes --data.size 8 --data.channels 3" in out
+    told = "gans fit RECIPE --data CodesDataModule --data.root codes --data.size 8 --data.channels 3"
+    assert f"{told} --model.autoencoder {made}\n" in out
     data = CodesDataModule("codes", size=8, val_size=0)
     data.setup()
     everything, coder = data.everything(), load_coder(made)
