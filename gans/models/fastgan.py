@@ -135,9 +135,9 @@ class FastGAN(LatentGAN):
         """Return logits `(N, K)` on augmented real images, and the errors `(N,)` of their reconstructions."""
         seen, quarter = self.as_seen(real), (4 * self.uniform(len(real))).long().clamp(max=3)
         logits, decoded = widened(self.discriminator(seen, quarter=quarter))
-        return logits, self.reconstruction_error(decoded, self.targets(seen, quarter))
+        return logits, self.reconstruction_error(decoded, self.decoder_targets(seen, quarter))
 
-    def targets(self, images: Tensor, quarter: Tensor) -> Tensor:
+    def decoder_targets(self, images: Tensor, quarter: Tensor) -> Tensor:
         """Return what the decoders should make of images, `(N, 3, C, h, w)`."""
         return cast(fastgan.Discriminator, self.discriminator).targets(images, quarter)
 
@@ -167,6 +167,6 @@ class FastGAN(LatentGAN):
         images = batch[0][:SHOWN]
         quarter = torch.arange(len(images), device=images.device) % 4
         _, decoded = self.discriminator(images, quarter=quarter)
-        goal = self.targets(images, quarter)
+        goal = self.decoder_targets(images, quarter)
         rows = goal[:, 0], decoded[:, 0], decoded[:, 2], goal[:, 1], decoded[:, 1]
         return {"reconstructions": (torch.cat(rows), len(images))}
