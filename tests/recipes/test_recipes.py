@@ -117,6 +117,15 @@ def photographs(root):
 
 # By the data part of a recipe's name, or by the whole name: writes the data below a folder, returns the flags that they
 # need besides.
+def latents(root):
+    """Write a flat folder of images, and beside it an `AutoencoderKL` of `diffusers` with few channels, factor 8."""
+    diffusers = pytest.importorskip("diffusers", reason="diffusers is not installed: the extra latents")
+    blocks = {"down_block_types": ("DownEncoderBlock2D",) * 4, "up_block_types": ("UpDecoderBlock2D",) * 4}
+    network = diffusers.AutoencoderKL(**blocks, block_out_channels=(4, 4, 8, 8), norm_num_groups=4, sample_size=256)
+    network.save_pretrained(root.with_name("kl"))
+    return [*flat(root), f"--model.autoencoder={root.with_name('kl')}"]
+
+
 MAKE = {
     "mnist": mnist,
     "stacked": mnist,
@@ -127,7 +136,7 @@ MAKE = {
     "digits": None,
 }
 MAKE |= {"sequence-mnist": moving, "sequence-folder": clips, "facades": sides, "pix2pix-folder": sides}
-MAKE |= {"texttoimage-folder": captions}
+MAKE |= {"texttoimage-folder": captions, "gat-folder": latents}
 MAKE |= dict.fromkeys(("cyclegan-folder", "cyclegan-cifar10", "cut-folder", "cut-fast-folder", "cut-cifar10"), kinds)
 MAKE |= {"styletransfer-folder": unpaired, "inpainting-facades": photographs, "inpainting-cifar10": flat}
 
@@ -150,7 +159,7 @@ LARGE |= {
     "reacgan-cifar10",
 }
 LARGE |= {"contragan-cifar10"}
-LARGE |= {"fastgan-folder"}
+LARGE |= {"fastgan-folder", "gat-folder"}
 
 
 @pytest.mark.parametrize(
