@@ -45,6 +45,14 @@ class Parser(LightningArgumentParser):
             found.compare = [trained(named) for named in found.compare]
         return found
 
+    def instantiate_classes(self, *args: Any, **kwargs: Any) -> Namespace:
+        """Make the objects that flags describe, and raise the errors of their constructors unchanged."""
+        try:
+            made: Namespace = super().instantiate_classes(*args, **kwargs)
+        except (TypeError, ValueError) as error:
+            raise cause(error) from error
+        return made
+
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Raise a ValueError with one sentence, without the usage of hundreds of flags."""
         verbs = self._subcommands_action.choices.values() if self._subcommands_action else ()
@@ -74,6 +82,13 @@ def trained(named: Path) -> Path:
     if not named.suffix and (close := nearest(str(named), list(known))):
         raise ValueError(f"there is no checkpoint {named}{close}")
     return named  # a missing file is reported when it is read
+
+
+def cause(error: BaseException) -> BaseException:
+    """Return the error of a constructor, on which jsonargparse reports with all types that it tried."""
+    while str(error).startswith("Does not validate") and error.__cause__:
+        error = error.__cause__
+    return error
 
 
 def check_writable(folder: Path) -> None:

@@ -27,7 +27,7 @@ from gans.checks import imported
 from gans.commands.arguments import given
 from gans.commands.home import expanded
 from gans.commands.outcome import BAD_INPUT, quiet
-from gans.commands.parser import Parser, check_writable, trained
+from gans.commands.parser import Parser, cause, check_writable, trained
 from gans.commands.trainer_checks import check_processes, check_trainer
 from gans.commands.trainer_report import Watch, complaint, missing_metric, result
 from gans.engine import checkpoint
@@ -146,9 +146,7 @@ class CLI(LightningCLI):
             with Budget("the model, as large as model.width, model.latent_dim and data.size make it,"):
                 super().instantiate_classes()
         except (TypeError, ValueError) as error:
-            inner: BaseException = error
-            while str(inner).startswith("Does not validate") and inner.__cause__:
-                inner = inner.__cause__  # jsonargparse reports on the types that it tried
+            inner = cause(error)
             # From dict_kwargs, which the parser does not check.
             if unknown := re.search(r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'", str(inner)):
                 raise ValueError(f"{unknown[1]} has no argument {unknown[2]}: dict_kwargs cannot give it") from error

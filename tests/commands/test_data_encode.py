@@ -139,3 +139,8 @@ def test_a_code_that_float16_does_not_hold_is_refused(gans, made, monkeypatch):
     code, _, err = encode(gans, made, "--dtype float32")
     assert code == 0, err
     assert json.loads((made.parents[1] / "codes" / "codes.json").read_text())["dtype"] == "float32"
+
+
+def test_scores_of_a_folder_that_holds_no_codes_are_refused_in_a_sentence(refused, made):
+    told = refused("evaluate --images photos --data CodesDataModule --data.root photos --data.size 8")
+    assert told == "root is photos, which holds no codes.json; expected a folder that `gans data encode` has written"
