@@ -97,5 +97,6 @@ def nearest(word: str, words: list[str]) -> str:
     close = close or [other for other in words if len(word) > 2 and other.lower().startswith(word.lower())]
     initials = "".join(part[:1] for part in word.split("_"))  # learning_rate is lr
     close = close or [other for other in words if len(initials) > 1 and other.rpartition(".")[2] == initials]
-    close = close or difflib.get_close_matches(word, words, n=1, cutoff=0.6)
+    close = close or difflib.get_close_matches(word, words, n=3, cutoff=0.6)
+    close.sort(key=lambda other: sorted(other) != sorted(word))  # GNA is GAN with two letters swapped, and not GAT
     return f" (did you mean {close[0]}?)" if close else ""

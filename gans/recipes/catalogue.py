@@ -40,4 +40,4 @@ def show(names: list[str]) -> None:
         print(find(names[0]).read_text(encoding="utf-8"), end="")
         return
     for name, path in recipes().items():
-        print(f"{name:25}{path.read_text(encoding='utf-8').splitlines()[0].lstrip('# ')}")
+        print(f"{name:24} {path.read_text(encoding='utf-8').splitlines()[0].lstrip('# ')}")

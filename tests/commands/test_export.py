@@ -31,6 +31,7 @@ OTHER = {
     "R3GAN": {"width": 16, "num_classes": 3},
     "GAT": {"preset": "tiny", "width": 16, "depth": 4, "num_classes": 3},
     "StyleGAN2": {"preset": "small", "num_classes": 3},
+    "GridAutoencoder": {"latent_dim": None},
     "InfoGAN": {"latent_dim": 6},
     "SequenceGAN": {"frames": 3, "motion_dim": 2, "num_classes": 3},
     "VAE": {"network": "conv"},
@@ -67,7 +68,8 @@ print(difference)
 def make(name):
     """A small model whose weights and statistics are unlike those of a fresh one."""
     torch.manual_seed(1)
-    model = getattr(gans.models, name)(**{**SMALL, **OTHER.get(name, {})})
+    given = {**SMALL, **OTHER.get(name, {})}
+    model = getattr(gans.models, name)(**{key: value for key, value in given.items() if value is not None})
     for name, tensor in model.state_dict().items():
         if "running" in name or name.endswith("mean"):
             tensor += 0.1 * torch.rand_like(tensor)
