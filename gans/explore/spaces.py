@@ -213,8 +213,9 @@ class StyleLatents(Space):
         """Return the images of latents, truncated in W."""
         if self.truncation is None and noise is None:
             return super().made(points)
-        w = self.model.to_w(points, *self.given(len(points)))
-        return styled_images(self.model, towards(w, self.model.mean_w, self.truncation), noise)
+        labels = self.given(len(points))
+        w = self.model.to_w(points, *labels)
+        return styled_images(self.model, towards(w, centre(self.model, *labels), self.truncation), noise)
 
 
 class Styles(Space):
@@ -253,8 +254,9 @@ class Styles(Space):
     @torch.no_grad()
     def from_latents(self, z: Tensor) -> Tensor:
         """Return the points of latents, truncated."""
-        w = self.model.to_w(z, *self.given(len(z)))
-        return self.standardised(towards(w, self.model.mean_w, self.truncation))
+        labels = self.given(len(z))
+        w = self.model.to_w(z, *labels)
+        return self.standardised(towards(w, centre(self.model, *labels), self.truncation))
 
     def standardised(self, w: Tensor) -> Tensor:
         """Return the points `(..., w_dim)` of the model's own w."""
@@ -351,6 +353,13 @@ def usual_space(model: Any, moved: bool = False) -> str:
     """
     known = spaces(model)
     return next(name for name in (*([] if moved else ["codes"]), "w", "latent") if name in known)
+
+
+def centre(model: Any, *labels: Tensor) -> Tensor:
+    """Return the w to which truncation leads: `model.centre(*labels)` `(N, w_dim)`, or else `mean_w` `(w_dim,)`."""
+    of = getattr(model, "centre", None)
+    found: Tensor = of(*labels) if of else model.mean_w
+    return found
 
 
 @torch.no_grad()

@@ -284,6 +284,11 @@ class GAT(CodedGAN):
         """Mean of w `(w_dim,)` over all classes."""
         return self.generator_ema.mean_w.mean(0)
 
+    def centre(self, *labels: Tensor) -> Tensor:
+        """Return the mean of w `(N, w_dim)` of each of the classes `(N,)`; without classes `(1, w_dim)`."""
+        means = self.generator_ema.mean_w
+        return means[labels[0]] if labels else means
+
     def to_w(self, z: Tensor, *labels: Tensor) -> Tensor:
         """Return w `(N, w_dim)` of latents `(N, latent_dim)` and, if class-conditional, classes `(N,)`."""
         return cast(Tensor, self.generator_ema.mapping(z, *labels))
@@ -311,8 +316,8 @@ class GAT(CodedGAN):
         """
         if not math.isfinite(psi):
             raise ValueError(f"truncation is {psi}; expected a finite number, 1 for none")
-        means = self.generator_ema.mean_w
-        return torch.lerp(means[labels[0]] if labels else means.expand_as(w), w.to(means), psi)
+        centre = self.centre(*labels)
+        return torch.lerp(centre.expand_as(w), w.to(centre), psi)
 
     @torch.no_grad()
     def sample(

@@ -152,3 +152,13 @@ def test_one_w_for_all_layers_is_no_space_of_layers(trainer, tmp_path, capfd):
     assert main(["explore", "mixing", str(tmp_path / "last.ckpt")]) == 2
     assert "holds a GAT, which has one w for all layers; expected a model with several w" in capfd.readouterr().err
     assert main(["explore", "truncation", str(tmp_path / "last.ckpt"), "--out", str(tmp_path / "sheet.png")]) == 0
+
+
+def test_explored_samples_are_truncated_towards_the_mean_of_their_class():
+    model = small(num_classes=3)
+    model.generator_ema.mean_w.copy_(torch.randn_like(model.generator_ema.mean_w))
+    z, labels = torch.randn(2, 4), torch.tensor([2, 2])
+    expected = model.from_w(model.truncated(model.to_w(z, labels), 0.3, labels))
+    for name in ("latent", "w"):
+        space = space_of(model, name, label=2, truncation=0.3)
+        torch.testing.assert_close(space(z if name == "latent" else space.from_latents(z)), expected)
