@@ -23,7 +23,7 @@ SHIPPED = {
 
 
 class Classifier(Extractor):
-    """A small classifier of images or clips that `gans train_features` wrote.
+    """A small classifier of images or clips that `scripts/train_features.py` wrote.
 
     Images of other sizes are resized. If the classifier was trained on images within a black frame, such as 28x28
     digits in 32x32, images are resized to the inner size and framed: MNIST with and without the frame has equal

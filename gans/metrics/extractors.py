@@ -19,7 +19,7 @@ RANDOM_WIDTH = 16  # a quarter of VGG19's: more random channels add nothing
 
 
 def extractor(given: str | Path | nn.Module, weights: str | Path | None = None) -> Extractor:
-    """Return the extractor of a name, of a file that `gans train_features` wrote, or of a module.
+    """Return the extractor of a name, of a file that `scripts/train_features.py` wrote, or of a module.
 
     Args:
         given: one of `NAMES`, a file or a module.
@@ -69,7 +69,7 @@ def feature_network(name: str | Path, layers: Sequence[str] = LAYERS, padding: P
 
     Args:
         name: `vgg19`, with the weights in torch's cache; `random`, the same layers with random weights; `mnist` or
-            another classifier of images; a file of torchvision's weights of VGG19, or one of `gans train_features`.
+            another classifier of images; a file of torchvision's weights of VGG19, or one of `scripts/train_features.py`.
         layers: which maps of VGG19 it returns; those of classifiers are fixed.
         padding: of VGG19, as in `reconstruction.VGG`.
 

@@ -42,7 +42,7 @@ class StyleTransfer(Translator):
         width: channels of the decoder's last layer; they double with depth, up to 8 times.
         discriminator_width: the same of the critic's first layer; None is `width`.
         features: the encoder: `vgg19` from torch's cache or a file of its weights, `random`, which needs none, `mnist`
-            or a file of `gans train_features`.
+            or a file of `scripts/train_features.py`.
         depth: number of the encoder's maps whose statistics are compared; the last of them is restyled. The paper has
             4.
         spectral_norm: spectral normalisation of the critic's weights.
