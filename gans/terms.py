@@ -1086,7 +1086,7 @@ class Alignment(Term):
 
     Args:
         weight: of the term.
-        network: folder of a DINOv2 for `transformers`, or file of a classifier that `scripts/train_features.py` wrote. In a
+        network: folder of a DINOv2 for `transformers`, or file of a classifier by `scripts/train_features.py`. In a
             checkpoint it is what identifies the network: its path, digest and length of a token.
     """
 

@@ -69,7 +69,7 @@ def feature_network(name: str | Path, layers: Sequence[str] = LAYERS, padding: P
 
     Args:
         name: `vgg19`, with the weights in torch's cache; `random`, the same layers with random weights; `mnist` or
-            another classifier of images; a file of torchvision's weights of VGG19, or one of `scripts/train_features.py`.
+            another classifier of images; torchvision's weights of VGG19, or a file of `scripts/train_features.py`.
         layers: which maps of VGG19 it returns; those of classifiers are fixed.
         padding: of VGG19, as in `reconstruction.VGG`.
 

@@ -123,7 +123,7 @@ def load_guide(path: str | Path) -> tuple[Guide, str]:
     """Return a frozen image network, and its digest.
 
     Args:
-        path: folder of a DINOv2 for `transformers`, or file of a classifier of images that `scripts/train_features.py` wrote.
+        path: folder of a DINOv2 for `transformers`, or file of a classifier of images by `scripts/train_features.py`.
 
     Raises:
         ValueError: if there is no such network.
