@@ -16,7 +16,7 @@ from gans.engine.schedules import linear
 from gans.losses import Objective
 from gans.models.paired import PairedTranslator
 from gans.networks.layers import Size, image_size
-from gans.networks.superresolution import Generator, Kernel, enlarged
+from gans.networks.superresolution import Base, Enlarge, Generator, enlarged
 from gans.reconstruction import absolute_distance
 
 LEAST = 16  # the least side in pixels of which four poolings leave conv5_4 one
@@ -33,9 +33,9 @@ class SRGAN(PairedTranslator):
     ESRGAN's, the mean absolute difference of conv5_4. In other networks it is a relative distance, the mean over all
     maps, and needs another weight.
 
-    Differences from ESRGAN: pixel shuffles behind the blocks, added to an interpolation, instead of nearest-neighbour
-    doublings; pix2pix's patch critic with spectral normalisation instead of a VGG-like one; learning rates that fall
-    linearly, not by halves. SRGAN itself has BatchNorm, squared errors and VGG19's relu5_4.
+    Differences from ESRGAN: unless `enlarge` is `nearest` and `base` is `none`, pixel shuffles behind the blocks, added
+    to an interpolation; pix2pix's patch critic with spectral normalisation instead of a VGG-like one; learning rates
+    that fall linearly, not by halves. SRGAN itself has BatchNorm, squared errors and VGG19's relu5_4.
 
     Args:
         size: side of the target images in training, or (height, width), multiples of `scale`. `translate` takes images
@@ -47,7 +47,11 @@ class SRGAN(PairedTranslator):
         network: the generator's blocks: `residual` as in SRResNet, or `rrdb`, ESRGAN's dense ones.
         blocks: number of blocks; the papers have 16 and 23.
         growth: channels that each layer of a dense block adds; `rrdb` only.
-        base: kernel of the interpolation that the generator adds to, and that is its baseline.
+        base: kernel of the interpolation that the generator adds to, and that is its baseline; `none` adds to nothing,
+            as ESRGAN does, and compares with bicubic.
+        enlarge: how the generator enlarges: `shuffle`, or `nearest` as in ESRGAN.
+        shrink: factor of a pixel unshuffle before the generator's first layer, which makes blocks cheaper: 1, 2 or 4.
+        unit: the generator's layers work on values in [0, 1], as in ESRGAN's published weights.
         spectral_norm: spectral normalisation of the critic's weights. The critic has no other norm, for a norm of maps
             would hide the exposure.
         scales: number of critics; each sees the image at half the size of the one before.
@@ -74,7 +78,10 @@ class SRGAN(PairedTranslator):
         network: Literal["residual", "rrdb"] = "residual",
         blocks: int = 16,
         growth: int = 32,
-        base: Kernel = "bicubic",
+        base: Base = "bicubic",
+        enlarge: Enlarge = "shuffle",
+        shrink: Literal[1, 2, 4] = 1,
+        unit: bool = False,
         spectral_norm: bool = True,
         scales: int = 1,
         content_steps: int = 0,
@@ -97,7 +104,7 @@ class SRGAN(PairedTranslator):
                 f"content_lr is {content_lr} and final_lr {final_lr}; expected a rate above 0 and a share from 0 to 1"
             )
         grown = growth if network == "rrdb" else None
-        self.generator = Generator(channels, scale, width, blocks, grown, base)
+        self.generator = Generator(channels, scale, width, blocks, grown, base, enlarge, shrink, unit)
         height, breadth = image_size(size)
         if height % scale or breadth % scale:
             raise ValueError(f"size is {height}x{breadth}; expected multiples of {scale}, the scale")
@@ -206,4 +213,5 @@ class SRGAN(PairedTranslator):
 
     def baseline(self, *inputs: Tensor) -> Tensor:
         """Return the interpolated images, or with a scale of 1 the images themselves: what the generator adds to."""
-        return enlarged(inputs[0], self.scale, self.hparams["base"])
+        base = self.hparams["base"]
+        return enlarged(inputs[0], self.scale, "bicubic" if base == "none" else base)

@@ -1,21 +1,25 @@
 """SRResNet of Ledig et al. 2016 (arXiv 1609.04802) and RRDB of Wang et al. 2018 (arXiv 1809.00219), without BatchNorm.
 
-Both work at the resolution of the input and upsample at the end by pixel shuffle (Shi et al. 2016, arXiv 1609.05158).
-Their output is added to the interpolated input and is 0 at initialisation, so training starts from the interpolation
-baseline. With a scale of 1 the network is a residual denoiser like DnCNN (Zhang et al. 2016, arXiv 1608.03981).
+Both work at the resolution of the input and upsample at the end, by pixel shuffle (Shi et al. 2016, arXiv 1609.05158)
+or by nearest neighbours. Their output is added to the interpolated input and is 0 at initialisation, so training starts
+from the interpolation baseline. With a scale of 1 the network is a residual denoiser like DnCNN (Zhang et al. 2016,
+arXiv 1608.03981). ESRGAN's published networks are RRDB with `enlarge: nearest`, `base: none` and `unit: true`.
 """
 
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import interpolate, leaky_relu
+from torch.nn.functional import interpolate, leaky_relu, pad, pixel_unshuffle
 
 from gans.checks import at_least
 from gans.networks.layers import channels_last, widened
 
 Kernel = Literal["bicubic", "bilinear"]
-SHUFFLES = {1: (), 2: (2,), 3: (3,), 4: (2, 2), 8: (2, 2, 2)}  # factors of the pixel shuffles for each scale
+Base = Kernel | Literal["none"]
+Enlarge = Literal["shuffle", "nearest"]
+SCALES = (1, 2, 3, 4, 8)
+STEPS = {scale: (scale,) if scale == 3 else (2,) * (scale.bit_length() - 1) for scale in (*SCALES, 16, 32)}
 RESIDUAL = 0.2  # factor of the residual branches in dense blocks
 START = 0.1  # factor of the initial weights in blocks, so that a deep stack starts near the identity
 
@@ -100,10 +104,15 @@ class Generator(nn.Module):
         width: channels of all layers.
         blocks: number of blocks. The papers use 16 residual blocks or 23 RRDB.
         growth: `growth` of RRDB blocks; None uses residual blocks.
-        base: kernel of the interpolation that the network's output is added to.
+        base: kernel of the interpolation that the network's output is added to, or `none`.
+        enlarge: `shuffle`, a convolution to more channels and a pixel shuffle, or `nearest`, ESRGAN's nearest
+            neighbours and a convolution.
+        shrink: factor by which a pixel unshuffle makes the maps smaller before the first layer: 1, 2 or 4. Blocks cost
+            `shrink`^2 times less. Real-ESRGAN has 2 for a scale of 2. Sides that are no multiple are padded meanwhile.
+        unit: the layers work on values in [0, 1], as in published weights, and not in [-1, 1].
 
     Raises:
-        ValueError: if `scale` or `base` is not supported, or a number is too small.
+        ValueError: if `scale`, `base`, `enlarge` or `shrink` is not supported, or a number is too small.
     """
 
     def __init__(
@@ -113,32 +122,58 @@ class Generator(nn.Module):
         width: int = 64,
         blocks: int = 16,
         growth: int | None = None,
-        base: Kernel = "bicubic",
+        base: Base = "bicubic",
+        enlarge: Enlarge = "shuffle",
+        shrink: int = 1,
+        unit: bool = False,
     ) -> None:
         super().__init__()
         at_least(1, width=width, blocks=blocks, growth=1 if growth is None else growth)
-        if scale not in SHUFFLES:
-            raise ValueError(f"scale is {scale}; expected one of {', '.join(map(str, SHUFFLES))}")
-        if base not in ("bicubic", "bilinear"):
-            raise ValueError(f"base is {base}; expected bicubic or bilinear")
-        self.scale, self.base = scale, base
-        self.head = conv(channels, width)
+        if scale not in SCALES:
+            raise ValueError(f"scale is {scale}; expected one of {', '.join(map(str, SCALES))}")
+        if shrink not in (1, 2, 4) or scale * shrink not in STEPS:
+            raise ValueError(f"shrink is {shrink}; expected 1, 2 or 4, and 1 for a scale of 3")
+        if base not in ("bicubic", "bilinear", "none"):
+            raise ValueError(f"base is {base}; expected bicubic, bilinear or none")
+        if enlarge not in ("shuffle", "nearest"):
+            raise ValueError(f"enlarge is {enlarge}; expected shuffle or nearest")
+        self.scale, self.base, self.shrink, self.unit = scale, base, shrink, unit
+        self.head = conv(channels * shrink**2, width)
         body = [Residual(width) if growth is None else RRDB(width, growth) for _ in range(blocks)]
         self.body = nn.Sequential(*body, conv(width, width))
-        ups = [nn.Sequential(conv(width, width * by**2), nn.PixelShuffle(by)) for by in SHUFFLES[scale]]
-        self.ups = nn.ModuleList(ups)
+        self.ups = nn.ModuleList(upsampling(width, by, enlarge) for by in STEPS[scale * shrink])
         self.tail, self.last = conv(width, width), conv(width, channels)
-        nn.init.zeros_(self.last.weight)
+        if base != "none":
+            nn.init.zeros_(self.last.weight)
         channels_last(self)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return images `(N, channels, scale H, scale W)` for images `(N, channels, H, W)`."""
-        maps = self.head(images)
+        images = (images + 1) / 2 if self.unit else images
+        maps = self.head(self.smaller(images))
         maps = maps + self.body(maps)
         for up in self.ups:
             maps = leaky_relu(up(maps), 0.2)
-        added: Tensor = self.last(leaky_relu(self.tail(maps), 0.2))
-        return enlarged(images, self.scale, self.base) + added.contiguous()
+        made: Tensor = self.last(leaky_relu(self.tail(maps), 0.2)).contiguous()
+        made = made[..., : self.scale * images.shape[-2], : self.scale * images.shape[-1]]
+        if self.base != "none":
+            made = enlarged(images, self.scale, self.base) + made
+        return 2 * made - 1 if self.unit else made
+
+    def smaller(self, images: Tensor) -> Tensor:
+        """Return images as maps `(N, shrink^2 channels, H / shrink, W / shrink)`, sides rounded up."""
+        if self.shrink == 1:
+            return images
+        height, width = images.shape[-2:]
+        maps: Tensor = pad(images, (0, -width % self.shrink, 0, -height % self.shrink), mode="replicate")
+        return pixel_unshuffle(maps, self.shrink)
+
+
+def upsampling(width: int, by: int, kind: Enlarge) -> nn.Sequential:
+    """Return layers that enlarge maps `(N, width, h, w)` `by` times."""
+    if kind == "nearest":
+        return nn.Sequential(nn.Upsample(scale_factor=by), conv(width, width))
+    return nn.Sequential(conv(width, width * by**2), nn.PixelShuffle(by))
 
 
 def conv(before: int, after: int) -> nn.Conv2d:

@@ -121,7 +121,9 @@ def test_the_critic_rests_where_it_is_not_asked(trainer, weight):
 
 @pytest.mark.parametrize("options", [{"scale": 4}, {"scale": 1}, {"channels": 3, "scales": 2}, {"channels": 4},
                                      {"feature_weight": 1.0}, {"feature_weight": 1.0, "features": "discriminator"},
-                                     {"objective": "relativistic_average"}, {"base": "bilinear"}])  # fmt: skip
+                                     {"objective": "relativistic_average"}, {"base": "bilinear"},
+                                     {"base": "none", "enlarge": "nearest", "unit": True, "network": "rrdb"},
+                                     {"scale": 1, "shrink": 2}])  # fmt: skip
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
 def test_options_train(trainer, options, precision):
     model, scale = make(**options), options.get("scale", 2)
@@ -196,6 +198,11 @@ def test_colours_are_compared_with_grey(trainer):
     assert found["test/baseline/colourfulness"] < 1 < found["test/colourfulness/data"]
     [plain] = trainer(1).test(Pix2Pix(SIZE, 3, width=4), batches(8, scale=1, channels=3), verbose=False)
     assert not any("baseline" in name for name in plain)
+
+
+def test_a_generator_that_adds_to_nothing_is_compared_with_bicubic():
+    given = pairs().tensors[0]
+    assert torch.equal(make(base="none").baseline(given), enlarged(given, 2, "bicubic"))
 
 
 def test_triptychs_show_small_sources_enlarged(trainer, tmp_path):

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from PIL import Image
+from torch.nn.functional import interpolate, leaky_relu
 from torchvision.transforms.functional import pil_to_tensor, to_pil_image
 
 from gans.networks.superresolution import RRDB, Dense, Generator, Residual, enlarged
@@ -73,11 +74,46 @@ def test_the_papers_sizes():
     assert [size / 1e6 for size in sizes] == pytest.approx([1.52, 16.7], rel=0.03)
 
 
+@pytest.mark.parametrize(("scale", "doublings"), [(2, 1), (4, 2), (3, 1)])
+def test_with_nearest_and_no_base_the_network_is_esrgans(scale, doublings):
+    """Equation by equation on images in [0, 1]; its layers are as published and begin with no zeros."""
+    torch.manual_seed(0)
+    network = Generator(3, scale, 4, 2, 2, "none", "nearest", unit=True)
+    assert network.last.weight.abs().min() > 0
+    images = torch.rand(2, 3, 5, 7)
+    with torch.no_grad():
+        maps = network.head(images)
+        maps = maps + network.body(maps)
+        for number in range(doublings):
+            maps = interpolate(maps, scale_factor=scale // doublings, mode="nearest")
+            maps = leaky_relu(network.ups[number][-1](maps), 0.2)
+        expected = network.last(leaky_relu(network.tail(maps), 0.2))
+        torch.testing.assert_close((network(2 * images - 1) + 1) / 2, expected)
+    assert expected.shape == (2, 3, 5 * scale, 7 * scale)
+
+
+@pytest.mark.parametrize("enlarge", ["shuffle", "nearest"])
+@pytest.mark.parametrize(("scale", "shrink"), [(1, 2), (2, 2), (1, 4)])
+def test_layers_may_work_on_smaller_maps(enlarge, scale, shrink):
+    """Images of any size; of sides that are multiples nothing is padded, as in Real-ESRGAN."""
+    torch.manual_seed(0)
+    network = Generator(3, scale, 4, 1, 2, enlarge=enlarge, shrink=shrink)
+    seen = []
+    network.head.register_forward_hook(lambda _, inputs, output: seen.append(inputs[0]))
+    given = images((7, 8))
+    assert torch.equal(network(given), enlarged(given, scale))
+    assert seen[0].shape == (2, 3 * shrink**2, -(-7 // shrink), 8 // shrink)
+    assert torch.equal(seen[0][:, 0, 0, 1], given[:, 0, 0, shrink])
+
+
 @pytest.mark.parametrize(
     ("options", "says"),
     [
         ({"scale": 5}, "scale is 5; expected one of 1, 2, 3, 4, 8"),
-        ({"base": "nearest"}, "base is nearest; expected bicubic or bilinear"),
+        ({"base": "nearest"}, "base is nearest; expected bicubic, bilinear or none"),
+        ({"enlarge": "bicubic"}, "enlarge is bicubic; expected shuffle or nearest"),
+        ({"shrink": 3}, "shrink is 3; expected 1, 2 or 4"),
+        ({"scale": 3, "shrink": 2}, "shrink is 2; expected 1, 2 or 4, and 1 for a scale of 3"),
         ({"blocks": 0}, "blocks is 0; expected at least 1"),
         ({"growth": 0}, "growth is 0; expected at least 1"),
     ],
