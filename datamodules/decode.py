@@ -30,6 +30,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from datamodules.archive import opened, within
+from datamodules.palette import Palette
 
 try:
     from torchvision.io import decode_jpeg
@@ -78,6 +79,7 @@ class Target(NamedTuple):
         fit: How other aspect ratios are fitted.
         crop: (height, width) of a centre crop before resizing, or None.
         half: Half of the image that is used, or None for the whole image.
+        palette: Colours of a label map, which is resized by nearest neighbours; None for other images.
     """
 
     channels: int
@@ -85,6 +87,7 @@ class Target(NamedTuple):
     fit: Fit = "crop"
     crop: tuple[int, int] | None = None
     half: Half | None = None
+    palette: Palette | None = None
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -104,7 +107,7 @@ def read_image(path: str | Path, target: Target) -> Tensor:
     """
     with picture(path) as file:
         full = file.size
-        if target.crop is None:
+        if target.crop is None and target.palette is None:
             side = REDUCED * max(target.size)
             file.draft(None, (2 * side if target.half else side, side))  # it does nothing for other formats
         pixels = by_torchvision(file) if file.size == full and target.channels == 3 else None
@@ -283,12 +286,17 @@ def resized(pixels: Tensor, target: Target) -> Tensor:
         across, down = max(1, round(wide * scale)), max(1, round(tall * scale))
         canvas = torch.zeros(len(pixels), height, width, dtype=torch.uint8)
         top, left = (height - down) // 2, (width - across) // 2
-        canvas[:, top : top + down, left : left + across] = bicubic(pixels, (down, across))
+        canvas[:, top : top + down, left : left + across] = interpolated(pixels, (down, across), target.palette)
         return canvas
     if target.fit == "crop":
         scale = min(wide / width, tall / height)
         pixels = centred(pixels, (round(height * scale), round(width * scale)))
-    return bicubic(pixels, target.size)
+    return interpolated(pixels, target.size, target.palette)
+
+
+def interpolated(pixels: Tensor, size: tuple[int, int], palette: Palette | None) -> Tensor:
+    """Return an image, or the label map of a palette, `(C, H, W)` uint8 in the size (height, width)."""
+    return bicubic(pixels, size) if palette is None else palette.resized(pixels, size)
 
 
 def bicubic(pixels: Tensor, size: tuple[int, int]) -> Tensor:

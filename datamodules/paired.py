@@ -7,8 +7,10 @@ from typing import Any, cast
 import torch
 
 from datamodules.base import BatchDataset, split
+from datamodules.labels import Found, check_labels, found
 from datamodules.layout import both_sides, split_folders
 from datamodules.pairs import PairDataModule, Pairs, Side, Views, check_pairs, matched
+from datamodules.palette import Palette
 
 
 class PairedFolderDataModule(PairDataModule):
@@ -24,11 +26,38 @@ class PairedFolderDataModule(PairDataModule):
     Args:
         root: Folder or .zip of images with halves, or of A, or of the folders A and B.
         target_root: Folder of B, with the same file names as A; None if both are in `root`.
+        labels: The sources are label maps, whose pixels become the nearest colour of a palette. It is found in the
+            training maps, with `auto` or the number of classes, or is a JSON file, see `datamodules.palette`.
         options: Arguments of `PairDataModule`.
     """
 
-    def __init__(self, root: str | Path, target_root: str | Path | None = None, **options: Any) -> None:
+    def __init__(
+        self,
+        root: str | Path,
+        target_root: str | Path | None = None,
+        labels: str | int | None = None,
+        **options: Any,
+    ) -> None:
         super().__init__(root, target_root, **options)
+        self.labels = check_labels(labels)
+        if self.labels is not None and self.source_channels == 4:
+            raise ValueError("labels is for maps without alpha; expected source_channels 1 or 3, not 4")
+        self._found: Found | None = None
+
+    @property
+    def palette(self) -> Palette | None:
+        """Colours of the label maps in the order of the classes, or None without `labels`."""
+        if self.labels is None:
+            return None
+        if self._found is None:
+            maps = self._sides("train")[0]
+            self._found = found(self.labels, maps.root, maps.paths, maps.half)
+        return self._found.palette
+
+    def describe(self) -> dict[str, str]:
+        """Return a summary in words, with the colours of the label maps."""
+        lines = super().describe()
+        return lines | {"labels": self._found.describe()} if self._found else lines
 
     def splits(self) -> tuple[BatchDataset, BatchDataset, BatchDataset]:
         """Return the training, validation and test pairs.
@@ -81,7 +110,9 @@ class PairedFolderDataModule(PairDataModule):
     def _read(self, sides: tuple[Side, Side], rows: torch.Tensor | None, flip: bool, more: int) -> Pairs:
         """Return the pairs of these rows, read `more` pixels larger than the crop."""
         sources, targets = (
-            self.reader(side, channels, more, rows)
-            for side, channels in zip(sides, (self.source_channels, self.channels), strict=True)
+            self.reader(side, channels, more, rows, palette)
+            for side, channels, palette in zip(
+                sides, (self.source_channels, self.channels), (self.palette, None), strict=True
+            )
         )
         return Pairs(sources, targets, Views(self.size, flip))

@@ -25,6 +25,7 @@ from datamodules.decode import Fit, Half, Target, UnreadableImageError, dimensio
 from datamodules.files import BrokenDataError, Cache, ImageFiles, OnError, existing_folder, image_files, listed
 from datamodules.layout import both_sides, unused
 from datamodules.order import Key, mix
+from datamodules.palette import Palette
 
 Direction: TypeAlias = Literal["a_to_b", "b_to_a"]
 
@@ -101,14 +102,18 @@ class PairDataModule(ImageDataModule):
         if cache:
             quiet_about_workers()
 
-    def reader(self, side: "Side", channels: int, more: int, rows: Tensor | None) -> ImageFiles:
+    def reader(
+        self, side: "Side", channels: int, more: int, rows: Tensor | None, palette: Palette | None = None
+    ) -> ImageFiles:
         """Return a reader of these rows of a side, or of all rows, `more` pixels larger than `size`.
+
+        With a palette, the images are label maps.
 
         Raises:
             ValueError: There are to be 4 channels and no image has alpha, or the cache does not fit into memory.
             OSError: Most files cannot be read, or one cannot and `on_error` is raise.
         """
-        target = Target(channels, (self.size[0] + more, self.size[1] + more), self.fit)
+        target = Target(channels, (self.size[0] + more, self.size[1] + more), self.fit, palette=palette)
         new = (side.root, channels) not in self._checked
         files = side.files(target, self.on_error, self.num_workers > 0, self.cache, rows, check=new)
         self._checked.add((side.root, channels))
