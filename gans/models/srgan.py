@@ -4,17 +4,21 @@ With a scale of 1 the same two stages restore images: they remove noise (DnCNN, 
 darkness, blur or any other difference between sources and targets.
 """
 
+from collections.abc import Callable
+from functools import partial
 from math import inf
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from gans.checks import at_least
 from gans.engine.schedules import linear
 from gans.losses import Objective
+from gans.metrics.extractors import LAYERS
 from gans.models.paired import PairedTranslator
+from gans.networks import patch, unetcritic
 from gans.networks.layers import Size, image_size
 from gans.networks.superresolution import Base, Enlarge, Generator, enlarged
 from gans.reconstruction import absolute_distance
@@ -32,6 +36,9 @@ class SRGAN(PairedTranslator):
     The weights of the second stage are ESRGAN's. They hold for `features: vgg19`, where the feature distance is
     ESRGAN's, the mean absolute difference of conv5_4. In other networks it is a relative distance, the mean over all
     maps, and needs another weight.
+
+    Batches are `(source, target)`. A third image, such as a sharpened target, replaces the target in the pixel error
+    and the feature distance, as in Real-ESRGAN (Wang et al. 2021, arXiv 2107.10833). The critic takes the target.
 
     Differences from ESRGAN: unless `enlarge` is `nearest` and `base` is `none`, pixel shuffles behind the blocks, added
     to an interpolation; pix2pix's patch critic with spectral normalisation instead of a VGG-like one; learning rates
@@ -52,6 +59,7 @@ class SRGAN(PairedTranslator):
         enlarge: how the generator enlarges: `shuffle`, or `nearest` as in ESRGAN.
         shrink: factor of a pixel unshuffle before the generator's first layer, which makes blocks cheaper: 1, 2 or 4.
         unit: the generator's layers work on values in [0, 1], as in ESRGAN's published weights.
+        critic: `patch`, pix2pix's critic of patches, or `unet`, Real-ESRGAN's critic of pixels.
         spectral_norm: spectral normalisation of the critic's weights. The critic has no other norm, for a norm of maps
             would hide the exposure.
         scales: number of critics; each sees the image at half the size of the one before.
@@ -61,6 +69,8 @@ class SRGAN(PairedTranslator):
         pixel_weight: weight of the mean absolute error in the second stage, on [-1, 1]. ESRGAN's 0.01 is for images in
             [0, 1], where errors are half as large.
         feature_weight: weight of the feature distance in the second stage.
+        layer_weights: weights of VGG19's conv1_2, conv2_2, conv3_4, conv4_4 and conv5_4 in the feature distance. The
+            default is ESRGAN's; Real-ESRGAN has 0.1, 0.1, 1, 1 and 1. Other networks have their own.
         adversarial_weight: weight of the adversarial loss; 0 switches it off.
         objective: the adversarial loss; ESRGAN has `relativistic_average`.
         lr: learning rate of Adam in the second stage.
@@ -82,6 +92,7 @@ class SRGAN(PairedTranslator):
         enlarge: Enlarge = "shuffle",
         shrink: Literal[1, 2, 4] = 1,
         unit: bool = False,
+        critic: Literal["patch", "unet"] = "patch",
         spectral_norm: bool = True,
         scales: int = 1,
         content_steps: int = 0,
@@ -89,6 +100,7 @@ class SRGAN(PairedTranslator):
         final_lr: float = 0.1,
         pixel_weight: float = 0.005,
         feature_weight: float = 1.0,
+        layer_weights: tuple[float, float, float, float, float] = (0, 0, 0, 0, 1),
         adversarial_weight: float = 5e-3,
         objective: Objective = "nonsaturating",
         lr: float = 1e-4,
@@ -97,6 +109,10 @@ class SRGAN(PairedTranslator):
     ) -> None:
         super().__init__(size, channels, None, objective, feature_weight=feature_weight, lr=lr, betas=betas, **options)
         at_least(0, content_steps=content_steps, pixel_weight=pixel_weight, adversarial_weight=adversarial_weight)
+        if len(layer_weights) != len(LAYERS) or min(layer_weights) < 0 or not any(layer_weights):
+            raise ValueError(
+                f"layer_weights is {layer_weights}; expected {len(LAYERS)} weights, for {', '.join(LAYERS)}"
+            )
         if network not in ("residual", "rrdb"):
             raise ValueError(f"network is {network}; expected residual or rrdb")
         if not 0 < content_lr < inf or not 0 <= final_lr <= 1:
@@ -105,13 +121,20 @@ class SRGAN(PairedTranslator):
             )
         grown = growth if network == "rrdb" else None
         self.generator = Generator(channels, scale, width, blocks, grown, base, enlarge, shrink, unit)
-        height, breadth = image_size(size)
-        if height % scale or breadth % scale:
-            raise ValueError(f"size is {height}x{breadth}; expected multiples of {scale}, the scale")
+        sides = image_size(size)
+        if any(side % scale for side in sides):
+            raise ValueError(f"size is {sides[0]}x{sides[1]}; expected multiples of {scale}, the scale")
         self.scale = scale
-        self.input_shape = (channels, height // scale, breadth // scale)
-        self.discriminator = self.make_discriminator(
-            channels, width if discriminator_width is None else discriminator_width, "none", spectral_norm, scales
+        self.input_shape = (channels, sides[0] // scale, sides[1] // scale)
+        critics: dict[str, Callable[..., nn.Module]] = {
+            "patch": partial(patch.Discriminator, size, norm="none"),
+            "unet": unetcritic.Discriminator,
+        }
+        if critic not in critics:
+            raise ValueError(f"critic is {critic}; expected {' or '.join(critics)}")
+        breadth = width if discriminator_width is None else discriminator_width
+        self.discriminator = critics[critic](
+            channels=channels, width=breadth, scales=scales, spectral_norm=spectral_norm
         )
         self.average_generator()
 
@@ -159,10 +182,11 @@ class SRGAN(PairedTranslator):
         """One step of the generator in the first stage, of the critic and, in its turn, the generator in the second."""
         optimizer_g, optimizer_d = self.player_optimizers()
         sources, targets = batch[0], self.targets(batch)
+        goals = batch[2] if len(batch) > 2 else targets  # sharpened targets, if the data have them
         if self.content:
             with self.toggled_optimizer(optimizer_g):
-                for source, target in self.pieces(sources, targets):
-                    self.descend(self.error(self.generator(source), target), optimizer_g)
+                for source, goal in self.pieces(sources, goals):
+                    self.descend(self.error(self.generator(source), goal), optimizer_g)
             return
         make = self.once(self.generator, sources)
         if self.critic_used:
@@ -176,8 +200,8 @@ class SRGAN(PairedTranslator):
                     self.descend(loss, optimizer_d)
         if self.generator_turn():
             with self.toggled_optimizer(optimizer_g):
-                for source, target in self.pieces(sources, targets):
-                    self.descend(self.perceptual(make(source), target), optimizer_g)
+                for source, target, goal in self.pieces(sources, targets, goals):
+                    self.descend(self.perceptual(make(source), target, goal), optimizer_g)
 
     def error(self, made: Tensor, target: Tensor) -> Tensor:
         """Return the mean absolute error, a scalar."""
@@ -185,11 +209,17 @@ class SRGAN(PairedTranslator):
         self.record("loss/l1", l1)
         return l1
 
-    def perceptual(self, made: Tensor, target: Tensor) -> Tensor:
-        """Return the weighted sum of the pixel error, the feature distance and the adversarial loss, a scalar."""
-        loss: Tensor = self.hparams["pixel_weight"] * self.error(made, target)
+    def perceptual(self, made: Tensor, target: Tensor, goal: Tensor) -> Tensor:
+        """Return the weighted sum of the pixel error, the feature distance and the adversarial loss, a scalar.
+
+        Args:
+            made: the generator's images.
+            target: real images for the critic.
+            goal: what the images should be, `target` or its sharpened version.
+        """
+        loss: Tensor = self.hparams["pixel_weight"] * self.error(made, goal)
         if self.feature_weight:
-            apart = self.feature_error(made, target)
+            apart = self.feature_error(made, goal)
             self.record("loss/features", apart)
             loss = loss + self.feature_weight * apart
         if weight := self.hparams["adversarial_weight"]:
@@ -197,13 +227,14 @@ class SRGAN(PairedTranslator):
         return loss
 
     def feature_error(self, made: Tensor, target: Tensor, *given: Tensor) -> Tensor:
-        """Return the feature distance, a scalar: in VGG19 ESRGAN's, of conv5_4 before its ReLU."""
+        """Return the feature distance, a scalar: in VGG19 ESRGAN's, of convolutions before their ReLU."""
         network = self.networks.on(self.device)[0]
         if self.critic_features or network.name != "vgg19":
             return super().feature_error(made, target, *given)
         with torch.no_grad():
-            goal = network(target)[-1]
-        return absolute_distance(network(made)[-1], goal).mean()
+            goal = network(target)
+        weighted = zip(self.hparams["layer_weights"], network(made), goal, strict=True)
+        return torch.stack([weight * absolute_distance(*maps).mean() for weight, *maps in weighted if weight]).sum()
 
     # -- translation --------------------------------------------------------------------------------------------------
 

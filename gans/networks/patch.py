@@ -4,7 +4,7 @@ It may have several scales, as pix2pixHD (Wang et al. 2018, arXiv 1711.11585): e
 downsampled by 2 once more.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -78,7 +78,40 @@ class Scale(nn.Module):
         return maps[1:]
 
 
-class Discriminator(nn.Module):
+class MultiScale(nn.Module):
+    """Critics of images `(N, channels, H, W)`, with conditions, to logits `(N, scales, h, w)`.
+
+    The logits of lower scales are upsampled to the largest map, so that all scales have the same weight in a mean.
+
+    Args:
+        critics: one for each scale, from images to the maps of all layers, of which the last one is the logits. Each
+            receives the image at half the resolution of the one before.
+    """
+
+    def __init__(self, critics: Iterable[nn.Module]) -> None:
+        super().__init__()
+        self.scales = nn.ModuleList(critics)
+
+    def features(self, images: Tensor, *given: Tensor) -> list[Tensor]:
+        """Return the maps of all hidden layers of all scales, for feature matching losses."""
+        return [maps for scale in self.seen(images, *given) for maps in scale[:-1]]
+
+    def forward(self, images: Tensor, *given: Tensor) -> Tensor:
+        """Return logits `(N, scales, h, w)`, higher for realistic patches that match the conditions `given`."""
+        logits = [maps[-1] for maps in self.seen(images, *given)]
+        sides = logits[0].shape[-2:]
+        return torch.cat([logits[0], *(interpolate(smaller, sides, mode="nearest-exact") for smaller in logits[1:])], 1)
+
+    def seen(self, images: Tensor, *given: Tensor) -> Sequence[list[Tensor]]:
+        """Return the maps of all layers of each scale."""
+        maps, found = torch.cat([images, *given], 1), []
+        for number, scale in enumerate(self.scales):
+            maps = avg_pool2d(maps, 2) if number else maps
+            found.append(scale(maps))
+        return found
+
+
+class Discriminator(MultiScale):
     """Images `(N, channels, H, W)`, with conditions, to logits `(N, scales, h, w)`, one for each patch.
 
     The logits of lower scales are upsampled to the largest map, so that all scales have the same weight in a mean.
@@ -107,28 +140,9 @@ class Discriminator(nn.Module):
         antialias: bool = False,
         init: Init = normal_init,
     ) -> None:
-        super().__init__()
         at_least(1, width=width, layers=layers, scales=scales)
         height, breadth = image_size(size)
         sizes = [(height // 2**scale, breadth // 2**scale) for scale in range(scales)]
-        self.scales = nn.ModuleList(
+        super().__init__(
             Scale(channels, width, halvings(smaller, layers), norm, spectral_norm, antialias, init) for smaller in sizes
         )
-
-    def features(self, images: Tensor, *given: Tensor) -> list[Tensor]:
-        """Return the maps of all hidden layers of all scales, for feature matching losses."""
-        return [maps for scale in self.seen(images, *given) for maps in scale[:-1]]
-
-    def forward(self, images: Tensor, *given: Tensor) -> Tensor:
-        """Return logits `(N, scales, h, w)`, higher for realistic patches that match the conditions `given`."""
-        logits = [maps[-1] for maps in self.seen(images, *given)]
-        sides = logits[0].shape[-2:]
-        return torch.cat([logits[0], *(interpolate(smaller, sides, mode="nearest-exact") for smaller in logits[1:])], 1)
-
-    def seen(self, images: Tensor, *given: Tensor) -> Sequence[list[Tensor]]:
-        """Return the maps of all layers of each scale."""
-        maps, found = torch.cat([images, *given], 1), []
-        for number, scale in enumerate(self.scales):
-            maps = avg_pool2d(maps, 2) if number else maps
-            found.append(scale(maps))
-        return found

@@ -123,7 +123,9 @@ def test_the_critic_rests_where_it_is_not_asked(trainer, weight):
                                      {"feature_weight": 1.0}, {"feature_weight": 1.0, "features": "discriminator"},
                                      {"objective": "relativistic_average"}, {"base": "bilinear"},
                                      {"base": "none", "enlarge": "nearest", "unit": True, "network": "rrdb"},
-                                     {"scale": 1, "shrink": 2}])  # fmt: skip
+                                     {"scale": 1, "shrink": 2}, {"critic": "unet"},
+                                     {"critic": "unet", "scales": 2, "feature_weight": 1.0,
+                                      "features": "discriminator"}])  # fmt: skip
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
 def test_options_train(trainer, options, precision):
     model, scale = make(**options), options.get("scale", 2)
@@ -151,6 +153,10 @@ def test_in_vgg19_the_distance_is_esrgans_and_elsewhere_relative(trainer):
     assert float(model.feature_error(source, target)) == pytest.approx(
         float((maps[-1] - goal[-1]).abs().mean()), rel=1e-5
     )
+    weighted = make(channels=3, feature_weight=1.0, layer_weights=(0.1, 0, 0, 2, 0))
+    weighted.networks = model.networks
+    first, fourth = ((maps[layer] - goal[layer]).abs().mean() for layer in (0, 3))
+    assert float(weighted.feature_error(source, target)) == pytest.approx(float(0.1 * first + 2 * fourth), rel=1e-5)
     small = make(size=8, channels=3, feature_weight=1.0)
     small.networks = model.networks
     with pytest.raises(ValueError, match="size is 8x8; features vgg19 need at least 16 pixels a side"):
@@ -165,6 +171,34 @@ def test_weights_of_vgg19_that_are_not_there_are_one_sentence(refused, monkeypat
     says = refused(f"fit srgan-folder --data.root {tmp_path} --model.features vgg19 --data.num_workers 0")
     assert "vgg19-dcbb9e9d.pth is not in" in says
     assert "put VGG19's weights there, https://download.pytorch.org/models/vgg19-dcbb9e9d.pth" in says
+
+
+@pytest.mark.parametrize("stage", [0, 9])
+def test_a_third_image_is_what_the_generator_should_make_and_the_critic_never_sees_it(trainer, stage):
+    """Sharpened targets, as Real-ESRGAN has them."""
+    source, target = pairs(8).tensors
+    other = -target
+    seen, goals = [], []
+
+    class Notes(SRGAN):
+        def critic(self, images, *labels):
+            seen.append(images.detach())
+            return super().critic(images, *labels)
+
+        def error(self, made, target):
+            goals.append(target)
+            return super().error(made, target)
+
+        def feature_error(self, made, target, *given):
+            goals.append(target)
+            return super().feature_error(made, target, *given)
+
+    model = make(Notes, content_steps=stage, feature_weight=1.0, channels=1)
+    trainer(1).fit(model, DataLoader(TensorDataset(source, target, other), batch_size=8))
+    assert len(goals) == (1 if stage else 2)
+    assert all(torch.equal(goal, other) for goal in goals)
+    assert stage or any(torch.equal(images, target) for images in seen)
+    assert not any(torch.equal(images, other) for images in seen)
 
 
 # -- held out ----------------------------------------------------------------------------------------------------------
@@ -257,6 +291,9 @@ def test_tiles_are_as_large_as_what_is_made_of_them(gans, saved, tmp_path, monke
         ({"content_lr": 0}, "content_lr is 0 and final_lr 0.1; expected a rate above 0"),
         ({"final_lr": 2}, "final_lr 2; expected .* a share from 0 to 1"),
         ({"pixel_weight": -1}, "pixel_weight is -1"),
+        ({"critic": "vgg"}, "critic is vgg; expected patch or unet"),
+        ({"layer_weights": (0, 0, 0, 0, 0)}, "expected 5 weights, for conv1_2, conv2_2, conv3_4, conv4_4, conv5_4"),
+        ({"layer_weights": (1, 1)}, "layer_weights is .* expected 5 weights"),
         ({"size": 4}, "size is 4x4; a patch discriminator needs at least 6"),
     ],
 )
