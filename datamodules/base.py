@@ -84,6 +84,8 @@ class ImageDataModule(L.LightningDataModule):
     """
 
     items = "images"  # name of the items in messages
+    windows = 1  # consecutive training rows of one image, which stay together in the order
+    whole = False  # whether validation and test images have sizes of their own, so that a batch has one image
     unclassed = ""  # reason why there are no classes, for messages
 
     def __init__(
@@ -181,7 +183,8 @@ class ImageDataModule(L.LightningDataModule):
             seed=mix(self.seed, self._run_seed),
             infinite=self.infinite,
             progress=self._batches_done if self.trainer is not None else None,
-            turn=self.turn() if self.trainer is not None else None,
+            second_form=self.second_form() if self.trainer is not None else None,
+            neighbours=self.windows,
         )
         return self.loader(StreamLoader, train, batch_size=self.batch_size, sampler=sampler, drop_last=True)
 
@@ -199,7 +202,7 @@ class ImageDataModule(L.LightningDataModule):
             **options,
         )
 
-    def turn(self) -> Callable[[], float] | None:
+    def second_form(self) -> Callable[[], float] | None:
         """Return a function for the batch at which training images change to a second form, or None."""
         return None
 
@@ -243,6 +246,10 @@ class ImageDataModule(L.LightningDataModule):
             warnings.filterwarnings("ignore", message="Total length of `list` across ranks is zero")  # intended here
             return []
         batch_size = even_batch_size(len(dataset), self.batch_size, world)
+        if self.whole:
+            batch_size = 1
+            if len(dataset) % world:
+                world, rank = 1, 0  # all processes read all images, because all need the same number of batches
         sampler = ShareSampler(dataset, num_replicas=world, rank=rank)
         return self.loader(DataLoader, dataset, batch_size=batch_size, sampler=sampler)
 

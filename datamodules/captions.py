@@ -18,7 +18,6 @@ from torch.utils.data import Dataset
 from datamodules import text
 from datamodules.base import Batch, BatchDataset, integer, split
 from datamodules.caption_files import Captions, captions_of
-from datamodules.decode import Target
 from datamodules.files import ImageFiles, existing_folder, image_files
 from datamodules.folder import FolderImages, ImageFolderDataModule
 from datamodules.layout import split_folders, unused
@@ -221,8 +220,7 @@ class CaptionedDataModule(ImageFolderDataModule):
 
     def _folder(self, part: Part) -> Folder:
         """Return the files of a folder and the tokens of all its captions. Warn about truncated captions."""
-        target = Target(self.channels, self.size, self.fit, self.crop, self.half)
-        files = ImageFiles(part.root, part.paths, target, self.on_error, shared=self.num_workers > 0)
+        files = ImageFiles(part.root, part.paths, self.target, self.on_error, shared=self.num_workers > 0)
         self._readers.append(files)
         files.check_channels()
         if self.cache:
@@ -253,7 +251,7 @@ class CaptionedDataModule(ImageFolderDataModule):
             warnings.warn(
                 f"{unknown.total()} of the {count} words of the {name} captions are unknown: {examples}", stacklevel=2
             )
-        images = FolderImages(folder.files, torch.arange(len(part.paths)), part.rows, self.flip and name == PARTS[0])
+        images = self.shown(folder.files, torch.arange(len(part.paths)), part.rows, training=name == PARTS[0])
         return CaptionedImages(images, part.captions, folder.tokens, folder.lengths)
 
 

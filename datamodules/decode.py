@@ -76,7 +76,7 @@ class Target(NamedTuple):
     Attributes:
         channels: 1, 3 or 4.
         size: (height, width).
-        fit: How other aspect ratios are fitted.
+        fit: How other aspect ratios are fitted; `native` keeps the size of the image, of which `size` is a window.
         crop: (height, width) of a centre crop before resizing, or None.
         half: Half of the image that is used, or None for the whole image.
         palette: Colours of a label map, which is resized by nearest neighbours; None for other images.
@@ -84,7 +84,7 @@ class Target(NamedTuple):
 
     channels: int
     size: tuple[int, int]
-    fit: Fit = "crop"
+    fit: Fit | Literal["native"] = "crop"
     crop: tuple[int, int] | None = None
     half: Half | None = None
     palette: Palette | None = None
@@ -107,7 +107,7 @@ def read_image(path: str | Path, target: Target) -> Tensor:
     """
     with picture(path) as file:
         full = file.size
-        if target.crop is None and target.palette is None:
+        if target.crop is None and target.palette is None and target.fit != "native":
             side = REDUCED * max(target.size)
             file.draft(None, (2 * side if target.half else side, side))  # it does nothing for other formats
         pixels = by_torchvision(file) if file.size == full and target.channels == 3 else None
@@ -276,10 +276,12 @@ def in_channels(image: Image.Image, channels: int) -> Image.Image:
 
 
 def resized(pixels: Tensor, target: Target) -> Tensor:
-    """Return an image `(C, H, W)` uint8 in the target's size. Padding is black, or transparent with alpha."""
+    """Return an image `(C, H, W)` uint8 in the target's size, or its own. Padding is black or transparent."""
     height, width = target.size
     if target.crop:
         pixels = centred(pixels, target.crop)
+    if target.fit == "native":
+        return pixels.contiguous()
     tall, wide = pixels.shape[1:]
     if target.fit == "pad":
         scale = min(width / wide, height / tall)

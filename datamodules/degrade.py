@@ -126,8 +126,9 @@ class Chain:
 
     def __call__(self, image: Tensor, key: int) -> Tensor:
         """Return the degraded image for a clean one `(C, H, W)` uint8, or a mask `(1, H, W)` bool."""
+        size = (image.shape[-2], image.shape[-1])
         if self.hole:
-            return masks.KINDS[self.hole](self.size, Generator().manual_seed(mix(key, 0)))
+            return masks.KINDS[self.hole](size, Generator().manual_seed(mix(key, 0)))
         pixels = image.float() / 255
         for number, step in enumerate(self.steps):
             # A generator for each step, so that its numbers do not depend on the steps before.
@@ -140,7 +141,7 @@ class Chain:
             alpha = pixels[3:] if step.name in COLOUR else pixels[:0]
             pixels = pixels[: len(pixels) - len(alpha)]
             if step.name == "enlarge":
-                pixels = resized(pixels, self.size, step.word)
+                pixels = resized(pixels, size, step.word)
             else:
                 pixels = STEPS[step.name](pixels, value, step.word, generator)
             pixels = torch.cat([pixels, alpha]) if len(alpha) else pixels

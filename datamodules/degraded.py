@@ -44,6 +44,8 @@ class Degraded(Dataset[Batch]):
     def __getitems__(self, keys: Sequence[Key]) -> Batch:
         """Return the sources and targets `(N, C, H, W)` of the keys, or images and masks."""
         images, _ = self.clean.__getitems__(keys)
+        height, width = (side - side % self.chain.scale for side in images.shape[-2:])  # of images of any size
+        images = images[..., :height, :width]
         words = [mix(self.seed, key) if isinstance(key, int) else mix(key[1], 5) for key in keys]
         made = torch.stack([self.chain(image, word) for image, word in zip(images, words, strict=True)])
         return (images, made) if self.chain.hole or self.reverse else (made, images)

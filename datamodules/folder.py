@@ -4,7 +4,8 @@ import os
 import warnings
 from collections import Counter
 from collections.abc import Sequence
-from itertools import chain
+from itertools import chain, groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +25,12 @@ from datamodules.base import (
     split,
 )
 from datamodules.cached import CachedLoader
-from datamodules.decode import Fit, Half, Target
+from datamodules.decode import Half, Target, centred
 from datamodules.files import Cache, ImageFiles, OnError, existing_folder, listed
 from datamodules.layout import Layout, layout
 from datamodules.order import Key, mix
 from datamodules.resident import ResidentLoader, keep_on, sent
+from datamodules.windows import Cut, ValFit, View, cutting
 
 
 class FolderImages(Dataset[Batch]):
@@ -39,10 +41,13 @@ class FolderImages(Dataset[Batch]):
         labels: Labels of all files, `(M,)` int64.
         rows: Indices of the files in this set, `(N,)`.
         flip: Mirror half of the images, chosen by their keys.
+        view: The part of an image that an item shows; None for images that the reader has resized.
     """
 
-    def __init__(self, files: ImageFiles, labels: Tensor, rows: Tensor, flip: bool = False) -> None:
-        self.files, self.labels, self.rows, self.flip = files, labels, rows, flip
+    def __init__(
+        self, files: ImageFiles, labels: Tensor, rows: Tensor, flip: bool = False, view: View | None = None
+    ) -> None:
+        self.files, self.labels, self.rows, self.flip, self.view = files, labels, rows, flip, view
         self._usable: Tensor | None = None  # `rows` without broken files, when all files have been read
 
     def __len__(self) -> int:
@@ -59,9 +64,10 @@ class FolderImages(Dataset[Batch]):
         indices = self.rows[rows]
         images = self.files.cached(indices)
         if images is None:
-            readable = [self._readable(row) for row in rows]
-            indices = torch.tensor([index for index, _ in readable])
-            images = torch.stack([image for _, image in readable])
+            readable = [(self._readable(some[0]), len(some)) for some in runs(rows, indices.tolist())]
+            indices = torch.tensor([index for (index, _), count in readable for _ in range(count)])
+            native = [image for (_, image), count in readable for _ in range(count)]
+            images = stack(native if self.view is None else [*map(self.view, native, keys)])
         if self.flip:
             mirrored = self.mirrored(keys)
             images[mirrored] = images[mirrored].flip(-1)
@@ -103,6 +109,22 @@ class FolderImages(Dataset[Batch]):
         return self.files.first_readable(chain(within, range(len(self.files))))
 
 
+def stack(images: Sequence[Tensor]) -> Tensor:
+    """Return images `(C, H, W)` as a batch. Of images of several sizes it has the centres that all of them have."""
+    height, width = (min(image.shape[side] for image in images) for side in (-2, -1))
+    return torch.stack([centred(image, (height, width)) for image in images])
+
+
+def runs(rows: Sequence[int], indices: Sequence[int]) -> list[list[int]]:
+    """Return the rows as lists of consecutive rows of one file, which is read once for all of them.
+
+    Args:
+        rows: Rows of a batch.
+        indices: Index of the file of each row.
+    """
+    return [[row for row, _ in some] for _, some in groupby(zip(rows, indices, strict=True), itemgetter(1))]
+
+
 class ImageFolderDataModule(ImageDataModule):
     """Images of a folder or zip archive: flat (all labels are 0), or with class folders `ROOT/CLASS/...`.
 
@@ -121,7 +143,14 @@ class ImageFolderDataModule(ImageDataModule):
         size: Height and width to which all images are resized.
         channels: 1 (grey), 3 (colour; grey images are repeated) or 4 (colour and alpha, which some image must have).
         batch_size: Images per process and batch.
-        fit: How other aspect ratios are fitted: crop the centre, pad with black, or stretch.
+        fit: How images are fitted: crop the centre, pad with black, stretch, or take a random window of `size` without
+            resizing, see `datamodules.windows`.
+        scale_range: Minimum and maximum of a random factor by which an image is enlarged before a window is taken.
+        turn: Turn training windows by a random number of quarter turns.
+        windows: Windows of each image in an epoch. They are neighbours in the order, so that a file is decoded once for
+            all of them. `batch_size` should be a multiple.
+        val_fit: For windows, the form of validation and test images: window (default; fixed windows), whole (in their
+            own sizes), crop, pad or stretch.
         half: Use only the left or right half of every image, such as of files that contain a pair.
         crop: Side, or height and width, of a centre crop in original pixels before resizing, such as 148 for CelebA.
         flip: Mirror training images horizontally at random.
@@ -143,7 +172,11 @@ class ImageFolderDataModule(ImageDataModule):
         size: Size = 64,
         channels: int = 3,
         batch_size: int = 64,
-        fit: Fit = "crop",
+        fit: Cut = "crop",
+        scale_range: tuple[float, float] = (1.0, 1.0),
+        turn: bool = False,
+        windows: int = 1,
+        val_fit: ValFit | None = None,
         half: Half | None = None,
         crop: Size | None = None,
         flip: bool = False,
@@ -157,12 +190,18 @@ class ImageFolderDataModule(ImageDataModule):
     ) -> None:
         workers = min(8, os.cpu_count() or 1) if num_workers is None else num_workers
         super().__init__(size, channels, batch_size, workers, seed, infinite)
-        self.fit: Fit = one_of("fit", fit, ("crop", "pad", "stretch"))
+        self.fit: Cut = one_of("fit", fit, ("crop", "pad", "stretch", "window"))
+        integer("windows", windows, least=1)
+        one_of("val_fit", val_fit, (None, "window", "whole", "crop", "pad", "stretch"))
+        self.cutting = cutting(self.size, channels, fit, scale_range, turn, windows, val_fit)
+        self.windows, self.whole = windows, val_fit == "whole"
         self.half: Half | None = one_of("half", half, ("left", "right", None))
         self.crop = None if crop is None else pair("crop", crop)
         self.flip, self.cache = flip, one_of("cache", cache, (False, True, "device"))
         if cache == "device" and self.on_host:
             raise ValueError(f"cache is device; expected true or false, because {self.on_host}.")
+        if cache and fit == "window":
+            raise ValueError(f"cache is {cache}; expected false for windows")
         self.on_error: OnError = one_of("on_error", on_error, ("skip", "raise"))
         if not 0 <= val_fraction < 1:
             raise ValueError(f"val_fraction must be at least 0 and less than 1, got {val_fraction!r}.")
@@ -203,26 +242,38 @@ class ImageFolderDataModule(ImageDataModule):
             OSError: Most files cannot be read, or one cannot and `on_error` is raise.
         """
         root, paths, labels, classes, sets, _, _ = self._layout
-        target = Target(self.channels, self.size, self.fit, self.crop, self.half)
-        files = ImageFiles(root, paths, target, self.on_error, shared=self.num_workers > 0)
+        files = ImageFiles(root, paths, self.target, self.on_error, shared=self.num_workers > 0)
         self._readers.append(files)
         files.check_channels()
         if self.cache:
             files.allocate(self.cache)
         files.check_readable()  # in a broken file the header may still be intact
         train = sets.get("train", torch.arange(len(paths)))
-        held = {name: FolderImages(files, labels, rows) for name, rows in sets.items() if name != "train"}
-        if not held:
+        parts = {name: rows for name, rows in sets.items() if name != "train"}
+        if not parts:
             kept, val = split(len(train), self._val_size(len(train)), self.seed)
-            held["val"] = FolderImages(files, labels, train[val])
-            train = train[kept]
+            parts["val"], train = train[val], train[kept]
+        held = {name: self.shown(files, labels, rows) for name, rows in parts.items()}
         first = held["val"] if "val" in held else held["test"]
         last = held.get("test", first)
         counts = torch.bincount(labels[train], minlength=len(classes)).tolist()
         without = [name for name, count in zip(classes, counts, strict=True) if not count] if classes else []
         if without:
             warnings.warn(f"no training images are of the classes {listed(without)}", stacklevel=2)
-        return FolderImages(files, labels, train, self.flip), first, last
+        return self.shown(files, labels, train, training=True), first, last
+
+    @property
+    def target(self) -> Target:
+        """The form to which the reader converts images: native size for windows."""
+        return Target(self.channels, self.size, "native" if self.fit == "window" else self.fit, self.crop, self.half)
+
+    def shown(self, files: ImageFiles, labels: Tensor, rows: Tensor, training: bool = False) -> FolderImages:
+        """Return a set of the files `rows`, with a row for each window."""
+        flip = self.flip and training
+        if self.cutting is None:
+            return FolderImages(files, labels, rows, flip)
+        view, count = (self.cutting.train, self.windows) if training else (self.cutting.held, self.cutting.held_windows)
+        return FolderImages(files, labels, rows.repeat_interleave(count), flip, view)
 
     def loader(self, kind: type[DataLoader[Batch]], dataset: BatchDataset, **options: Any) -> DataLoader[Batch]:
         """Return a dataloader of a class, or one of cached images or of images on the device.

@@ -48,8 +48,9 @@ class StreamSampler(DistributedSampler[Key]):
         infinite: Repeat the set, in a new order each time, until an epoch has at least 100 batches.
         progress: Function that returns the number of processed batches, at which iteration starts, for exact resuming.
             Without it iteration starts at the epoch of `set_epoch`.
-        turn: Function that returns the batch from which rows are offset by `len(dataset)`, for a set with two forms of
-            its images. None means no offset.
+        second_form: Function that returns the batch from which rows are offset by `len(dataset)`, for a set with two
+            forms of its images. None means no offset.
+        neighbours: Number of rows that stay together in the order, such as several windows of one image.
 
     Raises:
         ValueError: The set is smaller than one global batch and `infinite` is off.
@@ -65,12 +66,13 @@ class StreamSampler(DistributedSampler[Key]):
         seed: int = 0,
         infinite: bool = False,
         progress: Callable[[], int] | None = None,
-        turn: Callable[[], float] | None = None,
+        second_form: Callable[[], float] | None = None,
+        neighbours: int = 1,
     ) -> None:
         super().__init__(_as_dataset(dataset), num_replicas=num_replicas, rank=rank, seed=seed)
         self.count = len(dataset)
         self.batch_size = batch_size
-        self.progress, self.turn = progress, turn
+        self.progress, self.second_form, self.neighbours = progress, second_form, neighbours
         self.batches = self.count // (batch_size * num_replicas)
         if infinite and self.count:
             self.batches = max(self.batches, SHORTEST_EPOCH)
@@ -99,7 +101,7 @@ class StreamSampler(DistributedSampler[Key]):
         first = (position * self.num_replicas + self.rank) * self.batch_size
         base = mix(self.seed, epoch)
         rows = self._rows(epoch, first, self.batch_size)
-        offset = self.count if self.turn is not None and batch >= self.turn() else 0
+        offset = self.count if self.second_form is not None and batch >= self.second_form() else 0
         return [(offset + row, (base + first + i) & MASK) for i, row in enumerate(rows)]
 
     def _rows(self, epoch: int, first: int, count: int) -> list[int]:
@@ -111,7 +113,8 @@ class StreamSampler(DistributedSampler[Key]):
 
     def _pass(self, epoch: int, repeat: int) -> Tensor:
         if self._permutation is None or self._permutation[0] != (epoch, repeat):
-            self._permutation = (epoch, repeat), shuffled(self.count, self.seed, epoch, repeat)
+            groups = shuffled(self.count // self.neighbours, self.seed, epoch, repeat)[:, None] * self.neighbours
+            self._permutation = (epoch, repeat), (groups + torch.arange(self.neighbours)).flatten()
         return self._permutation[1]
 
 

@@ -136,7 +136,7 @@ class PairDataModule(ImageDataModule):
         self._readers = readers  # the second reader has the same files, which must not be counted twice
         return settling
 
-    def turn(self) -> Callable[[], float] | None:
+    def second_form(self) -> Callable[[], float] | None:
         """Return a function that returns the batch from which there is no jitter, or None.
 
         It may be called when the run's length is known.

@@ -406,7 +406,7 @@ def test_rectangles_of_any_size(tmp_path, size, shape):
         ({"channels": 2}, "channels must be .* got 2"),
         ({"batch_size": 0}, "batch_size must be"),
         ({"num_workers": -2}, "num_workers must be"),
-        ({"fit": "cover"}, "fit must be one of crop, pad, stretch, got 'cover'"),
+        ({"fit": "cover"}, "fit must be one of crop, pad, stretch, window, got 'cover'"),
         ({"on_error": "ignore"}, "on_error must be one of skip, raise, got 'ignore'"),
         ({"crop": 0}, "crop must be .* got 0"),
         ({"val_fraction": 1.0}, "val_fraction must be"),
