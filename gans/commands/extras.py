@@ -1,7 +1,7 @@
 """Extra inputs of some translators: a mask of the holes in a picture, or a picture with the style to transfer.
 
 A model names them in `extras`, and its `translate` takes them after the image. The user gives one file for all
-pictures, or a folder with a file of the same name for each; extensions may differ.
+pictures, or a folder with a file of the same name for each; extensions may differ. Several styles are blended.
 """
 
 from collections.abc import Mapping
@@ -24,20 +24,24 @@ class Extra(NamedTuple):
         help: text of its flag.
         channels: of its image; None for those of the picture.
         aligned: whether it has the size of the picture, and is cut into the same tiles.
+        several: whether more than one may be given.
     """
 
     help: str
     channels: int | None
     aligned: bool
+    several: bool
 
 
 EXTRAS = {
-    "mask": Extra("for inpainting: a mask for all pictures, white in holes, or a folder of masks", 1, True),
-    "style": Extra("for style transfer: a picture of the style, or a folder of them", None, False),
+    "mask": Extra("for inpainting: a mask for all pictures, white in holes, or a folder of masks", 1, True, False),
+    "style": Extra(
+        "for style transfer: a picture of the style, or a folder of them; several are blended", None, False, True
+    ),
 }
 
 
-def needed(model: Any, checkpoint: Path, paths: Mapping[str, Path | None]) -> dict[str, Path]:
+def needed(model: Any, checkpoint: Path, paths: Mapping[str, list[Path] | None]) -> dict[str, list[Path]]:
     """Return the paths of the extra inputs that a model takes, by their names.
 
     Args:
@@ -54,7 +58,10 @@ def needed(model: Any, checkpoint: Path, paths: Mapping[str, Path | None]) -> di
         if given is None and takes:
             raise ValueError(f"{kind}, which {checkpoint} holds, needs a {name}: give --{name} FILE or DIR")
         if given is not None and not takes:
-            raise ValueError(f"{name} is {given}; expected none, for {kind}, which {checkpoint} holds")
+            told = ", ".join(map(str, given))
+            raise ValueError(f"{name} is {told}; expected none, for {kind}, which {checkpoint} holds")
+        if given is not None and len(given) > 1 and not EXTRAS[name].several:
+            raise ValueError(f"{name} is {', '.join(map(str, given))}; expected one file or folder")
         if given is not None:
             found[name] = given
     return found

@@ -1,10 +1,11 @@
-"""`gans predict CKPT --input FILE|DIR --output DIR`: translate whole pictures of any size with a trained model.
+"""`gans predict CKPT --input FILE|DIR --output DIR|FILE`: translate whole pictures of any size, or clips, with a model.
 
-Inpainting also needs `--mask`, which is white in holes. Style transfer needs `--style`.
+Inpainting also needs `--mask`, which is white in holes. Style transfer needs `--style`. The output of a clip is a file.
 """
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,11 @@ from gans.commands.device import chosen_device
 from gans.commands.extras import EXTRAS, needed, partners, read_extra
 from gans.commands.parser import Parser, add_own_model, check_writable, own_model
 from gans.commands.predict_files import Format, check_apart, pictures, targets
-from gans.commands.predict_pictures import Alpha, pixels_allowed, read, write
+from gans.commands.predict_network import Applied, Precision
+from gans.commands.predict_pictures import Alpha, has_alpha, pixels_allowed, read, write
 from gans.engine.checkpoint import load_model
 from gans.engine.interface import translates
-from gans.pictures.tiles import starts, tiled
+from gans.pictures.tiles import starts
 
 
 def parser() -> Parser:
@@ -40,7 +42,8 @@ def parser() -> Parser:
         "--format",
         type=Format,
         default="same",
-        help="of the results: png, jpg, or same as the input's; kinds that are not written, such as gif, become png",
+        help="of the results: png, jpg, webp, tiff, bmp, or same as the input's; kinds that are not written, such as "
+        "gif, become png",
     )
     flags.add_argument(
         "--alpha",
@@ -54,9 +57,25 @@ def parser() -> Parser:
     )
     flags.add_argument("--back", action="store_true", help="the reverse direction, for a model that has both")
     for name, extra in EXTRAS.items():
-        flags.add_argument(f"--{name}", type=Path, help=extra.help)
+        flags.add_argument(f"--{name}", type=Path, nargs="+", help=extra.help)
+    flags.add_argument("--style_weights", type=float, nargs="+", help="of several styles; by default equal")
+    flags.add_argument(
+        "--strength",
+        type=float,
+        help="for style transfer: 0 keeps the style of the picture, 1, the default, replaces it",
+    )
+    flags.add_argument(
+        "--preserve_colour", action="store_true", help="for style transfer: give the style the colours of the picture"
+    )
+    flags.add_argument(
+        "--outscale",
+        type=float,
+        help="size of the results relative to the pictures, such as 2.5: what the model makes is resized to it",
+    )
     flags.add_argument("--tile", type=int, default=512, help="side of the tiles that larger pictures are cut into")
     flags.add_argument("--overlap", type=int, default=64, help="minimum overlap of neighbouring tiles in pixels")
+    flags.add_argument("--batch", type=int, default=1, help="tiles of a picture that are computed at once")
+    flags.add_argument("--precision", type=Precision, default="32", help="32, or bf16 or 16, which GPUs compute faster")
     flags.add_argument("--device", type=str, default="auto", help="auto, cpu, cuda or cuda:1")
     return flags
 
@@ -69,8 +88,11 @@ def main(args: list[str]) -> int:
     """
     options = parser().parse_args(args)
     starts(1, options.tile, options.overlap)  # checks both
+    at_least(1, batch=options.batch)
     if options.max_pixels is not None:
         at_least(1, max_pixels=options.max_pixels)
+    if options.outscale is not None and not 0 < options.outscale < inf:
+        raise ValueError(f"outscale is {options.outscale}; expected a number above 0")
     device = chosen_device(options.device)
     model: Any = load_model(options.checkpoint, device, model=own_model(options.model))
     if not translates(model):
@@ -79,23 +101,33 @@ def main(args: list[str]) -> int:
     if options.back and not hasattr(model, "back"):
         raise ValueError(f"back asks for the other way, but {options.checkpoint} holds a {type(model).__name__}")
     wanted = needed(model, options.checkpoint, {name: options[name] for name in EXTRAS})
-    folder, names, others = pictures(options.input, options.output)
+    make = function(model, options)
+    applied = Applied(
+        model,
+        make,
+        options.tile,
+        options.overlap,
+        options.batch,
+        options.precision,
+        options.outscale,
+        options.preserve_colour,
+    )
     channels, keep = model.source_channels if options.back else model.image_shape[0], options.alpha == "keep"
+    folder, names, others = pictures(options.input, options.output)
     files = targets(names, options.format, channels == 4 and keep)
     check_apart(folder, options.output, files)
     check_writable(options.output)
     with pixels_allowed(options.max_pixels):
-        extras = {name: partners(name, given, folder, names) for name, given in wanted.items()}
+        extras = {name: [partners(name, path, folder, names) for path in paths] for name, paths in wanted.items()}
         wrong = translate(
-            model,
+            applied,
             folder,
             options.output,
             files,
             extras,
-            back=options.back,
+            channels=model.image_shape[0] if options.back else model.source_channels,
             keep_alpha=keep,
-            tile=options.tile,
-            overlap=options.overlap,
+            longest=options.tile,
         )
     if wrong and not is_folder(options.input):
         raise ValueError(f"{options.input} {wrong[0][1]}")
@@ -107,57 +139,78 @@ def main(args: list[str]) -> int:
     return 1 if wrong else 0
 
 
+def function(model: Any, options: Any) -> Callable[..., Tensor]:
+    """Return the function of images, and of extra inputs, that the flags ask of a translator.
+
+    Raises:
+        ValueError: if a flag does not fit the model, or another flag.
+    """
+    flags = ("style_weights", "strength", "preserve_colour")
+    given = [name for name in flags if options[name] is not None and options[name] is not False]
+    if given and not hasattr(model, "restyled"):
+        kind = type(model).__name__
+        raise ValueError(f"{given[0]} is for style transfer, but {options.checkpoint} holds a {kind}")
+    if options.back:
+        back: Callable[..., Tensor] = model.back
+        return back
+    several = len(options.style or ())
+    if several < 2 and not given:
+        translate: Callable[..., Tensor] = model.translate
+        return translate
+    strength = 1.0 if options.strength is None else options.strength
+    if not 0 <= strength <= 1:
+        raise ValueError(f"strength is {strength}; expected a number from 0 to 1")
+    weights = options.style_weights or [1.0] * several
+    if len(weights) != several:
+        raise ValueError(f"style_weights has {len(weights)} numbers; expected one for each of {several} styles")
+    total = sum(weights)
+    if not (min(weights) >= 0 and 0 < total < inf):
+        raise ValueError(f"style_weights is {', '.join(map(str, weights))}; expected numbers of at least 0, not all 0")
+    shares = [weight / total for weight in weights]
+    return lambda images, *styles: model.restyled(images, styles, strength, shares)
+
+
 def translate(
-    model: Any,
+    applied: Applied,
     folder: Path,
     output: Path,
     files: Mapping[str, str],
-    extras: Mapping[str, Mapping[str, Path]],
+    extras: Mapping[str, list[Mapping[str, Path]]],
     *,
-    back: bool,
+    channels: int,
     keep_alpha: bool,
-    tile: int,
-    overlap: int,
+    longest: int,
 ) -> list[tuple[str, str]]:
     """Translate pictures and write the results. Return the names of those that failed, each with the reason.
 
     Args:
-        model: a translator.
+        applied: a translator.
         folder: of the pictures.
         output: folder of the results.
         files: name of each result by the name of its picture.
         extras: files of the extra inputs, by the name of the input and of the picture.
-        back: use the reverse direction of the model.
+        channels: that the translator takes.
         keep_alpha: keep the alpha of pictures.
-        tile: side in pixels of the tiles of the larger of picture and result.
-        overlap: of these tiles.
+        longest: side in pixels to which larger styles are shrunk.
     """
     wrong: list[tuple[str, str]] = []
-    make, channels = (model.back, model.image_shape[0]) if back else (model.translate, model.source_channels)
-    scale = getattr(model, "scale", 1)  # tiles are measured in pixels of the result, which the work depends on
-    shared = overlap // scale
-    side = max(shared + 1, tile // scale)
-    multiple = int(getattr(model, "multiple", getattr(getattr(model, "generator_ema", None), "multiple", 1)))
     for name in tqdm(files, desc="predict", unit="image", dynamic_ncols=True, disable=not sys.stderr.isatty()):
         try:
             picture, alpha = read(folder / name, channels, keep_alpha)
             given = {
-                extra: read_extra(extra, paths[name], model.source_channels, tile) for extra, paths in extras.items()
+                extra: [read_extra(extra, paths[name], channels, longest) for paths in several]
+                for extra, several in extras.items()
             }
         except UnreadableImageError as error:
             allowed = ", or --max_pixels" if isinstance(error.__cause__, Image.DecompressionBombError) else ""
             wrong.append((name, f"cannot be read: {error}{allowed}"))
             continue
-        cut = [picture[None], *(part for extra, part in given.items() if EXTRAS[extra].aligned)]
-        whole = [part.to(model.device) for extra, part in given.items() if not EXTRAS[extra].aligned]
-        made = tiled(followed_by(make, whole), tuple(cut), side, shared, model.device, model, multiple)
+        aligned = [part for extra, parts in given.items() if EXTRAS[extra].aligned for part in parts]
+        whole = [part for extra, parts in given.items() if not EXTRAS[extra].aligned for part in parts]
+        opaque = not (keep_alpha and has_alpha(output / files[name]))
+        [made] = applied.images(picture[None], aligned, whole, alpha, opaque)
         try:
-            write(output / files[name], made[0], alpha, keep_alpha)
+            write(output / files[name], made)
         except ValueError as error:
             wrong.append((name, str(error)))
     return wrong
-
-
-def followed_by(function: Callable[..., Tensor], last: Sequence[Tensor]) -> Callable[..., Tensor]:
-    """Return the function with its last arguments bound: images that are not cut into tiles."""
-    return lambda *parts: function(*parts, *last)

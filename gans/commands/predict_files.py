@@ -10,9 +10,16 @@ from datamodules.archive import is_folder, walk
 from datamodules.files import is_image
 from gans.commands.predict_pictures import ALPHA, SAVED
 
-Format = Literal["same", "png", "jpg"]
+Format = Literal["same", "png", "jpg", "webp", "tiff", "bmp"]
 
-EXTENSIONS = {"png": (".png",), "jpg": (".jpg", ".jpeg", ".jpe", ".jfif")}  # of a format, the usual one first
+# Of a format, the usual one first.
+EXTENSIONS: dict[str, tuple[str, ...]] = {
+    "png": (".png",),
+    "jpg": (".jpg", ".jpeg", ".jpe", ".jfif"),
+    "webp": (".webp",),
+    "tiff": (".tiff", ".tif"),
+    "bmp": (".bmp",),
+}
 
 
 def pictures(given: Path, output: Path) -> tuple[Path, list[str], dict[str, int]]:

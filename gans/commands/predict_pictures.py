@@ -1,6 +1,10 @@
-"""A picture as `gans predict` reads and writes it: the channels of a model, alpha, and formats of files."""
+"""A picture as `gans predict` reads and writes it: the channels of a model, alpha, and formats of files.
 
-from collections.abc import Iterator
+Results are 8-bit pictures of Pillow, which are filled strip by strip: floats of a large picture would need gigabytes.
+"""
+
+import io
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -10,8 +14,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, interpolate
 
-from datamodules.decode import look, read_whole
-from gans.networks.superresolution import enlarged
+from datamodules.decode import bicubic, look, read_whole
 from gans.pictures import images
 from gans.pictures.images import to_float, to_uint8
 from gans.runs import atomic
@@ -44,7 +47,7 @@ def pixels_allowed(most: int | None) -> Iterator[None]:
 
 
 def read(path: Path, channels: int, keep: bool) -> tuple[Tensor, Tensor | None]:
-    """Return a picture `(C, H, W)` in [-1, 1] with the channels of a model, and its alpha `(1, H, W)` apart, or None.
+    """Return a picture `(C, H, W)` with the channels of a model, and its alpha `(1, H, W)` apart, or None; uint8.
 
     Args:
         path: of the picture.
@@ -58,11 +61,11 @@ def read(path: Path, channels: int, keep: bool) -> tuple[Tensor, Tensor | None]:
         picture = read_whole(path)
         if len(picture) == 4:
             return from_alpha(picture, channels)
-    return to_float(read_whole(path, channels)), None
+    return read_whole(path, channels), None
 
 
 def from_alpha(picture: Tensor, channels: int) -> tuple[Tensor, Tensor]:
-    """Return the colours of an RGBA picture as an image `(channels, H, W)`, and its alpha `(1, H, W)`, in [-1, 1].
+    """Return the colours of an RGBA picture as an image `(channels, H, W)`, and its alpha `(1, H, W)`, uint8.
 
     Fully transparent pixels get the colours of visible ones nearby, so that hidden colours do not bleed into visible
     edges.
@@ -71,9 +74,8 @@ def from_alpha(picture: Tensor, channels: int) -> tuple[Tensor, Tensor]:
         picture: `(4, H, W)`, uint8.
         channels: 1 or 3.
     """
-    whole = to_float(picture)[None]
-    colours = bled(whole[:, :3], picture[None, 3:] > 0)
-    return images.in_channels(colours, channels)[0], whole[0, 3:]
+    colours = bled(to_float(picture[None, :3]), picture[None, 3:] > 0)
+    return to_uint8(images.in_channels(colours, channels)[0]), picture[3:]
 
 
 def bled(colours: Tensor, known: Tensor) -> Tensor:
@@ -92,34 +94,57 @@ def bled(colours: Tensor, known: Tensor) -> Tensor:
     return torch.where(known, colours, around)
 
 
-def write(path: Path, made: Tensor, alpha: Tensor | None, keep: bool) -> None:
-    """Write a picture in the format of its extension.
+def painted(strips: Iterable[Tensor], size: tuple[int, int], alpha: Tensor | None, opaque: bool) -> Image.Image:
+    """Return a picture of Pillow that is filled with strips of rows, from top to bottom.
 
-    It gets the alpha of the picture that it was made of, unless it has its own. It is composed over white if alpha is
-    not kept, or files of this kind have none.
+    It has the alpha of the picture that it was made of, unless the strips have their own.
 
     Args:
-        path: of the file.
-        made: `(C, H, W)` in [-1, 1] with 1, 3 or 4 channels.
-        alpha: `(1, h, w)` in [-1, 1] of the picture that it was made of, or None. It is enlarged by bicubic
-            interpolation.
-        keep: keep alpha.
+        strips: `(1, C, h, W)` in [-1, 1] with 1, 3 or 4 channels.
+        size: (height, width) of the picture that they are made of, whose multiples are those of the result.
+        alpha: `(1, height, width)` uint8 of that picture, or None. It is enlarged by bicubic interpolation.
+        opaque: compose over white.
+    """
+    canvas: Image.Image | None = None
+    wide: Tensor | None = None
+    top = 0
+    for strip in strips:
+        rows = to_uint8(strip[0])
+        scale = rows.shape[-1] // size[1]
+        if alpha is not None and len(rows) < 4:
+            wide = bicubic(alpha, (scale * size[0], scale * size[1])) if wide is None else wide
+            rows = torch.cat([rows, wide[:, top : top + rows.shape[-2]]])
+        if opaque and len(rows) in (2, 4):
+            share = rows[-1:].float() / 255
+            rows = (rows[:-1] * share + 255 * (1 - share)).round().to(torch.uint8)
+        part = Image.fromarray(rows.permute(1, 2, 0).squeeze(-1).contiguous().numpy())
+        if canvas is None:
+            canvas = Image.new(part.mode, (scale * size[1], scale * size[0]))
+        canvas.paste(part, (0, top))
+        top += part.height
+    assert canvas is not None
+    return canvas
+
+
+def has_alpha(path: Path) -> bool:
+    """Return whether files of this kind have alpha."""
+    return path.suffix.lower() in ALPHA
+
+
+def write(path: Path, made: Image.Image) -> None:
+    """Write a picture in the format of the extension of `path`.
 
     Raises:
         ValueError: if the format cannot hold a picture of this size.
         UnwrittenError: if the file cannot be written.
     """
     kind = path.suffix.lower()
-    if alpha is not None and len(made) < 4:
-        wide = enlarged(alpha[None], made.shape[-1] // alpha.shape[-1])[0].clamp(-1, 1)
-        colours = made.expand(3, -1, -1) if kind == ".webp" else made  # WebP has no grey with alpha
-        made = torch.cat([colours, wide])
-    if len(made) in (2, 4) and not (keep and kind in ALPHA):
-        share = (made[-1:] + 1) / 2
-        made = made[:-1] * share + 1 - share
+    if kind == ".webp" and made.mode == "LA":  # WebP has no grey with alpha
+        made = made.convert("RGBA")
+    memory = io.BytesIO()
     try:
-        images.save(to_uint8(made), path, **SAVED[kind])
-    except atomic.UnwrittenError:
-        raise
+        made.save(memory, Image.registered_extensions()[kind], **SAVED[kind])
     except (OSError, ValueError) as error:  # Pillow's: nothing has been written yet
-        raise ValueError(f"{made.shape[-1]}x{made.shape[-2]} pixels cannot be written as {kind}: {error}") from error
+        raise ValueError(f"{made.width}x{made.height} pixels cannot be written as {kind}: {error}") from error
+    with atomic.opened(path, durable=False) as file:
+        file.write(memory.getbuffer())

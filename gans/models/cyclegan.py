@@ -12,7 +12,7 @@ from gans.engine.distributed import gather_rows
 from gans.engine.pool import ImagePool
 from gans.losses import Objective, Relativistic
 from gans.metrics.unpaired import BothWays
-from gans.models.translation import PIXELS, SHOWN, Translator
+from gans.models.translation import SHOWN, Translator
 from gans.networks.layers import Norm, Size, widened
 from gans.networks.translation import Generator, TwoWay
 from gans.pictures.triptychs import triptychs
@@ -160,7 +160,7 @@ class CycleGAN(Translator):
     @torch.no_grad()
     def back(self, images: Tensor) -> Tensor:
         """Return images `(N, source_channels, H, W)` in [-1, 1] of targets `(N, channels, H, W)` of any size."""
-        rows = max(1, PIXELS // (images.shape[-2] * images.shape[-1]))
+        rows = max(1, self.pixels // (images.shape[-2] * images.shape[-1]))
         return torch.cat([self.generator_ema.back(part) for part in torch.split(images, rows)])
 
     def pictures(self, batch: Any) -> dict[str, tuple[Tensor, int]]:

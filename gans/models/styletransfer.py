@@ -4,7 +4,7 @@ The patch critic is that of Isola et al. 2017 (arXiv 1611.07004); its real image
 that of Park and Lee 2019 (arXiv 1812.02342).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import torch
@@ -190,9 +190,31 @@ class StyleTransfer(Translator):
         contents, styles = inputs
         return self.restyled(contents, styles)
 
-    def restyled(self, contents: Tensor, styles: Tensor, strength: float = 1.0) -> Tensor:
-        """Return contents in the styles of other images. A strength of 0 decodes contents without a style."""
-        maps = self.adain(self.encode(contents)[-1], self.encode(styles)[-1], strength, averaged=True)
+    def restyled(
+        self,
+        contents: Tensor,
+        styles: Tensor | Sequence[Tensor],
+        strength: float = 1.0,
+        weights: Sequence[float] | None = None,
+    ) -> Tensor:
+        """Return contents `(N, C, H, W)` in the styles of other images.
+
+        Several styles are blended: the decoded maps are the weighted mean of those of each style (section 7 of the
+        paper).
+
+        Args:
+            contents: `(N, C, H, W)`.
+            styles: images `(N, C, h, w)`, or several of them of any size.
+            strength: 0 decodes contents without a style, 1 is what the model was trained for.
+            weights: of several styles, with a sum of 1; None weighs them equally.
+        """
+        several = [styles] if isinstance(styles, Tensor) else list(styles)
+        shares = [1 / len(several)] * len(several) if weights is None else weights
+        content = self.encode(contents)[-1]
+        norm: nn.Module = self.generator_ema.norm  # type: ignore[assignment]
+        normal = norm(content)  # once for all styles, because in tiles it takes a pass over the whole image
+        moved = [adain(content, self.encode(style)[-1], strength, lambda _: normal) for style in several]
+        maps = moved[0] if len(moved) == 1 else sum(share * part for share, part in zip(shares, moved, strict=True))
         return self.decode(maps, contents, averaged=True)
 
     # -- a batch ------------------------------------------------------------------------------------------------------

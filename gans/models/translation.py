@@ -47,6 +47,7 @@ class Translator(AdversarialModule):
     scored: type[Translations] = Paired  # how held-out images are scored
     extras: tuple[str, ...] = ()  # what `translate` takes besides the images: `mask` or `style`, as `gans predict` does
     scale = 1  # factor by which images are enlarged
+    pixels = PIXELS  # that `translate` computes at once
 
     def __init__(
         self,
@@ -207,7 +208,7 @@ class Translator(AdversarialModule):
 
         They are made a few at a time, so memory does not grow with N.
         """
-        rows = max(1, PIXELS // (self.scale**2 * inputs[0].shape[-2] * inputs[0].shape[-1]))
+        rows = max(1, self.pixels // (self.scale**2 * inputs[0].shape[-2] * inputs[0].shape[-1]))
         return torch.cat([self(*part) for part in zip(*(torch.split(given, rows) for given in inputs), strict=True)])
 
     def sample(

@@ -1,4 +1,4 @@
-"""Differentiable conversion between sRGB and CIE Lab, and a measure of colourfulness.
+"""Differentiable conversion between sRGB and CIE Lab, a measure of colourfulness, and transfer of colours.
 
 RGB is sRGB (IEC 61966-2-1) with white point D65. Lab images are `(N, 3, H, W)` with L from 0 to 100, and a and b from
 about -110 to 110. All functions compute in at least float32.
@@ -18,6 +18,7 @@ TO_XYZ = torch.tensor(
 )
 TO_RELATIVE = TO_XYZ / TO_XYZ.sum(1, keepdim=True)
 TO_LINEAR = torch.linalg.inv(TO_RELATIVE)
+FLAT = 1e-4  # least variance of colours on [-1, 1]: a deviation of 1.3 levels of 255
 BEND = 6 / 29  # below its cube, Lab replaces the cube root with a line
 
 
@@ -54,6 +55,27 @@ def colourfulness(images: Tensor) -> Tensor:
     first, second = red - green, (red + green) / 2 - blue
     spread = (first.var(1, correction=0) + second.var(1, correction=0)).sqrt()
     return spread + 0.3 * (first.mean(1).square() + second.mean(1).square()).sqrt()
+
+
+def recoloured(image: Tensor, like: Tensor) -> Tensor:
+    """Return an image `(1, C, H, W)` in [-1, 1] with the mean and covariance of the colours of another image.
+
+    The map is linear, by symmetric roots of the covariances. Source: Gatys et al. 2016 (arXiv 1606.05897), section 5.1.
+
+    Args:
+        image: `(1, C, H, W)`.
+        like: `(1, C, h, w)`.
+    """
+    pixels, wanted = (full(part)[0].flatten(1).double() for part in (image, like))
+    means = [part.mean(1, keepdim=True) for part in (pixels, wanted)]
+    roots = []
+    for part, mean, power in zip((pixels, wanted), means, (-0.5, 0.5), strict=True):
+        apart = part - mean
+        values, vectors = torch.linalg.eigh(apart @ apart.T / part.shape[1])
+        # Directions in which the image has no contrast are not amplified without limit.
+        roots.append(vectors * values.clamp(min=FLAT).pow(power) @ vectors.T)
+    moved = roots[1] @ roots[0] @ (pixels - means[0]) + means[1]
+    return moved.clamp(-1, 1).to(image.dtype).view_as(image)
 
 
 def mixed(channels: Tensor, matrix: Tensor) -> Tensor:

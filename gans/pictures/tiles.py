@@ -13,6 +13,9 @@ known yet, and collects it. For an instance norm it collects mean and variance, 
 For inner layers it collects the maps, which are small there, and runs the layers on the whole maps. Passes stop at
 that layer, so most of them are cheap.
 
+`strips` yields the result in rows from top to bottom, as soon as no other tile overlaps them. So memory holds the
+result of one row of tiles, and not of the whole image.
+
 A network declares its inner layers by a method `inner(maps)` for maps `(N, C, h, w)`, which preserves height and width.
 Its attribute `step` is the number of image pixels per pixel of these maps.
 """
@@ -20,12 +23,14 @@ Its attribute `step` is the number of image pixels per pixel of these maps.
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from itertools import pairwise, product
+from itertools import chain, pairwise
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import batch_norm, pad
+from torch.nn.functional import batch_norm
+
+from gans.pictures.colour import full
 
 # Maximum size in bytes of the maps that inner layers process at once. The layers need several times as much memory.
 # CycleGAN's network of width 64 has inner maps of 64 bytes per image pixel, that of pix2pix 16.
@@ -134,6 +139,7 @@ class Moments:
 
     def add(self, tile: Tile, maps: Tensor) -> None:
         """Add a tile's maps `(1, C, h, w)`, weighted by its blending weights."""
+        maps = full(maps)
         rows, columns = (weights.to(maps) for weights in tile.weights(*maps.shape[-2:]))
         weight = float(rows.sum() * columns.sum())
         if not weight:
@@ -146,8 +152,9 @@ class Moments:
 
     def normalised(self, norm: nn.InstanceNorm2d, maps: Tensor) -> Tensor:
         """Return maps normalised by the accumulated statistics and transformed by the gain and bias of `norm`."""
-        mean, variance = self.mean.to(maps), (self.squares / self.weight).to(maps)
-        return batch_norm(maps, mean, variance, norm.weight, norm.bias, eps=norm.eps)
+        wide = full(maps)
+        mean, variance = self.mean.to(wide), (self.squares / self.weight).to(wide)
+        return batch_norm(wide, mean, variance, norm.weight, norm.bias, eps=norm.eps).to(maps)
 
 
 class Gathered:
@@ -170,10 +177,11 @@ class Gathered:
         part = self.maps[..., tile.rows.on(height), tile.columns.on(width)]
         part += torch.outer(rows, columns) * maps.float().cpu()
 
-    def of(self, tile: Tile, maps: Tensor) -> Tensor:
-        """Return the part of a tile in the shape, dtype and device of `maps`."""
+    def of(self, tiles: Sequence[Tile], maps: Tensor) -> Tensor:
+        """Return the parts of tiles in the shape, dtype and device of `maps`, `(N, C, h, w)` for N tiles."""
         height, width = maps.shape[-2:]
-        return self.maps[..., tile.rows.on(height), tile.columns.on(width)].to(maps)
+        parts = [self.maps[..., tile.rows.on(height), tile.columns.on(width)] for tile in tiles]
+        return torch.cat(parts).to(maps)
 
 
 class ReachedError(Exception):
@@ -197,7 +205,7 @@ class Whole:
         self.norms = [part for part in parts if isinstance(part, nn.InstanceNorm2d) and part.running_mean is None]
         self.inners: list[Any] = [part for part in parts if inner and callable(getattr(part, "inner", None))]
         self.known: list[Moments | Gathered] = []  # in the order in which a forward pass calls these layers
-        self.tile: Tile | None = None  # the current tile; None calls the layers unchanged
+        self.tiles: Sequence[Tile] = ()  # the current tiles, equally large; without any, layers are called unchanged
         self.size = (0, 0)
         self.called = 0
         self.collected: Moments | Gathered | None = None
@@ -217,36 +225,39 @@ class Whole:
                 part.__dict__.pop(name, None)
 
     def normalise(self, norm: nn.InstanceNorm2d, maps: Tensor) -> Tensor:
-        """Return maps `(1, C, h, w)` of a tile, normalised by the statistics of the whole image."""
-        if self.tile is None:
+        """Return maps `(N, C, h, w)` of N tiles, normalised by the statistics of the whole image."""
+        if not self.tiles:
             return type(norm).forward(norm, maps)
-        known = self.lookup(self.tile, maps, Moments)
+        known = self.lookup(maps, Moments)
         assert isinstance(known, Moments)
         return known.normalised(norm, maps)
 
     def run_inner(self, part: Any, maps: Tensor) -> Tensor:
-        """Return the current tile's part of the inner layers' output for the whole image."""
-        if self.tile is None:
+        """Return the current tiles' parts of the inner layers' output for the whole image."""
+        if not self.tiles:
             inner: Tensor = type(part).inner(part, maps)
             return inner
-        share = maps.shape[-2] * maps.shape[-1] / (self.tile.rows.length * self.tile.columns.length)
+        share = maps.shape[-2] * maps.shape[-1] / (self.tiles[0].rows.length * self.tiles[0].columns.length)
         if maps.shape[1] * 4 * share * self.size[0] * self.size[1] > INNER_BYTES:
             raise TooLargeError
+        kind = maps.device.type
+        mixed = torch.autocast(kind, torch.get_autocast_dtype(kind), torch.is_autocast_enabled(kind))
+        gradients = torch.is_grad_enabled()
 
         def finish(gathered: Gathered) -> None:
-            self.tile = None
+            self.tiles = ()
             try:
-                gathered.maps = type(part).inner(part, gathered.maps.to(maps)).float().cpu()
+                with torch.set_grad_enabled(gradients), mixed:
+                    gathered.maps = type(part).inner(part, gathered.maps.to(maps)).float().cpu()
             except torch.OutOfMemoryError as error:  # of a GPU
                 raise TooLargeError from error
 
-        known = self.lookup(self.tile, maps, partial(Gathered, self.size), finish)
+        known = self.lookup(maps, partial(Gathered, self.size), finish)
         assert isinstance(known, Gathered)
-        return known.of(self.tile, maps)
+        return known.of(self.tiles, maps)
 
     def lookup(
         self,
-        tile: Tile,
         maps: Tensor,
         collector: Callable[[], Moments | Gathered],
         finish: Callable[[Any], None] | None = None,
@@ -254,14 +265,16 @@ class Whole:
         """Return the collected input of the layer that is being called.
 
         Raises:
-            ReachedError: if it is not known yet. The tile's maps have then been added to it.
+            ReachedError: if it is not known yet. The tiles' maps have then been added to it.
         """
         number, self.called = self.called, self.called + 1
         if number < len(self.known):
             return self.known[number]
         if self.collected is None:
             self.collected = collector()
-        self.collected.add(tile, maps)
+        with torch.autocast(maps.device.type, enabled=False):
+            for tile, part in zip(self.tiles, maps.split(1), strict=True):
+                self.collected.add(tile, part)
         self.finish = partial(finish, self.collected) if finish else None
         raise ReachedError
 
@@ -287,39 +300,84 @@ def tiled(
 ) -> Tensor:
     """Return `function(*inputs)` for large images, computed tile by tile, as float32 on the CPU.
 
-    The function may upscale images by an integer. Without instance norms and inner layers there is one pass. The result
-    equals that of the whole image up to rounding if the overlap is at least three times the radius of the receptive
-    field. If there are inner layers, only the receptive field of the outer layers counts.
+    Args:
+        function: see `strips`.
+        inputs: images `(N, C, H, W)` of the same N, H and W.
+        tile: see `strips`, as all other arguments.
+        overlap: minimum overlap of neighbours in pixels.
+        device: device on which the tiles are computed.
+        network: network that the function calls.
+        multiple: the network pads sides to multiples of this.
+
+    Raises:
+        ValueError: see `starts`.
+    """
+    rows = zip(
+        *(torch.split(part, 1) for part in inputs), strict=True
+    )  # the statistics of instance norms are per image
+    made = [torch.cat(list(strips(function, row, tile, overlap, device, network, multiple)), -2) for row in rows]
+    return torch.cat(made) if len(made) > 1 else made[0]
+
+
+def strips(
+    function: Callable[..., Tensor],
+    inputs: tuple[Tensor, ...],
+    tile: int,
+    overlap: int,
+    device: torch.device | str = "cpu",
+    network: nn.Module | None = None,
+    multiple: int = 1,
+    batch: int = 1,
+) -> Iterator[Tensor]:
+    """Yield the rows of `function(*inputs)` for one large image from top to bottom, computed tile by tile.
+
+    Each strip is `(1, C, h, W)`, float32, on the CPU. The function may upscale images by an integer. Without instance
+    norms and inner layers there is one pass. The result equals that of the whole image up to rounding if the overlap
+    is at least three times the radius of the receptive field. If there are inner layers, only the receptive field of
+    the outer layers counts.
 
     Args:
-        function: images to images, `(1, C, h, w)` each.
-        inputs: images `(N, C, H, W)` of the same N, H and W.
+        function: images to images, `(n, C, h, w)` each, with n up to `batch`. It may change the type of its inputs.
+        inputs: images `(1, C, H, W)` of the same H and W.
         tile: maximum side of a tile in pixels, rounded down to a multiple of `multiple`, but at least one multiple
             larger than the overlap.
         overlap: minimum overlap of neighbours in pixels; 0 gives visible seams.
         device: device on which the tiles are computed.
         network: network that the function calls, searched for layers that depend on the whole image.
         multiple: the network pads sides to multiples of this, by repeating the last row and column.
+        batch: number of tiles that are computed at once.
 
     Raises:
         ValueError: see `starts`.
     """
-    if len(inputs[0]) > 1:  # the statistics of instance norms are per image
-        rows = zip(*(torch.split(part, 1) for part in inputs), strict=True)
-        return torch.cat([tiled(function, row, tile, overlap, device, network, multiple) for row in rows])
     starts(1, tile, overlap)  # checks the arguments
     height, width = inputs[0].shape[-2:]
     if max(height, width) <= tile:
-        return function(*(part.to(device) for part in inputs)).float().cpu()
+        yield function(*(part.to(device) for part in inputs)).float().cpu()
+        return
     # The image is padded before tiling, so that the padding is that of the whole image.
-    below, right = -height % multiple, -width % multiple
-    wide = tuple(pad(part, (0, right, 0, below), mode="replicate") for part in inputs)
+    wide = tuple(repeated(part, -height % multiple, -width % multiple) for part in inputs)
     try:
-        made = passes(function, wide, tile, overlap, device, Whole(network), multiple)
-    except TooLargeError:
-        made = passes(function, wide, tile, overlap, device, Whole(network, inner=False), multiple)
-    scale = made.shape[-1] // wide[0].shape[-1]
-    return made[..., : scale * height, : scale * width]
+        rows = passes(function, wide, tile, overlap, device, Whole(network), multiple, batch)
+        first = next(rows)
+    except TooLargeError:  # before there is any result
+        rows = passes(function, wide, tile, overlap, device, Whole(network, inner=False), multiple, batch)
+        first = next(rows)
+    scale = first.shape[-1] // wide[0].shape[-1]
+    left = scale * height
+    for strip in chain([first], rows):
+        if left > 0:
+            yield strip[..., :left, : scale * width]
+        left -= strip.shape[-2]
+
+
+def repeated(image: Tensor, below: int, right: int) -> Tensor:
+    """Return an image `(..., H, W)` of any type with its last row and column repeated so many times."""
+    if right:
+        image = torch.cat([image, image[..., -1:].expand(*image.shape[:-1], right)], -1)
+    if below:
+        image = torch.cat([image, image[..., -1:, :].expand(*image.shape[:-2], below, -1)], -2)
+    return image
 
 
 def passes(
@@ -330,25 +388,72 @@ def passes(
     device: torch.device | str,
     whole: Whole,
     multiple: int,
-) -> Tensor:
-    """Return `tiled` for images whose sides are multiples of `multiple`, in as many passes as needed."""
+    batch: int,
+) -> Iterator[Tensor]:
+    """Yield `strips` for images whose sides are multiples of `multiple`, after as many passes as needed."""
     size = whole.size = (int(inputs[0].shape[-2]), int(inputs[0].shape[-1]))
     step = max((part.step for part in whole.inners), default=multiple)
     tile = max(tile // multiple, -(-(overlap + step) // multiple)) * multiple
-    sides = [pieces(side, tile, overlap, step) for side in size]
-    total = torch.zeros(())
+    downwards, across = (pieces(side, tile, overlap, step) for side in size)
     with whole.patched():
         while True:
-            for rows, columns in product(*sides):
-                whole.tile, whole.called = Tile(rows, columns), 0
-                try:
-                    made = function(*(whole.tile.cut(part).to(device) for part in inputs)).float().cpu()
-                except ReachedError:
-                    continue
-                scale = made.shape[-1] // columns.length
-                if total.ndim == 0:
-                    total = torch.zeros(1, made.shape[1], scale * size[0], scale * size[1])
-                down, across = whole.tile.weights(*made.shape[-2:])
-                total[..., rows.on(made.shape[-2]), columns.on(made.shape[-1])] += torch.outer(down, across) * made
+            band = Band(size[1])
+            for rows, below in zip(downwards, [*downwards[1:], None], strict=True):
+                for columns in alike(across, batch):
+                    whole.tiles, whole.called = [Tile(rows, piece) for piece in columns], 0
+                    cut = (torch.cat([place.cut(part) for place in whole.tiles]) for part in inputs)
+                    try:
+                        made = function(*(part.to(device) for part in cut)).float().cpu()
+                    except ReachedError:
+                        continue
+                    for place, part in zip(whole.tiles, made.split(1), strict=True):
+                        band.add(place, part)
+                if band.begun:
+                    yield band.take(size[0] if below is None else below.pixels.start)
             if not whole.end_pass():
-                return total
+                return
+
+
+def alike(pieces: Sequence[Piece], most: int) -> Iterator[list[Piece]]:
+    """Yield the tiles of a row in groups of equal size, each of at most so many."""
+    group: list[Piece] = []
+    for piece in pieces:
+        if group and (len(group) == most or piece.length != group[0].length):
+            yield group
+            group = []
+        group.append(piece)
+    yield group
+
+
+class Band:
+    """The rows of the result to which tiles are still added.
+
+    Args:
+        width: of the image in pixels.
+    """
+
+    def __init__(self, width: int) -> None:
+        self.width, self.first, self.scale = width, 0, 1
+        self.rows = torch.zeros(1, 0, 0, 0)
+
+    @property
+    def begun(self) -> bool:
+        """Whether a tile has been added."""
+        return self.rows.shape[-1] > 0
+
+    def add(self, tile: Tile, made: Tensor) -> None:
+        """Add the result `(1, C, h, w)` of a tile, weighted by its blending weights."""
+        self.scale = made.shape[-1] // tile.columns.length
+        down, across = tile.weights(*made.shape[-2:])
+        top = self.scale * (tile.rows.pixels.start - self.first)
+        if (missing := top + made.shape[-2] - self.rows.shape[-2]) > 0:
+            more = torch.zeros(1, made.shape[1], missing, self.scale * self.width)
+            self.rows = torch.cat([self.rows, more], -2) if self.begun else more
+        part = self.rows[..., top : top + made.shape[-2], tile.columns.on(made.shape[-1])]
+        part += torch.outer(down, across) * made
+
+    def take(self, end: int) -> Tensor:
+        """Return the rows above the row `end` of the image, and keep the others."""
+        count = self.scale * (end - self.first)
+        done, self.rows, self.first = self.rows[..., :count, :], self.rows[..., count:, :].clone(), end
+        return done

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from gans.__main__ import main
 from gans.models import DCGAN, SRGAN, CycleGAN, Pix2Pix
@@ -36,6 +37,19 @@ def picture(path, size=(40, 30), mode="RGB"):
     image = Image.fromarray(generator.integers(0, 256, (size[1], size[0], 4), dtype=np.uint8)).convert(mode)
     image.save(path)
     return np.array(image.convert("RGB"))
+
+
+class Largest(TorchDispatchMode):
+    """Notes the bytes of the largest tensor that an operation makes."""
+
+    bytes = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        made = func(*args, **(kwargs or {}))
+        for part in made if isinstance(made, tuple | list) else [made]:
+            if isinstance(part, torch.Tensor):
+                self.bytes = max(self.bytes, part.numel() * part.element_size())
+        return made
 
 
 def pixels(path):
@@ -148,6 +162,61 @@ def test_tiles_show_what_the_whole_picture_shows(gans, tmp_path, trainer, option
     assert (whole - tiled).abs().max() <= 2
 
 
+@pytest.mark.parametrize("options", [{"norm": "instance", "size": 32}, {"norm": "none"}], ids=str)
+def test_batches_of_tiles_give_what_single_tiles_give(gans, tmp_path, checkpoint, monkeypatch, options):
+    checkpoint(**options)
+    picture(tmp_path / "a.png", (150, 131))
+    seen, original = [], Pix2Pix.translate
+    monkeypatch.setattr(Pix2Pix, "translate", lambda self, image: seen.append(len(image)) or original(self, image))
+    for count in (1, 4):
+        seen.clear()
+        flags = f"--tile 64 --overlap 16 --batch {count}"
+        code, _, err = gans(f"predict model.ckpt --input a.png --output out{count} {flags}")
+        assert code == 0, err
+        assert max(seen) == min(count, 3)  # columns
+    one, several = (pixels(tmp_path / f"out{count}" / "a.png").int() for count in (1, 4))
+    assert (one - several).abs().max() <= 1
+
+
+@pytest.mark.parametrize("precision", ["bf16", "16"])
+def test_half_precision_is_near(gans, tmp_path, checkpoint, precision):
+    checkpoint(norm="instance", size=32)
+    picture(tmp_path / "a.png", (100, 70))
+    for flags in ("", f"--precision {precision} --tile 64 --overlap 16"):
+        code, _, err = gans(f"predict model.ckpt --input a.png --output out{len(flags) > 0} {flags}")
+        assert code == 0, err
+    full, half = (pixels(tmp_path / f"out{half}" / "a.png").float() for half in (False, True))
+    assert full.std() > 3
+    assert 0 < (full - half).abs().mean() < 1.5
+
+
+@pytest.mark.parametrize(
+    ("factor", "size"), [("2", (80, 60)), ("3", (120, 90)), ("0.5", (20, 15)), ("2.51", (100, 75))]
+)
+def test_the_scale_of_the_results_is_the_users(gans, tmp_path, saved, factor, size):
+    saved(SRGAN(16, 3, scale=2, width=4, blocks=1), tmp_path)  # a fresh one interpolates
+    transparent(tmp_path / "a.png", (0, 0, 0), (40, 30))
+    code, _, err = gans(f"predict checkpoints/last.ckpt --input a.png --output out --outscale {factor}")
+    assert code == 0, err
+    made = Image.open(tmp_path / "out" / "a.png")
+    assert (made.size, made.mode) == (size, "RGBA")
+    wanted = Image.open(tmp_path / "a.png").resize(size, Image.Resampling.BICUBIC)
+    assert np.abs(np.array(made)[..., 3].astype(int) - np.array(wanted)[..., 3]).mean() < 2
+
+
+def test_memory_holds_no_floats_of_the_whole_result(gans, tmp_path, saved):
+    """The largest tensor is the row of tiles that is being blended, or the 8-bit input."""
+    saved(SRGAN(16, 3, scale=4, width=2, blocks=1), tmp_path)
+    picture(tmp_path / "a.png", (160, 400))
+    largest = Largest()
+    with largest:
+        code, _, err = gans("predict checkpoints/last.ckpt --input a.png --output out --tile 128 --overlap 16")
+    assert code == 0, err
+    assert Image.open(tmp_path / "out" / "a.png").size == (640, 1600)
+    band = 3 * 640 * (128 + 112) * 4  # two rows of tiles at the moment at which the second begins
+    assert 3 * 640 * 128 * 4 <= largest.bytes <= band < 3 * 640 * 1600 * 4 / 5
+
+
 # -- files -------------------------------------------------------------------------------------------------------------
 
 
@@ -183,7 +252,15 @@ def test_no_picture_is_written_over_another(gans, refused, tmp_path, checkpoint)
 
 
 @pytest.mark.parametrize(
-    ("form", "names"), [("same", ["a.jpg", "b.webp"]), ("png", ["a.png", "b.png"]), ("jpg", ["a.jpg", "b.jpg"])]
+    ("form", "names"),
+    [
+        ("same", ["a.jpg", "b.webp"]),
+        ("png", ["a.png", "b.png"]),
+        ("jpg", ["a.jpg", "b.jpg"]),
+        ("webp", ["a.webp", "b.webp"]),
+        ("tiff", ["a.tiff", "b.tiff"]),
+        ("bmp", ["a.bmp", "b.bmp"]),
+    ],
 )
 def test_the_format_is_the_users(gans, tmp_path, checkpoint, form, names):
     checkpoint()
@@ -193,14 +270,14 @@ def test_the_format_is_the_users(gans, tmp_path, checkpoint, form, names):
     assert code == 0, err
     assert sorted(os.listdir(tmp_path / "out")) == names
     for name in names:
-        kinds = {"jpg": "JPEG", "png": "PNG", "webp": "WEBP"}
+        kinds = {"jpg": "JPEG", "png": "PNG", "webp": "WEBP", "tiff": "TIFF", "bmp": "BMP"}
         assert Image.open(tmp_path / "out" / name).format == kinds[name.split(".")[1]]
 
 
-def transparent(path, hidden):
+def transparent(path, hidden, size=(32, 24)):
     """A green disc that fades out, on fully transparent pixels of some colour."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    y, x = np.mgrid[:24, :32]
+    y, x = np.mgrid[: size[1], : size[0]]
     alpha = np.clip(255 - 40 * (np.hypot(y - 12, x - 14) - 5), 0, 255)
     colours = np.where((alpha > 0)[..., None], (20, 200, 60), hidden)
     rgba = np.concatenate([colours, alpha[..., None]], 2).astype(np.uint8)
@@ -294,6 +371,13 @@ def test_what_is_wrong_is_one_sentence(refused, tmp_path, checkpoint, trainer):
         "model.ckpt --input in --output in": "output is in, where the input is; expected another folder",
         "model.ckpt --input in": "output must be given",
         "model.ckpt --input in --output out --tile 8 --overlap 8": "overlap is 8; expected less than the tile, 8",
+        "model.ckpt --input in --output out --batch 0": "batch is 0; expected at least 1",
+        "model.ckpt --input in --output out --outscale 0": "outscale is 0.0; expected a number above 0",
+        "model.ckpt --input in --output out --outscale nan": "outscale is nan; expected",
+        "model.ckpt --input in --output out --precision 8": "precision is 8; expected one of '32', 'bf16', '16'",
+        "model.ckpt --input in --output out --format gif": "format is gif; expected",
+        "model.ckpt --input in --output out --strength 0.5": "strength is for style transfer, but model.ckpt",
+        "model.ckpt --input in --output out --preserve_colour": "preserve_colour is for style transfer, but model.ckpt",
         "model.ckpt --input in --output out --device tpu9": "device is tpu9, which is not there",
         "model.ckpt --input in --output /proc/x": "cannot write under /proc/x",
         "model.ckpt --input in --output out --back": "back asks for the other way, but model.ckpt holds a Pix2Pix",

@@ -99,6 +99,49 @@ def test_a_style_is_of_any_size_and_decides(gans, tmp_path, checkpoint, monkeypa
     assert seen[8] == [(33, 50), (9, 9)]
 
 
+def flat(path, colour, size=(24, 20)):
+    Image.new("RGB", size, colour).save(path)
+
+
+def test_styles_have_strength_weights_and_colours(gans, tmp_path, checkpoint):
+    checkpoint(StyleTransfer, depth=2, width=8)
+    picture(tmp_path / "a.png")
+    for name, seed in (("one.png", 1), ("two.png", 2)):
+        picture(tmp_path / name, (31, 17), seed=seed)
+    flat(tmp_path / "dark.png", (20, 0, 0))
+    made = {}
+    lines = {
+        "one": "--style one.png",
+        "dark": "--style dark.png",
+        "strength 1": "--style one.png --strength 1",
+        "strength .5": "--style one.png --strength 0.5",
+        "strength 0": "--style one.png --strength 0",
+        "other at 0": "--style dark.png --strength 0",
+        "1:0": "--style one.png dark.png --style_weights 2 0",
+        "0:1": "--style one.png dark.png --style_weights 0 0.5 --tile 24 --overlap 8",
+        "equal": "--style one.png dark.png",
+        "one twice": "--style one.png one.png",
+        "colours": "--style dark.png --preserve_colour",
+    }
+    for name, flags in lines.items():
+        code, _, err = gans("predict model.ckpt --input a.png --output out", *flags.split())
+        assert code == 0, err
+        made[name] = read(tmp_path / "out" / "a.png").astype(int)
+
+    def apart(first, second):
+        return np.abs(made[first] - made[second]).mean()
+
+    assert apart("one", "strength 1") == apart("strength 0", "other at 0") == 0
+    assert apart("one", "1:0") < 0.6
+    assert apart("one", "one twice") < 0.6
+    assert apart("dark", "0:1") < 1.5
+    assert apart("one", "dark") > 2
+    for name, ends in (("strength .5", ("strength 1", "strength 0")), ("equal", ("one", "dark"))):
+        assert 0 < apart(name, ends[0]) < apart(*ends) * 1.01
+        assert 0 < apart(name, ends[1]) < apart(*ends) * 1.01
+    assert apart("dark", "colours") > 2
+
+
 def test_a_broken_mask_does_not_stop_the_others(gans, tmp_path, checkpoint):
     checkpoint(Inpainting)
     for name in ("a.png", "b.png"):
@@ -131,6 +174,7 @@ def test_what_is_wrong_is_one_sentence(refused, tmp_path, checkpoint):
         "--mask some": "some has no mask for 1 of the pictures: b.png",
         "--mask wrong": "1 of the pictures have another size than the mask: a.png (40x30, its mask 20x30)",
         "--mask text.png": "mask is text.png, which cannot be read: not an image",
+        "--mask right.png right.png": "mask is right.png, right.png; expected one file or folder",
         "--mask right.png --style right.png": "style is right.png; expected none, for Inpainting",
     }
     for flags, says in cases.items():
@@ -140,5 +184,11 @@ def test_what_is_wrong_is_one_sentence(refused, tmp_path, checkpoint):
         "mask is right.png; expected none, for Pix2Pix, which model.ckpt holds"
     )
     checkpoint(StyleTransfer, depth=2)
+    for flags, says in {
+        "--style right.png --strength 2": "strength is 2.0; expected a number from 0 to 1",
+        "--style a.png b.png --style_weights 1": "style_weights has 1 numbers; expected one for each of 2 styles",
+        "--style right.png --style_weights -1": "style_weights is -1.0; expected numbers of at least 0, not all 0",
+    }.items():
+        assert refused(f"predict model.ckpt --input in --output out {flags}") == says
     says = refused("predict model.ckpt --input in --output out")
     assert says == "StyleTransfer, which model.ckpt holds, needs a style: give --style FILE or DIR"

@@ -1,9 +1,9 @@
-"""Lab: known colours, the way there and back, gradients; and colourfulness."""
+"""Lab: known colours, the way there and back, gradients; colourfulness; and transfer of colours."""
 
 import pytest
 import torch
 
-from gans.pictures.colour import colourfulness, lab_to_rgb, rgb_to_lab
+from gans.pictures.colour import colourfulness, lab_to_rgb, recoloured, rgb_to_lab
 
 
 def image(*colours):
@@ -63,3 +63,19 @@ def test_colourfulness():
     # rg is 255 and 0, yb 127.5 and -255
     expected = (127.5**2 + 191.25**2) ** 0.5 + 0.3 * (127.5**2 + 63.75**2) ** 0.5
     assert float(colourfulness(halves)) == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_an_image_gets_the_mean_and_covariance_of_another(channels):
+    torch.manual_seed(0)
+    mix = torch.randn(channels, channels)
+    image, like = 0.1 * torch.randn(1, channels, 30, 20), 0.1 * torch.randn(1, channels, 9, 50) + 0.2
+    like = torch.einsum("ij,njhw->nihw", mix, like).clamp(-1, 1)
+    made = recoloured(image, like)
+    assert made.shape == image.shape
+    for statistic in (torch.cov, lambda rows: rows.mean(-1)):
+        found, wanted = (statistic(part[0].flatten(1)) for part in (made, like))
+        assert torch.allclose(found, wanted, atol=2e-3)
+    grey = recoloured(torch.full((1, channels, 4, 4), 0.7), like)
+    assert torch.allclose(grey[0].mean((1, 2)), like[0].mean((1, 2)), atol=1e-5)
+    assert grey.std((2, 3)).max() < 1e-5

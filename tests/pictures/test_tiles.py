@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn.functional import conv2d, interpolate
 
 from gans.networks import translation, unet
-from gans.pictures.tiles import pieces, starts, tiled
+from gans.pictures.tiles import pieces, starts, strips, tiled
 
 
 @pytest.mark.parametrize("side", [1, 7, 16, 17, 30, 100, 1000])
@@ -68,6 +68,32 @@ def test_a_function_may_enlarge():
     assert torch.allclose(made, interpolate(picture, scale_factor=2, mode="nearest"), atol=1e-6)
 
 
+def test_strips_come_as_soon_as_they_are_complete():
+    """Memory holds the result of a row of tiles, not of the picture; bytes are cut as they are."""
+    picture, seen = torch.randint(0, 256, (1, 3, 75, 50), dtype=torch.uint8), []
+
+    def enlarge(image):
+        seen.append((image.shape, image.dtype))
+        return interpolate(image.float(), scale_factor=2, mode="nearest")
+
+    found, counts = [], []
+    for strip in strips(enlarge, (picture,), 16, 4, multiple=4):
+        found.append(strip)
+        counts.append(len(seen))
+    assert torch.equal(torch.cat(found, -2).round(), enlarge(picture))
+    assert max(strip.shape[-2] for strip in found) <= 32
+    assert counts == [4 * (i + 1) for i in range(len(found))]  # rows of four tiles
+    assert all(dtype == torch.uint8 for _, dtype in seen)
+
+
+@pytest.mark.parametrize("side", [52, 27, 16])
+def test_tiles_are_computed_in_batches(side):
+    picture, seen = torch.rand(1, 3, 60, side), []
+    rows = list(strips(lambda part: seen.append(len(part)) or 2 * part, (picture,), 16, 4, batch=3))
+    assert torch.allclose(torch.cat(rows, -2), 2 * picture, atol=1e-6)
+    assert max(seen) == min(3, len(pieces(side, 16, 4)))
+
+
 def test_small_pictures_are_one_tile():
     assert [[piece.pixels for piece in pieces(side, 16, 4)] for side in (5, 9)] == [[slice(0, 5)], [slice(0, 9)]]
 
@@ -117,6 +143,8 @@ def test_tiles_give_what_the_whole_picture_gives(name):
     made = tiled(lambda part: seen.append(part.shape) or network(part), (pictures,), 64, 48, "cpu", network, multiple)
     assert (made - whole).abs().max() < 1e-3  # an eighth of a level of 255: rounding, of networks whose maps are large
     assert max(max(shape[-2:]) for shape in seen) == 64
+    batches = torch.cat(list(strips(network, (pictures[:1],), 64, 48, "cpu", network, multiple, batch=4)), -2)
+    assert (batches - whole[:1]).abs().max() < 1e-3
     assert torch.equal(network(pictures[:1]), whole[:1])  # nothing is left behind
     passes = len(seen) / len(set(product(range(2), starts(192, 64, 48, 8), starts(192, 64, 48, 8))))
     assert passes <= count + 2
