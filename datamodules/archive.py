@@ -127,6 +127,16 @@ def opened(path: str | Path) -> BinaryIO:
     return io.BytesIO(data)
 
 
+def size_of(path: str | Path) -> int:
+    """Return the size of a file in bytes, unpacked, or 0 if it does not exist."""
+    place = within(path)
+    if place is None:
+        return os.path.getsize(path) if os.path.isfile(path) else 0
+    held = contents(place[0])
+    row = held.find(place[1])
+    return 0 if row is None else int(held.entries[row, 2])
+
+
 def read_text(path: str | Path) -> str:
     """Return the text of a file, without a byte order mark.
 

@@ -142,7 +142,8 @@ class ImageDataModule(L.LightningDataModule):
         train, val, test = self._datasets()
         held = f"{len(val):,} for validation"
         held = f"{held} and tests" if test is val or not len(test) else f"{held}, {len(test):,} for tests"
-        lines = {"data": f"{len(train):,} {self.items} to train on, {held}"}
+        items = self.items if self.windows == 1 else f"windows of {len(train) // self.windows:,} {self.items}"
+        lines = {"data": f"{len(train):,} {items} to train on, {held}"}
         if self.classes:
             names = [f"{label} {name}" if name != str(label) else name for label, name in enumerate(self.classes)]
             more = f", ... {names[-1]}" if len(names) > SHOWN else ""

@@ -23,6 +23,7 @@ from datamodules.folder import FolderImages, ImageFolderDataModule
 from datamodules.layout import split_folders, unused
 from datamodules.order import Key, mix, shuffled
 from datamodules.text import Tokenizer
+from datamodules.windows import warn_of_small
 
 PARTS = ("training", "validation", "test")
 
@@ -124,6 +125,8 @@ class CaptionedDataModule(ImageFolderDataModule):
         **options: Any,
     ) -> None:
         super().__init__(root, **options)
+        if self.whole:
+            raise ValueError("val_fit is whole; expected window, crop, pad or stretch for images with captions")
         self.captions = None if captions is None else Path(captions).expanduser()
         self.templates = None if templates is None else checked(templates)
         if self.captions and self.templates:
@@ -226,6 +229,8 @@ class CaptionedDataModule(ImageFolderDataModule):
         if self.cache:
             files.allocate()
         files.check_readable()
+        if self.cutting:
+            warn_of_small(files)
         before = self.tokenizer.cut
         tokens, lengths = self.tokenizer([caption for some in part.captions for caption in some], self.max_length)
         cut = self.tokenizer.cut - before
@@ -252,6 +257,7 @@ class CaptionedDataModule(ImageFolderDataModule):
                 f"{unknown.total()} of the {count} words of the {name} captions are unknown: {examples}", stacklevel=2
             )
         images = self.shown(folder.files, torch.arange(len(part.paths)), part.rows, training=name == PARTS[0])
+        assert isinstance(images, FolderImages)
         return CaptionedImages(images, part.captions, folder.tokens, folder.lengths)
 
 

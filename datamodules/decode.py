@@ -20,6 +20,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeAlias
 
@@ -99,13 +100,18 @@ class UnreadableImageError(OSError):
     """An image file cannot be decoded. The message is the reason, without the path."""
 
 
-def read_image(path: str | Path, target: Target) -> Tensor:
+def read_image(path: str | Path, target: Target, data: bytes | None = None) -> Tensor:
     """Return the first frame of an image `(C, H, W)` uint8, with EXIF orientation, resized by antialiased bicubic.
+
+    Args:
+        path: Path of the file.
+        target: Form to which the image is converted.
+        data: Bytes of the file, if they have been read.
 
     Raises:
         UnreadableImageError: The file is missing, truncated, too large or not an image.
     """
-    with picture(path) as file:
+    with picture(path, data) as file:
         full = file.size
         if target.crop is None and target.palette is None and target.fit != "native":
             side = REDUCED * max(target.size)
@@ -128,7 +134,7 @@ def read_whole(path: str | Path, channels: int | None = None) -> Tensor:
 
 
 @contextmanager
-def picture(path: str | Path) -> Iterator[Any]:
+def picture(path: str | Path, data: bytes | None = None) -> Iterator[Any]:
     """Open an image file, in a folder or a zip archive, without warnings, and convert all errors to one type.
 
     Raises:
@@ -137,14 +143,15 @@ def picture(path: str | Path) -> Iterator[Any]:
     with warnings.catch_warnings():
         # Pillow warns about unusual but readable files, and torchvision that its decoders will be removed.
         warnings.simplefilter("ignore")
-        with _picture(path) as file:
+        with _picture(path, data) as file:
             yield file
 
 
 @contextmanager
-def _picture(path: str | Path) -> Iterator[Any]:
+def _picture(path: str | Path, data: bytes | None = None) -> Iterator[Any]:
     try:
-        with Image.open(opened(path) if within(path) else path, formats=FORMATS) as file:
+        source = path if data is None and not within(path) else opened(path) if data is None else BytesIO(data)
+        with Image.open(source, formats=FORMATS) as file:
             yield file
     except Exception as error:  # decoders raise many kinds of exceptions for damaged files
         raise UnreadableImageError(reason(path, error)) from error
@@ -280,7 +287,9 @@ def resized(pixels: Tensor, target: Target) -> Tensor:
     height, width = target.size
     if target.crop:
         pixels = centred(pixels, target.crop)
-    if target.fit == "native":
+    if (
+        target.fit == "native"
+    ):  # the windows of a label map are resized and get their colours, see `datamodules.windows`
         return pixels.contiguous()
     tall, wide = pixels.shape[1:]
     if target.fit == "pad":

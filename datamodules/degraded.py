@@ -13,6 +13,7 @@ from datamodules.digits import DigitsDataModule
 from datamodules.folder import ImageFolderDataModule
 from datamodules.mnist import MNISTDataModule
 from datamodules.order import Key, mix
+from datamodules.windows import WholeImages
 
 Sets = tuple[BatchDataset, BatchDataset, BatchDataset]
 
@@ -44,7 +45,8 @@ class Degraded(Dataset[Batch]):
     def __getitems__(self, keys: Sequence[Key]) -> Batch:
         """Return the sources and targets `(N, C, H, W)` of the keys, or images and masks."""
         images, _ = self.clean.__getitems__(keys)
-        height, width = (side - side % self.chain.scale for side in images.shape[-2:])  # of images of any size
+        # Whole images may have any size. The protocols of super-resolution crop them to multiples of the scale.
+        height, width = (side - side % self.chain.scale for side in images.shape[-2:])
         images = images[..., :height, :width]
         words = [mix(self.seed, key) if isinstance(key, int) else mix(key[1], 5) for key in keys]
         made = torch.stack([self.chain(image, word) for image, word in zip(images, words, strict=True)])
@@ -54,9 +56,14 @@ class Degraded(Dataset[Batch]):
 def degraded(sets: Sets, chain: Chain, seed: int, reverse: bool = False) -> Sets:
     """Return the three sets with degraded images. A shared validation and test set stays shared."""
     train, val, test = sets
-    kept = Degraded(val, chain, seed, reverse)
-    other = kept if test is val else Degraded(test, chain, mix(seed, 1), reverse)
-    return Degraded(train, chain, seed, reverse), kept, other
+
+    def made(clean: BatchDataset, word: int) -> BatchDataset:
+        if isinstance(clean, WholeImages):
+            return WholeImages(made(clean.images, word), made(clean.windows, word))
+        return Degraded(clean, chain, word, reverse)
+
+    kept = made(val, seed)
+    return made(train, seed), kept, kept if test is val else made(test, mix(seed, 1))
 
 
 class DegradedFolderDataModule(ImageFolderDataModule):

@@ -13,8 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from datamodules.archive import PACKED, is_folder, walk, within
-from datamodules.decode import COMMON, EXTENSIONS, Target, UnreadableImageError, look_all, read_image
+from datamodules.archive import PACKED, is_folder, opened, size_of, walk, within
+from datamodules.decode import COMMON, EXTENSIONS, Target, UnreadableImageError, look_all, read_image, reason
+from datamodules.encoded import EncodedFiles
 
 OnError: TypeAlias = Literal["skip", "raise"]
 Cache: TypeAlias = bool | Literal["device"]
@@ -31,7 +32,9 @@ class BrokenDataError(OSError):
 
 
 class ImageFiles:
-    """Reader of the image files of a folder, which records broken files and, after `allocate`, caches the pixels.
+    """Reader of the image files of a folder, which records broken files and, after `allocate`, caches the images.
+
+    The cache has the pixels of images of one size, and the bytes of files that are read in their own sizes.
 
     Records and cache are in memory shared by all workers.
 
@@ -49,6 +52,7 @@ class ImageFiles:
         self._paths = np.array([os.fsencode(path) for path in paths])
         self._state = in_shared_memory(torch.full((len(paths),), UNKNOWN, dtype=torch.uint8))
         self._pixels: Tensor | None = None
+        self._encoded: EncodedFiles | None = None
         self.resident: Tensor | None = None  # all images on the device, after `move`
 
     def __len__(self) -> int:
@@ -98,7 +102,8 @@ class ImageFiles:
         if state == CACHED and self._pixels is not None:
             return self._pixels[index]
         try:
-            image = read_image(self.path(index), self.target)
+            path = self.path(index)
+            image = read_image(path, self.target) if self._encoded is None else self._decoded(path, index)
         except UnreadableImageError as error:
             self._broken(index, error)
             return None
@@ -107,13 +112,28 @@ class ImageFiles:
             self._state[index] = CACHED  # after the pixels, because another worker may read at the same time
         return image
 
+    def _decoded(self, path: Path, index: int) -> Tensor:
+        """Return an image of the cached bytes of its file, which are read if they are not there yet."""
+        assert self._encoded is not None
+        if self._state[index] == CACHED:
+            return read_image(path, self.target, self._encoded.get(index))
+        try:
+            with opened(path) as file:
+                data = file.read()
+        except OSError as error:
+            raise UnreadableImageError(reason(path, error)) from error
+        image = read_image(path, self.target, data)
+        if self._encoded.put(index, data):
+            self._state[index] = CACHED
+        return image
+
     @property
     def nbytes(self) -> int:
         """Size of all decoded images in bytes."""
         return len(self) * prod(self.target.shape)
 
     def allocate(self, cache: Cache = True) -> None:
-        """Cache decoded images from now on, in memory shared by all workers.
+        """Cache decoded images, or the bytes of files in their own sizes, from now on in memory shared by all workers.
 
         Args:
             cache: Value of the user's argument, for the error message.
@@ -122,6 +142,17 @@ class ImageFiles:
             ValueError: The images do not fit into the free memory.
         """
         free = free_memory(self.shared)
+        if self.target.fit == "native":
+            sizes = [size_of(path) for path in self.paths()]
+            if sum(sizes) > free:
+                raise ValueError(
+                    f"cache={str(cache).lower()} needs {sum(sizes) / 2**30:.3g} GiB for the {len(self)} files in "
+                    f"{self.root}, but {free / 2**30:.3g} GiB of memory are free: use cache=false."
+                )
+            self._encoded = EncodedFiles(sizes)
+            if self.shared:
+                in_shared_memory(self._encoded.bytes)
+            return
         if self.nbytes > free:
             raise ValueError(
                 f"cache={str(cache).lower()} needs {self.nbytes / 2**30:.3g} GiB for {len(self)} images of "

@@ -25,12 +25,12 @@ from datamodules.base import (
     split,
 )
 from datamodules.cached import CachedLoader
-from datamodules.decode import Half, Target, centred
+from datamodules.decode import Half, Target
 from datamodules.files import Cache, ImageFiles, OnError, existing_folder, listed
 from datamodules.layout import Layout, layout
 from datamodules.order import Key, mix
 from datamodules.resident import ResidentLoader, keep_on, sent
-from datamodules.windows import Cut, ValFit, View, cutting
+from datamodules.windows import CUTS, Cut, ValFit, View, cutting, reading, warn_of_small
 
 
 class FolderImages(Dataset[Batch]):
@@ -67,7 +67,9 @@ class FolderImages(Dataset[Batch]):
             readable = [(self._readable(some[0]), len(some)) for some in runs(rows, indices.tolist())]
             indices = torch.tensor([index for (index, _), count in readable for _ in range(count)])
             native = [image for (_, image), count in readable for _ in range(count)]
-            images = stack(native if self.view is None else [*map(self.view, native, keys)])
+            if self.view is not None:
+                native = [self.view(image, key, self.files.target) for image, key in zip(native, keys, strict=True)]
+            images = torch.stack(native)
         if self.flip:
             mirrored = self.mirrored(keys)
             images[mirrored] = images[mirrored].flip(-1)
@@ -107,12 +109,6 @@ class FolderImages(Dataset[Batch]):
         """Return index and image of the first readable file from a row on, as a last resort from another set."""
         within = (int(self.rows[(row + i) % len(self)]) for i in range(len(self)))
         return self.files.first_readable(chain(within, range(len(self.files))))
-
-
-def stack(images: Sequence[Tensor]) -> Tensor:
-    """Return images `(C, H, W)` as a batch. Of images of several sizes it has the centres that all of them have."""
-    height, width = (min(image.shape[side] for image in images) for side in (-2, -1))
-    return torch.stack([centred(image, (height, width)) for image in images])
 
 
 def runs(rows: Sequence[int], indices: Sequence[int]) -> list[list[int]]:
@@ -190,18 +186,16 @@ class ImageFolderDataModule(ImageDataModule):
     ) -> None:
         workers = min(8, os.cpu_count() or 1) if num_workers is None else num_workers
         super().__init__(size, channels, batch_size, workers, seed, infinite)
-        self.fit: Cut = one_of("fit", fit, ("crop", "pad", "stretch", "window"))
-        integer("windows", windows, least=1)
-        one_of("val_fit", val_fit, (None, "window", "whole", "crop", "pad", "stretch"))
-        self.cutting = cutting(self.size, channels, fit, scale_range, turn, windows, val_fit)
+        self.fit: Cut = one_of("fit", fit, CUTS)
+        self.cutting = cutting(self.size, fit, scale_range, turn, windows, val_fit)
         self.windows, self.whole = windows, val_fit == "whole"
         self.half: Half | None = one_of("half", half, ("left", "right", None))
         self.crop = None if crop is None else pair("crop", crop)
         self.flip, self.cache = flip, one_of("cache", cache, (False, True, "device"))
         if cache == "device" and self.on_host:
             raise ValueError(f"cache is device; expected true or false, because {self.on_host}.")
-        if cache and fit == "window":
-            raise ValueError(f"cache is {cache}; expected false for windows")
+        if cache == "device" and self.cutting:
+            raise ValueError("cache is device; expected true or false, because windows are taken on the CPU.")
         self.on_error: OnError = one_of("on_error", on_error, ("skip", "raise"))
         if not 0 <= val_fraction < 1:
             raise ValueError(f"val_fraction must be at least 0 and less than 1, got {val_fraction!r}.")
@@ -209,7 +203,7 @@ class ImageFolderDataModule(ImageDataModule):
         self.val_size = None if val_size is None else integer("val_size", val_size, least=0)
         self.root = existing_folder(root)
         self._found: Layout | None = None
-        if cache:
+        if cache and not self.cutting:
             quiet_about_workers()
 
     on_host = ""  # reason why batches are made on the CPU and images cannot be kept on the device
@@ -248,6 +242,8 @@ class ImageFolderDataModule(ImageDataModule):
         if self.cache:
             files.allocate(self.cache)
         files.check_readable()  # in a broken file the header may still be intact
+        if self.cutting:
+            warn_of_small(files)
         train = sets.get("train", torch.arange(len(paths)))
         parts = {name: rows for name, rows in sets.items() if name != "train"}
         if not parts:
@@ -265,15 +261,15 @@ class ImageFolderDataModule(ImageDataModule):
     @property
     def target(self) -> Target:
         """The form to which the reader converts images: native size for windows."""
-        return Target(self.channels, self.size, "native" if self.fit == "window" else self.fit, self.crop, self.half)
+        return Target(self.channels, self.size, reading(self.fit), self.crop, self.half)
 
-    def shown(self, files: ImageFiles, labels: Tensor, rows: Tensor, training: bool = False) -> FolderImages:
+    def shown(self, files: ImageFiles, labels: Tensor, rows: Tensor, training: bool = False) -> BatchDataset:
         """Return a set of the files `rows`, with a row for each window."""
-        flip = self.flip and training
-        if self.cutting is None:
-            return FolderImages(files, labels, rows, flip)
-        view, count = (self.cutting.train, self.windows) if training else (self.cutting.held, self.cutting.held_windows)
-        return FolderImages(files, labels, rows.repeat_interleave(count), flip, view)
+
+        def make(view: View | None, count: int) -> BatchDataset:
+            return FolderImages(files, labels, rows.repeat_interleave(count), self.flip and training, view)
+
+        return make(None, 1) if self.cutting is None else self.cutting.shown(make, training)
 
     def loader(self, kind: type[DataLoader[Batch]], dataset: BatchDataset, **options: Any) -> DataLoader[Batch]:
         """Return a dataloader of a class, or one of cached images or of images on the device.
@@ -293,7 +289,7 @@ class ImageFolderDataModule(ImageDataModule):
         """Return the images of all sets, without flips, with their labels."""
         train = self._datasets()[0]
         assert isinstance(train, FolderImages)
-        return FolderImages(train.files, train.labels, torch.arange(len(train.files)))
+        return FolderImages(train.files, train.labels, torch.arange(len(train.files)), view=train.view)
 
     def _val_size(self, count: int) -> int:
         if self.val_size is not None:

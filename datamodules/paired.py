@@ -2,14 +2,14 @@
 
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 
 from datamodules.base import BatchDataset, split
 from datamodules.labels import Found, check_labels, found
 from datamodules.layout import both_sides, split_folders
-from datamodules.pairs import PairDataModule, Pairs, Side, Views, check_pairs, matched
+from datamodules.pairs import PairDataModule, Pairs, Side, check_pairs, matched
 from datamodules.palette import Palette
 
 
@@ -104,10 +104,10 @@ class PairedFolderDataModule(PairDataModule):
 
     def _set(self, sides: tuple[Side, Side], rows: torch.Tensor | None = None, training: bool = False) -> BatchDataset:
         """Return the pairs of these rows. Those for training are cropped and flipped at random."""
-        read = partial(self._read, sides, rows, self.flip and training)
-        return cast(BatchDataset, self.moving(read)) if training else read(0)
+        read = partial(self._read, sides, rows, training)
+        return self.moving(read) if training else read(0)
 
-    def _read(self, sides: tuple[Side, Side], rows: torch.Tensor | None, flip: bool, more: int) -> Pairs:
+    def _read(self, sides: tuple[Side, Side], rows: torch.Tensor | None, training: bool, more: int) -> BatchDataset:
         """Return the pairs of these rows, read `more` pixels larger than the crop."""
         sources, targets = (
             self.reader(side, channels, more, rows, palette)
@@ -115,4 +115,4 @@ class PairedFolderDataModule(PairDataModule):
                 sides, (self.source_channels, self.channels), (self.palette, None), strict=True
             )
         )
-        return Pairs(sources, targets, Views(self.size, flip))
+        return self.shown(partial(Pairs, sources, targets), training)

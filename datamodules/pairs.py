@@ -11,21 +11,24 @@ bool in the dataloader, and 0 and 1 in the model's dtype on the device.
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence, Sized
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import groupby
 from math import inf
 from pathlib import Path
-from typing import Literal, NamedTuple, TypeAlias, cast
+from typing import Literal, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from datamodules.base import Batch, ImageDataModule, Size, integer, one_of, quiet_about_workers
-from datamodules.decode import Fit, Half, Target, UnreadableImageError, dimensions
+from datamodules.base import Batch, BatchDataset, ImageDataModule, Size, integer, one_of, quiet_about_workers
+from datamodules.decode import Half, Target, UnreadableImageError, dimensions
 from datamodules.files import BrokenDataError, Cache, ImageFiles, OnError, existing_folder, image_files, listed
 from datamodules.layout import both_sides, unused
 from datamodules.order import Key, mix
 from datamodules.palette import Palette
+from datamodules.windows import CUTS, Cut, ValFit, View, cutting, picture_of, reading, warn_of_small
 
 Direction: TypeAlias = Literal["a_to_b", "b_to_a"]
 
@@ -41,12 +44,19 @@ class PairDataModule(ImageDataModule):
         channels: Channels of the targets: 1 (grey), 3 (colour) or 4 (colour and alpha).
         source_channels: Channels of the sources; None is the same as `channels`.
         batch_size: Pairs per process and batch.
-        fit: How other aspect ratios are fitted: crop the centre, pad with black, or stretch.
+        fit: How images are fitted: crop the centre, pad with black, stretch, or take a random window of `size` without
+            resizing, the same of both images of a pair; see `datamodules.windows`.
+        scale_range: Minimum and maximum of a random factor by which an image is enlarged before a window is taken.
+        turn: Turn training windows by a random number of quarter turns.
+        windows: Windows of each image in an epoch. They are neighbours in the order, so that a file is decoded once for
+            all of them. `batch_size` should be a multiple.
+        val_fit: For windows, the form of validation and test images: window (default; fixed windows), whole (in their
+            own sizes), crop, pad or stretch.
         jitter: Training images are resized to this many pixels more than `size` and cropped at random; 30 in pix2pix.
         jitter_until: Share of the run's batches after which there is no jitter. CUT uses 0.5, FastCUT 0.75. A cache
             contains both sizes.
         flip: Mirror training images horizontally at random.
-        cache: Cache decoded images in memory, so that each is decoded once.
+        cache: Cache decoded images in memory, so that each is decoded once; for windows, the bytes of the files.
         on_error: For files that turn out to be unreadable in training, raise or skip (use the next one and warn once).
         val_size: Number of pairs kept for validation if there is no folder for it; by default one in twenty, at least
             one.
@@ -67,7 +77,11 @@ class PairDataModule(ImageDataModule):
         channels: int = 3,
         source_channels: int | None = None,
         batch_size: int = 1,
-        fit: Fit = "crop",
+        fit: Cut = "crop",
+        scale_range: tuple[float, float] = (1.0, 1.0),
+        turn: bool = False,
+        windows: int = 1,
+        val_fit: ValFit | None = None,
         jitter: int = 0,
         jitter_until: float = 1.0,
         flip: bool = True,
@@ -84,8 +98,12 @@ class PairDataModule(ImageDataModule):
         if self.source_channels not in (1, 3, 4):
             raise ValueError(f"source_channels is {source_channels!r}; expected 1 (grey), 3 (colour) or 4 (with alpha)")
         self.direction: Direction = one_of("direction", direction, ("a_to_b", "b_to_a"))
-        self.fit: Fit = one_of("fit", fit, ("crop", "pad", "stretch"))
+        self.fit: Cut = one_of("fit", fit, CUTS)
+        self.cutting = cutting(self.size, fit, scale_range, turn, windows, val_fit)
+        self.windows, self.whole = windows, val_fit == "whole"
         self.jitter = integer("jitter", jitter, least=0)
+        if jitter and self.cutting:
+            raise ValueError(f"jitter is {jitter}; expected 0 for windows, which are at random places already")
         if not 0 < jitter_until <= 1:
             raise ValueError(f"jitter_until is {jitter_until}; expected a share of the run above 0 and up to 1")
         if jitter_until < 1 and not jitter:
@@ -99,7 +117,7 @@ class PairDataModule(ImageDataModule):
         self._checked: set[tuple[Path, int]] = set()  # folders whose channels have been checked
         self.root = existing_folder(root)
         self.target_root = None if target_root is None else existing_folder(target_root, "target_root")
-        if cache:
+        if cache and not self.cutting:
             quiet_about_workers()
 
     def reader(
@@ -113,12 +131,21 @@ class PairDataModule(ImageDataModule):
             ValueError: There are to be 4 channels and no image has alpha, or the cache does not fit into memory.
             OSError: Most files cannot be read, or one cannot and `on_error` is raise.
         """
-        target = Target(channels, (self.size[0] + more, self.size[1] + more), self.fit, palette=palette)
+        target = Target(channels, (self.size[0] + more, self.size[1] + more), reading(self.fit), palette=palette)
         new = (side.root, channels) not in self._checked
         files = side.files(target, self.on_error, self.num_workers > 0, self.cache, rows, check=new)
         self._checked.add((side.root, channels))
         self._readers.append(files)
+        if self.cutting:
+            warn_of_small(files)
         return files
+
+    def shown(self, make: Callable[["Views", int], BatchDataset], training: bool) -> BatchDataset:
+        """Return a set, given a function that makes it of its views and of the number of rows of each image."""
+        flip = self.flip and training
+        if self.cutting is None:
+            return make(Views(Crop(self.size), flip), 1)
+        return self.cutting.shown(lambda view, count: make(Views(view, flip), count), training)
 
     @property
     def left_out(self) -> Counter[str]:
@@ -126,7 +153,7 @@ class PairDataModule(ImageDataModule):
         roots = [self.root] if self.target_root is None else [self.root, self.target_root]
         return unused(roots, self._readers)
 
-    def moving(self, read: Callable[[int], Dataset[Batch]]) -> Dataset[Batch]:
+    def moving(self, read: Callable[[int], BatchDataset]) -> BatchDataset:
         """Return the training pairs, given a function `read` of the jitter: without jitter from `jitter_until` on."""
         first = read(self.jitter)
         if self.jitter_until == 1:
@@ -167,8 +194,8 @@ class Settling(Dataset[Batch]):
         second: The same pairs in the second form.
     """
 
-    def __init__(self, first: Dataset[Batch], second: Dataset[Batch]) -> None:
-        self.ways, self.count = (first, second), len(cast(Sized, first))
+    def __init__(self, first: BatchDataset, second: BatchDataset) -> None:
+        self.ways, self.count = (first, second), len(first)
 
     def __len__(self) -> int:
         return self.count
@@ -229,53 +256,83 @@ class Side(NamedTuple):
         return files
 
 
-class Views(NamedTuple):
-    """Random crop and flip: the (height, width) of the crop, and whether images are flipped at random."""
+@dataclass(frozen=True)
+class Crop:
+    """Random crop of images that are read with jitter.
+
+    Attributes:
+        size: (height, width) of the crop.
+    """
 
     size: tuple[int, int]
-    flip: bool = False
 
-    def __call__(self, image: Tensor, word: int | None) -> Tensor:
-        """Return the crop `(C, *size)` of an image for a key, or the centre crop for None.
-
-        A key gives the same crop and flip for all images of one size.
-        """
+    def __call__(self, image: Tensor, key: Key, target: Target) -> Tensor:
+        """Return the crop `(C, *size)` of an image, in evaluation of its centre."""
         height, width = self.size
         down, right = image.shape[-2] - height, image.shape[-1] - width
-        top, left = (down // 2, right // 2) if word is None else (mix(word, 1) % (down + 1), mix(word, 2) % (right + 1))
-        window = image[..., top : top + height, left : left + width]
-        return window.flip(-1) if self.flip and word is not None and mix(word) & 1 else window
+        if isinstance(key, int):
+            top, left = down // 2, right // 2
+        else:
+            top, left = mix(key[1], 1) % (down + 1), mix(key[1], 2) % (right + 1)
+        return image[..., top : top + height, left : left + width]
+
+
+class Views(NamedTuple):
+    """What pairs show of their images. A key gives the same for all images of one size.
+
+    Attributes:
+        view: Part of an image.
+        flip: Whether images are flipped at random.
+    """
+
+    view: View
+    flip: bool = False
+
+    def __call__(self, image: Tensor, key: Key, target: Target) -> Tensor:
+        """Return the part `(C, H, W)` of an image that an item shows, given the reader's target."""
+        part = self.view(image, key, target)
+        return part.flip(-1) if self.flip and not isinstance(key, int) and mix(key[1]) & 1 else part
 
 
 class Pairs(Dataset[Batch]):
-    """Pairs of two sides, with the same crop and flip for both.
+    """Pairs of two sides, with the same crop or window, and the same flip, for both.
 
     Args:
         sources: Reader of the sources.
         targets: Reader of the targets, in the same order.
-        views: Crop and flip.
+        views: What is shown of an image.
+        windows: Rows of each pair.
     """
 
-    def __init__(self, sources: ImageFiles, targets: ImageFiles, views: Views) -> None:
-        self.sources, self.targets, self.views = sources, targets, views
+    def __init__(self, sources: ImageFiles, targets: ImageFiles, views: Views, windows: int = 1) -> None:
+        self.sources, self.targets, self.views, self.windows = sources, targets, views, windows
 
     def __len__(self) -> int:
-        return len(self.sources)
+        return len(self.sources) * self.windows
 
     def __getitem__(self, key: Key) -> Batch:
-        """Return a source and its target `(C, H, W)`, or the next readable pair if one of them is broken."""
-        row, word = (key, None) if isinstance(key, int) else key
-        for i in range(len(self)):
-            index = (row + i) % len(self)
-            source = self.sources.read(index)
-            target = None if source is None else self.targets.read(index)
-            if source is not None and target is not None:
-                return self.views(source, word), self.views(target, word)
-        raise BrokenDataError(f"None of the {len(self)} pairs in {self.sources.root} can be read.")
+        """Return a source and its target `(C, H, W)`, or those of the next readable pair if one of them is broken."""
+        source, target = self.__getitems__([key])
+        return source[0], target[0]
 
     def __getitems__(self, keys: Sequence[Key]) -> Batch:
         """Return the sources and targets `(N, C, H, W)` of the keys."""
-        return stacked(self[key] for key in keys)
+        found = []
+        for (index, _), some in groupby(keys, lambda key: picture_of(key, self.windows)):
+            source, target = self._readable(index)
+            forms = self.sources.target, self.targets.target
+            found += [(self.views(source, key, forms[0]), self.views(target, key, forms[1])) for key in some]
+        return stacked(found)
+
+    def _readable(self, first: int) -> tuple[Tensor, Tensor]:
+        """Return the images of the first readable pair from an index on."""
+        count = len(self.sources)
+        for i in range(count):
+            source = self.sources.read((first + i) % count)
+            target = None if source is None else self.targets.read((first + i) % count)
+            if source is not None and target is not None:
+                return source, target
+        raise BrokenDataError(f"None of the {count} pairs in {self.sources.root} can be read.")
 
 
 def stacked(pairs: Iterable[Batch]) -> Batch:

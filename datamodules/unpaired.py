@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 from functools import partial
+from itertools import groupby
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -13,6 +14,7 @@ from datamodules.files import ImageFiles, OnError, existing_folder, image_files
 from datamodules.layout import both_sides, split_folders
 from datamodules.order import Key, mix
 from datamodules.pairs import PairDataModule, Side, Views, stacked
+from datamodules.windows import picture_of
 
 
 class Unpaired(Dataset[Batch]):
@@ -23,30 +25,42 @@ class Unpaired(Dataset[Batch]):
     Args:
         sources: Reader of the source images.
         targets: Reader of the target images.
-        views: Crop and flip, independent for both sides.
+        views: What is shown of an image, independent for both sides.
+        windows: Rows of each image of the larger set. They have one partner.
     """
 
-    def __init__(self, sources: ImageFiles, targets: ImageFiles, views: Views) -> None:
-        self.sides, self.views = (sources, targets), views
+    def __init__(self, sources: ImageFiles, targets: ImageFiles, views: Views, windows: int = 1) -> None:
+        self.sides, self.views, self.windows = (sources, targets), views, windows
+        self.pictures = max(map(len, self.sides)) if all(map(len, self.sides)) else 0
 
     def __len__(self) -> int:
-        return max(map(len, self.sides)) if all(map(len, self.sides)) else 0
+        return self.pictures * self.windows
 
     def __getitem__(self, key: Key) -> Batch:
         """Return an image `(C, H, W)` of each set, or the next readable one if a file is broken."""
-        row, word = (key, None) if isinstance(key, int) else key
-        images = []
-        for side, files in enumerate(self.sides):
-            count = len(files)
-            drawn = count < len(self) or (side == 1 and len(self.sides[0]) == count)
-            start = mix(word, 3) % count if drawn and word is not None else row
-            _, image = files.first_readable((start + i) % count for i in range(count))
-            images.append(self.views(image, None if word is None else mix(word, 4 + side)))
-        return images[0], images[1]
+        source, target = self.__getitems__([key])
+        return source[0], target[0]
 
     def __getitems__(self, keys: Sequence[Key]) -> Batch:
         """Return the images `(N, C, H, W)` of both sets."""
-        return stacked(self[key] for key in keys)
+        found = []
+        for (index, word), some in groupby(keys, lambda key: picture_of(key, self.windows)):
+            images = [self._image(side, index, word) for side in (0, 1)]
+            found += [tuple(self._view(side, images[side], key) for side in (0, 1)) for key in some]
+        return stacked(found)
+
+    def _image(self, side: int, index: int, word: int | None) -> Tensor:
+        """Return an image of a set: that of an index, or one that the word draws."""
+        files = self.sides[side]
+        count = len(files)
+        drawn = count < self.pictures or (side == 1 and len(self.sides[0]) == count)
+        start = mix(word, 3) % count if drawn and word is not None else index
+        return files.first_readable((start + i) % count for i in range(count))[1]
+
+    def _view(self, side: int, image: Tensor, key: Key) -> Tensor:
+        """Return what an item shows of an image."""
+        own = key if isinstance(key, int) else (key[0], mix(key[1], 4 + side))
+        return self.views(image, own, self.sides[side].target)
 
 
 class UnpairedFoldersDataModule(PairDataModule):
@@ -111,10 +125,10 @@ class UnpairedFoldersDataModule(PairDataModule):
 
     def _set(self, sides: list[Side], rows: list[Tensor] | None = None, training: bool = False) -> BatchDataset:
         """Return these images of both sides. Those for training are cropped and flipped at random."""
-        read = partial(self._read, sides, rows, self.flip and training)
-        return cast(BatchDataset, self.moving(read)) if training else read(0)
+        read = partial(self._read, sides, rows, training)
+        return self.moving(read) if training else read(0)
 
-    def _read(self, sides: list[Side], rows: list[Tensor] | None, flip: bool, more: int) -> Unpaired:
+    def _read(self, sides: list[Side], rows: list[Tensor] | None, training: bool, more: int) -> BatchDataset:
         """Return these images of both sides, read `more` pixels larger than the crop."""
         sources, targets = (
             self.reader(side, channels, more, some)
@@ -122,4 +136,4 @@ class UnpairedFoldersDataModule(PairDataModule):
                 sides, (self.source_channels, self.channels), rows or (None, None), strict=True
             )
         )
-        return Unpaired(sources, targets, Views(self.size, flip))
+        return self.shown(partial(Unpaired, sources, targets), training)

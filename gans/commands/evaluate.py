@@ -4,7 +4,7 @@ import shlex
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import lightning as L
 import torch
@@ -282,7 +282,8 @@ def pictures_of(path: Path, data: Any, resize: bool) -> Pictures:
                 f"the pictures in {folder} are {width}x{height}, {there}: give --data.size, or --resize to fit the "
                 "pictures"
             )
-    fit: Fit = getattr(data, "fit", "crop")
+    fit = getattr(data, "fit", "crop")
+    fit = cast(Fit, "crop" if fit == "window" else fit)
     pictures = ImageFolderDataModule(
         folder, data.size, data.channels, fit=fit, val_fraction=0, num_workers=0, on_error="raise"
     )

@@ -136,10 +136,13 @@ class Translator(AdversarialModule):
         """Return the target images `(N, C, H, W)` of a batch.
 
         Raises:
-            ValueError: if the batch is no pair, or its targets have another shape than the model's images.
+            ValueError: if the batch is no pair, or its targets have another shape than the model's images. Held-out
+                images may have any size.
         """
         target = pair(batch)[1]
-        if tuple(target.shape[1:]) != self.image_shape:
+        expected = self.image_shape
+        assert expected is not None
+        if target.shape[1] != expected[0] or (self.training and tuple(target.shape[2:]) != expected[1:]):
             raise ValueError(
                 f"the data gives targets of shape {tuple(target.shape[1:])} (channels, height, width), but the model "
                 f"makes images of {self.image_shape}: set the same size and channels for both"

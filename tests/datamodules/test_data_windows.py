@@ -7,6 +7,7 @@ import torch
 from PIL import Image
 
 from datamodules import DegradedFolderDataModule, ImageFolderDataModule
+from datamodules.decode import Target
 from datamodules.windows import Windows
 
 torch.set_num_threads(1)
@@ -36,7 +37,7 @@ def module(root, kind=ImageFolderDataModule, **options):
 def test_a_window_is_a_part_of_the_image_and_keys_draw_all_places():
     image, places = picture(40, 60), set()
     for number in range(400):
-        window = Windows((16, 20))(image, (0, number))
+        window = Windows()(image, (0, number), Target(3, (16, 20)))
         top, left = window[0, 0, 0].item(), window[1, 0, 0].item()
         assert torch.equal(window, image[:, top : top + 16, left : left + 20])
         places.add((top, left))
@@ -46,11 +47,13 @@ def test_a_window_is_a_part_of_the_image_and_keys_draw_all_places():
 
 
 def test_a_key_decides_and_a_row_has_one_fixed_window():
-    image, windows = picture(40, 40), Windows((16, 16), (0.5, 1.5), turn=True)
-    assert torch.equal(windows(image, (3, 7)), windows(image, (5, 7)))
-    assert not torch.equal(windows(image, (3, 7)), windows(image, (3, 8)))
-    assert torch.equal(windows(image, 3), windows(image, 3))
-    assert not torch.equal(windows(image, 3), windows(image, 4))
+    def window(key):
+        return Windows((0.5, 1.5), turn=True)(picture(40, 40), key, Target(3, (16, 16)))
+
+    assert torch.equal(window((3, 7)), window((5, 7)))
+    assert not torch.equal(window((3, 7)), window((3, 8)))
+    assert torch.equal(window(3), window(3))
+    assert not torch.equal(window(3), window(4))
 
 
 def test_the_rows_of_a_file_stay_together_and_the_file_is_decoded_once(tmp_path, monkeypatch):
@@ -79,11 +82,11 @@ def test_a_degraded_image_is_that_of_the_window(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"scale_range": (2, 1)}, "scale_range is (2, 1); expected two factors above 0, the smaller one first"),
+        ({"scale_range": (2, 1)}, "scale_range is [2, 1]; expected two factors above 0, the smaller one first"),
         ({"size": (8, 16), "turn": True}, "turn is true and size 8x16; expected square windows for quarter turns"),
         ({"windows": 0}, "windows must be an integer of at least 1, got 0."),
-        ({"fit": "crop", "windows": 2}, "windows is 2, which is for windows; expected fit window, not crop"),
-        ({"fit": "crop", "turn": True}, "turn is True, which is for windows; expected fit window, not crop"),
+        ({"fit": "crop", "windows": 2}, "windows is 2, but fit is crop; expected fit window with it"),
+        ({"fit": "crop", "turn": True}, "turn is true, but fit is crop; expected fit window with it"),
         ({"val_fit": "all"}, "val_fit must be one of None, window, whole, crop, pad, stretch, got 'all'."),
     ],
 )
