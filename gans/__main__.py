@@ -20,6 +20,7 @@ usage: gans recipes [NAME]                      list the recipes, or print one
        gans test     RECIPE|FILE.yaml [flags]    } on the last checkpoint, or on --ckpt_path
        gans predict  RECIPE|FILE.yaml [flags]   /  (predict writes pictures)
        gans predict  CKPT --input FILE|DIR --output DIR     translate, fill or restyle whole pictures; --help
+       gans test     CKPT --protocol sr --images DIR        PSNR and SSIM as papers report them; --help
        gans evaluate CKPT|--images DIR [flags]  FID, KID, IS, recall, ... with their protocol; --help
        gans sample   CKPT [flags]               pictures of a seed: a grid, or a file each; --help
        gans explore  WHAT CKPT [flags]          walks, directions, inversion, neighbours of its latent space; --help
@@ -43,7 +44,7 @@ A wrong input is one sentence and exit code 2; GANS_TRACEBACK=1 shows where it c
 
 VERBS = ("fit", "validate", "test", "predict")  # on a recipe
 # On a checkpoint or a folder: each command with its file in gans.commands.
-COMMANDS = {name: name for name in ("evaluate", "sample", "explore", "export", "predict", "data")}
+COMMANDS = {name: name for name in ("evaluate", "sample", "explore", "export", "predict", "test", "data")}
 COMMANDS["import"] = "published"  # no file of Python is called import
 
 
@@ -56,15 +57,21 @@ def check_home() -> None:
         raise ValueError(f"{other} hides the package datamodules of {home}: rename it, or take it from PYTHONPATH")
 
 
+def on_pictures(verb: str, rest: list[str]) -> bool:
+    """Return whether the arguments of a verb on a recipe are those of the command of that name, on pictures."""
+    if verb == "predict" and rest[:1] and rest[0].endswith(".ckpt"):
+        return True
+    flag = {"predict": "--input", "test": "--protocol"}.get(verb)
+    return flag is not None and any(arg.startswith(flag) for arg in rest)
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run one command and return its exit code.
 
     0 is success, 1 a run that failed, 2 bad input, 128 + n the end by signal n: 130 for Ctrl-C, 143 for SIGTERM.
     """
     verb, *rest = (sys.argv[1:] if argv is None else argv) or ["--help"]
-    # predict is a verb on a recipe, and a command on a checkpoint.
-    on_checkpoint = any(arg.startswith("--input") for arg in rest) or (rest[:1] and rest[0].endswith(".ckpt"))
-    is_command = verb in COMMANDS and (verb != "predict" or on_checkpoint)
+    is_command = verb in COMMANDS and (verb not in VERBS or on_pictures(verb, rest))
     try:
         check_home()
         if is_command:

@@ -13,7 +13,7 @@ from pathlib import Path
 import jsonargparse
 import readme_blocks
 
-from gans.__main__ import VERBS
+from gans.__main__ import VERBS, on_pictures
 from gans.__main__ import main as gans
 from gans.commands.arguments import checked
 from gans.recipes.catalogue import recipes
@@ -141,7 +141,7 @@ class Checker:
                 Path(arg).mkdir(parents=True, exist_ok=True)
         if args and args[0] in VERBS and re.search(r"--(\w+\.)?help", " ".join(args)):
             return  # it takes seconds to build the help of hundreds of flags
-        verb = args[0] if args and args[0] in VERBS and "--input" not in args else ""
+        verb = args[0] if args and args[0] in VERBS and not on_pictures(args[0], args[1:]) else ""
         if verb in self.trainers:
             try:
                 self.trainers[verb].parse_args([verb, *checked(verb, args[1:])[1]])

@@ -56,7 +56,7 @@ class SRGAN(PairedTranslator):
         growth: channels that each layer of a dense block adds; `rrdb` only.
         base: kernel of the interpolation that the generator adds to, and that is its baseline; `none` adds to nothing,
             as ESRGAN does, and compares with bicubic.
-        enlarge: how the generator enlarges: `shuffle`, or `nearest` as in ESRGAN.
+        enlarge: how the generator enlarges: `shuffle`, `nearest` as in ESRGAN, or `direct`, the cheapest.
         shrink: factor of a pixel unshuffle before the generator's first layer, which makes blocks cheaper: 1, 2 or 4.
         unit: the generator's layers work on values in [0, 1], as in ESRGAN's published weights.
         critic: `patch`, pix2pix's critic of patches, or `unet`, Real-ESRGAN's critic of pixels.

@@ -1,7 +1,7 @@
 """SRResNet of Ledig et al. 2016 (arXiv 1609.04802) and RRDB of Wang et al. 2018 (arXiv 1809.00219), without BatchNorm.
 
 Both work at the resolution of the input and upsample at the end, by pixel shuffle (Shi et al. 2016, arXiv 1609.05158)
-or by nearest neighbours. Their output is added to the interpolated input and is 0 at initialisation, so training starts
+or nearest neighbours. Their output is added to the interpolated input and is 0 at initialisation, so training starts
 from the interpolation baseline. With a scale of 1 the network is a residual denoiser like DnCNN (Zhang et al. 2016,
 arXiv 1608.03981). ESRGAN's published networks are RRDB with `enlarge: nearest`, `base: none` and `unit: true`.
 """
@@ -10,14 +10,14 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import interpolate, leaky_relu, pad, pixel_unshuffle
+from torch.nn.functional import interpolate, leaky_relu, pad, pixel_shuffle, pixel_unshuffle
 
 from gans.checks import at_least
 from gans.networks.layers import channels_last, widened
 
 Kernel = Literal["bicubic", "bilinear"]
 Base = Kernel | Literal["none"]
-Enlarge = Literal["shuffle", "nearest"]
+Enlarge = Literal["shuffle", "nearest", "direct"]
 SCALES = (1, 2, 3, 4, 8)
 STEPS = {scale: (scale,) if scale == 3 else (2,) * (scale.bit_length() - 1) for scale in (*SCALES, 16, 32)}
 RESIDUAL = 0.2  # factor of the residual branches in dense blocks
@@ -105,8 +105,8 @@ class Generator(nn.Module):
         blocks: number of blocks. The papers use 16 residual blocks or 23 RRDB.
         growth: `growth` of RRDB blocks; None uses residual blocks.
         base: kernel of the interpolation that the network's output is added to, or `none`.
-        enlarge: `shuffle`, a convolution to more channels and a pixel shuffle, or `nearest`, ESRGAN's nearest
-            neighbours and a convolution.
+        enlarge: `shuffle`, convolutions to more channels and pixel shuffles; `nearest`, ESRGAN's nearest neighbours
+            and convolutions; or `direct`, a pixel shuffle of the last layer, so that no layer works on the large maps.
         shrink: factor by which a pixel unshuffle makes the maps smaller before the first layer: 1, 2 or 4. Blocks cost
             `shrink`^2 times less. Real-ESRGAN has 2 for a scale of 2. Sides that are no multiple are padded meanwhile.
         unit: the layers work on values in [0, 1], as in published weights, and not in [-1, 1].
@@ -135,14 +135,16 @@ class Generator(nn.Module):
             raise ValueError(f"shrink is {shrink}; expected 1, 2 or 4, and 1 for a scale of 3")
         if base not in ("bicubic", "bilinear", "none"):
             raise ValueError(f"base is {base}; expected bicubic, bilinear or none")
-        if enlarge not in ("shuffle", "nearest"):
-            raise ValueError(f"enlarge is {enlarge}; expected shuffle or nearest")
+        if enlarge not in ("shuffle", "nearest", "direct"):
+            raise ValueError(f"enlarge is {enlarge}; expected shuffle, nearest or direct")
         self.scale, self.base, self.shrink, self.unit = scale, base, shrink, unit
         self.head = conv(channels * shrink**2, width)
         body = [Residual(width) if growth is None else RRDB(width, growth) for _ in range(blocks)]
         self.body = nn.Sequential(*body, conv(width, width))
-        self.ups = nn.ModuleList(upsampling(width, by, enlarge) for by in STEPS[scale * shrink])
-        self.tail, self.last = conv(width, width), conv(width, channels)
+        self.shuffle = scale * shrink if enlarge == "direct" else 1  # of the images, behind the last layer
+        steps = () if enlarge == "direct" else STEPS[scale * shrink]
+        self.ups = nn.ModuleList(upsampling(width, by, enlarge) for by in steps)
+        self.tail, self.last = conv(width, width), conv(width, channels * self.shuffle**2)
         if base != "none":
             nn.init.zeros_(self.last.weight)
         channels_last(self)
@@ -154,7 +156,7 @@ class Generator(nn.Module):
         maps = maps + self.body(maps)
         for up in self.ups:
             maps = leaky_relu(up(maps), 0.2)
-        made: Tensor = self.last(leaky_relu(self.tail(maps), 0.2)).contiguous()
+        made: Tensor = pixel_shuffle(self.last(leaky_relu(self.tail(maps), 0.2)), self.shuffle).contiguous()
         made = made[..., : self.scale * images.shape[-2], : self.scale * images.shape[-1]]
         if self.base != "none":
             made = enlarged(images, self.scale, self.base) + made

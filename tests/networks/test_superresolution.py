@@ -92,7 +92,7 @@ def test_with_nearest_and_no_base_the_network_is_esrgans(scale, doublings):
     assert expected.shape == (2, 3, 5 * scale, 7 * scale)
 
 
-@pytest.mark.parametrize("enlarge", ["shuffle", "nearest"])
+@pytest.mark.parametrize("enlarge", ["shuffle", "nearest", "direct"])
 @pytest.mark.parametrize(("scale", "shrink"), [(1, 2), (2, 2), (1, 4)])
 def test_layers_may_work_on_smaller_maps(enlarge, scale, shrink):
     """Images of any size; of sides that are multiples nothing is padded, as in Real-ESRGAN."""
@@ -106,12 +106,24 @@ def test_layers_may_work_on_smaller_maps(enlarge, scale, shrink):
     assert torch.equal(seen[0][:, 0, 0, 1], given[:, 0, 0, shrink])
 
 
+@pytest.mark.parametrize(("scale", "shrink"), [(4, 1), (3, 1), (2, 2)])
+def test_a_direct_enlargement_has_no_layers_on_large_maps(scale, shrink):
+    torch.manual_seed(0)
+    network = Generator(3, scale, 4, 1, enlarge="direct", shrink=shrink)
+    seen = []
+    for layer in (network.tail, network.last):
+        layer.register_forward_hook(lambda _, inputs, output: seen.append(inputs[0].shape[-2:]))
+    given = images((6, 8))
+    assert torch.equal(network(given), enlarged(given, scale))
+    assert seen == [(6 // shrink, 8 // shrink)] * 2
+
+
 @pytest.mark.parametrize(
     ("options", "says"),
     [
         ({"scale": 5}, "scale is 5; expected one of 1, 2, 3, 4, 8"),
         ({"base": "nearest"}, "base is nearest; expected bicubic, bilinear or none"),
-        ({"enlarge": "bicubic"}, "enlarge is bicubic; expected shuffle or nearest"),
+        ({"enlarge": "bicubic"}, "enlarge is bicubic; expected shuffle, nearest or direct"),
         ({"shrink": 3}, "shrink is 3; expected 1, 2 or 4"),
         ({"scale": 3, "shrink": 2}, "shrink is 2; expected 1, 2 or 4, and 1 for a scale of 3"),
         ({"blocks": 0}, "blocks is 0; expected at least 1"),

@@ -117,6 +117,18 @@ def photographs(root):
 
 # By the data part of a recipe's name, or by the whole name: writes the data below a folder, returns the flags that they
 # need besides.
+def berkeley(root):
+    """Write the folders of BSDS500, of pictures larger than the windows."""
+    for name in ("train", "val", "test"):
+        pictures(root / name, (140, 130), "jpg", 10)
+    return []
+
+
+def esrgan(root):
+    """Write a flat folder. The networks are large, and no weights of VGG19 are there."""
+    return [*flat(root), "--model.blocks=1", "--model.growth=4", "--model.features=random"]
+
+
 def latents(root):
     """Write a flat folder of images, and beside it an `AutoencoderKL` of `diffusers` with few channels, factor 8."""
     diffusers = pytest.importorskip("diffusers", reason="diffusers is not installed: the extra latents")
@@ -141,6 +153,9 @@ MAKE |= dict.fromkeys(("cyclegan-folder", "cyclegan-cifar10", "cut-folder", "cut
 MAKE |= {"styletransfer-folder": unpaired, "inpainting-facades": photographs, "inpainting-cifar10": flat}
 
 
+MAKE |= {"bsd": berkeley, "srgan-x4-folder": esrgan}
+
+
 def layout(name):
     """Return the key of `MAKE` that a recipe's data go by."""
     return name if name in MAKE else name.rpartition("-")[2]
@@ -159,7 +174,7 @@ LARGE |= {
     "reacgan-cifar10",
 }
 LARGE |= {"contragan-cifar10"}
-LARGE |= {"fastgan-folder", "gat-folder"}
+LARGE |= {"fastgan-folder", "gat-folder", "srgan-denoise-windows-folder", "srgan-x4-folder"}
 
 
 @pytest.mark.parametrize(
