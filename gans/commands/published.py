@@ -1,4 +1,7 @@
-"""`gans import`: a checkpoint that others have published, as an ordinary checkpoint of this framework."""
+"""`gans import [KIND] FILE`: a checkpoint that others have published, as an ordinary checkpoint of this framework.
+
+Without a kind, the names and shapes of the file's tensors tell it.
+"""
 
 import shlex
 from pathlib import Path
@@ -7,25 +10,45 @@ from typing import Any
 import yaml
 
 from gans.commands.parser import Parser, check_writable
+from gans.engine.interface import translates
 from gans.published.checkpoint import imported, save
-from gans.published.kinds import KINDS, named
+from gans.published.kinds import KINDS, REFUSED, named
 from gans.recipes.catalogue import recipes
+from gans.recipes.configuration import LINKED
 
-OTHERS = ("discriminator", "average")
+# Files of further networks, with what the help says of them.
+OTHERS = {
+    "discriminator": "file of the discriminator, where it has one of its own",
+    "average": "file of the averaged generator, where it has one of its own",
+}
 SHOWN = 12  # characters of a hash
 
 
 def parser() -> Parser:
     """Return the parser of the flags."""
     flags = Parser(prog="gans import", description=__doc__)
-    flags.add_argument("kind", type=str, help=", ".join(KINDS))
     flags.add_argument("file", type=Path, help="the published file; of several, the generator's")
-    flags.add_argument("--discriminator", type=Path, help="file of the discriminator, where it has one of its own")
-    flags.add_argument("--average", type=Path, help="file of the averaged generator, where it has one of its own")
+    flags.add_argument("--kind", type=str, help=f"kind of the file; by default it is recognised: {', '.join(KINDS)}")
+    for name, told in OTHERS.items():
+        flags.add_argument(f"--{name}", type=Path, help=told)
     flags.add_argument("--out", type=Path, help="checkpoint to write, X.ckpt; by default beside the file")
     flags.add_argument("--source", type=str, help="where the file is from; by default the repository of its kind")
     flags.add_argument("--licence", type=str, help="of the weights; by default that of the repository")
     return flags
+
+
+def flagged(args: list[str]) -> list[str]:
+    """Return arguments with the kind, if it stands before the file, as a flag.
+
+    Raises:
+        ValueError: if it is also given as a flag.
+    """
+    known = args[:1] and (args[0] in KINDS or args[0] in REFUSED)
+    if not known and not (len(args) > 1 and not args[0].startswith("-") and not args[1].startswith("-")):
+        return args
+    if "--kind" in args:
+        raise ValueError(f"the kind is given twice, as {args[0]} and by --kind; expected one of them")
+    return ["--kind", args[0], *args[1:]]
 
 
 def main(args: list[str]) -> None:
@@ -34,8 +57,9 @@ def main(args: list[str]) -> None:
     Raises:
         ValueError: for bad input, in one sentence.
     """
-    options = parser().parse_args(args)
-    named(options.kind)
+    options = parser().parse_args(flagged(args))
+    if options.kind is not None:
+        named(options.kind)
     out = options.out or options.file.with_suffix(".ckpt")
     if out.suffix != ".ckpt":
         raise ValueError(f"out is {out}; expected a name that ends with .ckpt")
@@ -54,14 +78,16 @@ def report(model: Any, out: Path) -> None:
     origin, name = model.origin, type(model).__name__
     files = ", ".join(f"{file} (sha256 {hashed[:SHOWN]})" for file, hashed in origin["files"].items())
     print(f"imported     {files}")
+    print(f"kind         {origin['kind']}")
     print(f"source       {origin['source']}")
     print(f"licence      {origin['licence']}")
     print(f"model        {name}({', '.join(f'{key}={value!r}' for key, value in origin['arguments'].items())})")
     for part in origin["missing"]:
         print(f"{part}  not published: its weights are drawn, and --init_from does not take them")
     print(f"checkpoint   {out}\n")
-    print(f"gans sample {shlex.quote(str(out))}")
-    if recipe := recipe_of(name):
+    made = "predict {} --input PICTURES --output FOLDER" if translates(model) else "sample {}"
+    print(f"gans {made.format(shlex.quote(str(out)))}")
+    if recipe := KINDS[origin["kind"]].recipe or recipe_of(name):
         print(fine_tuning(recipe, origin["arguments"], out))
 
 
@@ -77,7 +103,9 @@ def recipe_of(model: str) -> str | None:
 
 def fine_tuning(recipe: str, arguments: dict[str, Any], out: Path) -> str:
     """Return the command that trains the model further on images of a folder."""
-    given = {f"data.{name}" if name in ("size", "channels") else f"model.{name}": arguments[name] for name in arguments}
+    given = {f"{'data' if name in LINKED else 'model'}.{name}": value for name, value in arguments.items()}
+    if arguments.get("scale", 1) > 1:
+        given["data.degrade"] = f"downscale {arguments['scale']} bicubic"
     flags = " ".join(f"--{key} {shlex.quote(written(value))}" for key, value in given.items())
     return f"gans fit {recipe} --data.root FOLDER {flags} --init_from {shlex.quote(str(out))}"
 

@@ -31,7 +31,8 @@ class Pix2Pix(PairedTranslator):
         source_channels: of the source images; None is `channels`.
         width: channels of the generator's first layer; they double with depth, up to 8 times.
         discriminator_width: the same of the critic; None is `width`.
-        network: of the generator: a U-Net, or CycleGAN's residual network.
+        network: of the generator: a U-Net, or CycleGAN's residual network, which has no dropout.
+        blocks: residual blocks; `resnet` only. The authors have nine, or six.
         norm: in both networks; none in the critic with `spectral_norm`.
         dropout: of the U-Net's innermost layers, in training only. Its masks depend on the number of processes and on
             `accumulate`, unlike everything else that a step draws.
@@ -53,6 +54,7 @@ class Pix2Pix(PairedTranslator):
         width: int = 64,
         discriminator_width: int | None = None,
         network: Literal["unet", "resnet"] = "unet",
+        blocks: int = 9,
         norm: Norm = "instance_affine",
         dropout: float = 0.5,
         spectral_norm: bool = False,
@@ -72,7 +74,7 @@ class Pix2Pix(PairedTranslator):
         if network == "unet":
             self.generator = unet.Generator(size, given, made, width, norm, dropout)
         else:
-            self.generator = translation.Generator(size, given, made, width, norm=norm)
+            self.generator = translation.Generator(size, given, made, width, blocks, norm)
         critics = "none" if spectral_norm else norm
         breadth = width if discriminator_width is None else discriminator_width
         self.discriminator = self.make_discriminator(given + made, breadth, critics, spectral_norm, scales)

@@ -138,6 +138,7 @@ class Generator(nn.Module):
         if enlarge not in ("shuffle", "nearest", "direct"):
             raise ValueError(f"enlarge is {enlarge}; expected shuffle, nearest or direct")
         self.scale, self.base, self.shrink, self.unit = scale, base, shrink, unit
+        self.multiple = shrink  # tiles of images start at multiples of it, as the pixel unshuffle does
         self.head = conv(channels * shrink**2, width)
         body = [Residual(width) if growth is None else RRDB(width, growth) for _ in range(blocks)]
         self.body = nn.Sequential(*body, conv(width, width))

@@ -2,14 +2,13 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from gans.checks import nearest
-from gans.published import biggan, mimicry, r3gan, rosinality, stylegan2_ada
+from gans.published import biggan, mimicry, pix2pix, r3gan, rosinality, rrdb, stylegan2_ada
 from gans.published.files import File
 from gans.published.maps import Found
-
-Convert = Callable[[File, File | None, File | None], Found]
 
 
 @dataclass(frozen=True)
@@ -20,20 +19,26 @@ class Kind:
         source: repository whose code writes such files.
         licence: of the repository, unless a user knows of another one for the weights.
         holds: returns whether a file's content is of this kind.
-        convert: returns the model of the file, of the discriminator's own and of the averaged generator's own.
-        files: files besides the first, by their flags: `discriminator`, `average`.
+        convert: returns the model of a file and, by keyword, of each of `files`, which is None if it is not given.
+        files: files besides the first, by their flags, such as `discriminator`.
+        recipe: that trains the model further; None is the first that trains it on a folder of images.
     """
 
     source: str
     licence: str
     holds: Callable[[Any], bool]
-    convert: Convert
+    convert: Callable[..., Found]
     files: tuple[str, ...] = ()
+    recipe: str | None = None
 
 
 MIT = "MIT License"
+BSD = "BSD License"
+APACHE = "Apache License 2.0"
+PIX2PIX = "github.com/junyanz/pytorch-CycleGAN-and-pix2pix"
 NVIDIA = "NVIDIA Source Code License, non-commercial"
 ROSINALITY = f"{MIT}; of converted weights that of the original, such as the {NVIDIA}"
+# In the order in which the kind of a file is looked for: if several fit, the first is taken.
 KINDS = {
     "biggan": Kind(
         "github.com/ajbrock/BigGAN-PyTorch", MIT, biggan.holds, biggan.convert, ("discriminator", "average")
@@ -46,6 +51,19 @@ KINDS = {
     ),
     "stylegan2-rosinality": Kind(
         "github.com/rosinality/stylegan2-pytorch", ROSINALITY, rosinality.holds, rosinality.convert
+    ),
+    "pix2pix": Kind(PIX2PIX, BSD, pix2pix.holds, pix2pix.imaged, ("discriminator",), "pix2pix-folder"),
+    "pix2pix-batch": Kind(PIX2PIX, BSD, pix2pix.holds_batch, pix2pix.batched, ("discriminator",), "pix2pix-folder"),
+    "esrgan": Kind(
+        "github.com/xinntao/ESRGAN", APACHE, partial(rrdb.holds, kind="esrgan"), rrdb.convert, (), "srgan-rrdb-folder"
+    ),
+    "realesrgan": Kind(
+        "github.com/xinntao/Real-ESRGAN",
+        "BSD 3-Clause License",
+        partial(rrdb.holds, kind="realesrgan"),
+        rrdb.convert,
+        (),
+        "srgan-rrdb-folder",
     ),
 }
 
@@ -76,6 +94,28 @@ def named(name: str) -> Kind:
     return KINDS[name]
 
 
+def fitting(file: File) -> list[str]:
+    """Return the kinds that a file may be of, by the names and shapes of its tensors.
+
+    Raises:
+        ValueError: if it is of a kind that is not imported.
+    """
+    if other := refused(file.content):
+        raise ValueError(f"{file.path} is of the kind {other}, which is not imported: {REFUSED[other]}")
+    return [name for name, kind in KINDS.items() if kind.holds(file.content)]
+
+
+def recognised(file: File) -> str:
+    """Return the first kind that a file may be of.
+
+    Raises:
+        ValueError: if it is of none.
+    """
+    if not (fit := fitting(file)):
+        raise ValueError(f"{file.path} is of no kind that is imported; expected one of {', '.join(KINDS)}")
+    return fit[0]
+
+
 def check_kind(name: str, file: File) -> None:
     """Check that a file is of the kind `name`.
 
@@ -84,8 +124,6 @@ def check_kind(name: str, file: File) -> None:
     """
     if named(name).holds(file.content):
         return
-    if other := refused(file.content):
-        raise ValueError(f"{file.path} is of the kind {other}, which is not imported: {REFUSED[other]}")
-    fit = [other for other, kind in KINDS.items() if kind.holds(file.content)]
+    fit = fitting(file)
     told = f": it is of the kind {' or '.join(fit)}" if fit else f", nor of {', '.join(k for k in KINDS if k != name)}"
     raise ValueError(f"{file.path} is no checkpoint of the kind {name}{told}")

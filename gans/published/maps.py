@@ -14,6 +14,7 @@ from lightning import LightningModule
 from torch import Tensor, nn
 
 TAPS = (1, 3, 3, 1)  # of the resampling in our networks
+SHOWN = 12  # tensors that an error names
 
 
 @dataclass(frozen=True)
@@ -52,27 +53,34 @@ class Network:
         """Return the state dict of `network`, one of ours.
 
         Raises:
-            ValueError: if a weight is missing, left over, or of another shape, with its name in the file.
+            ValueError: if weights are missing, left over, or of another shape, with the name of each in the file.
         """
         found: dict[str, Tensor] = {}
         used: set[str] = set()
+        wrong: list[str] = []
         for ours, value in network.state_dict().items():
             entry = self.names.get(ours)
             if entry is None:
-                raise ValueError(f"{self.file} has nothing for {ours} of {type(network).__name__}")
+                wrong.append(f" has nothing for {ours} of {type(network).__name__}")
+                continue
             made = entry if isinstance(entry, Made) else Made((entry,), lambda tensor: tensor)
-            for name in made.names:
-                if name not in self.held:
-                    raise ValueError(f"{self.file} has no {name}")
+            if lacking := [name for name in made.names if name not in self.held]:
+                wrong += [f" has no {name}" for name in lacking]
+                continue
+            used.update(made.names)
             theirs = made.make(*(self.held[name] for name in made.names))
             if theirs.shape != value.shape:
                 shapes = f"gives {tuple(theirs.shape)} for {ours}; expected {tuple(value.shape)}"
-                raise ValueError(f"{self.file}: {' and '.join(made.names)} {shapes}")
+                wrong.append(f": {' and '.join(made.names)} {shapes}")
+                continue
             found[ours] = theirs.to(value.dtype)
-            used.update(made.names)
-        left = [name for name in self.held if name not in used and not re.fullmatch(self.ignored, name)]
-        if left:
-            raise ValueError(f"{self.file}: {left[0]} has no place in the network that its other weights make")
+        for name in self.held:
+            if name not in used and not re.fullmatch(self.ignored, name):
+                wrong.append(f": {name} has no place in the network that its other weights make")
+        if wrong:
+            told = [wrong[0], *(one.removeprefix(":") for one in dict.fromkeys(wrong[1:SHOWN]))]
+            more = f"; and {len(wrong) - SHOWN} more" if len(wrong) > SHOWN else ""
+            raise ValueError(f"{self.file}{';'.join(told)}{more}")
         return found
 
 
@@ -83,12 +91,15 @@ class Found:
     Args:
         model: our class.
         arguments: of its constructor.
-        networks: weights of `generator` and, if there are, `generator_ema` and `discriminator`.
+        networks: weights of `generator` and, if there are, `generator_ema` and `discriminator`, or of parts of them,
+            such as `generator.there`.
+        parts: networks of the model that a file may lack.
     """
 
     model: type[LightningModule]
     arguments: dict[str, Any]
     networks: dict[str, Network] = field(default_factory=dict)
+    parts: tuple[str, ...] = ("discriminator",)
 
 
 def under(ours: str, theirs: str, names: tuple[str, ...]) -> dict[str, str | Made]:

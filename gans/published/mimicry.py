@@ -39,13 +39,12 @@ def holds(content: Any) -> bool:
     return any(f"{name}.weight{end}" in held for name in ("block2.c1", "block1.c1") for end in ("", "_orig"))
 
 
-def convert(main: File, discriminator: File | None, average: File | None, wasserstein: bool) -> Found:
+def convert(main: File, discriminator: File | None, wasserstein: bool) -> Found:
     """Return the model of a generator's file and, if there is one, its discriminator's.
 
     Args:
         main: the generator's file.
         discriminator: the discriminator's file.
-        average: not published, None.
         wasserstein: take them for WGAN-GP's.
 
     Raises:

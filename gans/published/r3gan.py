@@ -25,13 +25,11 @@ def holds(content: Any) -> bool:
     return isinstance(content, dict) and "Model.MainLayers.0.Layers.0.Basis" in tensors(content.get("G_ema"))
 
 
-def convert(main: File, discriminator: File | None, average: File | None) -> Found:
+def convert(main: File) -> Found:
     """Return the model of a pickle.
 
     Args:
         main: the pickle, which has all networks.
-        discriminator: None.
-        average: None.
 
     Raises:
         ValueError: if its networks are not those of a preset of ours.

@@ -31,13 +31,11 @@ def holds(content: Any) -> bool:
     return isinstance(content, dict) and "conv1.conv.modulation.weight" in tensors(content.get("g_ema"))
 
 
-def convert(main: File, discriminator: File | None, average: File | None) -> Found:
+def convert(main: File) -> Found:
     """Return the model of a file.
 
     Args:
         main: the file, which has all networks.
-        discriminator: None.
-        average: None.
 
     Raises:
         ValueError: if its networks are not those of a preset of ours.

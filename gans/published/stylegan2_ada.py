@@ -26,13 +26,11 @@ def holds(content: Any) -> bool:
     return "synthesis.b4.const" in held and "mapping.fc0.weight" in held
 
 
-def convert(main: File, discriminator: File | None, average: File | None) -> Found:
+def convert(main: File) -> Found:
     """Return the model of a pickle.
 
     Args:
         main: the pickle, which has all networks.
-        discriminator: None.
-        average: None.
 
     Raises:
         ValueError: if its networks are not those of a preset of ours.

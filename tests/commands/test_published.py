@@ -87,7 +87,9 @@ def test_the_printed_command_trains_further_and_nothing_resumes(gans, refused, t
 
 
 BAD = [
-    ("import", "kind"),
+    ("import", "file must be given"),
+    ("import mimicry --kind mimicry netG.pth", "the kind is given twice, as mimicry and by --kind; expected one of th"),
+    ("import plain.pth", "plain.pth is of no kind that is imported; expected one of biggan, mimicry, "),
     (
         "import mimcry netG.pth",
         "kind is mimcry (did you mean mimicry?); expected one of biggan, mimicry, ",

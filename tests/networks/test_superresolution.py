@@ -103,6 +103,7 @@ def test_layers_may_work_on_smaller_maps(enlarge, scale, shrink):
     given = images((7, 8))
     assert torch.equal(network(given), enlarged(given, scale))
     assert seen[0].shape == (2, 3 * shrink**2, -(-7 // shrink), 8 // shrink)
+    assert network.multiple == shrink
     assert torch.equal(seen[0][:, 0, 0, 1], given[:, 0, 0, shrink])
 
 
