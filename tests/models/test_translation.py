@@ -7,7 +7,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from PIL import Image
 from torch.utils.data import DataLoader, TensorDataset
 
-from datamodules import DegradedDigitsDataModule
+from datamodules import DegradedDigitsDataModule, DegradedFolderDataModule
 from gans.callbacks.evaluate import Evaluate
 from gans.callbacks.grid import ImageGrid
 from gans.callbacks.health import Health
@@ -230,6 +230,57 @@ def test_what_watches_a_run_is_given_what_to_translate(trainer, tmp_path):
     kept = torch.cat([block for block, _ in stored(Targets(val, model), rows)])
     assert torch.equal(kept, targets)
     assert "score/fid_mnist" in run.callback_metrics
+
+
+def photos(root):
+    """Write photographs of several sizes."""
+    random = torch.Generator().manual_seed(0)
+    for name, sizes in (("train", [(30, 40)] * 6), ("val", [(30, 40), (41, 29), (24, 24)])):
+        (root / name).mkdir(parents=True)
+        for number, size in enumerate(sizes):
+            coarse = torch.rand(1, 1, 6, 6, generator=random) * 255
+            pixels = torch.nn.functional.interpolate(coarse, size, mode="bilinear")[0, 0].to(torch.uint8)
+            Image.fromarray(pixels.numpy()).save(root / name / f"{number}.png")
+    return root
+
+
+def windows_of(root, **options):
+    given = {"size": SIZE, "channels": 1, "fit": "window", "windows": 4, "batch_size": 8, "num_workers": 0}
+    return DegradedFolderDataModule(root, "noise 40", **{**given, "val_fit": "whole", **options})
+
+
+def test_a_run_on_windows_is_scored_on_whole_images_and_its_grids_show_windows(trainer, tmp_path):
+    data, model = windows_of(photos(tmp_path / "photos")), make(features="mnist")
+    watch = [ImageGrid(2, samples=4), Evaluate("mnist", 2, 12, 24)]
+    run = trainer(2, callbacks=watch, logger=TensorBoardLogger(tmp_path, "run", 0), limit_val_batches=1.0)
+    run.fit(model, data)
+    assert watch[0].batch[1].shape == (4, 1, SIZE, SIZE)
+    assert len(watch[1].given) == 12  # four fixed windows of each of three images
+    assert "score/fid_mnist" in run.callback_metrics
+    [found] = trainer(1).validate(model, data, verbose=False)
+    whole = [batch for batch in data.val_dataloader()]
+    assert [tuple(target.shape) for _, target in whole] == [(1, 1, 30, 40), (1, 1, 41, 29), (1, 1, 24, 24)]
+    made = [(to_float(to_uint8(model.translate(to_float(source)))), to_float(target)) for source, target in whole]
+    expected = torch.cat([fidelity(*both)["psnr"] for both in made]).mean()
+    assert found["val/psnr"] == pytest.approx(expected.item(), rel=1e-5)
+
+
+@pytest.mark.slow
+def test_scores_of_whole_images_are_the_same_on_two_processes(trainer, tmp_path):
+    class Keep(L.Callback):
+        def on_validation_end(self, trainer, module):
+            if trainer.is_global_zero:
+                values = {k: v for k, v in trainer.callback_metrics.items() if k.startswith("val/")}
+                torch.save(values, tmp_path / f"{trainer.world_size}.pt")
+
+    root = photos(tmp_path / "photos")  # three images, which two processes cannot share equally
+    for world in (1, 2):
+        trainer(1, world, callbacks=[Keep()]).validate(make(features="mnist"), windows_of(root), verbose=False)
+    one, two = (torch.load(tmp_path / f"{world}.pt") for world in (1, 2))
+    assert {"val/psnr", "val/ssim", "val/l1"} <= one.keys() == two.keys()
+    for name in one:
+        if "fid" not in name:  # every process has all images, and a covariance of n images divides by n - 1
+            assert float(one[name]) == pytest.approx(float(two[name]), rel=1e-4), name
 
 
 def test_without_held_out_images_the_first_batch_is_shown(trainer, tmp_path):
