@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from gans.models.acgan import ACGAN
     from gans.models.autoencoder import Autoencoder
     from gans.models.biggan import BigGAN
+    from gans.models.codeddcgan import CodedDCGAN
     from gans.models.conditionalgan import ConditionalGAN
     from gans.models.contragan import ContraGAN
     from gans.models.cut import CUT
@@ -53,6 +54,7 @@ __all__ = [
     "WGANGP",
     "Autoencoder",
     "BigGAN",
+    "CodedDCGAN",
     "ConditionalGAN",
     "ContraGAN",
     "CycleGAN",

@@ -13,7 +13,7 @@ from itertools import pairwise
 from torch import Tensor, nn
 from torchvision.transforms.functional import center_crop
 
-from gans.networks.layers import Size, channels_last, doublings, image_channels, image_size, normal_init
+from gans.networks.layers import Size, channels_last, doublings, image_channels, image_size, map_channels, normal_init
 
 
 def widths(size: tuple[int, int], width: int) -> list[int]:
@@ -35,11 +35,12 @@ class Generator(nn.Module):
     Args:
         latent_dim: length of a latent.
         size: image side, or (height, width).
-        channels: 1, 3 or 4.
+        channels: 1, 3 or 4; of other maps, such as codes, any number.
         width: channels of the last hidden layer, doubled in each layer before it, up to 8 times.
+        bounded: end with tanh, as for images. Without it the output has any range, as codes need.
     """
 
-    def __init__(self, latent_dim: int, size: Size, channels: int, width: int) -> None:
+    def __init__(self, latent_dim: int, size: Size, channels: int, width: int, bounded: bool = True) -> None:
         super().__init__()
         self.size = image_size(size)
         hidden = widths(self.size, width)[::-1]
@@ -51,7 +52,9 @@ class Generator(nn.Module):
             layers += [nn.BatchNorm2d(inputs), nn.ReLU(inplace=True)]
             layers += [nn.ConvTranspose2d(inputs, outputs, 4, 2, 1, bias=False)]
         layers += [nn.BatchNorm2d(hidden[-1]), nn.ReLU(inplace=True)]
-        layers += [nn.ConvTranspose2d(hidden[-1], image_channels(channels), 4, 2, 1), nn.Tanh()]
+        outputs = image_channels(channels) if bounded else map_channels(channels)
+        layers += [nn.ConvTranspose2d(hidden[-1], outputs, 4, 2, 1)]
+        layers += [nn.Tanh()] if bounded else []
         self.layers = channels_last(nn.Sequential(*layers).apply(normal_init))
 
     def forward(self, z: Tensor) -> Tensor:
@@ -68,23 +71,32 @@ class Discriminator(nn.Module):
 
     Args:
         size: image side, or (height, width).
-        channels: 1, 3 or 4.
+        channels: 1, 3 or 4; with `entry` any number.
         width: channels after the first downsampling, doubled at each further one, up to 8 times.
         batch_norm: use BatchNorm in every hidden layer but the first, as the paper does. Set it to False with a
             gradient penalty, for which each logit must depend on one sample only.
         outputs: outputs per image: 1 gives logits `(N,)`, more give `(N, outputs)`, such as features for a head.
+        entry: channels of a 3x3 convolution at the full resolution before the first downsampling; 0 has none, as in
+            the paper.
     """
 
-    def __init__(self, size: Size, channels: int, width: int, batch_norm: bool = True, outputs: int = 1) -> None:
+    def __init__(
+        self, size: Size, channels: int, width: int, batch_norm: bool = True, outputs: int = 1, entry: int = 0
+    ) -> None:
         super().__init__()
         height, breadth = image_size(size)
         hidden = widths((height, breadth), width)
-        layers: list[nn.Module] = [nn.Conv2d(image_channels(channels), width, 4, 2, 1), nn.LeakyReLU(0.2, inplace=True)]
+        layers: list[nn.Module] = [nn.LeakyReLU(0.2, inplace=True)]
+        if entry:
+            layers = [nn.Conv2d(map_channels(channels), entry, 3, padding=1), *layers]
+            hidden = [entry, *hidden]
+        else:
+            layers = [nn.Conv2d(image_channels(channels), width, 4, 2, 1), *layers]
         for before, after in pairwise(hidden):
             layers += [nn.Conv2d(before, after, 4, 2, 1, bias=not batch_norm)]
             layers += [nn.BatchNorm2d(after)] if batch_norm else []
             layers += [nn.LeakyReLU(0.2, inplace=True)]
-        scale = 2 ** len(hidden)
+        scale = 2 ** doublings((height, breadth))
         layers += [nn.Conv2d(hidden[-1], outputs, (height // scale, breadth // scale))]
         self.shape = () if outputs == 1 else (outputs,)
         self.layers = channels_last(nn.Sequential(*layers).apply(normal_init))
