@@ -30,7 +30,7 @@ class Palette(NamedTuple):
         colours = torch.tensor(self.colours, dtype=torch.float32)
         flat = pixels.flatten(1).T.float()
         # |p - c|^2 without |p|^2, which is the same for all classes. All numbers are integers below 2^24.
-        parts = [torch.addmm(colours.square().sum(1), part, colours.T, alpha=-2) for part in flat.split(PIXELS)]
+        parts = [torch.addmm(colours.square().sum(1), part, colours.T, alpha=-2) for part in torch.split(flat, PIXELS)]
         return torch.cat([part.argmin(1) for part in parts]).view(pixels.shape[1:])
 
     def snapped(self, pixels: Tensor) -> Tensor:

@@ -18,6 +18,7 @@ from gans.models import (
     R3GAN,
     SAGAN,
     SNGAN,
+    SPADE,
     SRGAN,
     VAE,
     VAEGAN,
@@ -86,6 +87,7 @@ MODELS: dict[str, tuple[type[Any], dict[str, Any], int]] = {
     "cut": (CUT, {"width": 16, "blocks": 2}, 2),
     "srgan": (SRGAN, {"width": 24, "blocks": 6}, 4),
     "inpainting": (Inpainting, {"width": 16, "discriminator_width": 32, "refine": False}, 2),
+    "spade": (SPADE, {"width": 8, "hidden": 32, "discriminator_width": 16}, 2),
     "styletransfer": (StyleTransfer, {"width": 16, "discriminator_width": 16, "depth": 2}, 2),
 }
 # Networks of papers, for a GPU.

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from gans.models.sagan import SAGAN
     from gans.models.sequencegan import SequenceGAN
     from gans.models.sngan import SNGAN
+    from gans.models.spade import SPADE
     from gans.models.srgan import SRGAN
     from gans.models.stylegan2 import StyleGAN2
     from gans.models.styletransfer import StyleTransfer
@@ -47,6 +48,7 @@ __all__ = [
     "R3GAN",
     "SAGAN",
     "SNGAN",
+    "SPADE",
     "SRGAN",
     "VAE",
     "VAEGAN",

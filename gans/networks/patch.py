@@ -98,7 +98,10 @@ class MultiScale(nn.Module):
 
     def forward(self, images: Tensor, *given: Tensor) -> Tensor:
         """Return logits `(N, scales, h, w)`, higher for realistic patches that match the conditions `given`."""
-        logits = [maps[-1] for maps in self.seen(images, *given)]
+        return self.together([maps[-1] for maps in self.seen(images, *given)])
+
+    def together(self, logits: Sequence[Tensor]) -> Tensor:
+        """Return the logits of all scales, `(N, 1, h, w)` each, as `(N, scales, h, w)` in the first one's size."""
         sides = logits[0].shape[-2:]
         return torch.cat([logits[0], *(interpolate(smaller, sides, mode="nearest-exact") for smaller in logits[1:])], 1)
 

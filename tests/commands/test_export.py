@@ -177,6 +177,7 @@ TRANSLATING = {
     "SRGAN": lambda: gans.models.SRGAN(16, 3, scale=2, width=4, blocks=1),
     "RRDB": lambda: gans.models.SRGAN(16, 1, scale=1, width=4, blocks=1, network="rrdb", growth=2),
     "Inpainting": lambda: gans.models.Inpainting(16, 3, width=2),
+    "SPADE": lambda: gans.models.SPADE(16, 3, classes=3, width=1, hidden=2),
     "StyleTransfer": lambda: gans.models.StyleTransfer(16, 4, width=2, depth=2),
 }
 

@@ -40,6 +40,7 @@ SMALL = {
     "CUT": {"latent_dim": None, "blocks": 1, "patches": 20, "patch_dim": 4},
     "Inpainting": {"latent_dim": None},
     "StyleTransfer": {"latent_dim": None},
+    "SPADE": {"latent_dim": None, "classes": 3, "hidden": 2},
     "SRGAN": {"latent_dim": None, "scale": 1, "blocks": 1, "content_steps": 1},
     "TextToImage": {
         "vocabulary": ["red", "blue", "seven"],
@@ -53,7 +54,15 @@ CONDITIONAL = {"ConditionalGAN", "ACGAN", "ProjectionGAN", "ContraGAN", "ReACGAN
 # Conditional where they are asked to be.
 CLASSES = {name: {"num_classes": 10} for name in ("BigGAN", "GAT", "SAGAN", "R3GAN", "StyleGAN2", "ManifoldGridGAN")}
 CLIPS = {"SequenceGAN"}
-TRANSLATORS = {"Pix2Pix", "CycleGAN", "CUT", "Inpainting", "SRGAN", "StyleTransfer"}  # they make images of images
+TRANSLATORS = {
+    "Pix2Pix",
+    "CycleGAN",
+    "CUT",
+    "Inpainting",
+    "SPADE",
+    "SRGAN",
+    "StyleTransfer",
+}  # they make images of images
 FILLERS = {"Inpainting"}  # of images with holes
 WHOLE = {"ContraGAN", "ReACGAN"}  # they compare all images of a batch
 CAPTIONED = {"TextToImage"}  # they make images of sentences
@@ -201,7 +210,7 @@ def test_two_processes_are_one(trained_by, name):
 
 
 def without_batch_norm(name):
-    if name in ("SequenceGAN", "Inpainting", "StyleTransfer"):  # they have none, but power iterations
+    if name in ("SequenceGAN", "Inpainting", "SPADE", "StyleTransfer"):  # they have none, but power iterations
         return {"spectral_norm": False}
     if name == "StyleGAN2":  # nor here, but path lengths are averaged over a batch
         return {"path_length": 0.0}

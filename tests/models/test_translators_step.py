@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, TensorDataset
 
-from gans.models import CUT, SRGAN, CycleGAN, Inpainting, Pix2Pix, StyleTransfer
+from gans.models import CUT, SPADE, SRGAN, CycleGAN, Inpainting, Pix2Pix, StyleTransfer
 
 SIZE = 16
 SMALL = {"size": SIZE, "channels": 1, "width": 4}
@@ -16,6 +16,7 @@ MAKERS = {
     "cut": partial(CUT, **SMALL, blocks=1),
     "srgan": partial(SRGAN, **SMALL, scale=2, content_steps=0),
     "inpainting": partial(Inpainting, **SMALL, critic="patchgan"),
+    "spade": partial(SPADE, **SMALL, classes=3, hidden=2),
     "styletransfer": partial(StyleTransfer, **SMALL, depth=2),
 }
 

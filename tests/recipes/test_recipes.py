@@ -129,6 +129,19 @@ def esrgan(root):
     return [*flat(root), "--model.blocks=1", "--model.growth=4", "--model.features=random"]
 
 
+def labelled(root):
+    """Write pairs side by side in the folders of facades: photographs, and maps of twelve classes."""
+    random = np.random.default_rng(0)
+    colours = np.asarray([(20 * number, 255 - 20 * number, 100) for number in range(12)], np.uint8)
+    for name in ("train", "val", "test"):
+        (root / name).mkdir(parents=True)
+        for number in range(6):
+            label = colours[random.permutation(12)].reshape(3, 4, 3).repeat(16, 0).repeat(12, 1)
+            photo = random.integers(0, 256, label.shape, dtype=np.uint8)
+            Image.fromarray(np.concatenate([photo, label], 1)).save(root / name / f"{number}.png")
+    return ["--data.direction=b_to_a", "--model.width=1", "--model.hidden=2", "--model.features=random"]
+
+
 def latents(root):
     """Write a flat folder of images, and beside it an `AutoencoderKL` of `diffusers` with few channels, factor 8."""
     diffusers = pytest.importorskip("diffusers", reason="diffusers is not installed: the extra latents")
@@ -148,6 +161,7 @@ MAKE = {
     "digits": None,
 }
 MAKE |= {"sequence-mnist": moving, "sequence-folder": clips, "facades": sides, "pix2pix-folder": sides}
+MAKE |= dict.fromkeys(("spade-facades", "spade-folder"), labelled)
 MAKE |= {"texttoimage-folder": captions, "gat-folder": latents}
 MAKE |= dict.fromkeys(("cyclegan-folder", "cyclegan-cifar10", "cut-folder", "cut-fast-folder", "cut-cifar10"), kinds)
 MAKE |= {"styletransfer-folder": unpaired, "inpainting-facades": photographs, "inpainting-cifar10": flat}
@@ -162,7 +176,8 @@ def layout(name):
 
 
 # Each has a smaller one of its model beside it.
-LARGE = {"cut-fast-folder", "cut-folder", "cyclegan-folder", "cyclegan-mnist", "pix2pix-folder", "sagan-folder"}
+LARGE = {"spade-folder", "pix2pix-edges-folder", "pix2pix-small-facades"}
+LARGE |= {"cut-fast-folder", "cut-folder", "cyclegan-folder", "cyclegan-mnist", "pix2pix-folder", "sagan-folder"}
 LARGE |= {"sequence-folder", "sequence-mnist", "srgan-folder", "texttoimage-folder", "r3gan-cifar10"}
 LARGE |= {
     "stylegan2-cifar10",
