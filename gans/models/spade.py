@@ -13,6 +13,7 @@ from gans.models.paired import PairedTranslator
 from gans.networks import spade
 from gans.networks.layers import Size, widened
 from gans.networks.spade import Opinion, SpadeNorm
+from gans.networks.spectral import Normed, normed_together, spectral_layers
 from gans.reconstruction import absolute_distance
 
 VGG19_WEIGHTS = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1.0)  # of the maps of its five stages
@@ -95,6 +96,7 @@ class SPADE(PairedTranslator):
             scales=scales,
             spectral_norm=spectral_norm,
         )
+        self._made_with: list[Normed] = []
         self.average_generator()
 
     # -- colours of the classes ---------------------------------------------------------------------------------------
@@ -140,13 +142,19 @@ class SPADE(PairedTranslator):
         if colours is not None and not torch.equal(colours, self.one_hot.colours):
             raise ValueError("labels gives other colours than the checkpoint has: resume with the same label maps")
 
+    def on_train_start(self) -> None:
+        """Note the spectral layers of the generator, which are normed together."""
+        super().on_train_start()
+        self._made_with = spectral_layers(self.generator)
+
     # -- training -----------------------------------------------------------------------------------------------------
 
     def training_step(self, batch: tuple[Tensor, ...], batch_idx: int) -> None:
         """One step of the critic and, in its turn, one of the generator."""
         optimizer_g, optimizer_d = self.player_optimizers()
         pairs = self.one_hot(batch[0]), self.targets(batch)
-        make = self.once(self.generator, pairs[0])
+        with normed_together(self._made_with):
+            make = self.once(self.generator, pairs[0])
         self.train_critic(optimizer_d, make, *pairs)
         if self.generator_turn():
             with self.toggled_optimizer(optimizer_g):

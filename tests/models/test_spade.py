@@ -69,7 +69,7 @@ def losses(trainer, **options):
     """The recorded losses of a step, and its model."""
     recorded, made = {}, model(**options)
     record = made.record
-    made.record = lambda name, value: (recorded.update({name: float(value)}), record(name, value))[1]
+    made.record = lambda name, value: (recorded.update({name: value}), record(name, value))[1]
     images = [torch.rand(4, 3, 16, 16, generator=torch.Generator().manual_seed(i)) * 2 - 1 for i in range(2)]
     trainer(1, precision="64-true").fit(made, DataLoader(TensorDataset(*images), batch_size=4))
     return recorded, made

@@ -16,7 +16,7 @@ MAKERS = {
     "cut": partial(CUT, **SMALL, blocks=1),
     "srgan": partial(SRGAN, **SMALL, scale=2, content_steps=0),
     "inpainting": partial(Inpainting, **SMALL, critic="patchgan"),
-    "spade": partial(SPADE, **SMALL, classes=3, hidden=2),
+    "spade": partial(SPADE, **SMALL, classes=3, hidden=2, spectral_norm=False),
     "styletransfer": partial(StyleTransfer, **SMALL, depth=2),
 }
 
