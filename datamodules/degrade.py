@@ -14,6 +14,7 @@ steps that resize or rotate the image change its alpha channel.
     dark F                  low light: F times the light (F at most 1), before gamma
     grey                    no colour; the number of channels stays the same
     invert                  the negative
+    edges S                 a drawing of black lines on white, the edges after a Gaussian blur, see `datamodules.edges`
     rotate D                rotated counterclockwise by D degrees, padded with black
     tint                    multiplied by a random colour; for three channels
     mask KIND               a hole: rectangle, brush, irregular, one of these (mixed), or centre; without other steps
@@ -33,13 +34,14 @@ from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2.functional import gaussian_blur, pil_to_tensor, rotate, to_pil_image
 
 from datamodules import masks
+from datamodules.edges import edges
 from datamodules.order import mix
 
 GAMMA = 2.2  # between light and pixel values
 LUMA = (0.299, 0.587, 0.114)  # weights of red, green and blue in grey, ITU-R 601, as in Pillow
 KERNELS = ("bicubic", "bilinear", "box", "nearest")
 WHOLE = ("downscale", "jpeg")  # steps whose values are integers
-COLOUR = ("blur", "noise", "poisson", "dark", "grey", "invert")  # steps that do not change alpha
+COLOUR = ("blur", "noise", "poisson", "dark", "grey", "invert", "edges")  # steps that do not change alpha
 Size = tuple[int, int]
 
 
@@ -77,6 +79,7 @@ KNOWN = {
     "dark": Limits((1e-3, 1)),
     "grey": Limits(None),
     "invert": Limits(None),
+    "edges": Limits((0, 100)),
     "rotate": Limits((0, 360)),
     "tint": Limits(None),
     "mask": Limits(None, tuple(masks.KINDS), ""),
@@ -238,6 +241,11 @@ def invert(pixels: Tensor, value: float, _: str, generator: Generator) -> Tensor
     return 1 - pixels
 
 
+def drawn(pixels: Tensor, value: float, _: str, generator: Generator) -> Tensor:
+    """Return the edges of the image after a blur of standard deviation `value`."""
+    return edges(pixels, value)
+
+
 def turn(pixels: Tensor, value: float, _: str, generator: Generator) -> Tensor:
     """Return the image rotated counterclockwise by `value` degrees around its centre."""
     turned: Tensor = rotate(pixels, value, InterpolationMode.BILINEAR)
@@ -261,6 +269,7 @@ STEPS: dict[str, Function] = {
     "dark": dark,
     "grey": grey,
     "invert": invert,
+    "edges": drawn,
     "rotate": turn,
     "tint": tint,
 }

@@ -39,7 +39,7 @@ MOST = {
     "cut": 1647,
     "srgan": 478,
     "inpainting": 404,
-    "spade": 1403,
+    "spade": 1091,
     "styletransfer": 445,
     "dcgan-ada": 450,
     "stylegan2-cifar": 1402,

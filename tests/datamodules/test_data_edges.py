@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from datamodules.degrade import Chain
 from datamodules.edges import connected, edges
 
 
@@ -45,3 +46,12 @@ def test_weak_edges_count_only_where_they_continue_strong_ones():
 @pytest.mark.parametrize("shape", [(1, 5, 9), (3, 1, 1), (3, 2, 7)])
 def test_small_and_plain_images_have_no_edges(shape):
     assert edges(torch.full(shape, 0.3), 3.0).min() == 1
+
+
+def test_edges_are_a_step_of_degradations():
+    image = (disc()[0] * 255).round().to(torch.uint8)
+    chain = Chain("edges 1", (48, 48), 3)
+    drawing = chain(image, 0)
+    assert torch.equal(drawing, (edges(image.float() / 255, 1.0) * 255).to(torch.uint8))
+    with_alpha = torch.cat([image, image[:1]])
+    assert torch.equal(Chain("edges 1", (48, 48), 4)(with_alpha, 0), torch.cat([drawing, image[:1]]))
