@@ -1,10 +1,11 @@
 """Decoding of video files: GIF with Pillow, other formats with PyAV."""
 
 from collections.abc import Iterator
+from fractions import Fraction
 from importlib import import_module
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from PIL import Image, ImageSequence, UnidentifiedImageError
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from datamodules.decode import Target, UnreadableImageError, eight_bit, in_channels, resized, tensor
 
+GIF_DELAY = Fraction(1, 10)  # seconds that players show a frame of a GIF without a time
 VIDEOS = ("mp4", "avi", "mov", "mkv", "webm", "gif")
 
 
@@ -55,6 +57,77 @@ def read_frames(path: Path, indices: range, target: Target) -> Tensor:
     if len(frames) < len(indices):
         raise UnreadableImageError(f"no frame {indices[len(frames)] + 1}")
     return torch.stack(frames, 1)
+
+
+class Header(NamedTuple):
+    """What is known of a video before its frames are decoded.
+
+    Attributes:
+        frames: Number of frames, or None if the headers do not contain it.
+        rate: Frames per second, on average.
+        unit: Unit of the times of frames, in seconds.
+        sound: Codecs of the sound tracks.
+    """
+
+    frames: int | None
+    rate: Fraction
+    unit: Fraction
+    sound: tuple[str, ...]
+
+
+def header(path: Path) -> Header:
+    """Return what the headers of a video say.
+
+    Raises:
+        UnreadableImageError: The file is missing, damaged or not a video.
+        ValueError: PyAV is needed but not installed.
+    """
+    if is_gif(path):
+        count, times = count_frames(path), [time for time, _ in timed_frames(path)]
+        rate = (count - 1) / (times[-1] - times[0]) if count > 1 and times[-1] > times[0] else 1 / GIF_DELAY
+        return Header(count, rate, Fraction(1, 100), ())
+    av = pyav()
+    try:
+        with av.open(str(path)) as container:
+            stream = video_stream(container)
+            rate = stream.average_rate or stream.guessed_rate or Fraction(25)
+            sound = tuple(track.codec_context.name for track in container.streams.audio)
+            return Header(int(stream.frames) or None, rate, stream.time_base, sound)
+    except Exception as error:
+        raise UnreadableImageError(_reason(error)) from error
+
+
+def timed_frames(path: Path) -> Iterator[tuple[Fraction, Image.Image]]:
+    """Yield the times in seconds and the upright frames, with 8 bits per channel. Each is valid until the next one.
+
+    Frames without a time follow the one before by the average distance.
+
+    Raises:
+        UnreadableImageError: The file is missing, damaged or not a video.
+        ValueError: PyAV is needed but not installed.
+    """
+    if is_gif(path):
+        seconds = Fraction(0)
+        try:
+            for image in gif_images(path):
+                yield seconds, eight_bit(image)
+                seconds += Fraction(round(image.info.get("duration", 0)), 1000) or GIF_DELAY
+        except Exception as error:
+            raise UnreadableImageError(_reason(error)) from error
+        return
+    step, following = 1 / header(path).rate, Fraction(0)
+    frames = video_images(pyav(), path)
+    while True:
+        try:
+            frame = next(frames, None)
+            image = None if frame is None else _upright(frame)
+        except Exception as error:
+            raise UnreadableImageError(_reason(error)) from error
+        if frame is None or image is None:
+            return
+        seconds = following if frame.pts is None else frame.pts * frame.time_base
+        yield seconds, image
+        following = seconds + step
 
 
 def gif_images(path: Path) -> Iterator[Image.Image]:

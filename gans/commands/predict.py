@@ -19,6 +19,7 @@ from gans.checks import at_least
 from gans.commands.device import chosen_device
 from gans.commands.extras import EXTRAS, needed, partners, read_extra
 from gans.commands.parser import Parser, add_own_model, check_writable, own_model
+from gans.commands.predict_clip import Sound, checked, extra_inputs, is_clip, translate_clip
 from gans.commands.predict_files import Format, check_apart, pictures, targets
 from gans.commands.predict_network import Applied, Precision
 from gans.commands.predict_pictures import Alpha, has_alpha, pixels_allowed, read, write
@@ -36,8 +37,16 @@ def parser() -> Parser:
         help="checkpoint, folder of a run, or recipe, whose model translates images",
     )
     add_own_model(flags)
-    flags.add_argument("--input", type=Path, required=True, help="a picture, or a folder of pictures")
-    flags.add_argument("--output", type=Path, required=True, help="folder for the results, with the same names")
+    flags.add_argument("--input", type=Path, required=True, help="a picture, a folder of pictures, or a clip")
+    flags.add_argument(
+        "--output",
+        type=Path,
+        required=True,
+        help="folder for the results, with the same names; for a clip a file: mp4, mov, mkv, webm or gif",
+    )
+    flags.add_argument(
+        "--sound", type=Sound, default="copy", help="of a clip: copy it, if the kind of file can hold it, or drop it"
+    )
     flags.add_argument(
         "--format",
         type=Format,
@@ -74,7 +83,7 @@ def parser() -> Parser:
     )
     flags.add_argument("--tile", type=int, default=512, help="side of the tiles that larger pictures are cut into")
     flags.add_argument("--overlap", type=int, default=64, help="minimum overlap of neighbouring tiles in pixels")
-    flags.add_argument("--batch", type=int, default=1, help="tiles of a picture that are computed at once")
+    flags.add_argument("--batch", type=int, default=1, help="tiles of a picture, or small frames, computed at once")
     flags.add_argument("--precision", type=Precision, default="32", help="32, or bf16 or 16, which GPUs compute faster")
     flags.add_argument("--device", type=str, default="auto", help="auto, cpu, cuda or cuda:1")
     return flags
@@ -112,9 +121,20 @@ def main(args: list[str]) -> int:
         options.outscale,
         options.preserve_colour,
     )
-    channels, keep = model.source_channels if options.back else model.image_shape[0], options.alpha == "keep"
+    given, made = model.source_channels, model.image_shape[0]
+    if options.back:
+        given, made = made, given
+    if is_clip(options.input, options.output):
+        if options.format != "same":
+            raise ValueError(f"format is {options.format}; expected none, because {options.input} is a clip")
+        known = checked(options.input, options.output, options.sound)
+        inputs = extra_inputs(wanted, given, options.tile)
+        check_writable(options.output.parent)
+        translate_clip(applied, options.input, options.output, known, inputs, given, options.sound)
+        return 0
+    keep = options.alpha == "keep"
     folder, names, others = pictures(options.input, options.output)
-    files = targets(names, options.format, channels == 4 and keep)
+    files = targets(names, options.format, made == 4 and keep)
     check_apart(folder, options.output, files)
     check_writable(options.output)
     with pixels_allowed(options.max_pixels):
@@ -125,7 +145,7 @@ def main(args: list[str]) -> int:
             options.output,
             files,
             extras,
-            channels=model.image_shape[0] if options.back else model.source_channels,
+            channels=given,
             keep_alpha=keep,
             longest=options.tile,
         )

@@ -87,11 +87,11 @@ class Applied:
         device = self.model.device
         if len(pictures) > 1 and max(pictures.shape[-2:]) <= self.tile and not self.preserve_colour:
             function = self.function(whole)
-            for some in pictures.split(self.batch):
+            for some in torch.split(pictures, self.batch):
                 made = function(some.to(device), *(part.to(device) for part in aligned)).float().cpu()
-                yield from (iter([row]) for row in made.split(1))
+                yield from (iter([row]) for row in torch.split(made, 1))
             return
-        for picture in pictures.split(1):
+        for picture in torch.split(pictures, 1):
             others = [in_colours(part, picture) for part in whole] if self.preserve_colour else whole
             function, given = self.function(others), (picture, *aligned)
             yield strips(function, given, self.tile, self.overlap, device, self.model, self.multiple, self.batch)

@@ -74,8 +74,8 @@ def recoloured(image: Tensor, like: Tensor) -> Tensor:
         values, vectors = torch.linalg.eigh(apart @ apart.T / part.shape[1])
         # Directions in which the image has no contrast are not amplified without limit.
         roots.append(vectors * values.clamp(min=FLAT).pow(power) @ vectors.T)
-    moved = roots[1] @ roots[0] @ (pixels - means[0]) + means[1]
-    return moved.clamp(-1, 1).to(image.dtype).view_as(image)
+    moved: Tensor = roots[1] @ roots[0] @ (pixels - means[0]) + means[1]
+    return moved.clamp(-1, 1).to(image.dtype).view(image.shape)
 
 
 def mixed(channels: Tensor, matrix: Tensor) -> Tensor:

@@ -1,14 +1,14 @@
 """Sequences of frames as files: a strip of images, a GIF or an MP4."""
 
 from collections.abc import Iterator
-from importlib import import_module
+from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
+from PIL import Image
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from gans.pictures import images
+from gans.pictures import images, video
 from gans.runs import atomic
 
 SUFFIXES = (".png", ".gif", ".mp4")
@@ -45,7 +45,7 @@ def check_suffix(path: Path) -> None:
     if path.suffix not in SUFFIXES:
         raise ValueError(f"out is {path}; expected a name that ends with {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}")
     if path.suffix == ".mp4":
-        pyav()
+        video.pyav()
 
 
 def enlarged(frames: Tensor) -> Tensor:
@@ -54,32 +54,15 @@ def enlarged(frames: Tensor) -> Tensor:
     return interpolate(frames.float(), scale_factor=times, mode="nearest") if times > 1 else frames
 
 
-def pyav() -> Any:
-    """Return the package `av`, which is needed for MP4 only.
-
-    Raises:
-        ValueError: if it is not installed.
-    """
-    try:
-        return import_module("av")
-    except ImportError as error:
-        raise ValueError('an MP4 needs PyAV: pip install "lightning-gans[video]"; a GIF does not') from error
-
-
 def rgb(frames: Tensor) -> Iterator[Tensor]:
-    """Yield frames `(T, C, H, W)` in [-1, 1] as uint8 `(H, W, 3)`, cropped to even sides, which H.264 needs."""
-    height, width = (side // 2 * 2 for side in frames.shape[-2:])
-    for frame in frames[..., :height, :width].cpu():
+    """Yield frames `(T, C, H, W)` in [-1, 1] as uint8 `(H, W, 3)`."""
+    for frame in frames.cpu():
         yield images.to_uint8(images.in_channels(frame.unsqueeze(0), 3)[0]).permute(1, 2, 0).contiguous()
 
 
 def write_mp4(frames: Tensor, path: Path, frames_per_second: float) -> None:
     """Write frames `(T, C, H, W)` in [-1, 1] as an MP4 (H.264)."""
-    av = pyav()
-    with atomic.replacing(path) as partial, av.open(str(partial), "w") as container:
-        stream = container.add_stream("libx264", rate=round(frames_per_second))
-        stream.height, stream.width = (side // 2 * 2 for side in frames.shape[-2:])
-        stream.pix_fmt, stream.options = "yuv420p", {"crf": "16"}
-        for pixels in rgb(frames):
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels.numpy(), format="rgb24")))
-        container.mux(stream.encode())
+    rate = Fraction(round(frames_per_second))
+    with video.opened(path, rate) as file:
+        for number, pixels in enumerate(rgb(frames)):
+            file.write(Image.fromarray(pixels.numpy()), number / rate)

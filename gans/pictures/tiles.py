@@ -273,7 +273,7 @@ class Whole:
         if self.collected is None:
             self.collected = collector()
         with torch.autocast(maps.device.type, enabled=False):
-            for tile, part in zip(self.tiles, maps.split(1), strict=True):
+            for tile, part in zip(self.tiles, torch.split(maps, 1), strict=True):
                 self.collected.add(tile, part)
         self.finish = partial(finish, self.collected) if finish else None
         raise ReachedError
@@ -406,7 +406,7 @@ def passes(
                         made = function(*(part.to(device) for part in cut)).float().cpu()
                     except ReachedError:
                         continue
-                    for place, part in zip(whole.tiles, made.split(1), strict=True):
+                    for place, part in zip(whole.tiles, torch.split(made, 1), strict=True):
                         band.add(place, part)
                 if band.begun:
                     yield band.take(size[0] if below is None else below.pixels.start)
