@@ -19,12 +19,13 @@ usage: gans recipes [NAME]                      list the recipes, or print one
        gans validate RECIPE|FILE.yaml [flags]   \\
        gans test     RECIPE|FILE.yaml [flags]    } on the last checkpoint, or on --ckpt_path
        gans predict  RECIPE|FILE.yaml [flags]   /  (predict writes pictures)
-       gans predict  CKPT --input FILE|DIR --output DIR     translate, fill or restyle whole pictures; --help
+       gans predict  CKPT --input FILE|DIR --output DIR     translate, fill or restyle pictures, or a clip; --help
        gans test     CKPT --protocol sr --images DIR        PSNR and SSIM as papers report them; --help
        gans evaluate CKPT|--images DIR [flags]  FID, KID, IS, recall, ... with their protocol; --help
        gans sample   CKPT [flags]               pictures of a seed: a grid, or a file each; --help
        gans explore  WHAT CKPT [flags]          walks, directions, inversion, neighbours of its latent space; --help
        gans export   CKPT --format FORMAT       the averaged generator for plain torch, or onnxruntime; --help
+       gans blend    CKPT CKPT WEIGHT           a checkpoint between two of the same model; --help
        gans data encode FOLDER OUT --autoencoder CKPT       codes of images, written once; --help
        gans import   KIND FILE [flags]          a checkpoint that others have published, as one of ours; --help
 
@@ -44,7 +45,7 @@ A wrong input is one sentence and exit code 2; GANS_TRACEBACK=1 shows where it c
 
 VERBS = ("fit", "validate", "test", "predict")  # on a recipe
 # On a checkpoint or a folder: each command with its file in gans.commands.
-COMMANDS = {name: name for name in ("evaluate", "sample", "explore", "export", "predict", "test", "data")}
+COMMANDS = {name: name for name in ("evaluate", "sample", "explore", "export", "predict", "blend", "test", "data")}
 COMMANDS["import"] = "published"  # no file of Python is called import
 
 
