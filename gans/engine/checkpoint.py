@@ -496,12 +496,14 @@ def load_model(path: str | Path, device: torch.device | str = "cpu", *, model: t
 def arguments(kind: type, held: dict[str, Any]) -> dict[str, Any]:
     """Return the arguments of a class that a file holds, without those that the class cannot take.
 
-    A constructor that passes options on refuses unknown ones itself, but for those in `UNREAD`.
+    A constructor that passes options on refuses unknown ones itself, but for those in `UNREAD`. `earlier` of the class
+    holds the arguments that earlier versions did not have, with the values by which the class does what they did.
     """
     taken = inspect.signature(kind).parameters
     own = inspect.signature(vars(kind).get("__init__", kind.__init__)).parameters.values()  # type: ignore[misc]
     passes_on = any(part.kind is inspect.Parameter.VAR_KEYWORD for part in own)
     public = {name: value for name, value in held.items() if name[0] != "_"}
+    public = {**getattr(kind, "earlier", {}), **public}
     return {name: value for name, value in public.items() if name in taken or (passes_on and name not in UNREAD)}
 
 

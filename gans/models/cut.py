@@ -1,7 +1,7 @@
 """CUT, Park, Efros, Zhang and Zhu 2020 (arXiv 2007.15651): unpaired translation with a patchwise contrastive loss."""
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from lightning.pytorch.core.optimizer import LightningOptimizer
@@ -59,6 +59,7 @@ class CUT(Translator):
     """
 
     scored = Unpaired
+    earlier: ClassVar[dict[str, Any]] = {"antialias": False}  # of checkpoints without this argument
     generator: Generator
 
     def __init__(

@@ -120,3 +120,11 @@ def test_wrong_palettes_are_refused(tmp_path, text, message):
     (tmp_path / "palette.json").write_text(text)
     with pytest.raises(ValueError, match=message):
         read_palette(tmp_path / "palette.json")
+
+
+def test_windows_of_maps_have_no_colours_between_classes(tmp_path):
+    data = module(maps(tmp_path, size=(60, 50)), labels="auto", fit="window", scale_range=[0.5, 2.0], jitter=0)
+    data.setup()
+    source, target = next(iter(data.train_dataloader()))
+    assert source.shape == target.shape == (1, 3, 16, 16)
+    assert set(map(tuple, source.permute(0, 2, 3, 1).reshape(-1, 3).tolist())) <= set(COLOURS)

@@ -122,3 +122,21 @@ def test_tiles_show_what_the_whole_map_shows():
         parts = tiled(made.translate, (image,), 128, 96, made.device, made, made.generator.multiple)
     assert whole.std() > 0.05
     assert (whole - parts).abs().max() < 0.01 * whole.std()
+
+
+def test_predict_takes_label_pictures_of_any_kind(gans, saved, tmp_path):
+    made = model()
+    made.one_hot.colours.copy_(torch.from_numpy(COLOURS / 127.5 - 1))
+    path = saved(made, tmp_path)
+    numbers = np.random.default_rng(0).integers(0, 3, (5, 6)).repeat(4, 0).repeat(4, 1)
+    (tmp_path / "maps").mkdir()
+    colours = Image.fromarray(COLOURS[numbers])
+    colours.save(tmp_path / "maps" / "colours.png")
+    palette = Image.fromarray(numbers.astype(np.uint8), "P")
+    palette.putpalette(COLOURS.flatten().tolist())
+    palette.save(tmp_path / "maps" / "palette.png")
+    code, _, err = gans(f"predict {path} --input maps --output photos")
+    assert code == 0, err
+    first, second = (np.asarray(Image.open(tmp_path / "photos" / f"{name}.png")) for name in ("colours", "palette"))
+    assert first.shape == (20, 24, 3)
+    assert np.array_equal(first, second)

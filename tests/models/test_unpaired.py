@@ -404,6 +404,16 @@ def test_checkpoints_that_hold_them_load(saved, tmp_path, make):
     assert torch.equal(load_model(path).translate(source), model.eval().translate(source))
 
 
+def test_checkpoints_from_before_antialiasing_load(saved, tmp_path):
+    model = cut(antialias=False)
+    path = saved(model, tmp_path)
+    held = torch.load(path, weights_only=True)
+    kept = {key: value for key, value in held["hyper_parameters"].items() if key not in ("antialias", "init")}
+    torch.save({**held, "hyper_parameters": kept}, path)
+    source = both()[0]
+    assert torch.equal(load_model(path).translate(source), model.eval().translate(source))
+
+
 def test_one_network_sees_sources_and_targets(trainer):
     with pytest.raises(ValueError, match=r"the data gives images of shape \(3, 16, 16\)"):
         trainer(1).fit(cut(), loader(8, 4, (3, 1)))
