@@ -115,7 +115,7 @@ class UnpairedMNISTDataModule(MNISTDataModule):
     Args:
         root: Folder that contains `MNIST/raw`.
         degrade: Degradation of domain A: `invert`, `rotate 90`, `tint` (for 3 channels), or any steps of
-            `datamodules.degrade` that preserve the size.
+            `datamodules.grammar` that preserve the size.
         direction: a_to_b translates the degraded images of A to B, b_to_a the reverse.
         options: Arguments of `MNISTDataModule`.
     """

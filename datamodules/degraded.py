@@ -11,6 +11,7 @@ from datamodules.base import Batch, BatchDataset
 from datamodules.degrade import Chain
 from datamodules.digits import DigitsDataModule
 from datamodules.folder import ImageFolderDataModule
+from datamodules.kernels import sharpened
 from datamodules.mnist import MNISTDataModule
 from datamodules.order import Key, mix
 from datamodules.windows import WholeImages
@@ -29,18 +30,20 @@ class Degraded(Dataset[Batch]):
         chain: The degradation.
         seed: Seed of the degradation in evaluation.
         reverse: Use clean sources and degraded targets.
+        sharpen: Weight of an unsharp mask. Sources are made of sharpened images, which are the third part of an item.
     """
 
-    def __init__(self, clean: BatchDataset, chain: Chain, seed: int, reverse: bool = False) -> None:
-        self.clean, self.chain, self.seed, self.reverse = clean, chain, seed, reverse
+    def __init__(
+        self, clean: BatchDataset, chain: Chain, seed: int, reverse: bool = False, sharpen: float = 0.0
+    ) -> None:
+        self.clean, self.chain, self.seed, self.reverse, self.sharpen = clean, chain, seed, reverse, sharpen
 
     def __len__(self) -> int:
         return len(self.clean)
 
     def __getitem__(self, key: Key) -> Batch:
         """Return a source and its target `(C, H, W)`, or an image and its mask."""
-        first, second = self.__getitems__([key])
-        return first[0], second[0]
+        return tuple(part[0] for part in self.__getitems__([key]))
 
     def __getitems__(self, keys: Sequence[Key]) -> Batch:
         """Return the sources and targets `(N, C, H, W)` of the keys, or images and masks."""
@@ -49,12 +52,18 @@ class Degraded(Dataset[Batch]):
         height, width = (side - side % self.chain.scale for side in images.shape[-2:])
         images = images[..., :height, :width]
         words = [mix(self.seed, key) if isinstance(key, int) else mix(key[1], 5) for key in keys]
-        made = torch.stack([self.chain(image, word) for image, word in zip(images, words, strict=True)])
+        sharp = torch.stack([sharpened(image, self.sharpen) for image in images]) if self.sharpen else images
+        made = torch.stack([self.chain(image, word) for image, word in zip(sharp, words, strict=True)])
+        if self.sharpen:
+            return made, images, sharp
         return (images, made) if self.chain.hole or self.reverse else (made, images)
 
 
-def degraded(sets: Sets, chain: Chain, seed: int, reverse: bool = False) -> Sets:
-    """Return the three sets with degraded images. A shared validation and test set stays shared."""
+def degraded(sets: Sets, chain: Chain, seed: int, reverse: bool = False, sharpen: float = 0.0) -> Sets:
+    """Return the three sets with degraded images. A shared validation and test set stays shared.
+
+    Only training images are sharpened, for held-out ones are compared with images as they are.
+    """
     train, val, test = sets
 
     def made(clean: BatchDataset, word: int) -> BatchDataset:
@@ -63,7 +72,7 @@ def degraded(sets: Sets, chain: Chain, seed: int, reverse: bool = False) -> Sets
         return Degraded(clean, chain, word, reverse)
 
     kept = made(val, seed)
-    return made(train, seed), kept, kept if test is val else made(test, mix(seed, 1))
+    return Degraded(train, chain, seed, reverse, sharpen), kept, kept if test is val else made(test, mix(seed, 1))
 
 
 class DegradedFolderDataModule(ImageFolderDataModule):
@@ -74,19 +83,33 @@ class DegradedFolderDataModule(ImageFolderDataModule):
     Args:
         root: Folder of the clean images.
         degrade: Degradation, such as `noise 0..55`, `downscale 4 bicubic` or `mask brush`, or several steps separated
-            by commas; see `datamodules.degrade`.
+            by commas; see `datamodules.grammar`. `real` is Real-ESRGAN's (Wang et al. 2021, arXiv 2107.10833).
         reverse: Learn the degradation: with `grey`, batches are `(colour, grey)`.
+        sharpen: Weight of an unsharp mask on training images, 0.5 in Real-ESRGAN, or 0. Sources are made of the
+            sharpened images, and batches of training are `(source, target, sharpened target)`.
         options: Arguments of `ImageFolderDataModule`.
     """
 
     on_host = "images are degraded on the CPU"
 
-    def __init__(self, root: str | Path, degrade: str = "noise 0..55", reverse: bool = False, **options: Any) -> None:
+    def __init__(
+        self,
+        root: str | Path,
+        degrade: str = "noise 0..55",
+        reverse: bool = False,
+        sharpen: float = 0.0,
+        **options: Any,
+    ) -> None:
         super().__init__(root, **options)
         self.chain = Chain(degrade, self.size, self.channels)
         self.reverse = reverse
         if reverse and (self.chain.hole or self.chain.scale > 1):
             raise ValueError(f"degrade is {degrade}; expected, for reverse, no mask and images of the same size")
+        if not 0 <= sharpen <= 10:
+            raise ValueError(f"sharpen is {sharpen}; expected a weight from 0 to 10")
+        if sharpen and (self.chain.hole or reverse or self.channels == 4):
+            raise ValueError(f"sharpen is {sharpen}; expected 0 for a mask, for reverse and for images with alpha")
+        self.sharpen = sharpen
 
     @property
     def num_classes(self) -> int:
@@ -105,7 +128,7 @@ class DegradedFolderDataModule(ImageFolderDataModule):
 
     def splits(self) -> Sets:
         """Return the training images and, twice, the validation images, degraded."""
-        return degraded(super().splits(), self.chain, self.seed, self.reverse)
+        return degraded(super().splits(), self.chain, self.seed, self.reverse, self.sharpen)
 
 
 class DegradedMNISTDataModule(MNISTDataModule):

@@ -167,7 +167,7 @@ MAKE |= dict.fromkeys(("cyclegan-folder", "cyclegan-cifar10", "cut-folder", "cut
 MAKE |= {"styletransfer-folder": unpaired, "inpainting-facades": photographs, "inpainting-cifar10": flat}
 
 
-MAKE |= {"bsd": berkeley, "srgan-x4-folder": esrgan}
+MAKE |= {"bsd": berkeley, "srgan-x4-folder": esrgan, "srgan-x4-real-folder": esrgan}
 
 
 def layout(name):
@@ -189,7 +189,7 @@ LARGE |= {
     "reacgan-cifar10",
 }
 LARGE |= {"contragan-cifar10"}
-LARGE |= {"fastgan-folder", "gat-folder", "srgan-denoise-windows-folder", "srgan-x4-folder"}
+LARGE |= {"fastgan-folder", "gat-folder", "srgan-denoise-windows-folder", "srgan-x4-folder", "srgan-x4-real-folder"}
 
 
 @pytest.mark.parametrize(
