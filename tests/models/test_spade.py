@@ -51,9 +51,12 @@ def test_another_palette_does_not_resume(trainer, tmp_path):
     folder, kept = maps(tmp_path / "maps"), tmp_path / "kept"
     run = trainer(1, callbacks=[Checkpoint(1, str(kept))], enable_checkpointing=True)
     run.fit(model(), data(folder))
+    again = trainer(2)
+    again.fit(model(), data(folder), ckpt_path=kept / "last.ckpt")
+    assert again.global_step == 2
     maps(folder, COLOURS[:, ::-1])
     with pytest.raises(ValueError, match="labels gives other colours than the checkpoint has"):
-        trainer(2).fit(model(), data(folder), ckpt_path=kept / "last.ckpt")
+        trainer(3).fit(model(), data(folder), ckpt_path=kept / "last.ckpt")
 
 
 @pytest.mark.parametrize(
