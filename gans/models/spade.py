@@ -88,9 +88,8 @@ class SPADE(PairedTranslator):
             raise ValueError("source_channels is 4; expected 1 or 3, for label maps have no alpha")
         self.one_hot = spade.OneHot(classes, self.source_channels)
         self.generator = spade.Generator(size, classes, channels, width, hidden, norm, spectral_norm)
-        assert self.image_shape is not None
         self.discriminator = spade.Discriminator(
-            self.image_shape[1:],
+            size,
             channels + classes,
             width if discriminator_width is None else discriminator_width,
             scales=scales,
@@ -107,7 +106,7 @@ class SPADE(PairedTranslator):
         Raises:
             ValueError: if it has another number of classes, or the data could have a palette but has none.
         """
-        data = getattr(self.trainer, "datamodule", None)
+        data: Any = getattr(self.trainer, "datamodule", None)
         if not hasattr(data, "palette"):
             return None
         palette, classes = data.palette, len(self.one_hot.colours)
