@@ -157,7 +157,8 @@ class Generator(nn.Module):
         maps = maps + self.body(maps)
         for up in self.ups:
             maps = leaky_relu(up(maps), 0.2)
-        made: Tensor = pixel_shuffle(self.last(leaky_relu(self.tail(maps), 0.2)), self.shuffle).contiguous()
+        made: Tensor = self.last(leaky_relu(self.tail(maps), 0.2))
+        made = (pixel_shuffle(made, self.shuffle) if self.shuffle > 1 else made).contiguous()
         made = made[..., : self.scale * images.shape[-2], : self.scale * images.shape[-1]]
         if self.base != "none":
             made = enlarged(images, self.scale, self.base) + made
