@@ -20,6 +20,9 @@ from gans.recipes.configuration import LINKED
 OTHERS = {
     "discriminator": "file of the discriminator, where it has one of its own",
     "average": "file of the averaged generator, where it has one of its own",
+    "back": "file of CycleGAN's generator from targets to sources, netG_B",
+    "back_discriminator": "file of CycleGAN's discriminator of sources, netD_B",
+    "heads": "file of CUT's heads, netF",
 }
 SHOWN = 12  # characters of a hash
 
@@ -83,7 +86,8 @@ def report(model: Any, out: Path) -> None:
     print(f"licence      {origin['licence']}")
     print(f"model        {name}({', '.join(f'{key}={value!r}' for key, value in origin['arguments'].items())})")
     for part in origin["missing"]:
-        print(f"{part}  not published: its weights are drawn, and --init_from does not take them")
+        if not part.startswith("generator_ema."):  # the average of a part that is named
+            print(f"{part}  not published: its weights are drawn, and --init_from does not take them")
     print(f"checkpoint   {out}\n")
     made = "predict {} --input PICTURES --output FOLDER" if translates(model) else "sample {}"
     print(f"gans {made.format(shlex.quote(str(out)))}")
@@ -101,11 +105,19 @@ def recipe_of(model: str) -> str | None:
     return None
 
 
+def written_in(recipe: str) -> dict[str, Any]:
+    """Return the arguments of the model in a recipe."""
+    found: dict[str, Any] = yaml.safe_load(recipes()[recipe].read_text(encoding="utf-8"))["model"]["init_args"]
+    return found
+
+
 def fine_tuning(recipe: str, arguments: dict[str, Any], out: Path) -> str:
     """Return the command that trains the model further on images of a folder."""
     given = {f"{'data' if name in LINKED else 'model'}.{name}": value for name, value in arguments.items()}
-    if arguments.get("scale", 1) > 1:
-        given["data.degrade"] = f"downscale {arguments['scale']} bicubic"
+    if "scale" in arguments:
+        given["model.content_steps"] = 0  # they have learnt to enlarge
+        if arguments["scale"] != written_in(recipe)["scale"]:
+            given["data.degrade"] = f"downscale {arguments['scale']} bicubic"
     flags = " ".join(f"--{key} {shlex.quote(written(value))}" for key, value in given.items())
     return f"gans fit {recipe} --data.root FOLDER {flags} --init_from {shlex.quote(str(out))}"
 

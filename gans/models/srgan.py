@@ -18,7 +18,7 @@ from gans.engine.schedules import linear
 from gans.losses import Objective
 from gans.metrics.extractors import LAYERS
 from gans.models.paired import PairedTranslator
-from gans.networks import patch, unetcritic
+from gans.networks import compact, patch, unetcritic
 from gans.networks.layers import Size, image_size
 from gans.networks.superresolution import Base, Enlarge, Generator, enlarged
 from gans.reconstruction import absolute_distance
@@ -51,7 +51,8 @@ class SRGAN(PairedTranslator):
         scale: factor by which images are enlarged; 1 restores them.
         width: channels of all layers of the generator.
         discriminator_width: channels of the critic's first layer; None is `width`.
-        network: the generator's blocks: `residual` as in SRResNet, or `rrdb`, ESRGAN's dense ones.
+        network: the generator's blocks: `residual` as in SRResNet, `rrdb`, ESRGAN's dense ones, or `compact`,
+            Real-ESRGAN's plain stack of convolutions, which adds to the nearest neighbours and is the fastest.
         blocks: number of blocks; the papers have 16 and 23.
         growth: channels that each layer of a dense block adds; `rrdb` only.
         base: kernel of the interpolation that the generator adds to, and that is its baseline; `none` adds to nothing,
@@ -85,7 +86,7 @@ class SRGAN(PairedTranslator):
         scale: Literal[1, 2, 3, 4, 8] = 4,
         width: int = 64,
         discriminator_width: int | None = None,
-        network: Literal["residual", "rrdb"] = "residual",
+        network: Literal["residual", "rrdb", "compact"] = "residual",
         blocks: int = 16,
         growth: int = 32,
         base: Base = "bicubic",
@@ -113,14 +114,19 @@ class SRGAN(PairedTranslator):
             raise ValueError(
                 f"layer_weights is {layer_weights}; expected {len(LAYERS)} weights, for {', '.join(LAYERS)}"
             )
-        if network not in ("residual", "rrdb"):
-            raise ValueError(f"network is {network}; expected residual or rrdb")
+        if network not in ("residual", "rrdb", "compact"):
+            raise ValueError(f"network is {network}; expected residual, rrdb or compact")
+        if network == "compact" and (enlarge, shrink) != ("shuffle", 1):
+            raise ValueError(f"enlarge is {enlarge} and shrink {shrink}; expected shuffle and 1 for network compact")
         if not 0 < content_lr < inf or not 0 <= final_lr <= 1:
             raise ValueError(
                 f"content_lr is {content_lr} and final_lr {final_lr}; expected a rate above 0 and a share from 0 to 1"
             )
         grown = growth if network == "rrdb" else None
-        self.generator = Generator(channels, scale, width, blocks, grown, base, enlarge, shrink, unit)
+        if network == "compact":
+            self.generator = compact.Generator(channels, scale, width, blocks, unit)
+        else:
+            self.generator = Generator(channels, scale, width, blocks, grown, base, enlarge, shrink, unit)
         sides = image_size(size)
         if any(side % scale for side in sides):
             raise ValueError(f"size is {sides[0]}x{sides[1]}; expected multiples of {scale}, the scale")

@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 from gans.checks import nearest
-from gans.published import biggan, mimicry, pix2pix, r3gan, rosinality, rrdb, stylegan2_ada
+from gans.published import biggan, cut, cyclegan, mimicry, pix2pix, r3gan, rosinality, rrdb, srvgg, stylegan2_ada
 from gans.published.files import File
 from gans.published.maps import Found
 
@@ -34,7 +34,9 @@ class Kind:
 
 MIT = "MIT License"
 BSD = "BSD License"
+BSD3 = "BSD 3-Clause License"
 APACHE = "Apache License 2.0"
+REAL = "github.com/xinntao/Real-ESRGAN"
 PIX2PIX = "github.com/junyanz/pytorch-CycleGAN-and-pix2pix"
 NVIDIA = "NVIDIA Source Code License, non-commercial"
 ROSINALITY = f"{MIT}; of converted weights that of the original, such as the {NVIDIA}"
@@ -52,19 +54,36 @@ KINDS = {
     "stylegan2-rosinality": Kind(
         "github.com/rosinality/stylegan2-pytorch", ROSINALITY, rosinality.holds, rosinality.convert
     ),
+    "cyclegan": Kind(
+        PIX2PIX,
+        BSD,
+        cyclegan.holds,
+        cyclegan.convert,
+        ("discriminator", "back", "back_discriminator"),
+        "cyclegan-folder",
+    ),
+    "cut": Kind(
+        "github.com/taesungp/contrastive-unpaired-translation",
+        BSD,
+        cut.holds,
+        cut.convert,
+        ("discriminator", "heads"),
+        "cut-folder",
+    ),
     "pix2pix": Kind(PIX2PIX, BSD, pix2pix.holds, pix2pix.imaged, ("discriminator",), "pix2pix-folder"),
     "pix2pix-batch": Kind(PIX2PIX, BSD, pix2pix.holds_batch, pix2pix.batched, ("discriminator",), "pix2pix-folder"),
     "esrgan": Kind(
-        "github.com/xinntao/ESRGAN", APACHE, partial(rrdb.holds, kind="esrgan"), rrdb.convert, (), "srgan-rrdb-folder"
+        "github.com/xinntao/ESRGAN", APACHE, partial(rrdb.holds, kind="esrgan"), rrdb.convert, (), "srgan-x4-folder"
     ),
     "realesrgan": Kind(
-        "github.com/xinntao/Real-ESRGAN",
-        "BSD 3-Clause License",
+        REAL,
+        BSD3,
         partial(rrdb.holds, kind="realesrgan"),
         rrdb.convert,
         (),
-        "srgan-rrdb-folder",
+        "srgan-x4-folder",
     ),
+    "realesrgan-compact": Kind(REAL, BSD3, srvgg.holds, srvgg.convert, (), "srgan-x4-folder"),
 }
 
 

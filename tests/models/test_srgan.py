@@ -123,6 +123,7 @@ def test_the_critic_rests_where_it_is_not_asked(trainer, weight):
                                      {"feature_weight": 1.0}, {"feature_weight": 1.0, "features": "discriminator"},
                                      {"objective": "relativistic_average"}, {"base": "bilinear"},
                                      {"base": "none", "enlarge": "nearest", "unit": True, "network": "rrdb"},
+                                     {"network": "compact", "unit": True},
                                      {"scale": 1, "shrink": 2}, {"critic": "unet"},
                                      {"critic": "unet", "scales": 2, "feature_weight": 1.0,
                                       "features": "discriminator"}])  # fmt: skip
@@ -286,7 +287,11 @@ def test_tiles_are_as_large_as_what_is_made_of_them(gans, saved, tmp_path, monke
     [
         ({"size": 18, "scale": 4}, "size is 18x18; expected multiples of 4, the scale"),
         ({"scale": 5}, "scale is 5; expected one of 1, 2, 3, 4, 8"),
-        ({"network": "vit"}, "network is vit; expected residual or rrdb"),
+        (
+            {"network": "compact", "shrink": 2},
+            "enlarge is shuffle and shrink 2; expected shuffle and 1 for network comp",
+        ),
+        ({"network": "vit"}, "network is vit; expected residual, rrdb or compact"),
         ({"content_steps": -1}, "content_steps is -1"),
         ({"content_lr": 0}, "content_lr is 0 and final_lr 0.1; expected a rate above 0"),
         ({"final_lr": 2}, "final_lr 2; expected .* a share from 0 to 1"),
