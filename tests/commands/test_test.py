@@ -125,6 +125,7 @@ def test_wrong_checkpoints(refused, photos, saved, tmp_path):
     line = f"test {path} --protocol sr --images photos"
     assert refused(f"{line} --scale 2") == "scale is 2; expected none, for the checkpoint says it"
     assert "protocol" in refused(f"test {path} --protocol best --images photos")
+    assert refused(f"test {path} --images photos") == "protocol must be given"
     (tmp_path / "other").mkdir()
     other = saved(DCGAN(size=16, channels=3, width=2), tmp_path / "other")
     assert "holds a DCGAN, which does not restore pictures" in refused(f"test {other} --protocol sr --images photos")
