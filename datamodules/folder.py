@@ -64,12 +64,7 @@ class FolderImages(Dataset[Batch]):
         indices = self.rows[rows]
         images = self.files.cached(indices)
         if images is None:
-            readable = [(self._readable(some[0]), len(some)) for some in runs(rows, indices.tolist())]
-            indices = torch.tensor([index for (index, _), count in readable for _ in range(count)])
-            native = [image for (_, image), count in readable for _ in range(count)]
-            if self.view is not None:
-                native = [self.view(image, key, self.files.target) for image, key in zip(native, keys, strict=True)]
-            images = torch.stack(native)
+            indices, images = self._read(keys, rows, indices.tolist())
         if self.flip:
             mirrored = self.mirrored(keys)
             images[mirrored] = images[mirrored].flip(-1)
@@ -105,20 +100,23 @@ class FolderImages(Dataset[Batch]):
             usable[row] = self._readable(row)[0]
         return usable
 
+    def _read(self, keys: Sequence[Key], rows: Sequence[int], indices: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Return indices of files `(N,)` and images `(N, C, H, W)`. A file is read once for neighbours in the batch."""
+        used, images = [], []
+        for _, some in groupby(zip(indices, rows, keys, strict=True), itemgetter(0)):
+            neighbours = list(some)
+            index, image = self._readable(neighbours[0][1])
+            used += [index] * len(neighbours)
+            if self.view is None:
+                images += [image] * len(neighbours)
+            else:  # now, so that a single decoded photograph is in memory
+                images += [self.view(image, key, self.files.target) for _, _, key in neighbours]
+        return torch.tensor(used), torch.stack(images)
+
     def _readable(self, row: int) -> tuple[int, Tensor]:
         """Return index and image of the first readable file from a row on, as a last resort from another set."""
         within = (int(self.rows[(row + i) % len(self)]) for i in range(len(self)))
         return self.files.first_readable(chain(within, range(len(self.files))))
-
-
-def runs(rows: Sequence[int], indices: Sequence[int]) -> list[list[int]]:
-    """Return the rows as lists of consecutive rows of one file, which is read once for all of them.
-
-    Args:
-        rows: Rows of a batch.
-        indices: Index of the file of each row.
-    """
-    return [[row for row, _ in some] for _, some in groupby(zip(rows, indices, strict=True), itemgetter(1))]
 
 
 class ImageFolderDataModule(ImageDataModule):
