@@ -91,7 +91,7 @@ def header(path: Path) -> Header:
         with av.open(str(path)) as container:
             stream = video_stream(container)
             rate = stream.average_rate or stream.guessed_rate or Fraction(25)
-            sound = tuple(track.codec_context.name for track in container.streams.audio)
+            sound = tuple(track.codec.canonical_name for track in container.streams.audio)
             return Header(int(stream.frames) or None, rate, stream.time_base, sound)
     except Exception as error:
         raise UnreadableImageError(_reason(error)) from error
