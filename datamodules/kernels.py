@@ -81,7 +81,7 @@ def filtered(pixels: Tensor, kernel: Tensor) -> Tensor:
     height, width = pixels.shape[-2:]
     size = [ceil((side + 2 * radius) / FAST) * FAST for side in (height, width)]
     spectrum = torch.fft.rfft2(reflected(pixels, radius), size)
-    blurred = torch.fft.irfft2(spectrum * torch.fft.rfft2(kernel.to(pixels.dtype), size), size)
+    blurred: Tensor = torch.fft.irfft2(spectrum * torch.fft.rfft2(kernel.to(pixels.dtype), size), size)
     return blurred[..., 2 * radius : 2 * radius + height, 2 * radius : 2 * radius + width]
 
 
