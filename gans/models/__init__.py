@@ -7,7 +7,6 @@ if TYPE_CHECKING:
     from gans.models.acgan import ACGAN
     from gans.models.autoencoder import Autoencoder
     from gans.models.biggan import BigGAN
-    from gans.models.codeddcgan import CodedDCGAN
     from gans.models.conditionalgan import ConditionalGAN
     from gans.models.contragan import ContraGAN
     from gans.models.cut import CUT
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
     from gans.models.imagetextencoder import ImageTextEncoder
     from gans.models.infogan import InfoGAN
     from gans.models.inpainting import Inpainting
+    from gans.models.manifolddcgan import ManifoldDCGAN
     from gans.models.manifoldgan import ManifoldGAN
     from gans.models.manifoldgridgan import ManifoldGridGAN
     from gans.models.pix2pix import Pix2Pix
@@ -56,7 +56,6 @@ __all__ = [
     "WGANGP",
     "Autoencoder",
     "BigGAN",
-    "CodedDCGAN",
     "ConditionalGAN",
     "ContraGAN",
     "CycleGAN",
@@ -65,6 +64,7 @@ __all__ = [
     "ImageTextEncoder",
     "InfoGAN",
     "Inpainting",
+    "ManifoldDCGAN",
     "ManifoldGAN",
     "ManifoldGridGAN",
     "Pix2Pix",

@@ -30,7 +30,7 @@ MOST = {
     "gridautoencoder": 320,
     "vae": 107,
     "vaegan": 567,
-    "codeddcgan": 206,
+    "manifolddcgan": 206,
     "manifoldgan": 441,
     "manifoldgridgan": 564,
     "texttoimage": 327,

@@ -14,7 +14,7 @@ from gans.networks import dcgan
 from gans.networks.layers import Size
 
 
-class CodedDCGAN(CodedGAN):
+class ManifoldDCGAN(CodedGAN):
     """DCGAN's networks on grids of codes: a generator without tanh, and a discriminator with one more convolution.
 
     The decoder draws the details, so the generator has one layer less than for images of the same size, and a step is

@@ -1,11 +1,11 @@
-"""CodedDCGAN: DCGAN's networks on codes."""
+"""ManifoldDCGAN: DCGAN's networks on codes."""
 
 import pytest
 import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from gans.models import CodedDCGAN, GridAutoencoder
+from gans.models import GridAutoencoder, ManifoldDCGAN
 from gans.models.coders import GridCoder
 
 
@@ -18,7 +18,7 @@ def file():
 
 def make(file, **options):
     torch.manual_seed(0)
-    return CodedDCGAN(**{"size": 16, "channels": 1, "latent_dim": 4, "width": 8, "autoencoder": file, **options})
+    return ManifoldDCGAN(**{"size": 16, "channels": 1, "latent_dim": 4, "width": 8, "autoencoder": file, **options})
 
 
 def test_players_see_codes_of_any_range_and_samples_are_images(trainer, file):
