@@ -53,9 +53,10 @@ def main(args: list[str]) -> None:
     check_writable(out.parent)
     distance = apart(first, second)
     blend(first, second, weight)
-    second.origin = origin(first, second, paths, weight)  # type: ignore[assignment]
+    noted = origin(first, second, paths, weight)
+    second.origin = noted  # type: ignore[assignment]
     save(second, out)
-    print(f"blended      {second.origin['source']} ({type(second).__name__})")  # type: ignore[index]
+    print(f"blended      {noted['source']} ({type(second).__name__})")
     print(f"apart        {distance:.3f}, relative to the weights of {paths[1].name}")
     if distance > UNRELATED:
         print("             which is far: blends work for weights that descend from the same ones")
