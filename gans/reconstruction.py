@@ -7,7 +7,7 @@ would weight the KL divergence by a factor of D. The target is the last argument
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,7 @@ Padding = Literal["zeros", "reflect"]
 VGG19_FILE = "vgg19-dcbb9e9d.pth"
 VGG19_URL = f"https://download.pytorch.org/models/{VGG19_FILE}"
 VGG19_CONVOLUTIONS = (2, 2, 4, 4, 4)  # per stage, with a pooling between two stages
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's colours in [0, 1]
 
 # Variance of the rounding error of 8-bit pixels, in steps of 2/255 in [-1, 1]. A smaller variance is meaningless for
 # 8-bit images. A batch of constant images would give 0, where the likelihood is infinite.
@@ -181,8 +182,9 @@ class VGG(Features):
     Layers for which the images are too small are omitted from the result.
 
     Args:
-        weights: file of torchvision's weights; None draws random weights. Distances of random features follow
-            structure too (Liu et al. 2021, arXiv 2103.10571). Their name in curves is `random`.
+        weights: file of torchvision's weights, or of those that were normalised for AdaIN; None draws random weights.
+            Distances of random features follow structure too (Liu et al. 2021, arXiv 2103.10571). Their name in curves
+            is `random`.
         layers: maps to return, in network order: `conv3_4` is before the ReLU, `relu3_4` after it.
         width: channels of the first stage; must be 64 for weights from a file.
         seed: seed of random weights.
@@ -219,8 +221,8 @@ class VGG(Features):
             )
         self.layers.to_empty(device="cpu")
         self._draw(seed) if weights is None else self._read(Path(weights).expanduser())
-        self.register_buffer("mean", torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1))
-        self.register_buffer("std", torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1))
+        self.register_buffer("mean", torch.tensor(MEAN).view(3, 1, 1))
+        self.register_buffer("std", torch.tensor(STD).view(3, 1, 1))
         self.freeze()
 
     def _draw(self, seed: int) -> None:
@@ -237,6 +239,8 @@ class VGG(Features):
         try:
             held = torch.load(path, map_location="cpu", weights_only=True)
             found = [held[name] for name in held if name.startswith("features.")]
+            if is_normalised(held):
+                found = unfolded(list(held.values()))
             for parameter, value in zip(self.layers.parameters(), found, strict=True):
                 parameter.data.copy_(value.view_as(parameter))
         except Exception as error:  # unpickling a file of another kind may raise any exception
@@ -258,6 +262,26 @@ class VGG(Features):
             if len(found) == len(self.wanted):
                 break
         return found
+
+
+def is_normalised(held: Any) -> bool:
+    """Return whether a file's content is the VGG19 that was normalised for AdaIN, whose first layer is of colours."""
+    first = held.get("0.weight") if isinstance(held, dict) else None
+    return isinstance(first, Tensor) and first.shape == (3, 3, 1, 1)
+
+
+def unfolded(values: list[Tensor]) -> list[Tensor]:
+    """Return the weights and biases of a normalised VGG19 as those of one whose images have ImageNet's statistics.
+
+    Its first layer takes colours in [0, 1] to those that conv1_1 expects. It is made a part of conv1_1 here, after the
+    normalisation is undone. With reflected borders the maps are the same.
+    """
+    colours, shift, weight, bias, *rest = (value.double() for value in values)
+    mean, std = torch.tensor(MEAN).double(), torch.tensor(STD).double()
+    matrix = colours[:, :, 0, 0]
+    bias = bias + torch.einsum("omhw,m->o", weight, shift + matrix @ mean)
+    weight = torch.einsum("omhw,mi->oihw", weight, matrix * std)
+    return [value.float() for value in (weight, bias, *rest)]
 
 
 def cached_vgg19() -> Path:

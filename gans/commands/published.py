@@ -22,6 +22,7 @@ OTHERS = {
     "average": "file of the averaged generator, where it has one of its own",
     "back": "file of CycleGAN's generator from targets to sources, netG_B",
     "back_discriminator": "file of CycleGAN's discriminator of sources, netD_B",
+    "encoder": "file of AdaIN's encoder, vgg_normalised.pth",
     "heads": "file of CUT's heads, netF",
 }
 SHOWN = 12  # characters of a hash

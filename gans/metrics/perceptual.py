@@ -13,7 +13,7 @@ from torch.nn.functional import interpolate, max_pool2d
 from gans.metrics.classifiers import Classifier
 from gans.metrics.interface import Extractor, Outputs, digest
 from gans.pictures.images import in_channels, to_float
-from gans.reconstruction import Features
+from gans.reconstruction import Features, is_normalised
 
 SMALLEST = 32  # the least side in pixels of which four poolings leave a map
 
@@ -71,9 +71,9 @@ class Pooled(Extractor):
 
 
 def holds_vgg(path: Path) -> bool:
-    """Return whether a file holds weights by the names that torchvision gives VGG's."""
+    """Return whether a file holds weights by the names that torchvision gives VGG's, or the VGG19 of AdaIN."""
     try:
         held = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception:  # unpickling what is no checkpoint raises almost anything
         return False
-    return isinstance(held, dict) and "features.0.weight" in held
+    return isinstance(held, dict) and ("features.0.weight" in held or is_normalised(held))

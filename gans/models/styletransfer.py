@@ -32,17 +32,19 @@ class StyleTransfer(Translator):
     Batches are `(content, style)`, as `UnpairedFoldersDataModule` gives them. The encoder is frozen and not in the
     checkpoint. Loading a checkpoint needs the encoder's weights again, and they must be the same.
 
-    Maps, statistics, decoder and reflected borders are the paper's. Differences: distances are relative, so that one
-    set of weights fits every encoder; an identity loss and a critic are added, which weights of 0 switch off; `vgg19`
-    has torchvision's weights, not those that were normalised for the paper.
+    Maps, statistics and reflected borders are the paper's. Differences: distances are relative, so that one set of
+    weights fits every encoder; an identity loss and a critic are added, which weights of 0 switch off; `vgg19` has
+    torchvision's weights, unless a file has those that were normalised for the paper.
 
     Args:
         size: side of the images in training, or (height, width). `translate` takes contents and styles of any size.
         channels: of the images: 1, 3 or 4. The alpha channel is the content's.
         width: channels of the decoder's last layer; they double with depth, up to 8 times.
         discriminator_width: the same of the critic's first layer; None is `width`.
-        features: the encoder: `vgg19` from torch's cache or a file of its weights, `random`, which needs none, `mnist`
-            or a file of `scripts/train_features.py`.
+        features: the encoder: `vgg19` from torch's cache or a file of its weights, also the authors'
+            `vgg_normalised.pth`, `random`, which needs none, `mnist` or a file of `scripts/train_features.py`.
+        decoder: `even`, with as many layers at each resolution and tanh, or `mirrored`, the authors': VGG19's layers
+            in reverse, without tanh.
         depth: number of the encoder's maps whose statistics are compared; the last of them is restyled. The paper has
             4.
         spectral_norm: spectral normalisation of the critic's weights.
@@ -67,6 +69,7 @@ class StyleTransfer(Translator):
         width: int = 64,
         discriminator_width: int | None = None,
         features: str = "random",
+        decoder: Literal["even", "mirrored"] = "even",
         depth: int = 4,
         spectral_norm: bool = True,
         scales: int = 1,
@@ -83,6 +86,8 @@ class StyleTransfer(Translator):
         at_least(0, content_weight=content_weight, style_weight=style_weight, identity_weight=identity_weight)
         at_least(0, adversarial_weight=adversarial_weight)
         at_least(1, depth=depth)
+        if decoder not in ("even", "mirrored"):
+            raise ValueError(f"decoder is {decoder}; expected even or mirrored")
         if statistics not in DISTANCES:
             raise ValueError(f"statistics is {statistics}; expected {' or '.join(DISTANCES)}")
         self.features, self.depth, self.style_distance = features, depth, DISTANCES[statistics]
@@ -96,7 +101,7 @@ class StyleTransfer(Translator):
         self.colours = min(channels, 3)
         with torch.no_grad():
             maps = self.encode(torch.zeros(1, channels, 2 * self.multiple, 2 * self.multiple))
-        self.generator = Decoder(maps[-1].shape[1], depth - 1, self.colours, width)
+        self.generator = Decoder(maps[-1].shape[1], depth - 1, self.colours, width, decoder == "mirrored")
         breadth = width if discriminator_width is None else discriminator_width
         self.discriminator = self.make_discriminator(channels, breadth, "none", spectral_norm, scales)
         self.average_generator()
@@ -215,7 +220,7 @@ class StyleTransfer(Translator):
         normal = norm(content)  # once for all styles, because in tiles it takes a pass over the whole image
         moved = [adain(content, self.encode(style)[-1], strength, lambda _: normal) for style in several]
         maps = moved[0] if len(moved) == 1 else sum(share * part for share, part in zip(shares, moved, strict=True))
-        return self.decode(maps, contents, averaged=True)
+        return self.decode(maps, contents, averaged=True).clamp(-1, 1)
 
     # -- a batch ------------------------------------------------------------------------------------------------------
 

@@ -8,7 +8,7 @@ from torch.nn.functional import instance_norm
 
 from gans.checks import at_least
 from gans.networks.layers import channels_last
-from gans.reconstruction import moments
+from gans.reconstruction import VGG19_CONVOLUTIONS, moments
 
 
 def adain(
@@ -41,6 +41,9 @@ def convolution(before: int, after: int) -> list[nn.Module]:
 class Decoder(nn.Module):
     """Maps `(N, C, h, w)`, 2x2 or larger, to images `(N, channels, H, W)` in [-1, 1]. It mirrors the encoder.
 
+    By default it has as many layers at each resolution, and ends with tanh. With `mirrored` it is the authors' decoder:
+    it has VGG19's layers in reverse, and its images, in [0, 1] inside, are not bounded.
+
     Nearest-neighbour upsampling reverses each downsampling of the encoder. There is no normalisation layer, because it
     would remove the style.
 
@@ -49,22 +52,27 @@ class Decoder(nn.Module):
         halvings: number of downsamplings by 2 in the encoder.
         channels: channels of the images.
         width: channels of the last hidden layer, doubled at each lower resolution, up to 8 times.
+        mirrored: use the authors' layers.
     """
 
-    def __init__(self, given: int, halvings: int, channels: int, width: int) -> None:
+    def __init__(self, given: int, halvings: int, channels: int, width: int, mirrored: bool = False) -> None:
         super().__init__()
         at_least(1, width=width)
         at_least(0, halvings=halvings)
         self.norm = nn.InstanceNorm2d(given)  # normalises the content maps in `adain`, before the decoder
+        self.mirrored = mirrored
         widths: Sequence[int] = [width * min(2**level, 8) for level in range(halvings + 1)]
-        layers = convolution(given, widths[-1])
+        layers = [] if mirrored else convolution(given, widths[-1])
         for level in reversed(range(halvings)):
-            layers += convolution(widths[level + 1], widths[level])
-            layers += [nn.Upsample(scale_factor=2.0, mode="nearest"), *convolution(widths[level], widths[level])]
-        layers += convolution(width, width)
+            first = mirrored and level == halvings - 1
+            layers += convolution(given if first else widths[level + 1], widths[level])
+            layers += [nn.Upsample(scale_factor=2.0, mode="nearest")]
+            for _ in range(VGG19_CONVOLUTIONS[level] - 1 if mirrored else 1):
+                layers += convolution(widths[level], widths[level])
+        layers += [] if mirrored else convolution(width, width)
         self.layers = channels_last(nn.Sequential(*layers, nn.ReflectionPad2d(1), nn.Conv2d(width, channels, 3)))
 
     def forward(self, maps: Tensor) -> Tensor:
         """Return images `(N, channels, H, W)` in [-1, 1] for `maps` `(N, C, h, w)`."""
         images: Tensor = self.layers(maps)
-        return images.tanh().contiguous()
+        return (2 * images - 1 if self.mirrored else images.tanh()).contiguous()

@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 from gans.checks import nearest
-from gans.published import biggan, cut, cyclegan, mimicry, pix2pix, r3gan, rosinality, rrdb, srvgg, stylegan2_ada
+from gans.published import adain, biggan, cut, cyclegan, mimicry, pix2pix, r3gan, rosinality, rrdb, srvgg, stylegan2_ada
 from gans.published.files import File
 from gans.published.maps import Found
 
@@ -53,6 +53,9 @@ KINDS = {
     ),
     "stylegan2-rosinality": Kind(
         "github.com/rosinality/stylegan2-pytorch", ROSINALITY, rosinality.holds, rosinality.convert
+    ),
+    "adain": Kind(
+        "github.com/naoto0804/pytorch-AdaIN", MIT, adain.holds, adain.convert, ("encoder",), "styletransfer-folder"
     ),
     "cyclegan": Kind(
         PIX2PIX,
