@@ -120,13 +120,13 @@ def timed_frames(path: Path) -> Iterator[tuple[Fraction, Image.Image]]:
     while True:
         try:
             frame = next(frames, None)
-            image = None if frame is None else _upright(frame)
+            picture = None if frame is None else _upright(frame)
         except Exception as error:
             raise UnreadableImageError(_reason(error)) from error
-        if frame is None or image is None:
+        if frame is None or picture is None:
             return
         seconds = following if frame.pts is None else frame.pts * frame.time_base
-        yield seconds, image
+        yield seconds, picture
         following = seconds + step
 
 

@@ -4,7 +4,7 @@ Inpainting also needs `--mask`, which is white in holes. Style transfer needs `-
 """
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -195,7 +195,7 @@ def translate(
     folder: Path,
     output: Path,
     files: Mapping[str, str],
-    extras: Mapping[str, list[Mapping[str, Path]]],
+    extras: Mapping[str, Sequence[Mapping[str, Path]]],
     *,
     channels: int,
     keep_alpha: bool,
