@@ -25,7 +25,8 @@ steps that resize or rotate the image change its alpha channel.
     edges S                 a drawing of black lines on white, the edges after a Gaussian blur, see `datamodules.edges`
     rotate D                rotated counterclockwise by D degrees, padded with black
     tint                    multiplied by a random colour; for three channels
-    mask KIND               a hole: rectangle, brush, irregular, one of these (mixed), or centre; without other steps
+    mask KIND               a hole: rectangle, brush, irregular, one of these (mixed), rectangle and brush together
+                            (freeform), or centre; without other steps
 
 Steps are put together by these words:
 

@@ -1,6 +1,6 @@
-"""Random masks of holes: rectangles, brush strokes and irregular ones.
+"""Random masks of holes: rectangles, brush strokes, their union, and irregular ones.
 
-Brush strokes follow Yu et al. 2019 (arXiv 1806.03589). Irregular masks of lines and boxes follow Suvorov et al. 2022
+Brush strokes and the union follow Yu et al. 2019 (arXiv 1806.03589). Irregular masks of lines and boxes follow Suvorov et al. 2022
 (arXiv 2109.07161). Their lengths are for 256 pixels and are scaled to the shorter side of the image.
 """
 
@@ -27,7 +27,12 @@ def real(generator: Generator, low: float, high: float) -> float:
 
 def rectangle(size: Size, generator: Generator) -> Tensor:
     """Return a mask `(1, H, W)` with a rectangle of a quarter to a half of each side, at a random position."""
-    height, width = (max(1, whole(generator, side // 4, side // 2)) for side in size)
+    return box(size, generator, 1 / 4)
+
+
+def box(size: Size, generator: Generator, least: float) -> Tensor:
+    """Return a mask `(1, H, W)` with a rectangle of `least` to a half of each side, at a random position."""
+    height, width = (max(1, whole(generator, int(least * side), side // 2)) for side in size)
     top, left = whole(generator, 0, size[0] - height), whole(generator, 0, size[1] - width)
     mask = torch.zeros(1, *size, dtype=torch.bool)
     mask[:, top : top + height, left : left + width] = True
@@ -89,6 +94,14 @@ def mixed(size: Size, generator: Generator) -> Tensor:
     return (rectangle, brush, irregular)[whole(generator, 0, 2)](size, generator)
 
 
+def freeform(size: Size, generator: Generator) -> Tensor:
+    """Return a mask `(1, H, W)` of brush strokes and a rectangle of three eighths to a half of each side.
+
+    It is the union that Yu et al. 2019 train on, and what they call free form.
+    """
+    return brush(size, generator) | box(size, generator, 3 / 8)
+
+
 def stroke(pen: ImageDraw.ImageDraw, points: list[tuple[float, float]], thick: int) -> None:
     """Draw a polyline with round corners and ends."""
     pen.line(points, fill=1, width=thick)
@@ -108,4 +121,5 @@ KINDS: dict[str, Callable[[Size, Generator], Tensor]] = {
     "irregular": irregular,
     "centre": centre,
     "mixed": mixed,
+    "freeform": freeform,
 }

@@ -1,39 +1,44 @@
-"""Inpainting with gated convolutions and SN-PatchGAN, Yu et al. 2019 (arXiv 1806.03589): DeepFill v2, no attention."""
+"""Inpainting: DeepFill v2 with SN-PatchGAN, Yu et al. 2019 (arXiv 1806.03589), and other generators, such as LaMa's."""
 
 from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
 from lightning.pytorch.core.optimizer import LightningOptimizer
-from torch import Tensor
+from torch import Tensor, nn
 
 from gans.checks import at_least
 from gans.losses import Objective
 from gans.metrics.holes import Filled
 from gans.models.paired import PairedTranslator
-from gans.networks import gated
+from gans.networks import deepfill, fourier, gated
 from gans.networks.gated import composed
-from gans.networks.layers import Size
+from gans.networks.layers import Norm, Size
 
 WHITE = 1.0  # holes in pictures
 
 
 class Inpainting(PairedTranslator):
-    """A gated network that fills holes, against a critic that sees the filled image and its mask.
+    """A network that fills holes, against a critic that sees the filled image and its mask.
 
     Batches are `(image, mask)`, as `datamodules.degraded` gives them: the mask is 1 in the hole. Pixels outside it are
     copied unchanged.
 
-    The critic, its loss, the weights and the rate are the paper's. The generator differs, see `networks.gated`, and so
-    do masks: the authors train on the union of a rectangle and strokes, `datamodules.masks` draws one kind an image.
+    The critic, its loss, the weights and the rate are those of Yu et al. 2019, with every generator. Their masks are
+    `mask freeform` of the data.
 
     Args:
         size: side of the images in training, or (height, width). `translate` takes images of any size.
         channels: of the images: 1, 3 or 4.
-        width: channels of the generator's first layer; four times as many in its middle.
+        width: channels of the generator's first layer; four times as many in its middle, and eight times for `lama`.
         discriminator_width: channels of the critic's first layer, 64 in the paper; None is `width`.
         critic: `sn_patchgan`, the paper's, whose logits see 253 pixels each, or `patchgan`, pix2pix's, which see 70.
-        refine: whether a second stage refines the first one's result, which takes twice the time.
+        refine: whether a second stage refines the first one's result, which takes twice the time; for `gated`.
+        network: generator. `gated` has gated convolutions with skip connections, `deepfill` is DeepFill v2's, with
+            contextual attention, and `lama` has the Fourier convolutions of Suvorov et al. 2022 (arXiv 2109.07161).
+        blocks: residual blocks of `lama`.
+        norm: normalisation of `lama`. The statistics of `batch`, its authors' choice, are those of a process, unless
+            they are synchronised (`--trainer.sync_batchnorm true`).
         spectral_norm: spectral normalisation of the critic's weights.
         scales: number of critics `patchgan`; each sees the image at half the size of the one before.
         l1_weight: weight of the mean absolute error of the whole image, for each stage.
@@ -56,6 +61,9 @@ class Inpainting(PairedTranslator):
         discriminator_width: int | None = 64,
         critic: Literal["sn_patchgan", "patchgan"] = "sn_patchgan",
         refine: bool = True,
+        network: Literal["gated", "deepfill", "lama"] = "gated",
+        blocks: int = 9,
+        norm: Norm = "batch",
         spectral_norm: bool = True,
         scales: int = 1,
         l1_weight: float = 1.0,
@@ -67,7 +75,7 @@ class Inpainting(PairedTranslator):
     ) -> None:
         super().__init__(size, channels, None, objective, lr=lr, **options)
         at_least(0, l1_weight=l1_weight, hole_weight=hole_weight, adversarial_weight=adversarial_weight)
-        self.generator = gated.Generator(size, channels, width, refine)
+        self.generator: Any = make_generator(network, size, channels, width, refine, blocks, norm)
         breadth = width if discriminator_width is None else discriminator_width
         if critic == "patchgan":
             self.discriminator = self.make_discriminator(channels + 1, breadth, "none", spectral_norm, scales)
@@ -84,7 +92,7 @@ class Inpainting(PairedTranslator):
         """One step of the critic, if its output is used, and, in its turn, one of the generator."""
         optimizer_g, optimizer_d = self.player_optimizers()
         images, masks = self.inputs(batch)
-        make = self.once(self.generator.guesses, images, masks)  # type: ignore[arg-type]
+        make = self.once(self.generator.guesses, images, masks)
         if self.critic_used:
             self.train_critic(optimizer_d, make, images, masks)
         if self.generator_turn():
@@ -168,3 +176,22 @@ class Inpainting(PairedTranslator):
         """Return the images with white holes."""
         images, masks = inputs
         return torch.where(masks > 0.5, WHITE, images)
+
+
+def make_generator(
+    network: str, size: Size, channels: int, width: int, refine: bool, blocks: int, norm: Norm
+) -> nn.Module:
+    """Return a generator of `Inpainting`, see there.
+
+    Raises:
+        ValueError: if an argument is unknown, or is not that of the network.
+    """
+    if network == "gated":
+        return gated.Generator(size, channels, width, refine)
+    if not refine:
+        raise ValueError(f"refine is false; expected true for the network {network}, whose stages are its own")
+    if network == "deepfill":
+        return deepfill.Generator(size, channels, width)
+    if network == "lama":
+        return fourier.Generator(channels, width, blocks, norm)
+    raise ValueError(f"network is {network}; expected gated, deepfill or lama")

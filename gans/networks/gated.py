@@ -61,8 +61,11 @@ class Gated(nn.Module):
         """Return ELU(f) * sigmoid(g), `(N, after, h, w)`."""
         convolved = double_and_convolve(self.conv, maps) if self.enlarge else self.conv(maps)
         features, gates = convolved.chunk(2, 1)
-        gated: Tensor = elu(features) * gates.sigmoid()
-        return gated
+        return self.activate(features) * gates.sigmoid()
+
+    def activate(self, features: Tensor) -> Tensor:
+        """Return the activation of features, an ELU."""
+        return elu(features)
 
 
 class Stage(nn.Module):
