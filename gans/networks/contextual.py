@@ -55,8 +55,9 @@ def subsampled(maps: Tensor, step: int) -> Tensor:
 
 def _positions(side: int, count: int, device: torch.device) -> Tensor:
     """Return `count` positions `(count,)` from 0 to `side - 1`, evenly spaced and rounded, halves up."""
-    gaps = torch.sym_max(count - 1, 1)  # a size may be a symbol, in a program that is exported
-    return (2 * (side - 1) * torch.arange(count, device=device) + gaps) // (2 * gaps)
+    places = torch.arange(count, device=device)
+    last = places.amax(0).clamp(min=1)  # a tensor, because sizes are symbols in a program that is exported
+    return (2 * (side - 1) * places + last) // (2 * last)
 
 
 def fused(scores: Tensor, height: int, width: int) -> Tensor:

@@ -130,8 +130,8 @@ class Generator(nn.Module):
         height, width = images.shape[-2:]
         hole, known = (padded(part, self.multiple, SMALLEST) for part in (masks.to(images), images))
         maps = self.descend(torch.cat([torch.where(hole > 0.5, 0.0, known), hole], 1))
-        made = self.last(self.rise(self.inner(maps))).tanh()
-        return [made[..., :height, :width].contiguous()]
+        made = self.last(self.rise(self.inner(maps))).tanh().contiguous()
+        return [made[..., :height, :width]]
 
     def inner(self, maps: Tensor) -> Tensor:
         """Return the output of the blocks for maps `(N, 8 width, h, w)`, in the same shape.
