@@ -1,7 +1,7 @@
 """Random masks of holes: rectangles, brush strokes, their union, and irregular ones.
 
-Brush strokes and the union follow Yu et al. 2019 (arXiv 1806.03589). Irregular masks of lines and boxes follow Suvorov et al. 2022
-(arXiv 2109.07161). Their lengths are for 256 pixels and are scaled to the shorter side of the image.
+Brush strokes and the union follow Yu et al. 2019 (arXiv 1806.03589). Irregular masks of lines and boxes follow Suvorov
+et al. 2022 (arXiv 2109.07161). Their lengths are for 256 pixels and are scaled to the shorter side of the image.
 """
 
 from collections.abc import Callable

@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 import torch
 from lightning.pytorch.core.optimizer import LightningOptimizer
-from torch import Tensor, nn
+from torch import Tensor
 
 from gans.checks import at_least
 from gans.losses import Objective
@@ -16,6 +16,7 @@ from gans.networks.gated import composed
 from gans.networks.layers import Norm, Size
 
 WHITE = 1.0  # holes in pictures
+OWNER = {"refine": "gated", "base": "lama"}  # the network that an option is for
 
 
 class Inpainting(PairedTranslator):
@@ -39,6 +40,8 @@ class Inpainting(PairedTranslator):
         blocks: residual blocks of `lama`.
         norm: normalisation of `lama`. The statistics of `batch`, its authors' choice, are those of a process, unless
             they are synchronised (`--trainer.sync_batchnorm true`).
+        base: holes of the input of `lama`, which are `zero` in the paper. With `pull_push` they are filled smoothly,
+            and the network learns the difference from that fill, at which it starts.
         spectral_norm: spectral normalisation of the critic's weights.
         scales: number of critics `patchgan`; each sees the image at half the size of the one before.
         l1_weight: weight of the mean absolute error of the whole image, for each stage.
@@ -64,6 +67,7 @@ class Inpainting(PairedTranslator):
         network: Literal["gated", "deepfill", "lama"] = "gated",
         blocks: int = 9,
         norm: Norm = "batch",
+        base: Literal["zero", "pull_push"] = "zero",
         spectral_norm: bool = True,
         scales: int = 1,
         l1_weight: float = 1.0,
@@ -75,7 +79,20 @@ class Inpainting(PairedTranslator):
     ) -> None:
         super().__init__(size, channels, None, objective, lr=lr, **options)
         at_least(0, l1_weight=l1_weight, hole_weight=hole_weight, adversarial_weight=adversarial_weight)
-        self.generator: Any = make_generator(network, size, channels, width, refine, blocks, norm)
+        if base not in ("zero", "pull_push"):
+            raise ValueError(f"base is {base}; expected zero or pull_push")
+        asked = {"refine": not refine, "base": base != "zero"}
+        if wrong := [name for name, changed in asked.items() if changed and network != OWNER[name]]:
+            raise ValueError(f"{wrong[0]} is changed; expected its default, or the network {OWNER[wrong[0]]}")
+        self.generator: Any
+        if network == "gated":
+            self.generator = gated.Generator(size, channels, width, refine)
+        elif network == "deepfill":
+            self.generator = deepfill.Generator(size, channels, width)
+        elif network == "lama":
+            self.generator = fourier.Generator(channels, width, blocks, norm, base == "pull_push")
+        else:
+            raise ValueError(f"network is {network}; expected gated, deepfill or lama")
         breadth = width if discriminator_width is None else discriminator_width
         if critic == "patchgan":
             self.discriminator = self.make_discriminator(channels + 1, breadth, "none", spectral_norm, scales)
@@ -176,22 +193,3 @@ class Inpainting(PairedTranslator):
         """Return the images with white holes."""
         images, masks = inputs
         return torch.where(masks > 0.5, WHITE, images)
-
-
-def make_generator(
-    network: str, size: Size, channels: int, width: int, refine: bool, blocks: int, norm: Norm
-) -> nn.Module:
-    """Return a generator of `Inpainting`, see there.
-
-    Raises:
-        ValueError: if an argument is unknown, or is not that of the network.
-    """
-    if network == "gated":
-        return gated.Generator(size, channels, width, refine)
-    if not refine:
-        raise ValueError(f"refine is false; expected true for the network {network}, whose stages are its own")
-    if network == "deepfill":
-        return deepfill.Generator(size, channels, width)
-    if network == "lama":
-        return fourier.Generator(channels, width, blocks, norm)
-    raise ValueError(f"network is {network}; expected gated, deepfill or lama")

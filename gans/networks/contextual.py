@@ -67,10 +67,14 @@ def fused(scores: Tensor, height: int, width: int) -> Tensor:
     grid of `height` by `width`, row by row, in which the last of a row is followed by the first of the next, as in the
     authors' code.
     """
-    grid = (height, width)
-    by_column = diagonal(scores).unflatten(2, grid).unflatten(1, grid).transpose(1, 2).transpose(3, 4)
-    turned = diagonal(by_column.flatten(3, 4).flatten(1, 2)).unflatten(2, grid[::-1]).unflatten(1, grid[::-1])
-    return turned.transpose(1, 2).transpose(3, 4).flatten(3, 4).flatten(1, 2)
+    by_column = turned(diagonal(scores), height, width)
+    return turned(diagonal(by_column), width, height)
+
+
+def turned(scores: Tensor, height: int, width: int) -> Tensor:
+    """Return scores `(N, L, L)` of positions of a grid `height` by `width`, row by row, now column by column."""
+    grid = scores.reshape(-1, height, width, height, width).transpose(1, 2).transpose(3, 4)
+    return grid.reshape(scores.shape)
 
 
 def diagonal(scores: Tensor) -> Tensor:

@@ -1,11 +1,11 @@
-"""Fast Fourier convolutions, Chi et al. 2020, and LaMa's generator for inpainting (Suvorov et al. 2022, arXiv 2109.07161).
+"""LaMa's generator for inpainting, Suvorov et al. 2022 (arXiv 2109.07161), of fast Fourier convolutions.
 
 Maps have local channels, which 3x3 convolutions compute, and global channels. A 1x1 convolution of the Fourier
 transform of the global channels has the whole image as its receptive field, in every block. So a large hole is seen
 together with what surrounds it, and periodic structure, such as rows of windows, is continued.
 
-Chi et al. 2020: "Fast Fourier Convolution", NeurIPS 2020. With the authors' weights the generator computes the authors'
-outputs. Their `input_nc` is `channels + 1`, their `ngf` is `width`, and their `enable_lfu` is false.
+The convolutions are those of Chi et al. 2020, "Fast Fourier Convolution", NeurIPS. With the authors' weights the
+generator computes the authors' outputs. Their `input_nc` is `channels + 1`, `ngf` is `width`, `enable_lfu` is false.
 """
 
 from itertools import pairwise
@@ -16,11 +16,13 @@ from torch.fft import ifft, irfft, rfft2
 
 from gans.checks import at_least
 from gans.networks.layers import Norm, norm_layer, padded, widened
+from gans.networks.pullpush import pull_push
 
 HALVINGS = 3
 SMALLEST = 16  # pixels a side: reflection padding needs 2 pixels at an eighth of the resolution
 GLOBAL = 0.75  # share of global channels in the blocks
 DEEPEST = 1024  # most channels of a layer
+BRIGHTEST = 0.98  # absolute value of a base, because the tanh reaches 1 at infinity
 
 
 class FourierUnit(nn.Module):
@@ -80,7 +82,7 @@ class FastFourier(nn.Module):
 
     def forward(self, maps: Tensor) -> Tensor:
         """Return maps `(N, channels, h, w)` of the same shape."""
-        local, wide = maps.split((self.local, self.wide), 1)
+        local, wide = torch.split(maps, [self.local, self.wide], 1)
         given = torch.cat([self.from_global(wide), self.spectral(wide)], 1)
         made: Tensor = self.norm(self.from_local(local) + given).relu()
         return made
@@ -107,14 +109,19 @@ class Generator(nn.Module):
         width: channels at full resolution; the blocks have eight times as many. LaMa uses 64.
         blocks: number of residual blocks. LaMa uses 9, its large version 18.
         norm: normalisation of all layers but the last. LaMa uses `batch`.
+        base: fill holes smoothly first, see `pullpush`. The input has the fill in the holes, and the output, before its
+            tanh, is added to that of the fill, so a fresh network returns the fill. LaMa does without.
     """
 
     # Sides are padded to multiples of `multiple`. `step` is the number of image pixels per pixel of the inner maps.
     multiple = step = 2**HALVINGS
 
-    def __init__(self, channels: int, width: int = 64, blocks: int = 9, norm: Norm = "batch") -> None:
+    def __init__(
+        self, channels: int, width: int = 64, blocks: int = 9, norm: Norm = "batch", base: bool = False
+    ) -> None:
         super().__init__()
         at_least(1, width=width, blocks=blocks)
+        self.base = base
         pairs = list(pairwise(min(DEEPEST, width * 2**level) for level in range(HALVINGS + 1)))
         self.descend = nn.Sequential(*layer(convolution(channels + 1, width, 7, norm), norm))
         for before, after in pairs:
@@ -124,13 +131,19 @@ class Generator(nn.Module):
         for after, before in reversed(pairs):
             self.rise.extend(layer(nn.ConvTranspose2d(before, after, 3, 2, 1, 1), norm))
         self.last = nn.Conv2d(width, channels, 7, padding=3, padding_mode="reflect")
+        if base:
+            nn.init.zeros_(self.last.weight)
+            nn.init.constant_(self.last.bias, 0)  # type: ignore[arg-type]
 
     def guesses(self, images: Tensor, masks: Tensor) -> list[Tensor]:
         """Return the output, `(N, channels, H, W)` in [-1, 1], for all pixels, as a list of one stage."""
         height, width = images.shape[-2:]
         hole, known = (padded(part, self.multiple, SMALLEST) for part in (masks.to(images), images))
-        maps = self.descend(torch.cat([torch.where(hole > 0.5, 0.0, known), hole], 1))
-        made = self.last(self.rise(self.inner(maps))).tanh().contiguous()
+        given = pull_push(known, hole) if self.base else torch.where(hole > 0.5, 0.0, known)
+        made = self.last(self.rise(self.inner(self.descend(torch.cat([given, hole], 1)))))
+        if self.base:
+            made = made + given.clamp(-BRIGHTEST, BRIGHTEST).atanh()
+        made = made.tanh().contiguous()
         return [made[..., :height, :width]]
 
     def inner(self, maps: Tensor) -> Tensor:

@@ -3,10 +3,10 @@
 A gated convolution computes features f and gates g, and returns ELU(f) * sigmoid(g). So it learns which pixels are
 valid. The first stage gives a coarse result, the second stage refines it.
 
-The generator differs from the paper's in four points. There is no contextual attention, so the second stage has one
-branch. Skip connections add the maps before a downsampling to those after the upsampling, which helps with narrow
-holes. The layer of half the width before the output is omitted. The initialisation preserves the scale of activations.
-The critic is the paper's.
+The generator differs from the paper's, which is in `deepfill`, in four points. There is no contextual attention, so the
+second stage has one branch. Skip connections add the maps before a downsampling to those after the upsampling, which
+helps with narrow holes. The layer of half the width before the output is omitted. The initialisation preserves the
+scale of activations. The critic is the paper's.
 """
 
 from itertools import pairwise
@@ -115,7 +115,8 @@ class Generator(nn.Module):
     Args:
         size: image side, or (height, width), in training; larger dilations are omitted.
         channels: number of image channels.
-        width: channels at full resolution; the middle layers have four times as many. The paper uses 48.
+        width: channels at full resolution; the middle layers have four times as many. The paper's is 24, because half of
+            the 48 channels of its convolutions are gates.
         refine: add a second stage, whose input is the first stage's result in the holes.
     """
 

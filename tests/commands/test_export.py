@@ -178,6 +178,8 @@ TRANSLATING = {
     "RRDB": lambda: gans.models.SRGAN(16, 1, scale=1, width=4, blocks=1, network="rrdb", growth=2),
     "Inpainting": lambda: gans.models.Inpainting(16, 3, width=2),
     "SPADE": lambda: gans.models.SPADE(16, 3, classes=3, width=1, hidden=2),
+    "Inpainting, attention": lambda: gans.models.Inpainting(16, 3, width=2, network="deepfill"),
+    "Inpainting, Fourier": lambda: gans.models.Inpainting(16, 3, width=2, network="lama", blocks=1, base="pull_push"),
     "StyleTransfer": lambda: gans.models.StyleTransfer(16, 4, width=2, depth=2),
 }
 

@@ -119,7 +119,8 @@ def test_the_critic_is_the_papers_and_hinges_on_every_channel(trainer):
 
 @pytest.mark.parametrize("options", [{"refine": False}, {"objective": "relativistic"}, {"spectral_norm": False},
                                      {"critic": "patchgan", "scales": 2}, {"features": "mnist", "feature_weight": 1.0},
-                                     {"features": "discriminator", "feature_weight": 1.0}])  # fmt: skip
+                                     {"features": "discriminator", "feature_weight": 1.0}, {"network": "deepfill"},
+                                     {"network": "lama", "blocks": 1, "base": "pull_push"}])  # fmt: skip
 def test_options_train(trainer, options):
     model, data = make(**options), holed(8)
     trainer(2).fit(model, DataLoader(data, batch_size=4))
@@ -176,6 +177,12 @@ def test_what_watches_a_run_sees_holes(trainer, tmp_path):
         ({"width": 0}, "width is 0; expected at least 1"),
         ({"size": 5, "critic": "patchgan"}, "size is 5x5; a patch discriminator"),
         ({"critic": "pixel"}, "critic is pixel; expected sn_patchgan or patchgan"),
+        ({"network": "unet"}, "network is unet; expected gated, deepfill or lama"),
+        ({"network": "lama", "base": "mean"}, "base is mean; expected zero or pull_push"),
+        ({"network": "lama", "blocks": 0}, "blocks is 0; expected at least 1"),
+        ({"network": "lama", "norm": "layer"}, "norm is 'layer'; expected instance"),
+        ({"network": "deepfill", "refine": False}, "refine is changed; expected its default, or the network gated"),
+        ({"base": "pull_push"}, "base is changed; expected its default, or the network lama"),
         ({"scales": 2}, "scales is 2; expected 1 for the critic sn_patchgan"),
     ],
 )

@@ -115,6 +115,11 @@ def photographs(root):
     return [*sides(root), "--data.val_size=4"]
 
 
+def filling(root):
+    """Write pictures of any size; the authors' network is large."""
+    return [*flat(root), "--model.width=1", "--model.discriminator_width=1", "--data.batch_size=2"]
+
+
 # By the data part of a recipe's name, or by the whole name: writes the data below a folder, returns the flags that they
 # need besides.
 def berkeley(root):
@@ -165,6 +170,7 @@ MAKE |= dict.fromkeys(("spade-facades", "spade-folder"), labelled)
 MAKE |= {"texttoimage-folder": captions, "gat-folder": latents}
 MAKE |= dict.fromkeys(("cyclegan-folder", "cyclegan-cifar10", "cut-folder", "cut-fast-folder", "cut-cifar10"), kinds)
 MAKE |= {"styletransfer-folder": unpaired, "inpainting-facades": photographs, "inpainting-cifar10": flat}
+MAKE |= {"inpainting-folder-256": filling}
 
 
 MAKE |= {"bsd": berkeley, "srgan-x4-folder": esrgan, "srgan-x4-real-folder": esrgan}
@@ -178,7 +184,14 @@ def layout(name):
 # Each has a smaller one of its model beside it.
 LARGE = {"spade-folder", "pix2pix-edges-folder", "pix2pix-small-facades"}
 LARGE |= {"cut-fast-folder", "cut-folder", "cyclegan-folder", "cyclegan-mnist", "pix2pix-folder", "sagan-folder"}
-LARGE |= {"sequence-folder", "sequence-mnist", "srgan-folder", "texttoimage-folder", "r3gan-cifar10"}
+LARGE |= {
+    "inpainting-folder-256",
+    "sequence-folder",
+    "sequence-mnist",
+    "srgan-folder",
+    "texttoimage-folder",
+    "r3gan-cifar10",
+}
 LARGE |= {
     "stylegan2-cifar10",
     "stylegan2-folder",
