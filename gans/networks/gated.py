@@ -115,8 +115,8 @@ class Generator(nn.Module):
     Args:
         size: image side, or (height, width), in training; larger dilations are omitted.
         channels: number of image channels.
-        width: channels at full resolution; the middle layers have four times as many. The paper's is 24, because half of
-            the 48 channels of its convolutions are gates.
+        width: channels at full resolution; the middle layers have four times as many. The paper's is 24, because half
+            of the 48 channels of its convolutions are gates.
         refine: add a second stage, whose input is the first stage's result in the holes.
     """
 
