@@ -209,7 +209,7 @@ def test_halves_of_pictures(tmp_path):
         ("jpeg 0", "within 1..100"),
         ("noise 2 bicubic", "expected grey or nothing after noise; see noise 2 >bicubic<"),
         ("downscale 2 sinc", "expected one of bicubic, bilinear, box, nearest after downscale"),
-        ("mask", "expected one of rectangle, brush, irregular, centre, mixed after mask"),
+        ("mask", "expected one of rectangle, brush, irregular, centre, mixed, freeform after mask"),
         ("noise 3, mask brush", "expected a mask alone"),
         ("downscale 3", "size is 16x16; expected multiples of 3, the scale in degrade"),
         ("downscale 2..4", "expected one number for downscale, or enlarge after it"),
