@@ -12,7 +12,7 @@ from torch import Tensor
 
 from gans.models.cut import CUT
 from gans.published.files import File
-from gans.published.maps import Found, Network, dimension, plain
+from gans.published.maps import Found, Made, Network, dimension, plain
 from gans.published.translators import antialiased, convolutions, critic, is_residual, normed, residual, weights_of
 
 # Stages of ours that heads see: theirs are the modules 0, 4, 8, 12 and 16 of a generator with filters.
@@ -75,7 +75,8 @@ def headed(held: Mapping[str, Tensor], biases: Sequence[Tensor | None], file: st
     count = len({found[1] for name in held if (found := re.match(r"mlp_(\d+)\.", name))})
     if not count:
         raise ValueError(f"{file} has no mlp_0: --heads names a file of netF")
-    own, names = dict(held), {}
+    own: dict[str, Tensor] = dict(held)
+    names: dict[str, str | Made] = {}
     for number, bias in enumerate(biases, 1):
         weight, layer = held.get(f"mlp_{number}.0.weight"), f"mlp_{number}.0.bias"
         if bias is not None and weight is not None and layer in held and weight.shape[1:] == bias.shape:
