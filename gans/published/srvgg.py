@@ -49,6 +49,7 @@ def convert(main: File) -> Found:
             "width": dimension(held, "body.0.weight", 0, file),
             "network": "compact",
             "blocks": len(places) - 2,
+            "enlarge": "shuffle",  # the recipe has another
             "unit": True,
         }
         found.networks[part] = Network(held, names, file)
