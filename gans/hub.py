@@ -65,10 +65,11 @@ def config_of(model: Any) -> dict[str, Any]:
 
 
 def told_origin(config: dict[str, Any]) -> str:
-    """Return a sentence for the model card about imported weights and their licence; nothing if there are none."""
+    """Return a sentence for the model card about imported or blended weights, and their licence, if there are any."""
     if not (origin := config.get("origin")):
         return ""
-    return f" Its weights come from {origin.get('source')}, under the licence: {origin.get('licence')}."
+    licence = f", under the licence: {origin['licence']}" if origin.get("licence") else ""
+    return f" Its weights come from {origin.get('source')}{licence}."
 
 
 def save_pretrained(model: L.LightningModule, folder: str | Path) -> Path:

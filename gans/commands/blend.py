@@ -68,7 +68,7 @@ def main(args: list[str]) -> None:
 
 
 def origin(first: Any, second: Any, paths: list[Path], weight: float) -> dict[str, Any]:
-    """Return where the weights of a blend are from, as imported checkpoints have it.
+    """Return where the weights of a blend are from, as imported checkpoints have it, with the licences that they note.
 
     Args:
         first: a model.
@@ -85,7 +85,7 @@ def origin(first: Any, second: Any, paths: list[Path], weight: float) -> dict[st
     return {
         "kind": "blend",
         "source": " and ".join(told),
-        "licence": " and ".join(licences) or "that of these checkpoints",
+        **({"licence": " and ".join(licences)} if licences else {}),
         "files": {str(path): digest(path) for path in paths},
         "arguments": before[1].get("arguments", {}),
         "missing": list(missing),

@@ -57,8 +57,9 @@ class Scale(nn.Module):
 class Discriminator(MultiScale):
     """Images `(N, channels, H, W)`, with conditions, to logits `(N, scales, H, W)`, one for each pixel.
 
+    Images may have any size.
+
     Args:
-        size: ignored, for images may have any size.
         channels: number of channels of the images and conditions together.
         width: channels at full resolution, doubled at each of three downsamplings; 64 in the paper.
         scales: number of critics; each receives the image at half the resolution of the one before. The paper has one.

@@ -111,7 +111,10 @@ def mapped(held: Mapping[str, Tensor], layout: Layout, file: str) -> tuple[dict[
     blocks = 0
     while f"{layout.block.format(blocks, 1, 1)}.weight" in held:
         blocks += 1
-    behind, *ups, tail, last = layout.rest(held, blocks)
+    rest = layout.rest(held, blocks)
+    if len(rest) < 3:
+        raise ValueError(f"{file} has {len(rest) - 1} layers behind those of its blocks; expected at least 2")
+    behind, *ups, tail, last = rest
     channels = dimension(held, f"{last}.weight", 0, file)
     given = dimension(held, f"{layout.head}.weight", 1, file)
     shrink = isqrt(given // channels)

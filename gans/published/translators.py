@@ -76,9 +76,9 @@ def convolutions(held: Mapping[str, Tensor]) -> list[str]:
 
 
 def behind(name: str) -> str:
-    """Return the name of the module behind another: `model.5` for `model.4`."""
+    """Return the name of the module behind another: `model.5` for `model.4`; of one without a number its own name."""
     before, _, number = name.rpartition(".")
-    return f"{before}.{int(number) + 1}"
+    return f"{before}.{int(number) + 1}" if number.isdigit() else name
 
 
 def normed(held: Mapping[str, Tensor], names: Sequence[str]) -> Norm:

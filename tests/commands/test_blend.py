@@ -5,6 +5,7 @@ import torch
 
 from gans.engine.blend import blend
 from gans.engine.checkpoint import check_resumable, init_from, load_model
+from gans.hub import config_of, told_origin
 from gans.models import DCGAN, SRGAN, StyleGAN2
 from gans.networks.spectral import spectral_layers
 
@@ -110,6 +111,15 @@ def test_a_blend_says_where_it_is_from(gans, tmp_path, checkpoint):
     assert (origin["licence"], origin["missing"]) == ("BSD", ["discriminator"])
     assert [len(hashed) for hashed in origin["files"].values()] == [64, 64]
     assert gans("blend blend-0.8.ckpt 1.ckpt 0.5 --out c.ckpt")[0] == 0
+
+
+def test_a_blend_of_checkpoints_without_a_licence_has_none(gans, tmp_path, checkpoint):
+    checkpoint("0.ckpt", made(**SMALL))
+    checkpoint("1.ckpt", made(**SMALL))
+    assert gans("blend 0.ckpt 1.ckpt 0.5")[0] == 0
+    blended = load_model(tmp_path / "blend-0.5.ckpt")
+    assert "licence" not in blended.origin
+    assert told_origin(config_of(blended)) == " Its weights come from 0.5 of 0.ckpt and 0.5 of 1.ckpt."
 
 
 def test_what_cannot_be_blended_is_one_sentence(refused, checkpoint, tmp_path):

@@ -126,3 +126,10 @@ def test_what_does_not_fit_is_named(tmp_path, changes, says):
     held = {name: value for name, value in {**file(layers(), basicsr), **changes}.items() if value is not None}
     with pytest.raises(ValueError, match=says):
         imported("realesrgan", write(tmp_path / "x.pth", {"params_ema": held}))
+
+
+def test_a_file_that_ends_with_its_blocks_is_one_sentence(tmp_path):
+    kept = ("model.0.", "model.1.")
+    held = {name: value for name, value in file(layers(), esrgan_old).items() if name.startswith(kept)}
+    with pytest.raises(ValueError, match=r"x\.pth has 0 layers behind those of its blocks; expected at least 2"):
+        imported(None, write(tmp_path / "x.pth", held))

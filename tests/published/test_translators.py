@@ -77,3 +77,9 @@ def test_many_faults_are_counted(tmp_path):
     held = {name: value for name, value in unet("batch").items() if value.ndim == 4 or name == kept}
     with pytest.raises(ValueError, match=r"G\.pth has no model\..*; has no model\..*; and 1 more$"):
         imported("pix2pix", write(tmp_path / "G.pth", held))
+
+
+def test_a_residual_generator_with_a_layer_without_a_number_is_one_sentence(tmp_path):
+    held = residual("instance") | {"model.attention.weight": torch.ones(1, 1, 1, 1)}
+    with pytest.raises(ValueError, match=r"G\.pth has 7 convolutions and 4 in 2 blocks"):
+        imported(None, write(tmp_path / "G.pth", held))
