@@ -75,12 +75,20 @@ class Applied:
             whole: inputs `(1, c, h, w)` that are not cut.
             alpha: `(1, H, W)`, uint8, of the pictures, or None.
             opaque: compose the results over white.
+
+        Raises:
+            ValueError: if a result of this `outscale` is too large for the memory.
         """
         height, width = pictures.shape[-2:]
         for rows in self.rows(pictures, aligned, whole):
             made = painted(rows, (height, width), alpha, opaque)
-            size = (made.height, made.width) if self.outscale is None else self.size(height, width)
-            yield made if size == (made.height, made.width) else made.resize(size[::-1], Image.Resampling.LANCZOS)
+            if self.outscale is not None and (size := self.size(height, width)) != (made.height, made.width):
+                try:
+                    made = made.resize(size[::-1], Image.Resampling.LANCZOS)
+                except (MemoryError, OverflowError) as error:
+                    told = f"{size[1]}x{size[0]} pixels, more than memory holds"
+                    raise ValueError(f"outscale is {self.outscale}, which makes {told}; expected less") from error
+            yield made
 
     def rows(self, pictures: Tensor, aligned: Sequence[Tensor], whole: Sequence[Tensor]) -> Iterator[Iterator[Tensor]]:
         """Yield for each picture the strips of its result, `(1, C, h, W)` in [-1, 1] on the CPU, from top to bottom."""

@@ -75,8 +75,14 @@ class Film:
         self.begun = False
 
     def write(self, image: Image.Image, seconds: Fraction) -> None:
-        """Add a frame, cropped to even sides, that is shown at a time after all others, and the sound before it."""
+        """Add a frame, cropped to even sides, that is shown at a time after all others, and the sound before it.
+
+        Raises:
+            ValueError: if a side is shorter than 2 pixels.
+        """
         width, height = (side // 2 * 2 for side in image.size)
+        if not width or not height:
+            raise ValueError(f"a frame has {image.width}x{image.height} pixels; a video needs at least 2 a side")
         if not self.begun:
             self.stream.width, self.stream.height = width, height
             self.begun = True

@@ -204,6 +204,15 @@ def test_the_scale_of_the_results_is_the_users(gans, tmp_path, saved, factor, si
     assert np.abs(np.array(made)[..., 3].astype(int) - np.array(wanted)[..., 3]).mean() < 2
 
 
+@pytest.mark.parametrize("factor", [1e7, 1e9])
+def test_an_outscale_beyond_memory_is_refused(gans, saved, tmp_path, factor):
+    saved(SRGAN(8, 3, scale=2, width=2, blocks=1), tmp_path)
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    code, _, err = gans(f"predict checkpoints/last.ckpt --input a.png --output out --outscale {factor}")
+    assert (code, err.count("\n")) == (2, 1), err
+    assert "more than memory holds" in err
+
+
 def test_memory_holds_no_floats_of_the_whole_result(gans, tmp_path, saved):
     """The largest tensor is the row of tiles that is being blended, or the 8-bit input."""
     saved(SRGAN(16, 3, scale=4, width=2, blocks=1), tmp_path)

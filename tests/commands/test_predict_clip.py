@@ -210,3 +210,9 @@ def test_masks_of_a_clip_are_one_file_of_its_size(refused, tmp_path, trainer):
     }
     for flags, says in cases.items():
         assert refused(f"predict model.ckpt --input a.mp4 --output out.mp4 {flags}") == says
+
+
+def test_frames_of_one_pixel_are_no_video(refused, enlarging, tmp_path):
+    clip(tmp_path / "clip.mp4", 2)
+    told = refused(f"predict {enlarging} --input clip.mp4 --output made.mp4 --outscale 0.03")
+    assert told == "a frame has 1x1 pixels; a video needs at least 2 a side"

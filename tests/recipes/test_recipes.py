@@ -3,6 +3,7 @@
 Recipes are found in the package. One on a data set that `MAKE` does not know fails until a rule is added there.
 """
 
+import lightning as L
 import numpy as np
 import pytest
 import torch
@@ -16,6 +17,7 @@ from gans.callbacks.grid import columns, headings
 from gans.engine.checkpoint import load_model
 from gans.engine.interface import makes_images, translates
 from gans.pictures.captions import headed
+from gans.models import GridAutoencoder
 from gans.recipes.catalogue import recipes
 
 STEPS = 2
@@ -156,6 +158,21 @@ def latents(root):
     return [*flat(root), f"--model.autoencoder={root.with_name('kl')}"]
 
 
+def coded(write, size):
+    """Return a rule that also writes an autoencoder of images of `size`, with codes of 3 x 16 x 16."""
+
+    def make(root):
+        model = GridAutoencoder(size, 3, code_channels=3, factor=size // 16, width=4)
+        trainer = L.Trainer(logger=False, enable_checkpointing=False, accelerator="cpu")
+        trainer.strategy.connect(model)
+        model.trainer = trainer
+        path = root.with_name("coder.ckpt")
+        trainer.save_checkpoint(path, weights_only=True)
+        return [*write(root), f"--model.autoencoder={path}"]
+
+    return make
+
+
 MAKE = {
     "mnist": mnist,
     "stacked": mnist,
@@ -168,6 +185,8 @@ MAKE = {
 MAKE |= {"sequence-mnist": moving, "sequence-folder": clips, "facades": sides, "pix2pix-folder": sides}
 MAKE |= dict.fromkeys(("spade-facades", "spade-folder"), labelled)
 MAKE |= {"texttoimage-folder": captions, "gat-folder": latents}
+MAKE |= dict.fromkeys(("manifold-cifar10", "manifold-r3gan-cifar10", "gat-tiny-cifar10"), coded(classes, 32))
+MAKE |= {"gat-tiny-faces": coded(faces, 64)}
 MAKE |= dict.fromkeys(("cyclegan-folder", "cyclegan-cifar10", "cut-folder", "cut-fast-folder", "cut-cifar10"), kinds)
 MAKE |= {"styletransfer-folder": unpaired, "inpainting-facades": photographs, "inpainting-cifar10": flat}
 MAKE |= {"inpainting-folder-256": filling}
@@ -246,6 +265,22 @@ def test_a_recipe_runs(name, tmp_path, monkeypatch, capfd):
         grid = torch.zeros(3, rows * (given["data"]["init_args"]["size"] + 2) + 2, picture.width, dtype=torch.uint8)
         named = () if "frames" in given["data"]["init_args"] else headings(kind)  # of the columns' classes
         assert picture.height == headed(grid, named).shape[1]
+
+
+@pytest.mark.parametrize(
+    ("name", "asked"),
+    [
+        ("manifold-cifar10", "gridautoencoder-cifar10"),
+        ("manifold-r3gan-cifar10", "gridautoencoder-cifar10-8x8"),
+        ("gat-tiny-cifar10", "gridautoencoder-cifar10"),
+        ("gat-tiny-faces", "gridautoencoder-faces"),
+        ("gat-folder", "gridautoencoder-folder"),
+    ],
+)
+def test_a_game_on_codes_without_its_autoencoder_is_refused(refused, name, asked):
+    told = refused(f"fit {name}")
+    assert told.startswith("model.autoencoder is ")
+    assert asked in told
 
 
 def test_the_rules_are_all_used():
