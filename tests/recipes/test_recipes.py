@@ -16,8 +16,8 @@ from gans.__main__ import main
 from gans.callbacks.grid import columns, headings
 from gans.engine.checkpoint import load_model
 from gans.engine.interface import makes_images, translates
-from gans.pictures.captions import headed
 from gans.models import GridAutoencoder
+from gans.pictures.captions import headed
 from gans.recipes.catalogue import recipes
 
 STEPS = 2
