@@ -287,9 +287,7 @@ def resized(pixels: Tensor, target: Target) -> Tensor:
     height, width = target.size
     if target.crop:
         pixels = centred(pixels, target.crop)
-    if (
-        target.fit == "native"
-    ):  # the windows of a label map are resized and get their colours, see `datamodules.windows`
+    if target.fit == "native":  # a label map too: its windows get the colours of classes
         return pixels.contiguous()
     tall, wide = pixels.shape[1:]
     if target.fit == "pad":

@@ -8,21 +8,12 @@ import torch
 from torch import Generator, Tensor
 
 from datamodules import masks
-from datamodules.grammar import WHOLE, Choice, Node, Shuffled, Step, parsed
+from datamodules.grammar import WHOLE, Chained, Choice, Node, Shuffled, Step, parsed
 from datamodules.order import mix
 from datamodules.steps import STEPS, Drawn, Size, rounded
 
-COLOUR = (
-    "blur",
-    "sinc",
-    "noise",
-    "poisson",
-    "shot",
-    "dark",
-    "grey",
-    "invert",
-    "edges",
-)  # steps that do not change alpha
+# Steps that do not change alpha.
+COLOUR = ("blur", "sinc", "noise", "poisson", "shot", "dark", "grey", "invert", "edges")
 MOST_SHUFFLED = 5  # parts, whose orders are all looked at
 
 
@@ -42,7 +33,7 @@ class Chain:
         self.tree = parsed(text)
         all_steps = list(steps(self.tree))
         self.hole = all_steps[0].word if all_steps[0].name == "mask" else None
-        if len(all_steps) > 1 and any(step.name == "mask" for step in all_steps):
+        if any(step.name == "mask" for step in all_steps) and self.tree != Chained((all_steps[0],)):
             raise ValueError(f"degrade is {text}; expected a mask alone")
         for step in all_steps:
             if step.name == "tint" and channels != 3:

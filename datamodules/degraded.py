@@ -10,6 +10,7 @@ from torch.utils.data import Dataset
 from datamodules.base import Batch, BatchDataset
 from datamodules.degrade import Chain
 from datamodules.digits import DigitsDataModule
+from datamodules.files import BrokenDataError
 from datamodules.folder import ImageFolderDataModule
 from datamodules.kernels import sharpened
 from datamodules.mnist import MNISTDataModule
@@ -50,6 +51,11 @@ class Degraded(Dataset[Batch]):
         images, _ = self.clean.__getitems__(keys)
         # Whole images may have any size. The protocols of super-resolution crop them to multiples of the scale.
         height, width = (side - side % self.chain.scale for side in images.shape[-2:])
+        if not height or not width:
+            tall, wide = images.shape[-2:]
+            raise BrokenDataError(
+                f"An image has {wide}x{tall} pixels; expected at least {self.chain.scale} a side, the scale in degrade."
+            )
         images = images[..., :height, :width]
         words = [mix(self.seed, key) if isinstance(key, int) else mix(key[1], 5) for key in keys]
         sharp = torch.stack([sharpened(image, self.sharpen) for image in images]) if self.sharpen else images

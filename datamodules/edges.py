@@ -7,24 +7,22 @@ from torch import Tensor
 from torch.nn.functional import conv2d, max_pool2d, pad
 from torchvision.transforms.v2.functional import gaussian_blur
 
-LUMA = (0.299, 0.587, 0.114)  # weights of red, green and blue in grey, ITU-R 601, as in Pillow
 WEAK, STRONG = 0.05, 0.12  # slope of the grey level, in the whole range a pixel, at which an edge goes on and begins
 SIDES = ((0, 1), (1, 1), (1, 0), (1, -1))  # neighbours (down, right) in directions of 0, 45, 90 and 135 degrees
 
 
-def edges(pixels: Tensor, sigma: float) -> Tensor:
-    """Return a drawing `(C, H, W)` of black lines on white: the edges of an image `(C, H, W)` in 0..1.
+def edges(grey: Tensor, sigma: float) -> Tensor:
+    """Return a drawing `(1, H, W)` of black lines on white: the edges of a grey image `(1, H, W)` in 0..1.
 
     The image is blurred. An edge is a line of pixels whose slope, by Sobel's filter, is the largest across the line. It
     begins where the slope is strong, and goes on as long as it is not weak.
 
     Args:
-        pixels: The image, with 1 or 3 channels.
+        grey: The image.
         sigma: Standard deviation of the blur in pixels. More gives fewer and longer lines.
     """
-    grey = (pixels * torch.tensor(LUMA).view(3, 1, 1)).sum(0) if len(pixels) == 3 else pixels[0]
-    radius = min(ceil(3 * sigma), min(grey.shape) - 1)
-    smooth = gaussian_blur(grey[None, None], [2 * radius + 1] * 2, [max(sigma, 0.05)] * 2)
+    radius = min(ceil(3 * sigma), min(grey.shape[1:]) - 1)
+    smooth = gaussian_blur(grey[None], [2 * radius + 1] * 2, [max(sigma, 0.05)] * 2)
     sobel = torch.tensor([[-1.0, 0, 1], [-2, 0, 2], [-1, 0, 1]]) / 8
     right, down = conv2d(pad(smooth, (1, 1, 1, 1), "replicate"), torch.stack([sobel, sobel.T])[:, None])[0]
     slope = (right.square() + down.square()).sqrt()
@@ -40,7 +38,7 @@ def edges(pixels: Tensor, sigma: float) -> Tensor:
         # One side is strict, so that a flat top gives one line.
         highest |= (sector == number) & (slope > ahead) & (slope >= behind)
     line = highest & (slope >= WEAK)
-    return 1 - connected(line, line & (slope >= STRONG)).float().expand_as(pixels)
+    return 1 - connected(line, line & (slope >= STRONG)).float()[None]
 
 
 def connected(line: Tensor, start: Tensor) -> Tensor:

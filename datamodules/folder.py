@@ -111,6 +111,7 @@ class FolderImages(Dataset[Batch]):
                 images += [image] * len(neighbours)
             else:  # now, so that a single decoded photograph is in memory
                 images += [self.view(image, key, self.files.target) for _, _, key in neighbours]
+            del image  # before the next one is decoded
         return torch.tensor(used), torch.stack(images)
 
     def _readable(self, row: int) -> tuple[int, Tensor]:

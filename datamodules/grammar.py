@@ -31,7 +31,7 @@ steps that resize or rotate the image change its alpha channel.
 Steps are put together by these words:
 
     A, B                    A, then B
-    maybe 0.8 A             A for 80 % of the images
+    maybe 0.8 A             A for 80 % of the images; `maybe 0.8 A or B` is maybe one of them
     A or B                  one of them; `3 A or 1 B` has odds of 3 to 1
     shuffle (A, B)          both, in random order
     (A, B)                  one step, for `maybe`, `or` and `shuffle`
@@ -204,7 +204,7 @@ class Reader:
         """Read a step, a choice of steps, or one that some images have."""
         if self.word == "maybe":
             self.taken()
-            share = self.number("maybe", (0, 1))[0]
+            share = self.number("maybe", (0, 1))
             return Choice((self.part(), Chained(())), (share, 1 - share))
         first = self.place
         odds, parts = [self.odds()], [self.single()]
@@ -237,7 +237,7 @@ class Reader:
             return Shuffled(self.bracketed().parts)
         if self.word in PRESETS:
             name = self.taken()
-            scale = self.number(name, (1, 64), whole=True)[0] if re.fullmatch(NUMBER, self.word) else 4
+            scale = self.number(name, (1, 64), whole=True) if re.fullmatch(NUMBER, self.word) else 4
             return parsed(preset(name, int(scale)))
         return self.step()
 
@@ -301,15 +301,14 @@ class Reader:
         self.taken()
         return float(found[1]), float(found[2] or found[1])
 
-    def number(self, name: str, limits: Range, whole: bool = False) -> Range:
+    def number(self, name: str, limits: Range, whole: bool = False) -> float:
         """Read a number behind a word that is no step."""
         least, most = limits
         found = re.fullmatch(r"\d+" if whole else NUMBER, self.word)
         if found is None or not least <= float(self.word) <= most:
             kind = "a whole number" if whole else "a number"
             raise self.error(f"degrade has {name}; expected {kind} within {least:g}..{most:g} after it")
-        number = float(self.taken())
-        return number, number
+        return float(self.taken())
 
     def after(self, limits: Limits) -> str:
         """Return what may follow a step, in words."""

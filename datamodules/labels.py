@@ -151,7 +151,7 @@ def palette_of(
         ValueError: There are fewer than two classes, or not as many as `labels` asks for.
     """
     exact = len(colours) <= (labels if isinstance(labels, int) else MOST)
-    classes = colours if exact else peaks(inner, inside, labels if isinstance(labels, int) else MOST)
+    classes = colours if exact else peaks(inner, inside)
     count = len(classes)
     if count < 2 or (isinstance(labels, int) and count != labels):
         expected = f"{labels} colours" if isinstance(labels, int) else "at least 2 colours"
@@ -160,14 +160,14 @@ def palette_of(
     return Palette(tuple((red, green, blue) for red, green, blue in order))
 
 
-def peaks(colours: Tensor, counts: Tensor, most: int) -> Tensor:
-    """Return the centres `(K, 3)` of at most `most` clusters of colours, the most frequent first."""
+def peaks(colours: Tensor, counts: Tensor) -> Tensor:
+    """Return the centres `(K, 3)` of at most 256 clusters of colours, the most frequent first."""
     codes, rows = torch.unique((colours // GRID * BASE).sum(1), return_inverse=True)
     bins = codes[:, None] // BASE % SIDE
     heights = torch.zeros(len(bins), dtype=torch.int64).index_add_(0, rows, counts)
     least, centres = LEAST * float(counts.sum()), list[Tensor]()
     free = torch.ones(len(colours), dtype=torch.bool)
-    while len(centres) < most and len(bins):
+    while len(centres) < MOST and len(bins):
         peak = int(heights.argmax())
         if heights[peak] < max(1, least):
             break

@@ -322,6 +322,7 @@ class Pairs(Dataset[Batch]):
             source, target = self._readable(index)
             forms = self.sources.target, self.targets.target
             found += [(self.views(source, key, forms[0]), self.views(target, key, forms[1])) for key in some]
+            del source, target  # before the next ones are decoded
         return stacked(found)
 
     def _readable(self, first: int) -> tuple[Tensor, Tensor]:

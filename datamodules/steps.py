@@ -195,7 +195,7 @@ def invert(pixels: Tensor, drawn: Drawn) -> Tensor:
 
 def line_drawing(pixels: Tensor, drawn: Drawn) -> Tensor:
     """Return the edges of the image after a blur of standard deviation `value`."""
-    return edges(pixels, drawn.value)
+    return edges(luma(pixels), drawn.value).expand_as(pixels)
 
 
 def turn(pixels: Tensor, drawn: Drawn) -> Tensor:

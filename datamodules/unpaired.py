@@ -47,6 +47,7 @@ class Unpaired(Dataset[Batch]):
         for (index, word), some in groupby(keys, lambda key: picture_of(key, self.windows)):
             images = [self._image(side, index, word) for side in (0, 1)]
             found += [tuple(self._view(side, images[side], key) for side in (0, 1)) for key in some]
+            del images  # before the next ones are decoded
         return stacked(found)
 
     def _image(self, side: int, index: int, word: int | None) -> Tensor:

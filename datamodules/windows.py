@@ -10,6 +10,7 @@ evaluation the number is that of the row: each row has one fixed window, without
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import Literal, NamedTuple, TypeAlias
 
 from torch import Tensor
@@ -55,7 +56,8 @@ class Windows:
         # The area is cut first and resized then, which costs less than resizing the image.
         tall, wide = image.shape[-2:]
         scale = max(scale, target.size[0] / tall, target.size[1] / wide)
-        height, width = min(tall, round(target.size[0] / scale)), min(wide, round(target.size[1] / scale))
+        sides = zip(target.size, (tall, wide), strict=True)
+        height, width = (min(most, max(1, round(side / scale))) for side, most in sides)
         top, left = mix(word, TOP) % (tall - height + 1), mix(word, LEFT) % (wide - width + 1)
         window = interpolated(image[:, top : top + height, left : left + width], target.size, target.palette)
         quarters = mix(word, TURN) % 4 if self.turn and not isinstance(key, int) else 0
@@ -147,7 +149,7 @@ def cutting(
     integer("windows", windows, least=1)
     one_of("val_fit", val_fit, (None, "window", "whole", "crop", "pad", "stretch"))
     sides = tuple(scale_range)
-    if len(sides) != 2 or not 0 < sides[0] <= sides[1]:
+    if len(sides) != 2 or not 0 < sides[0] <= sides[1] < inf:
         raise ValueError(f"scale_range is {list(sides)}; expected two factors above 0, the smaller one first")
     if fit == "window":
         if turn and size[0] != size[1]:
@@ -185,7 +187,7 @@ def warn_of_small(files: ImageFiles) -> None:
     """Warn if images, of a few that are spread over the folder, are smaller than the windows."""
     height, width = files.target.size
     looked_at = small = 0
-    for index in range(0, len(files), -(-len(files) // LOOKED_AT)):
+    for index in range(0, len(files), max(1, -(-len(files) // LOOKED_AT))):
         try:
             wide, tall = dimensions(files.path(index))
         except UnreadableImageError:

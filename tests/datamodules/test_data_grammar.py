@@ -286,6 +286,7 @@ def test_every_step_is_described():
         ("maybe .5 downscale 2", "expected one number for downscale, or enlarge after it"),
         ("resize 1 of 4", "expected a part of the clean image such as 1/4 after of; see resize 1 of >4<"),
         ("noise 3, (mask brush)", "expected a mask alone"),
+        ("maybe .5 mask brush", "expected a mask alone"),
         ("a " + "grey, " * 30, "see >a< grey, .*[.][.][.]$"),
     ],
 )

@@ -99,6 +99,7 @@ def test_colours_are_those_of_the_training_maps(tmp_path):
         (1, "labels is 1; expected auto, a number of classes"),
         ("none.json", "labels is none.json, which does not exist"),
         (5, "labels expects 5 colours, but the label maps in .* have 4"),
+        (3, "labels expects 3 colours, but the label maps in .* have 4"),
     ],
 )
 def test_wrong_labels_are_refused(tmp_path, labels, message):

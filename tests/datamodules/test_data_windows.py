@@ -4,7 +4,9 @@ import json
 import os
 import re
 import warnings
+import weakref
 import zipfile
+from math import inf
 
 import lightning as L
 import pytest
@@ -122,6 +124,12 @@ def test_smaller_images_are_enlarged_and_a_warning_counts_them(tmp_path):
     assert (window[1, :, -1].mean() - window[1, :, 0].mean()).item() == pytest.approx(7, abs=1)  # a fifth of its width
 
 
+def test_a_zoom_beyond_a_pixel_shows_one(tmp_path):
+    window = Windows((100, 100))(picture(24, 24), (0, 1), Target(3, (16, 16)))
+    assert window.shape == (3, 16, 16)
+    assert len(window.flatten(1).unique(dim=1)[0]) == 1
+
+
 def test_the_windows_of_a_label_map_have_the_colours_of_classes_alone():
     colours = ((0, 0, 222), (255, 80, 0))
     label = torch.tensor(colours, dtype=torch.uint8).T[:, torch.arange(64) // 32][:, None].expand(3, 48, 64)
@@ -161,6 +169,25 @@ def test_the_rows_of_a_file_stay_together_and_the_file_is_decoded_once(tmp_path,
         assert len({tuple(window[:2, 0, 0].tolist()) for window in images[:4]}) > 1
     assert len(set(numbers(torch.cat(seen)))) == 6  # an image does not occur twice in a pass
     assert len(read) == 6
+
+
+@pytest.mark.parametrize("kind", [ImageFolderDataModule, PairedFolderDataModule, UnpairedFoldersDataModule])
+def test_one_decoded_image_of_each_side_is_in_memory(tmp_path, monkeypatch, kind):
+    for side in "AB":
+        fill(tmp_path / side, [(24, 24)] * 8)
+    data, seen, alive = module(tmp_path, kind, windows=2, batch_size=12), [], []
+    original = datamodules.files.read_image
+
+    def read(path, target):
+        alive.append(sum(image() is not None for image in seen))
+        image = original(path, target)
+        seen.append(weakref.ref(image))
+        return image
+
+    monkeypatch.setattr(datamodules.files, "read_image", read)
+    batches(data, 1)
+    assert len(alive) >= 6
+    assert max(alive) == (kind is not ImageFolderDataModule)  # of the other side
 
 
 def unpaired(root, **options):
@@ -301,6 +328,24 @@ def held(root, **options):
 
 
 @pytest.mark.filterwarnings("ignore:.*smaller than windows")
+def test_whole_images_smaller_than_the_scale_are_refused(tmp_path):
+    fill(tmp_path / "train", [(40, 40)] * 2)
+    fill(tmp_path / "val", [(40, 3)])
+    data = module(tmp_path, DegradedFolderDataModule, degrade="downscale 4", val_fit="whole", val_size=None)
+    with pytest.raises(OSError, match=r"^An image has 3x40 pixels; expected at least 4 a side, the scale in degrade"):
+        next(iter(data.val_dataloader()))
+
+
+@pytest.mark.parametrize("kind", [PairedFolderDataModule, UnpairedFoldersDataModule])
+def test_pairs_need_no_validation(tmp_path, kind):
+    for side in "AB":
+        fill(tmp_path / side, [(24, 24)] * 4)
+    data = module(tmp_path, kind, val_size=0)
+    assert len(batches(data, 1)[0][0]) == 8
+    assert list(data.val_dataloader()) == []
+
+
+@pytest.mark.filterwarnings("ignore:.*smaller than windows")
 def test_whole_images_come_one_a_batch_in_multiples_of_the_scale(tmp_path):
     data = held(tmp_path, kind=DegradedFolderDataModule, degrade="downscale 4", val_fit="whole", windows=4)
     found = list(data.val_dataloader())
@@ -408,6 +453,7 @@ def test_a_file_that_changes_under_the_cache_is_read_again(tmp_path):
     [
         ({"scale_range": (2, 1)}, "scale_range is [2, 1]; expected two factors above 0, the smaller one first"),
         ({"scale_range": (0, 1)}, "scale_range is [0, 1]; expected two factors above 0, the smaller one first"),
+        ({"scale_range": (1, inf)}, "scale_range is [1, inf]; expected two factors above 0, the smaller one first"),
         ({"size": (8, 16), "turn": True}, "turn is true and size 8x16; expected square windows for quarter turns"),
         ({"windows": 0}, "windows must be an integer of at least 1, got 0."),
         ({"fit": "crop", "windows": 2}, "windows is 2, but fit is crop; expected fit window with it"),
