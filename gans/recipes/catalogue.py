@@ -8,9 +8,9 @@ from gans.checks import nearest
 
 
 def recipes() -> dict[str, Path]:
-    """Return the path of every recipe by its name."""
+    """Return the path of every recipe by its name, in the order of names."""
     folder = Path(str(files("gans") / "recipes"))
-    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+    return {path.stem: path for path in sorted(folder.glob("*.yaml"), key=lambda path: path.stem)}
 
 
 def find(name: str) -> Path:
