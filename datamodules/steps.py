@@ -161,7 +161,7 @@ def shot(pixels: Tensor, drawn: Drawn) -> Tensor:
     noise is that of the image in grey, the same in all channels.
     """
     light = ((luma(pixels) if drawn.word else pixels) * 255).round().clamp(0, 255)
-    photons = 2 ** ceil(log2(int(light.long().flatten().bincount().count_nonzero())))
+    photons = 2.0 ** ceil(log2(int(light.long().flatten().bincount().count_nonzero())))
     light = light / 255
     arrived = torch.poisson(light * photons, generator=drawn.generator) / photons
     return pixels + drawn.value * (arrived - light)
