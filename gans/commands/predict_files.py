@@ -32,8 +32,10 @@ def pictures(given: Path, output: Path) -> tuple[Path, list[str], dict[str, int]
         output: folder for the results.
 
     Raises:
-        ValueError: if there are no pictures, or the output folder is the input's.
+        ValueError: if there are no pictures, or the output is no folder, or that of the input.
     """
+    if output.suffix.lower() in SAVED and not output.is_dir():
+        raise ValueError(f"output is {output}; expected a folder, in which the result has the name of the picture")
     if not is_folder(given):
         if not given.is_file():
             told = "is neither a file nor a folder" if given.exists() else "does not exist"

@@ -95,7 +95,7 @@ def main(args: list[str]) -> None:
         check_writable(options.out.parent)
     test = chosen(options)
     found: dict[str, list[Row]] = {}
-    names = list(image_files(folder))
+    names = sorted(image_files(folder))  # a picture's place seeds its degradation
     shown = tqdm(names, desc="test", unit="image", dynamic_ncols=True, disable=not sys.stderr.isatty())
     for number, name in enumerate(shown):
         try:

@@ -378,6 +378,7 @@ def test_what_is_wrong_is_one_sentence(refused, tmp_path, checkpoint, trainer):
         "model.ckpt --input nowhere --output out": "input is nowhere, which does not exist",
         "model.ckpt --input bare --output out": "input is bare, which holds no pictures",
         "model.ckpt --input in --output in": "output is in, where the input is; expected another folder",
+        "model.ckpt --input in --output made.png": "output is made.png; expected a folder, in which the result",
         "model.ckpt --input in": "output must be given",
         "model.ckpt --input in --output out --tile 8 --overlap 8": "overlap is 8; expected less than the tile, 8",
         "model.ckpt --input in --output out --batch 0": "batch is 0; expected at least 1",

@@ -51,6 +51,14 @@ def expected(photos, scale, degrade, protocol, make):
     return {name: float(torch.stack([row[name] for row in found]).mean()) for name in found[0]}
 
 
+def test_scores_do_not_depend_on_the_order_of_the_file_system(gans, photos, monkeypatch):
+    line = "test --protocol denoise --scale 1 --images photos"
+    code, first, err = gans(line, "--degrade", "noise 25")
+    assert code == 0, err
+    monkeypatch.setattr("gans.commands.test.image_files", lambda folder: list(SIZES)[::-1])
+    assert gans(line, "--degrade", "noise 25")[1] == first
+
+
 def test_a_baseline_without_a_checkpoint(gans, photos):
     code, out, err = gans("test --protocol sr --baseline bilinear --scale 3 --images photos --out scores.json")
     assert code == 0, err
