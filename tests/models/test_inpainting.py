@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from checkpoints import assert_equal, assert_near
 from lightning.pytorch.loggers import TensorBoardLogger
 from PIL import Image
 from torch.utils.data import DataLoader, TensorDataset
@@ -201,3 +202,39 @@ def test_batches_without_masks_are_refused(trainer):
     wrong = TensorDataset(images.expand(-1, 3, -1, -1), masks)
     with pytest.raises(ValueError, match=r"the data gives images of shape \(3, 16, 16\)"):
         trainer(1).fit(make(), DataLoader(wrong, batch_size=8))
+
+
+GENERATORS = pytest.mark.parametrize(
+    "options", [{"network": "deepfill"}, {"network": "lama", "blocks": 1, "norm": "none", "base": "pull_push"}]
+)
+
+
+def small(**options):
+    model = make(width=2, spectral_norm=False, **options)
+    model.seed = 3
+    return model
+
+
+@pytest.mark.slow
+@GENERATORS
+def test_other_generators_are_the_same_on_two_processes(trained_by, options):
+    states = []
+    for world in (1, 2):
+        data = DegradedDigitsDataModule("mask brush", size=SIZE, batch_size=12 // world)
+        states.append(trained_by(world, small(**options), data, 2)["state_dict"])
+    start = small(**options).generator.state_dict()
+    assert max(float((states[0][f"generator.{key}"] - value).abs().max()) for key, value in start.items()) > 1e-5
+    assert_near(*states)
+
+
+@GENERATORS
+def test_other_generators_resume_bit_for_bit(trainer, tmp_path, options):
+    def fitted(steps, path=None):
+        run, model = trainer(steps), small(**options)
+        data = DegradedDigitsDataModule("mask brush", size=SIZE, batch_size=12, infinite=True, num_workers=0)
+        run.fit(model, data, ckpt_path=path)
+        return run, model
+
+    whole = fitted(3)[1].state_dict()
+    fitted(1)[0].save_checkpoint(tmp_path / "first.ckpt")
+    assert_equal(whole, fitted(3, tmp_path / "first.ckpt")[1].state_dict())
