@@ -55,6 +55,9 @@ class SPADE(PairedTranslator):
         options: as in `PairedTranslator`.
     """
 
+    generator: spade.Generator
+    generator_ema: spade.Generator
+
     def __init__(
         self,
         size: Size = 256,
@@ -86,8 +89,9 @@ class SPADE(PairedTranslator):
             raise ValueError(f"objective is {objective}; expected one that judges each image by itself, such as hinge")
         if self.source_channels == 4:
             raise ValueError("source_channels is 4; expected 1 or 3, for label maps have no alpha")
-        self.one_hot = spade.OneHot(classes, self.source_channels)
-        self.generator = spade.Generator(size, classes, channels, width, hidden, norm, spectral_norm)
+        self.generator = spade.Generator(
+            size, classes, channels, width, hidden, norm, spectral_norm, self.source_channels
+        )
         self.discriminator = spade.Discriminator(
             size,
             channels + classes,
@@ -100,6 +104,16 @@ class SPADE(PairedTranslator):
 
     # -- colours of the classes ---------------------------------------------------------------------------------------
 
+    @property
+    def colours(self) -> Tensor:
+        """The palette `(classes, C)` in [-1, 1]."""
+        return self.generator.one_hot.colours
+
+    def take_colours(self, colours: Tensor) -> None:
+        """Make `colours` `(classes, C)` in [-1, 1] the palette of both the generator and the averaged one."""
+        for network in (self.generator, self.generator_ema):
+            network.one_hot.colours.copy_(colours)
+
     def data_colours(self) -> Tensor | None:
         """Return the palette `(classes, C)` of the data in [-1, 1], or None if the data has no `palette`.
 
@@ -109,7 +123,7 @@ class SPADE(PairedTranslator):
         data: Any = getattr(self.trainer, "datamodule", None)
         if not hasattr(data, "palette"):
             return None
-        palette, classes = data.palette, len(self.one_hot.colours)
+        palette, classes = data.palette, len(self.colours)
         if palette is None:
             raise ValueError(f"labels is null; expected {classes}, auto or a file, because SPADE reads label maps")
         if len(palette.colours) != classes:
@@ -118,7 +132,7 @@ class SPADE(PairedTranslator):
                 f"--model.classes {len(palette.colours)}"
             )
         colours = torch.tensor(palette.colours, device=self.device)[:, : self.source_channels]
-        return (colours / 127.5 - 1).to(self.one_hot.colours)
+        return (colours / 127.5 - 1).to(self.colours)
 
     def setup(self, stage: str) -> None:
         """Take the palette of the training data. A checkpoint that is loaded later replaces it.
@@ -128,7 +142,7 @@ class SPADE(PairedTranslator):
         """
         super().setup(stage)
         if stage == "fit" and (colours := self.data_colours()) is not None:
-            self.one_hot.colours.copy_(colours)
+            self.take_colours(colours)
 
     def on_fit_start(self) -> None:
         """Refuse to resume with other colours.
@@ -138,7 +152,7 @@ class SPADE(PairedTranslator):
         """
         super().on_fit_start()
         colours = self.data_colours()
-        if colours is not None and not torch.equal(colours, self.one_hot.colours):
+        if colours is not None and not torch.equal(colours, self.colours):
             raise ValueError("labels gives other colours than the checkpoint has: resume with the same label maps")
 
     def on_train_start(self) -> None:
@@ -151,7 +165,7 @@ class SPADE(PairedTranslator):
     def training_step(self, batch: tuple[Tensor, ...], batch_idx: int) -> None:
         """One step of the critic and, in its turn, one of the generator."""
         optimizer_g, optimizer_d = self.player_optimizers()
-        pairs = self.one_hot(batch[0]), self.targets(batch)
+        pairs = self.generator.one_hot(batch[0]), self.targets(batch)
         with normed_together(self._made_with):
             make = self.once(self.generator, pairs[0])
         self.train_critic(optimizer_d, make, *pairs)
@@ -209,7 +223,7 @@ class SPADE(PairedTranslator):
 
     def forward(self, *inputs: Tensor) -> Tensor:
         """Return images `(N, C, H, W)` in [-1, 1] of label maps in colours, by the averaged generator."""
-        return super().forward(self.one_hot(inputs[0]))
+        return super().forward(self.generator_ema.one_hot(inputs[0]))
 
 
 def matched(maps: tuple[Tensor, ...], goal: tuple[Tensor, ...]) -> Tensor:

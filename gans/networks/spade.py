@@ -127,7 +127,8 @@ def parameter_free(norm: SpadeNorm, channels: int) -> nn.Module:
 class Generator(nn.Module):
     """One-hot label maps `(N, classes, H, W)` to images `(N, channels, H, W)` in [-1, 1], of any H and W.
 
-    It begins with the label map at the lowest resolution, and has seven blocks.
+    It begins with the label map at the lowest resolution, and has seven blocks. It holds the colours of the classes, so
+    that they come with its weights.
 
     Args:
         size: image side, or (height, width), in training; it determines the number of doublings, so that the first maps
@@ -138,6 +139,7 @@ class Generator(nn.Module):
         hidden: channels of the layer between label map and factors; 128 in the paper.
         norm: normalisation without parameters: `instance`, or `batch`.
         spectral_norm: spectral normalisation of the blocks' convolutions.
+        source_channels: of label maps in colours.
 
     Raises:
         ValueError: if an argument is out of range.
@@ -152,9 +154,11 @@ class Generator(nn.Module):
         hidden: int = 128,
         norm: SpadeNorm = "instance",
         spectral_norm: bool = True,
+        source_channels: int = 3,
     ) -> None:
         super().__init__()
         at_least(1, width=width, hidden=hidden)
+        self.one_hot = OneHot(classes, source_channels)
         count = min(MOST, doublings(image_size(size), SMALLEST))
         doubled = DOUBLED[:count]
         widths = [width * factor for factor in (16, 16, 16, 16, 8, 4, 2, 1)]

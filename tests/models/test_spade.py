@@ -39,10 +39,10 @@ def test_the_palette_of_the_data_goes_into_the_checkpoint(trainer, tmp_path):
     run = trainer(1, callbacks=[Checkpoint(1, str(tmp_path / "kept"))], enable_checkpointing=True)
     run.fit(made, data(maps(tmp_path / "maps")))
     again = load_model(tmp_path / "kept" / "last.ckpt")
-    colours = (again.one_hot.colours + 1) * 127.5
+    colours = (again.colours + 1) * 127.5
     assert torch.allclose(colours, torch.tensor(sorted(COLOURS.tolist())).float(), atol=1e-3)
     source = torch.from_numpy(COLOURS.T.copy())[None, :, :, None].expand(-1, -1, -1, 16) / 127.5 - 1
-    assert again.one_hot(source).argmax(1)[0, :, 0].tolist() == [2, 1, 0]
+    assert again.generator_ema.one_hot(source).argmax(1)[0, :, 0].tolist() == [2, 1, 0]
     noisy = source + 0.1 * torch.randn_like(source)
     assert torch.equal(again.translate(noisy), again.translate(source))
 
@@ -129,7 +129,7 @@ def test_tiles_show_what_the_whole_map_shows():
 
 def test_predict_takes_label_pictures_of_any_kind(gans, saved, tmp_path):
     made = model()
-    made.one_hot.colours.copy_(torch.from_numpy(COLOURS / 127.5 - 1))
+    made.take_colours(torch.from_numpy(COLOURS / 127.5 - 1))
     path = saved(made, tmp_path)
     numbers = np.random.default_rng(0).integers(0, 3, (5, 6)).repeat(4, 0).repeat(4, 1)
     (tmp_path / "maps").mkdir()
