@@ -18,8 +18,8 @@ class ManifoldDCGAN(CodedGAN):
     """DCGAN's networks on grids of codes: a generator without tanh, and a discriminator with one more convolution.
 
     The decoder draws the details, so the generator has one layer less than for images of the same size, and a step is
-    cheaper. Codes without details are harder to tell apart than images: a discriminator as narrow as that of images
-    is at chance. So it begins with a 3x3 convolution at the full resolution, and learns as fast as the generator.
+    cheaper. Real and generated codes are harder to tell apart than images, because they have no details. So the
+    discriminator begins with a 3x3 convolution at the full resolution, and has the generator's learning rate.
 
     Args:
         size: side of the images, or (height, width).

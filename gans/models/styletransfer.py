@@ -219,9 +219,8 @@ class StyleTransfer(Translator):
         norm: nn.Module = self.generator_ema.norm  # type: ignore[assignment]
         normal = norm(content)  # once for all styles, because in tiles it takes a pass over the whole image
         moved = [adain(content, self.encode(style)[-1], strength, lambda _: normal) for style in several]
-        weighed = [share * part for share, part in zip(shares, moved, strict=True)]
-        maps = moved[0] if len(moved) == 1 else torch.stack(weighed).sum(0)
-        return self.decode(maps, contents, averaged=True).clamp(-1, 1)
+        weighed = torch.stack([share * part for share, part in zip(shares, moved, strict=True)])
+        return self.decode(weighed.sum(0), contents, averaged=True).clamp(-1, 1)
 
     # -- a batch ------------------------------------------------------------------------------------------------------
 

@@ -86,12 +86,11 @@ class Discriminator(nn.Module):
         super().__init__()
         height, breadth = image_size(size)
         hidden = widths((height, breadth), width)
-        layers: list[nn.Module] = [nn.LeakyReLU(0.2, inplace=True)]
         if entry:
-            layers = [nn.Conv2d(map_channels(channels), entry, 3, padding=1), *layers]
-            hidden = [entry, *hidden]
+            first, hidden = nn.Conv2d(map_channels(channels), entry, 3, padding=1), [entry, *hidden]
         else:
-            layers = [nn.Conv2d(image_channels(channels), width, 4, 2, 1), *layers]
+            first = nn.Conv2d(image_channels(channels), width, 4, 2, 1)
+        layers: list[nn.Module] = [first, nn.LeakyReLU(0.2, inplace=True)]
         for before, after in pairwise(hidden):
             layers += [nn.Conv2d(before, after, 4, 2, 1, bias=not batch_norm)]
             layers += [nn.BatchNorm2d(after)] if batch_norm else []

@@ -312,9 +312,8 @@ def tiled(
     Raises:
         ValueError: see `starts`.
     """
-    rows = zip(
-        *(torch.split(part, 1) for part in inputs), strict=True
-    )  # the statistics of instance norms are per image
+    # One image at a time, because the statistics of instance norms are per image.
+    rows = zip(*(torch.split(part, 1) for part in inputs), strict=True)
     made = [torch.cat(list(strips(function, row, tile, overlap, device, network, multiple)), -2) for row in rows]
     return torch.cat(made) if len(made) > 1 else made[0]
 
