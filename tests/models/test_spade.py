@@ -130,6 +130,7 @@ def test_tiles_show_what_the_whole_map_shows():
 def test_predict_takes_label_pictures_of_any_kind(gans, saved, tmp_path):
     made = model()
     made.take_colours(torch.from_numpy(COLOURS / 127.5 - 1))
+    assert torch.equal(made.generator_ema.one_hot.colours, made.colours)
     path = saved(made, tmp_path)
     numbers = np.random.default_rng(0).integers(0, 3, (5, 6)).repeat(4, 0).repeat(4, 1)
     (tmp_path / "maps").mkdir()

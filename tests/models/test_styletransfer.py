@@ -124,6 +124,11 @@ def test_pictures_and_styles_of_any_size():
     assert torch.equal(strengths[2], model.translate(content, style))
     assert not torch.equal(strengths[0], strengths[1])
     assert torch.equal(strengths[0], model.restyled(content, -style, 0.0))
+    one, other, both = (model.restyled(content, [style, -style], weights=shares) for shares in ((1, 0), (0, 1), None))
+    assert torch.equal(one, strengths[-1])
+    assert not torch.equal(other, one)
+    assert torch.equal(both, model.restyled(content, [style, -style], weights=(0.5, 0.5)))
+    assert torch.allclose(model.restyled(content, [style, style]), one, atol=1e-5)
 
 
 def test_triptychs_are_content_result_and_style(trainer, tmp_path):
