@@ -11,6 +11,7 @@ ALONE = """
 import importlib, importlib.metadata as metadata, sys
 
 EXTRAS = "torch_fidelity transformers tokenizers diffusers gradio huggingface_hub onnx onnxscript onnxruntime av cv2"
+EXTRAS += " wandb mlflow mlflow_skinny datasets litdata webdataset ipykernel nbclient nbformat"
 EXTRAS = EXTRAS.split()
 there = metadata.distribution
 
