@@ -24,10 +24,11 @@ from gans.metrics.extractors import extractor
 from gans.metrics.features import Reference
 from gans.metrics.framed import Framed
 from gans.metrics.interface import Extractor
-from gans.metrics.report import MEANING, environment, report, sha256, table, write
+from gans.metrics.report import MEANING, report, sha256, table, write
 from gans.metrics.rows import Targets, chosen
 from gans.metrics.sampling import BLOCK, Pictures, Samples, Subject, Translations
 from gans.metrics.suite import PROTOCOLS
+from gans.runs.environment import environment
 
 # The flags that `--compare` takes for each of its checkpoints.
 COMPARED = (

@@ -23,11 +23,12 @@ from gans.commands.splits import data_of_run
 from gans.engine.checkpoint import load_model
 from gans.engine.interface import translates, undisturbed
 from gans.metrics.extractors import feature_network
-from gans.metrics.report import environment, sha256, write
+from gans.metrics.report import sha256, write
 from gans.metrics.restored import PROTOCOLS, scores
 from gans.networks.superresolution import SCALES, Kernel, enlarged
 from gans.pictures.images import to_float, to_uint8
 from gans.reconstruction import Features, feature_distance
+from gans.runs.environment import environment
 from gans.runs.folder import of_checkpoint
 
 Row = dict[str, float]

@@ -5,10 +5,8 @@ A report is a dictionary of plain values. It holds everything that is needed to 
 
 import hashlib
 import json
-import platform
 from collections.abc import Callable, Collection
 from dataclasses import asdict
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +19,7 @@ from gans.metrics.interface import Extractor
 from gans.metrics.sampling import BLOCK, Subject
 from gans.metrics.suite import LEAST, Protocol, Score, over_seeds, plain, scores, values
 from gans.runs import atomic
+from gans.runs.environment import environment
 from gans.runs.memory import check_fits
 
 Rows = dict[str, dict[str, Score]]  # scores by their names, by what they are of
@@ -202,26 +201,6 @@ def cell(name: str, score: dict[str, Any] | None) -> str:
 def about(extractor: Extractor) -> dict[str, Any]:
     """Return what identifies an extractor."""
     return {"name": extractor.name, "sha256": extractor.sha256, "resize": extractor.resize, "dtype": "float32"}
-
-
-def environment(device: torch.device | str) -> dict[str, Any]:
-    """Return the versions and the machine that numbers were computed with."""
-    names = ("lightning-gans", "torch", "torchvision", "torchmetrics", "lightning", "numpy")
-    kind = torch.cuda.get_device_name(device) if torch.device(device).type == "cuda" else platform.machine()
-    return {
-        "python": platform.python_version(),
-        **{name: installed(name) for name in names},
-        "device": f"{torch.device(device).type} ({kind})",
-        "threads": torch.get_num_threads(),
-    }
-
-
-def installed(name: str) -> str:
-    """Return the version of a package, or that it runs from a checkout."""
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return "not installed"
 
 
 def sha256(path: Path) -> str:
