@@ -54,6 +54,7 @@ JOINING = ("maybe", "or", "shuffle")
 NUMBER = r"(\d+\.?\d*|\.\d+)"
 TOKENS = re.compile(r"[(),]|[^\s(),]+")
 EXCERPT = 40  # characters of the text that an error shows on each side of the wrong word
+DEEPEST = 20  # levels of brackets
 
 
 class Step(NamedTuple):
@@ -157,7 +158,7 @@ class Reader:
     def __init__(self, text: str) -> None:
         self.text = re.sub(r"\s", " ", text)
         self.tokens = [(found[0], found.start()) for found in TOKENS.finditer(self.text)]
-        self.place = 0
+        self.place = self.depth = 0
 
     @property
     def word(self) -> str:
@@ -192,8 +193,12 @@ class Reader:
     def bracketed(self) -> Chained:
         """Read a chain in brackets."""
         opened = self.place
+        self.depth += 1
+        if self.depth > DEEPEST:
+            raise self.error(f"degrade has brackets within brackets; expected at most {DEEPEST} levels")
         self.taken()
         chain = self.chain()
+        self.depth -= 1
         if self.word != ")":
             message = "degrade has a bracket without an end; expected )"
             raise self.error(message, opened) if not self.word else self.error(message)

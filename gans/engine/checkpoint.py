@@ -196,16 +196,22 @@ def check_checkpoint(model: Module, checkpoint: Any) -> None:
     rows = [row for group in state.get("settings") or () for row in (group if isinstance(group, list) else (group,))]
     if not all(isinstance(row, dict) for row in rows):
         raise ValueError("the checkpoint's adversarial is damaged: settings holds no settings of optimizers")
-    saved = checkpoint["state_dict"]
-    for name, value in model.state_dict().items():
+    saved, expected = checkpoint["state_dict"], model.state_dict()
+    for name, value in expected.items():
         if regulariser(name, model):
             continue
-        there = getattr(saved.get(name), "shape", None)
-        if there != value.shape:
-            told = "missing" if there is None else tuple(there)
+        if name not in saved:
+            others = [f", but {other}" for other in saved if other not in expected][:1]
             raise ValueError(
-                f"the checkpoint's {name} is {told}, the model's is {tuple(value.shape)}: it was trained with another "
-                "size, channels, width or architecture"
+                f"the checkpoint has no {name}{''.join(others)}: it was trained with another architecture, or by "
+                "another version of lightning-gans"
+            )
+        shape = getattr(saved[name], "shape", None)
+        if shape != value.shape:
+            told = type(saved[name]).__name__ if shape is None else tuple(shape)
+            raise ValueError(
+                f"the checkpoint's {name} is {told}, the model's is {tuple(value.shape)}: it was trained with "
+                "another size, channels, width or architecture"
             )
     if broken := not_finite(saved):
         raise ValueError(f"the checkpoint's {broken} is not finite: its run diverged")

@@ -265,6 +265,7 @@ def test_every_step_is_described():
         ),
         ("3 grey", "expected odds before each step"),
         ("0 grey or 0 invert", "expected odds before each step"),
+        ("(" * 5000 + "grey", "degrade has brackets within brackets; expected at most 20 levels; see "),
         ("(grey, noise 3", "degrade has a bracket without an end; expected .; see >.< ?grey, noise 3"),
         (
             "grey), noise 3",

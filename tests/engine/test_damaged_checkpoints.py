@@ -72,7 +72,7 @@ def test_what_is_no_checkpoint_of_this_framework(held):
 
 @pytest.mark.parametrize(
     ("weight", "says"),
-    [("x", "is missing, the model's is"), (torch.zeros(1), "is \\(1,\\), the model's is"), (math.nan, "is not finite")],
+    [("x", "is str, the model's is"), (torch.zeros(1), "is \\(1,\\), the model's is"), (math.nan, "is not finite")],
 )
 def test_a_weight_that_is_none(whole, weight, says):
     weights = copy.deepcopy(whole["state_dict"])

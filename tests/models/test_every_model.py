@@ -363,10 +363,12 @@ def test_a_model_in_double_precision_rounds_nothing_to_single():
 
 
 AUGMENTATIONS = {"diffaugment": {}, "ada": {"probability": 0.5, "interval": 2}}
-# Where spectral normalisation, or an augmentation, is not on by itself.
+# Where spectral normalisation, another generator or an augmentation is not on by itself.
 COMPILED = [
     *((name, {}) for name in MODELS),
     *((name, {"spectral_norm": True}) for name in ("CUT", "CycleGAN", "Inpainting", "Pix2Pix")),
+    ("Inpainting", {"network": "deepfill"}),
+    ("Inpainting", {"network": "lama", "norm": "none", "blocks": 1, "base": "pull_push"}),
     *(("DCGAN", {"augment": kind, "augment_options": options}) for kind, options in AUGMENTATIONS.items()),
     ("SNGAN", {"accumulate": 3}),
 ]
