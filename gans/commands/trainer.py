@@ -23,6 +23,7 @@ from gans.callbacks import progress, stopping
 from gans.callbacks.compile import Compilation, Compile
 from gans.callbacks.evaluate import Evaluate
 from gans.callbacks.explore import Explore
+from gans.callbacks.recorder import Recorder
 from gans.checks import imported
 from gans.commands.arguments import given
 from gans.commands.home import expanded
@@ -178,6 +179,8 @@ class CLI(LightningCLI):
         if trainer.get("logger") in (None, True):
             kwargs["logger"] = runs.Events(folder)
         trainer.callbacks = [*as_list(trainer.get("callbacks")), folder]
+        if self.subcommand == "fit":
+            trainer.callbacks.append(Recorder())
         if trainer.get("enable_progress_bar") is None and self.subcommand == "fit":
             trainer.callbacks.append(progress.Progress())
         if options.tf32 is not None:
@@ -218,8 +221,8 @@ class CLI(LightningCLI):
         self.stop.replace_lightning(trainer)
         # The folder comes first, because the others ask for it. Scores come after callbacks that may end the run in
         # this batch (Lightning's timer), checkpoints after the scores, and the last after the best, whose score it
-        # holds. A signal ends the run after these.
-        order: list[Any] = [Evaluate, checkpoint.Best, checkpoint.Checkpoint, stopping.StopOnSignal]
+        # holds. The record names both, and a signal ends the run after these.
+        order: list[Any] = [Evaluate, checkpoint.Best, checkpoint.Checkpoint, Recorder, stopping.StopOnSignal]
         trainer.callbacks.sort(key=lambda c: next((i for i, kind in enumerate(order) if isinstance(c, kind)), -1))
         trainer.callbacks.sort(key=lambda c: not isinstance(c, runs.RunFolder))
         return trainer  # type: ignore[no-any-return]

@@ -1,0 +1,165 @@
+"""Keeps the record of a run, `run.json` in its folder, from which `gans runs` prints what became of it."""
+
+import contextlib
+import inspect
+import json
+import signal
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+
+from gans.callbacks.health import DivergedError
+from gans.engine.checkpoint import Best, Checkpoint
+from gans.runs import record
+from gans.runs.atomic import UnwrittenError
+from gans.runs.folder import rehearsal, run_folder
+
+Trainer = L.Trainer
+Module = L.LightningModule
+
+INTERVAL = 5.0  # seconds between two writes while the run goes on
+LONGEST = 200  # characters of a setting; longer ones, such as a vocabulary, are left out
+PLAIN = (bool, int, float, str, list, tuple, dict, type(None))
+
+
+class Recorder(L.Callback):
+    """Writes `run.json` when training begins, every few seconds, at each best score and when the run ends.
+
+    It must come after the callbacks that save checkpoints. See `gans.runs.record` for what the file holds. The folder
+    is locked while the process lives, so a run that was killed is not taken for a running one.
+    """
+
+    def __init__(self) -> None:
+        self.record: record.Record | None = None
+        self.lock: int | None = None
+        self.written = 0.0
+
+    def on_train_start(self, trainer: Trainer, pl_module: Module) -> None:
+        """Lock the folder and write the first record. A resumed run keeps the time at which it began, and its best."""
+        if not trainer.is_global_zero or rehearsal(trainer):
+            return
+        folder = run_folder(trainer)
+        folder.mkdir(parents=True, exist_ok=True)
+        earlier = known(folder)
+        self.lock = record.lock(folder)
+        data = getattr(trainer, "datamodule", None)
+        size = getattr(data, "size", pl_module.hparams.get("size"))
+        seed = getattr(pl_module, "seed", None)
+        self.record = record.Record(
+            run=f"{folder.absolute().parent.name}/{folder.name}",
+            recipe=folder.absolute().parent.name,
+            state="running",
+            model=type(pl_module).__name__,
+            data=type(data).__name__ if data is not None else None,
+            size=square(size),
+            batch_size=getattr(data, "batch_size", None),
+            seed=seed if isinstance(seed, int) and seed < 2**32 else None,  # larger ones were drawn
+            processes=trainer.world_size,
+            max_steps=trainer.max_steps if trainer.max_steps > 0 else None,
+            began=earlier.began if earlier else time.time(),
+            best=earlier.best if earlier else None,
+            settings=settings(trainer, pl_module),
+        )
+        self.write(trainer, "running")
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: Module, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Write the record if there is a new best score, or after an interval."""
+        if self.record is not None:
+            better = self.better(trainer)
+            if better or time.monotonic() - self.written > INTERVAL:
+                self.write(trainer, "running")
+
+    def on_fit_end(self, trainer: Trainer, pl_module: Module) -> None:
+        """Write that the run is done."""
+        self.end(trainer, "done")
+
+    def on_exception(self, trainer: Trainer, pl_module: Module, exception: BaseException) -> None:
+        """Write why the run ended."""
+        with contextlib.suppress(UnwrittenError):  # the exception, which is another one or this, is reported
+            self.end(trainer, "diverged" if isinstance(exception, DivergedError) else "stopped", reason(exception))
+
+    def end(self, trainer: Trainer, state: record.State, why: str | None = None) -> None:
+        """Write the last record, and unlock the folder."""
+        if self.record is None:
+            return
+        self.better(trainer)
+        self.write(trainer, state, why)
+        record.unlock(run_folder(trainer), self.lock)
+        self.record = self.lock = None
+
+    def better(self, trainer: Trainer) -> bool:
+        """Take the score of `best.ckpt` if it is another than before, and return whether it is."""
+        savers = [saver for saver in trainer.checkpoint_callbacks if isinstance(saver, Best)]
+        if self.record is None or not savers or savers[0].best_model_score is None:
+            return False
+        name, value = str(savers[0].monitor).removeprefix("score/"), float(savers[0].best_model_score)
+        before = self.record.best
+        if before is not None and (before.score, before.value) == (name, value):
+            return False
+        now = {
+            tag.removeprefix("score/"): float(score)
+            for tag, score in trainer.callback_metrics.items()
+            if tag.startswith("score/")
+        }
+        # Of a resumed run whose record is lost, the score is known, but not its step.
+        fresh = now.get(name) == value
+        best = record.Best(name, value, trainer.global_step if fresh else None, now if fresh else {})
+        self.record = replace(self.record, best=best)
+        return True
+
+    def write(self, trainer: Trainer, state: record.State, why: str | None = None) -> None:
+        """Write the record as it is now."""
+        if self.record is None:
+            return
+        self.written = time.monotonic()
+        paths: dict[str, Path] = {}
+        for saver in trainer.checkpoint_callbacks:
+            if isinstance(saver, Checkpoint) and saver.last_model_path:
+                paths["last"] = Path(saver.last_model_path)
+            if isinstance(saver, Best) and saver.best_model_path:
+                paths["best"] = Path(saver.best_model_path)
+        images = getattr(trainer.lightning_module, "images_seen", None)
+        self.record = replace(
+            self.record,
+            state=state,
+            reason=why,
+            steps=trainer.global_step,
+            images=images,
+            changed=time.time(),
+            checkpoints=paths,
+        )
+        record.write(run_folder(trainer), self.record)
+
+
+def known(folder: Path) -> record.Record | None:
+    """Return the record of an earlier process of this run, or None if there is none that can be read."""
+    try:
+        return record.read(folder)
+    except ValueError:
+        return None
+
+
+def square(size: Any) -> Any:
+    """Return (height, width) as one number if both are equal."""
+    return size[0] if isinstance(size, tuple | list) and len(set(size)) == 1 else size
+
+
+def settings(trainer: Trainer, module: Module) -> dict[str, Any]:
+    """Return the arguments of model and data by their keys, such as `model.lr` and `data.batch_size`."""
+    data = getattr(trainer, "datamodule", None)
+    held = vars(data) if data is not None else {}
+    names = inspect.signature(type(data)).parameters if data is not None else ()
+    found = {f"model.{name}": value for name, value in module.hparams.items()}
+    found |= {f"data.{name}": square(held[name]) for name in names if isinstance(held.get(name), PLAIN)}
+    found["trainer.precision"] = str(trainer.precision)
+    return {name: value for name, value in found.items() if len(json.dumps(value, default=str)) <= LONGEST}
+
+
+def reason(error: BaseException) -> str:
+    """Return why a run ended, in a few words."""
+    if isinstance(error, SystemExit) and isinstance(error.code, int) and error.code > 128:
+        return signal.Signals(error.code - 128).name
+    return " ".join(str(error).split()) or type(error).__name__
