@@ -3,11 +3,10 @@
 import contextlib
 import os
 import warnings
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from math import prod
 from pathlib import Path
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Literal, TypeAlias
 
 import numpy as np
 import torch
@@ -269,27 +268,6 @@ class ImageFiles:
             warnings.warn(f"skipping unreadable image {path} ({error}); more are counted", stacklevel=2)
         elif str(count).strip("0") == "1":
             warnings.warn(f"{count} of the {len(self)} image files in {self.root} are unreadable so far", stacklevel=2)
-
-
-class Listing(NamedTuple):
-    """The contents of a folder or an archive: images, files of other kinds, and subfolders."""
-
-    paths: list[str]  # relative paths of the images, with "/", sorted by code points independently of the locale
-    others: dict[str, int]  # number of other files by extension, such as ".txt"
-    folders: set[str]
-
-
-def listing(root: str | Path) -> Listing:
-    """Return the contents of a folder or an archive, without hidden files and those of systems and tools."""
-    paths, others, folders = [], Counter[str](), set()
-    for path in walk(root):
-        if path.endswith("/"):
-            folders.add(path[:-1])
-        elif is_image(path):
-            paths.append(path)
-        else:
-            others[os.path.splitext(path)[1].lower() or "without extension"] += 1
-    return Listing(sorted(paths), dict(others.most_common()), folders)
 
 
 def listed(names: Sequence[str]) -> str:

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from datamodules.archive import folders, is_file, read_text
-from datamodules.files import ImageFiles, Listing, listed, listing
+from datamodules.files import ImageFiles, listed
+from datamodules.listing import Listing, listing
 
 # The sets, and the possible names of their folders in lower case.
 SETS = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test", "testing")}
@@ -129,10 +130,13 @@ def in_thousands(root: Path, paths: list[str]) -> str:
     Raises:
         ValueError: There are several folders of such folders: FFHQ's images in several sizes.
     """
-    found = [re.fullmatch(r"(?:([^/]+)/)?(\d{5})/(\d{5})\.\w+", path) for path in paths]
-    if not all(match and int(match[3]) // 1000 * 1000 == int(match[2]) for match in found):
-        return ""
-    above, thousands = (sorted({match[part] or "" for match in found if match}) for part in (1, 2))
+    found: set[tuple[str, str]] = set()
+    for path in paths:
+        match = re.fullmatch(r"(?:([^/]+)/)?(\d{5})/(\d{5})\.\w+", path)
+        if match is None or int(match[3]) // 1000 * 1000 != int(match[2]):
+            return ""
+        found.add((match[1] or "", match[2]))
+    above, thousands = (sorted(set(names)) for names in zip(*found, strict=True))
     if len(set_folders(set(above))) > 1:
         return ""
     if len(above) > 1:

@@ -1,0 +1,102 @@
+"""The contents of a folder or an archive. The list of a large folder is kept until one of its folders changes."""
+
+import os
+import time
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from datamodules import kept
+from datamodules.archive import walk, within
+from datamodules.files import is_image
+
+LARGE = 10_000  # files; the list of a smaller folder is not kept
+SETTLED = 2_000_000_000  # nanoseconds; some file systems store times of changes in steps of 2 s
+KIND = "listings"
+
+
+class Listing(NamedTuple):
+    """The contents of a folder or an archive: images, files of other kinds, and subfolders."""
+
+    paths: list[str]  # relative paths of the images, with "/", sorted by code points independently of the locale
+    others: dict[str, int]  # number of other files by extension, such as ".txt"
+    folders: set[str]
+
+
+def listing(root: str | Path) -> Listing:
+    """Return the contents of a folder or an archive, without hidden files and those of systems and tools.
+
+    A folder of at least 10,000 files is listed once. Its list is kept in the user's cache, with the modification times
+    of all its folders. They change when files are added, removed or renamed. Later calls compare these times alone.
+    """
+    if within(root):
+        return scanned(root)
+    known = remembered(root)
+    if known is not None:
+        return known
+    begun = time.time_ns()
+    found = scanned(root)
+    if len(found.paths) + sum(found.others.values()) >= LARGE:
+        remember(root, found, begun)
+    return found
+
+
+def scanned(root: str | Path) -> Listing:
+    """Return the contents of a folder or an archive, which are listed now."""
+    paths, others, folders = [], Counter[str](), set()
+    for path in walk(root):
+        if path.endswith("/"):
+            folders.add(path[:-1])
+        elif is_image(path):
+            paths.append(path)
+        else:
+            others[os.path.splitext(path)[1].lower() or "without extension"] += 1
+    return Listing(sorted(paths), dict(others.most_common()), folders)
+
+
+def remember(root: str | Path, found: Listing, begun: int) -> None:
+    """Keep a listing, unless a folder has changed since shortly before it was begun.
+
+    Args:
+        root: The folder.
+        found: Its contents.
+        begun: Time at which listing began, in nanoseconds since the epoch.
+    """
+    folders = sorted(found.folders)
+    times = changed(root, folders)
+    if times is None or int(times.max()) > begun - SETTLED:
+        return  # a later change could have the same time
+    kinds = list(found.others)
+    arrays = {
+        "paths": kept.joined(found.paths),
+        "folders": kept.joined(folders),
+        "times": times,
+        "kinds": kept.joined(kinds),
+        "counts": np.array([found.others[kind] for kind in kinds], dtype=np.int64),
+    }
+    kept.save(KIND, root, arrays)
+
+
+def remembered(root: str | Path) -> Listing | None:
+    """Return the kept listing of a folder, or None if there is none or a folder has changed since."""
+    held = kept.load(KIND, root)
+    if held is None:
+        return None
+    folders = kept.parted(held["folders"])
+    times = changed(root, folders)
+    if times is None or not np.array_equal(times, held["times"]):
+        return None
+    others = dict(zip(kept.parted(held["kinds"]), held["counts"].tolist(), strict=True))
+    return Listing(kept.parted(held["paths"]), others, set(folders))
+
+
+def changed(root: str | Path, folders: Sequence[str]) -> kept.Array | None:
+    """Return the modification times of a folder and its subfolders, `(1 + N,)` int64; None if one is not there."""
+    try:
+        times = [os.stat(os.path.join(root, folder)).st_mtime_ns for folder in ("", *folders)]
+    except OSError:
+        return None
+    return np.array(times, dtype=np.int64)
