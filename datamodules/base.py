@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from datamodules.files import ImageFiles, listed
+from datamodules.files import listed
 from datamodules.order import Key, ShareSampler, StreamSampler, even_batch_size, mix, shuffled
+from datamodules.reader import Reader
 
 Batch: TypeAlias = tuple[Tensor, ...]  # images, then labels, targets or captions; usually two tensors
 Size: TypeAlias = int | tuple[int, int]
@@ -105,7 +106,7 @@ class ImageDataModule(L.LightningDataModule):
         self.infinite = infinite
         self._sets: tuple[BatchDataset, BatchDataset, BatchDataset] | None = None
         self._run_seed = 0
-        self._readers: list[ImageFiles] = []  # readers of image files, if there are any
+        self._readers: list[Reader] = []  # readers of stored images, if there are any
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -157,11 +158,11 @@ class ImageDataModule(L.LightningDataModule):
         return lines
 
     def teardown(self, stage: str | None = None) -> None:
-        """Warn at the end of a run about files that no worker could read."""
+        """Warn at the end of a run about images that no worker could read."""
         for files in self._readers:
             if files.broken > 1:  # a single one was reported when it was read
-                say = f"{files.broken:,} of the {len(files):,} image files in {files.root} could not be read"
-                warnings.warn(f"{say}: {listed(files.broken_paths())}", stacklevel=2)
+                say = f"{files.broken:,} of the {len(files):,} {files.what} could not be read"
+                warnings.warn(f"{say}: {listed(files.broken_names())}", stacklevel=2)
         self._readers = []
 
     def state_dict(self) -> dict[str, Any]:

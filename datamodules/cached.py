@@ -8,7 +8,7 @@ from datamodules.order import Key
 
 
 class CachedLoader(StreamLoader):
-    """A dataloader of `FolderImages` with a cache. It has no workers in epochs that begin with all images cached.
+    """A dataloader of `StoredImages` with a cache. It has no workers in epochs that begin with all images cached.
 
     Then gathering a batch takes less time than receiving it from a worker. Less than a batch of images may be missing,
     because an epoch omits the last, incomplete batch. Batches are the same.

@@ -19,9 +19,10 @@ from datamodules import text
 from datamodules.base import Batch, BatchDataset, integer, split
 from datamodules.caption_files import Captions, captions_of
 from datamodules.files import ImageFiles, existing_folder, image_files
-from datamodules.folder import FolderImages, ImageFolderDataModule
+from datamodules.folder import ImageFolderDataModule
 from datamodules.layout import split_folders, unused
 from datamodules.order import Key, mix, shuffled
+from datamodules.stored import StoredImages
 from datamodules.text import Tokenizer
 from datamodules.windows import warn_of_small
 
@@ -59,7 +60,7 @@ class CaptionedImages(Dataset[Batch]):
         lengths: Lengths `(C,)` of all captions.
     """
 
-    def __init__(self, images: FolderImages, captions: Captions, tokens: Tensor, lengths: Tensor) -> None:
+    def __init__(self, images: StoredImages, captions: Captions, tokens: Tensor, lengths: Tensor) -> None:
         self.images, self.captions, self.tokens, self.lengths = images, captions, tokens, lengths
         self.counts = torch.tensor([len(some) for some in captions])
         self.starts = self.counts.cumsum(0) - self.counts
@@ -257,7 +258,7 @@ class CaptionedDataModule(ImageFolderDataModule):
                 f"{unknown.total()} of the {count} words of the {name} captions are unknown: {examples}", stacklevel=2
             )
         images = self.shown(folder.files, torch.arange(len(part.paths)), part.rows, training=name == PARTS[0])
-        assert isinstance(images, FolderImages)
+        assert isinstance(images, StoredImages)
         return CaptionedImages(images, part.captions, folder.tokens, folder.lengths)
 
 

@@ -25,11 +25,12 @@ from datamodules.base import (
 from datamodules.cached import CachedLoader
 from datamodules.code_files import CodeFiles
 from datamodules.decode import Target
-from datamodules.files import Cache, ImageFiles, existing_folder, free_memory
-from datamodules.folder import FolderImages
+from datamodules.files import ImageFiles, existing_folder
 from datamodules.layout import layout
 from datamodules.order import Key, mix
+from datamodules.reader import Cache, free_memory
 from datamodules.resident import ResidentLoader, sent
+from datamodules.stored import StoredImages
 
 SMALL = 2**31  # bytes of codes that are kept in memory without being asked
 
@@ -85,7 +86,7 @@ class CodeRows(Dataset[Batch]):
         """Number of codes of this set that are not in memory."""
         return 0 if self.files.loaded and not self.both else len(self)
 
-    def pictures(self) -> FolderImages:
+    def pictures(self) -> StoredImages:
         """Return the data set of the images of which these are the codes, for scores and pictures.
 
         Raises:
@@ -94,8 +95,8 @@ class CodeRows(Dataset[Batch]):
         return self._pictures
 
     @cached_property
-    def _pictures(self) -> FolderImages:
-        return FolderImages(self.images(), self.files.labels, self.rows, self.flip)
+    def _pictures(self) -> StoredImages:
+        return StoredImages(self.images(), self.files.labels, self.rows, self.flip)
 
 
 class CodesDataModule(ImageDataModule):

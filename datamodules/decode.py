@@ -112,14 +112,19 @@ def read_image(path: str | Path, target: Target, data: bytes | None = None) -> T
         UnreadableImageError: The file is missing, truncated, too large or not an image.
     """
     with picture(path, data) as file:
-        full = file.size
-        if target.crop is None and target.palette is None and target.fit != "native":
-            side = REDUCED * max(target.size)
-            file.draft(None, (2 * side if target.half else side, side))  # it does nothing for other formats
-        pixels = by_torchvision(file) if file.size == full and target.channels == 3 else None
-        if pixels is None:
-            pixels = tensor(in_channels(whole(file), target.channels))
-        return resized(halved(pixels, target.half), target)
+        return converted(file, target)
+
+
+def converted(file: Image.Image, target: Target) -> Tensor:
+    """Return the first frame of an open image `(C, H, W)` uint8, see `read_image`."""
+    full = file.size
+    if target.crop is None and target.palette is None and target.fit != "native":
+        side = REDUCED * max(target.size)
+        file.draft(None, (2 * side if target.half else side, side))  # it does nothing for other formats
+    pixels = by_torchvision(file) if file.size == full and target.channels == 3 else None
+    if pixels is None:
+        pixels = tensor(in_channels(whole(file), target.channels))
+    return resized(halved(pixels, target.half), target)
 
 
 def read_whole(path: str | Path, channels: int | None = None) -> Tensor:
@@ -157,6 +162,51 @@ def _picture(path: str | Path, data: bytes | None = None) -> Iterator[Any]:
         raise UnreadableImageError(reason(path, error)) from error
 
 
+class Header(NamedTuple):
+    """What the header of an image says.
+
+    Attributes:
+        format: Pillow's name of the format, or "" for an image that was in memory.
+        mode: Pillow's name of the mode, such as RGB.
+        width: Width in pixels, after the EXIF orientation.
+        height: Height in pixels, after the EXIF orientation.
+        alpha: Whether the image has an alpha channel or a transparent colour.
+    """
+
+    format: str
+    mode: str
+    width: int
+    height: int
+    alpha: bool
+
+    @property
+    def colour(self) -> bool:
+        """Whether the image has colour."""
+        return self.mode not in GREY_MODES
+
+
+def header(file: Any) -> Header:
+    """Return the header of an open image. Its pixels are not decoded."""
+    width, height = file.size
+    if sideways(file):
+        width, height = height, width
+    alpha = file.mode in ALPHA_MODES or "transparency" in file.info
+    return Header(file.format or "", file.mode, width, height, alpha)
+
+
+def sideways(file: Any) -> bool:
+    """Return whether the EXIF orientation of an open image swaps width and height."""
+    if file.format == "PNG" and "exif" not in file.info:
+        return False  # Pillow would decode the whole image to search for EXIF
+    try:
+        turned = file.getexif().get(ORIENTATION, 1) in SIDEWAYS
+    except (SyntaxError, ValueError, KeyError, TypeError, EOFError):  # damaged EXIF data in a good image
+        return False
+    if turned and file.format == "TIFF":  # newer versions of Pillow swap the size of TIFF themselves
+        return bool(file.size == (file.tag_v2[WIDTH], file.tag_v2[HEIGHT]))
+    return turned
+
+
 def dimensions(path: str | Path) -> tuple[int, int]:
     """Return (width, height) of an image after its EXIF orientation. Only the header is read.
 
@@ -164,11 +214,8 @@ def dimensions(path: str | Path) -> tuple[int, int]:
         UnreadableImageError: The file is missing or not an image.
     """
     with picture(path) as file:
-        readable = file.format != "PNG" or "exif" in file.info  # else Pillow decodes the whole PNG to search for EXIF
-        turned = readable and file.getexif().get(ORIENTATION, 1) in SIDEWAYS
-        if turned and file.format == "TIFF":  # newer versions of Pillow swap the size of TIFF themselves
-            turned = file.size == (file.tag_v2[WIDTH], file.tag_v2[HEIGHT])
-        return (file.height, file.width) if turned else (file.width, file.height)
+        found = header(file)
+        return found.width, found.height
 
 
 def look(path: str | Path) -> tuple[bool, bool]:
@@ -180,16 +227,16 @@ def look(path: str | Path) -> tuple[bool, bool]:
     [found] = look_all([path])
     if isinstance(found, UnreadableImageError):
         raise found
-    return found
+    return found.colour, found.alpha
 
 
-def look_all(paths: Sequence[str | Path]) -> list[tuple[bool, bool] | UnreadableImageError]:
-    """Return the results of `look` for many files, or its errors. Eight threads hide the latency of network disks."""
+def look_all(paths: Sequence[str | Path]) -> list[Header | UnreadableImageError]:
+    """Return the headers of many files, or the errors. Eight threads hide the latency of network disks."""
 
-    def one(path: str | Path) -> tuple[bool, bool] | UnreadableImageError:
+    def one(path: str | Path) -> Header | UnreadableImageError:
         try:
             with _picture(path) as file:
-                return file.mode not in GREY_MODES, file.mode in ALPHA_MODES or "transparency" in file.info
+                return header(file)
         except UnreadableImageError as error:
             return error
 

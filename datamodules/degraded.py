@@ -10,11 +10,11 @@ from torch.utils.data import Dataset
 from datamodules.base import Batch, BatchDataset
 from datamodules.degrade import Chain
 from datamodules.digits import DigitsDataModule
-from datamodules.files import BrokenDataError
 from datamodules.folder import ImageFolderDataModule
 from datamodules.kernels import sharpened
 from datamodules.mnist import MNISTDataModule
 from datamodules.order import Key, mix
+from datamodules.reader import BrokenDataError
 from datamodules.windows import WholeImages
 
 Sets = tuple[BatchDataset, BatchDataset, BatchDataset]

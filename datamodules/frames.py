@@ -14,10 +14,10 @@ from torch.utils.data import Dataset
 from datamodules.base import Batch, BatchDataset, Size, integer, one_of
 from datamodules.clips import ClipDataModule
 from datamodules.decode import Fit, Target
-from datamodules.files import BrokenDataError, OnError
 from datamodules.layout import set_folders, top
 from datamodules.listing import listing
 from datamodules.order import Key, mix, shuffled
+from datamodules.reader import BrokenDataError, OnError
 from datamodules.sequences import ClipFiles, clip_folder, find_clips
 from datamodules.video import VIDEOS
 

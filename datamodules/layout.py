@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from datamodules.archive import folders, is_file, read_text
-from datamodules.files import ImageFiles, listed
+from datamodules.files import listed
 from datamodules.listing import Listing, listing
+from datamodules.reader import Reader
 
 # The sets, and the possible names of their folders in lower case.
 SETS = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test", "testing")}
@@ -232,9 +233,9 @@ def warn_of_empty(root: Path, names: set[str]) -> None:
         warnings.warn(f"{listed(sorted(names))} in {root} {say}", stacklevel=2)
 
 
-def unused(roots: Sequence[Path], readers: Sequence[ImageFiles], kinds: Sequence[str] = ()) -> Counter[str]:
+def unused(roots: Sequence[Path], readers: Sequence[Reader], kinds: Sequence[str] = ()) -> Counter[str]:
     """Return the number of files in the roots that no reader reads, by kind. Files of the given `kinds` are ignored."""
-    used = {str(path) for files in readers for path in files.paths()}
+    used = {files.name(index) for files in readers for index in range(len(files))}
     found: Counter[str] = Counter()
     for root in roots:
         held = listing(root)

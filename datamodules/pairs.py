@@ -24,10 +24,11 @@ from torch.utils.data import Dataset
 
 from datamodules.base import Batch, BatchDataset, ImageDataModule, Size, integer, one_of, quiet_about_workers
 from datamodules.decode import Half, Target, UnreadableImageError, dimensions
-from datamodules.files import BrokenDataError, Cache, ImageFiles, OnError, existing_folder, image_files, listed
+from datamodules.files import ImageFiles, existing_folder, image_files, listed
 from datamodules.layout import both_sides, unused
 from datamodules.order import Key, mix
 from datamodules.palette import Palette
+from datamodules.reader import BrokenDataError, Cache, OnError
 from datamodules.windows import CUTS, Cut, ValFit, View, cutting, picture_of, reading, warn_of_small
 
 Direction: TypeAlias = Literal["a_to_b", "b_to_a"]

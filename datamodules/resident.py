@@ -13,8 +13,8 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from datamodules.base import Batch, StreamLoader
-from datamodules.files import ImageFiles
 from datamodules.order import Key
+from datamodules.reader import Reader
 
 AT_ONCE = 64  # images that a worker decodes for one message to the training process
 
@@ -31,9 +31,9 @@ class ResidentLoader(StreamLoader):
 
 
 class Decoding(Dataset[int]):
-    """The files of a reader, which caches an image when its index is asked for."""
+    """The images of a reader, which caches an image when its index is asked for."""
 
-    def __init__(self, files: ImageFiles) -> None:
+    def __init__(self, files: Reader) -> None:
         self.files = files
 
     def __len__(self) -> int:
@@ -45,7 +45,7 @@ class Decoding(Dataset[int]):
         return index
 
 
-def keep_on(device: torch.device, files: ImageFiles, workers: int) -> None:
+def keep_on(device: torch.device, files: Reader, workers: int) -> None:
     """Decode all images of a reader, with worker processes, and keep them on a device. The second call only moves them.
 
     The first process of a run shows a progress bar.
@@ -61,7 +61,7 @@ def keep_on(device: torch.device, files: ImageFiles, workers: int) -> None:
     loader = DataLoader(Decoding(files), batch_size=AT_ONCE, num_workers=workers, generator=torch.Generator())
     with tqdm(
         total=len(files),
-        desc=f"Decoding {len(files):,} images of {files.root}",
+        desc=f"Decoding {len(files):,} images of {files.place}",
         unit="image",
         dynamic_ncols=True,
         mininterval=0.5,
@@ -72,7 +72,7 @@ def keep_on(device: torch.device, files: ImageFiles, workers: int) -> None:
     files.move(device)
 
 
-def check_fits(device: torch.device, files: ImageFiles) -> None:
+def check_fits(device: torch.device, files: Reader) -> None:
     """Check that the images of a reader fit into the free memory of a GPU.
 
     Raises:

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from datamodules.archive import PACKED, skipped
 from datamodules.decode import COMMON, EXTENSIONS, Target, UnreadableImageError
-from datamodules.files import BrokenDataError, ImageFiles, OnError, in_shared_memory, locked
+from datamodules.files import ImageFiles
+from datamodules.reader import BrokenDataError, OnError, in_shared_memory, locked
 from datamodules.video import VIDEOS, count_frames, read_frames
 
 IMAGES = tuple(name for name in EXTENSIONS if name not in VIDEOS)

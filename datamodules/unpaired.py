@@ -10,10 +10,11 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from datamodules.base import Batch, BatchDataset, split
-from datamodules.files import ImageFiles, OnError, existing_folder, image_files
+from datamodules.files import ImageFiles, existing_folder, image_files
 from datamodules.layout import both_sides, split_folders
 from datamodules.order import Key, mix
 from datamodules.pairs import PairDataModule, Side, Views, stacked
+from datamodules.reader import OnError
 from datamodules.windows import picture_of
 
 

@@ -17,9 +17,9 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from datamodules.base import Batch, BatchDataset, integer, one_of
-from datamodules.decode import Fit, Target, UnreadableImageError, dimensions, interpolated, resized
-from datamodules.files import ImageFiles
+from datamodules.decode import Fit, Target, UnreadableImageError, interpolated, resized
 from datamodules.order import Key, mix
+from datamodules.reader import Reader
 
 Cut: TypeAlias = Literal["crop", "pad", "stretch", "window"]  # values of the argument `fit`
 ValFit: TypeAlias = Literal["crop", "pad", "stretch", "window", "whole"]  # values of the argument `val_fit`
@@ -183,18 +183,17 @@ def picture_of(key: Key, windows: int) -> tuple[int, int | None]:
     return key[0] // windows, key[1] - key[0] % windows  # the numbers of neighbours are consecutive
 
 
-def warn_of_small(files: ImageFiles) -> None:
+def warn_of_small(files: Reader) -> None:
     """Warn if images, of a few that are spread over the folder, are smaller than the windows."""
     height, width = files.target.size
     looked_at = small = 0
-    for index in range(0, len(files), max(1, -(-len(files) // LOOKED_AT))):
-        try:
-            wide, tall = dimensions(files.path(index))
-        except UnreadableImageError:
-            continue  # `ImageFiles` counts unreadable files
+    for found in files.headers(range(0, len(files), max(1, -(-len(files) // LOOKED_AT)))):
+        if isinstance(found, UnreadableImageError):
+            continue  # the reader counts unreadable images
+        tall, wide = found.height, found.width
         down, across = files.target.crop or (tall, wide)
         looked_at += 1
         small += min(down, tall) < height or min(across, wide // (2 if files.target.half else 1)) < width
     if small:
-        say = f"{small} of {looked_at} images in {files.root} that were checked are smaller than"
+        say = f"{small} of {looked_at} images in {files.place} that were checked are smaller than"
         warnings.warn(f"{say} windows of {height}x{width}: they are enlarged", stacklevel=2)

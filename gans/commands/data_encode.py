@@ -21,8 +21,9 @@ from torch.utils.data import DataLoader, Dataset
 from datamodules.base import integer, outlive_signals, unit_range
 from datamodules.code_files import ABOUT, FILES, LABELS, NUMBERS, UNFINISHED, VERSION, described, shard_name
 from datamodules.decode import Fit, Half, Target
-from datamodules.files import ImageFiles, OnError, existing_folder, listed
+from datamodules.files import ImageFiles, existing_folder, listed
 from datamodules.layout import Layout, layout
+from datamodules.reader import OnError
 from gans import __version__
 from gans.commands.device import chosen_device
 from gans.commands.parser import Parser, check_writable, trained

@@ -12,7 +12,7 @@ import torch
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.trainer.states import TrainerFn
 
-from datamodules.files import BrokenDataError
+from datamodules.reader import BrokenDataError
 from gans import callbacks
 from gans.callbacks import stopping
 from gans.checks import nearest

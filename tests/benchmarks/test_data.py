@@ -4,13 +4,14 @@ import multiprocessing
 import statistics
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 from torch import Tensor
 
-from datamodules.decode import Target, read_image
+from datamodules.decode import Target, converted
 from gans.benchmarks import main as benchmark
 from gans.benchmarks.data import SIDE, cpu_seconds, photographs
 
@@ -30,11 +31,11 @@ def test_both_sides_read_all_images(
             Image.new("RGB", (20, 16), (i, 0, 0)).save(tmp_path / name / f"{i}.png")
     decoded = []
 
-    def counted(path: Path, target: Target) -> Tensor:
-        decoded.append(path)
-        return read_image(path, target)
+    def counted(file: Any, target: Target) -> Tensor:
+        decoded.append(file.filename)
+        return converted(file, target)
 
-    monkeypatch.setattr("datamodules.files.read_image", counted)
+    monkeypatch.setattr("datamodules.reader.converted", counted)
     flags = f"data --root {tmp_path} --sizes 8 10 --workers 0 --rounds 2 --batch_size 4 --cache {cache}"
     assert benchmark.main(flags.split()) == 0
     found = rows(capsys.readouterr().out)

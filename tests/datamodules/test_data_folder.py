@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import re
 import warnings
+from pathlib import Path
 
 import lightning as L
 import numpy as np
@@ -14,6 +15,8 @@ from lightning.pytorch.trainer.connectors import data_connector
 from PIL import Image
 
 import datamodules.files
+import datamodules.reader
+import datamodules.stored
 from datamodules import ImageFolderDataModule
 
 torch.set_num_threads(1)
@@ -38,14 +41,14 @@ def numbers(loader):
 
 def count_decodes(monkeypatch, log):
     """Write the name of every decoded file to a log that workers share."""
-    original = datamodules.files.read_image
+    original = datamodules.reader.converted
 
-    def counted(path, target):
-        with open(log, "a") as file:
-            file.write(f"{path.name}\n")
-        return original(path, target)
+    def counted(file, target):
+        with open(log, "a") as names:
+            names.write(f"{Path(file.filename).name}\n")
+        return original(file, target)
 
-    monkeypatch.setattr(datamodules.files, "read_image", counted)
+    monkeypatch.setattr(datamodules.reader, "converted", counted)
     log.touch()
     return lambda: log.read_text().split()
 
@@ -305,14 +308,14 @@ def test_a_cache_larger_than_memory_is_refused_with_its_size(tmp_path, monkeypat
     fill(tmp_path, 3)
     with pytest.raises(ValueError, match=r"cache=true needs 8.38e\+03 GiB for 3 images"):
         folder(tmp_path, size=1_000_000, cache=True, channels=3).setup()
-    monkeypatch.setattr(datamodules.files, "free_memory", lambda shared: 3 * 3 * 8 * 8)
+    monkeypatch.setattr(datamodules.reader, "free_memory", lambda shared: 3 * 3 * 8 * 8)
     folder(tmp_path, cache=True).setup()
     with pytest.raises(ValueError, match="cache=true needs"):
         folder(tmp_path, cache=True, size=9).setup()
 
 
 def test_free_memory_is_that_of_the_machine():
-    assert 2**20 < datamodules.files.free_memory(False) < 2**50
+    assert 2**20 < datamodules.reader.free_memory(False) < 2**50
 
 
 @pytest.mark.parametrize("cache", [False, True])
@@ -328,7 +331,7 @@ def test_flips_are_a_pure_function_of_the_key(tmp_path, cache):
         torch.manual_seed(len(runs))
     assert runs[0] == runs[1] == runs[2]
     assert 150 < sum(runs[0]) < 250, "half of 400"
-    image = data._sets[0][(0, next(key for key in range(9) if datamodules.folder.mix(key) & 1))][0]
+    image = data._sets[0][(0, next(key for key in range(9) if datamodules.stored.mix(key) & 1))][0]
     assert torch.equal(image[0], torch.from_numpy(ramp).flip(-1))
     assert {int(image[0, 0, 0]) for images, _ in data.val_dataloader() for image in images} == {0}
     plain = folder(tmp_path, channels=1)
@@ -370,8 +373,8 @@ def test_a_large_grey_folder_is_not_looked_through(tmp_path, monkeypatch):
     fill(tmp_path, 100, mode="L")
     Image.new("LA", (8, 8)).save(tmp_path / "077.png")
     looked, look_all = [], datamodules.files.look_all
-    monkeypatch.setattr(datamodules.files, "GREY", 10)
-    monkeypatch.setattr(datamodules.files, "LOOKED_AT", 4)
+    monkeypatch.setattr(datamodules.reader, "GREY", 10)
+    monkeypatch.setattr(datamodules.reader, "LOOKED_AT", 4)
     monkeypatch.setattr(datamodules.files, "look_all", lambda paths: looked.extend(paths) or look_all(paths))
     with pytest.warns(UserWarning, match=f"all 10 images that were checked in {tmp_path} are grey"):
         folder(tmp_path).setup()

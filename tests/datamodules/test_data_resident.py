@@ -10,9 +10,10 @@ from broken_images import BROKEN
 from lightning.pytorch.callbacks import ModelCheckpoint
 from PIL import Image
 
-import datamodules.files
+import datamodules.reader
 import datamodules.resident
 from datamodules import CaptionedDataModule, DegradedFolderDataModule, ImageFolderDataModule, PairedFolderDataModule
+from datamodules.files import ImageFiles
 from datamodules.resident import check_fits
 
 torch.set_num_threads(1)
@@ -131,14 +132,15 @@ def test_every_process_has_its_share(root, rank):
 @pytest.mark.filterwarnings("ignore:skipping")
 @pytest.mark.parametrize("workers", [0, 2])
 def test_every_file_is_decoded_once_and_training_has_no_workers(root, tmp_path, monkeypatch, workers):
-    log, original = tmp_path / "log", datamodules.files.read_image
+    log, original = tmp_path / "log", ImageFiles.opened
 
-    def counted(path, target):
+    def counted(files, index, data=None):
+        path = files.path(index)
         with open(log, "a") as file:
             file.write(f"{path.parent.name}/{path.name}\n")
-        return original(path, target)
+        return original(files, index, data)
 
-    monkeypatch.setattr(datamodules.files, "read_image", counted)
+    monkeypatch.setattr(ImageFiles, "opened", counted)
     data = attached(folder(root, "device", num_workers=workers))
     loader = data.train_dataloader()
     before = log.read_text().split()
@@ -205,7 +207,7 @@ def test_images_that_do_not_fit_are_refused_with_numbers(root, monkeypatch):
         check_fits(torch.device("cuda", 0), files)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (files.nbytes, 2**33))
     check_fits(torch.device("cuda", 0), files)
-    monkeypatch.setattr(datamodules.files, "free_memory", lambda shared: 100)
+    monkeypatch.setattr(datamodules.reader, "free_memory", lambda shared: 100)
     with pytest.raises(ValueError, match=r"cache=device needs .* of memory are free"):
         folder(root, "device").setup()
 

@@ -14,7 +14,7 @@ import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from PIL import Image
 
-import datamodules.files
+import datamodules.reader
 from datamodules import (
     CaptionedDataModule,
     DegradedFolderDataModule,
@@ -157,9 +157,9 @@ def test_large_photographs_are_decoded_in_full_and_draws_differ(tmp_path):
 
 def test_the_rows_of_a_file_stay_together_and_the_file_is_decoded_once(tmp_path, monkeypatch):
     data, read = module(fill(tmp_path, [(24, 24)] * 8), windows=4), []
-    original = datamodules.files.read_image
+    original = datamodules.reader.converted
     monkeypatch.setattr(
-        datamodules.files, "read_image", lambda path, target: read.append(path) or original(path, target)
+        datamodules.reader, "converted", lambda file, target: read.append(file.filename) or original(file, target)
     )
     assert data.describe()["data"].startswith("24 windows of 6 images to train on, 8 for validation")
     seen = [images for images, _ in batches(data, 3)]
@@ -176,15 +176,15 @@ def test_one_decoded_image_of_each_side_is_in_memory(tmp_path, monkeypatch, kind
     for side in "AB":
         fill(tmp_path / side, [(24, 24)] * 8)
     data, seen, alive = module(tmp_path, kind, windows=2, batch_size=12), [], []
-    original = datamodules.files.read_image
+    original = datamodules.reader.converted
 
-    def read(path, target):
+    def read(file, target):
         alive.append(sum(image() is not None for image in seen))
-        image = original(path, target)
+        image = original(file, target)
         seen.append(weakref.ref(image))
         return image
 
-    monkeypatch.setattr(datamodules.files, "read_image", read)
+    monkeypatch.setattr(datamodules.reader, "converted", read)
     batches(data, 1)
     assert len(alive) >= 6
     assert max(alive) == (kind is not ImageFolderDataModule)  # of the other side
@@ -433,9 +433,9 @@ def test_a_cache_of_pairs_and_one_that_does_not_fit(tmp_path, monkeypatch):
     data = module(tmp_path, PairedFolderDataModule, cache=True)
     plain = module(tmp_path, PairedFolderDataModule)
     assert all(all(map(torch.equal, *both)) for both in zip(batches(data, 3), batches(plain, 3), strict=True))
-    monkeypatch.setattr(datamodules.files, "free_memory", lambda shared: 100)
+    monkeypatch.setattr(datamodules.reader, "free_memory", lambda shared: 100)
     with pytest.raises(
-        ValueError, match=r"^cache=true needs .* GiB for the 6 files in .*A, but .* GiB of memory are fr"
+        ValueError, match=r"^cache=true needs .* GiB for the 6 image files in .*A, but .* GiB of memory are fr"
     ):
         module(tmp_path / "A", cache=True)
 
@@ -444,7 +444,7 @@ def test_a_file_that_changes_under_the_cache_is_read_again(tmp_path):
     data = module(fill(tmp_path, [(40, 40)] * 4), cache=True, val_size=0)
     files = data._readers[0]
     Image.fromarray(picture(50, 50, 9).permute(1, 2, 0).numpy()).save(tmp_path / "002.png")
-    files._state[2] = datamodules.files.UNKNOWN
+    files._state[2] = datamodules.reader.UNKNOWN
     assert files.read(2).shape == files.read(2).shape == (3, 50, 50)
 
 
