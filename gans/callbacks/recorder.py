@@ -151,9 +151,12 @@ def settings(trainer: Trainer, module: Module) -> dict[str, Any]:
     """Return the arguments of model and data by their keys, such as `model.lr` and `data.batch_size`."""
     data = getattr(trainer, "datamodule", None)
     held = vars(data) if data is not None else {}
-    names = inspect.signature(type(data)).parameters if data is not None else ()
+    # Constructors may pass arguments on to those of their bases.
+    names = {name for kind in type(data).__mro__ for name in inspect.signature(kind.__init__).parameters}
     found = {f"model.{name}": value for name, value in module.hparams.items()}
-    found |= {f"data.{name}": square(held[name]) for name in names if isinstance(held.get(name), PLAIN)}
+    found |= {
+        f"data.{name}": square(held[name]) for name in sorted(names & held.keys()) if isinstance(held[name], PLAIN)
+    }
     found["trainer.precision"] = str(trainer.precision)
     return {name: value for name, value in found.items() if len(json.dumps(value, default=str)) <= LONGEST}
 
