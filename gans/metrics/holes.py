@@ -9,19 +9,25 @@ import torch
 from torch import Tensor
 
 from gans.metrics.pairs import Paired, Scores
+from gans.networks.pullpush import pull_push
 
 
 class Filled(Paired):
     """Scores of images with filled holes against the whole images, and of the holes alone.
 
-    `val/hole_psnr` and `val/hole_l1` are of the holes. Two fillings without a network have the same scores, for
-    comparison, such as `val/hole_psnr/mean_fill`.
+    `val/hole_psnr` and `val/hole_l1` are of the holes. Three fillings without a network have the same scores, for
+    comparison, such as `val/hole_psnr/smooth_fill`, which is that of `gans.networks.pullpush`.
     """
 
     def image_scores(self, model: Any, made: Tensor, target: Tensor, *inputs: Tensor) -> Scores:
         """Return the scores of whole images and of their holes, `(N,)` each; `inputs` are the images and masks."""
         masks = inputs[1].float()
-        fillings = {"": made, "/mean_fill": mean_fill(target, masks), "/nearest_fill": nearest_fill(target, masks)}
+        fillings = {
+            "": made,
+            "/mean_fill": mean_fill(target, masks),
+            "/nearest_fill": nearest_fill(target, masks),
+            "/smooth_fill": pull_push(target, masks),
+        }
         found = super().image_scores(model, made, target, *inputs)
         for name, filled in fillings.items():
             found[f"hole_psnr{name}"], found[f"hole_l1{name}"] = hole_fidelity(filled, target, masks)

@@ -16,7 +16,7 @@ from gans.networks.gated import composed
 from gans.networks.layers import Norm, Size
 
 WHITE = 1.0  # holes in pictures
-OWNER = {"refine": "gated", "base": "lama"}  # the network that an option is for
+OWNERS = {"refine": ("gated",), "base": ("gated", "lama")}  # the networks that an option is for
 
 
 class Inpainting(PairedTranslator):
@@ -40,8 +40,8 @@ class Inpainting(PairedTranslator):
         blocks: residual blocks of `lama`.
         norm: normalisation of `lama`. The statistics of `batch`, its authors' choice, are those of a process, unless
             they are synchronised (`--trainer.sync_batchnorm true`).
-        base: holes of the input of `lama`, which are `zero` in the paper. With `pull_push` they are filled smoothly,
-            and the network learns the difference from that fill, at which it starts.
+        base: holes of the input, which are `zero` in the papers. With `pull_push` they are filled smoothly, and the
+            network, `gated` or `lama`, learns the difference from that fill, at which it starts.
         spectral_norm: spectral normalisation of the critic's weights.
         scales: number of critics `patchgan`; each sees the image at half the size of the one before.
         l1_weight: weight of the mean absolute error of the whole image, for each stage.
@@ -82,11 +82,12 @@ class Inpainting(PairedTranslator):
         if base not in ("zero", "pull_push"):
             raise ValueError(f"base is {base}; expected zero or pull_push")
         asked = {"refine": not refine, "base": base != "zero"}
-        if wrong := [name for name, changed in asked.items() if changed and network != OWNER[name]]:
-            raise ValueError(f"{wrong[0]} is changed; expected its default, or the network {OWNER[wrong[0]]}")
+        if wrong := [name for name, changed in asked.items() if changed and network not in OWNERS[name]]:
+            owners = " or ".join(OWNERS[wrong[0]])
+            raise ValueError(f"{wrong[0]} is changed; expected its default, or the network {owners}")
         self.generator: Any
         if network == "gated":
-            self.generator = gated.Generator(size, channels, width, refine)
+            self.generator = gated.Generator(size, channels, width, refine, base == "pull_push")
         elif network == "deepfill":
             self.generator = deepfill.Generator(size, channels, width)
         elif network == "lama":

@@ -16,13 +16,12 @@ from torch.fft import ifft, irfft, rfft2
 
 from gans.checks import at_least
 from gans.networks.layers import Norm, norm_layer, padded, widened
-from gans.networks.pullpush import pull_push
+from gans.networks.pullpush import changed, pull_push, start_at_fill
 
 HALVINGS = 3
 SMALLEST = 16  # pixels a side: reflection padding needs 2 pixels at an eighth of the resolution
 GLOBAL = 0.75  # share of global channels in the blocks
 DEEPEST = 1024  # most channels of a layer
-BRIGHTEST = 0.98  # absolute value of a base, because the tanh reaches 1 at infinity
 
 
 class FourierUnit(nn.Module):
@@ -132,8 +131,7 @@ class Generator(nn.Module):
             self.rise.extend(layer(nn.ConvTranspose2d(before, after, 3, 2, 1, 1), norm))
         self.last = nn.Conv2d(width, channels, 7, padding=3, padding_mode="reflect")
         if base:
-            nn.init.zeros_(self.last.weight)
-            nn.init.constant_(self.last.bias, 0)  # type: ignore[arg-type]
+            start_at_fill(self.last)
 
     def guesses(self, images: Tensor, masks: Tensor) -> list[Tensor]:
         """Return the output, `(N, channels, H, W)` in [-1, 1], for all pixels, as a list of one stage."""
@@ -141,9 +139,7 @@ class Generator(nn.Module):
         hole, known = (padded(part, self.multiple, SMALLEST) for part in (masks.to(images), images))
         given = pull_push(known, hole) if self.base else torch.where(hole > 0.5, 0.0, known)
         made = self.last(self.rise(self.inner(self.descend(torch.cat([given, hole], 1)))))
-        if self.base:
-            made = made + given.clamp(-BRIGHTEST, BRIGHTEST).atanh()
-        made = made.tanh().contiguous()
+        made = (changed(made, given) if self.base else made.tanh()).contiguous()
         return [made[..., :height, :width]]
 
     def inner(self, maps: Tensor) -> Tensor:

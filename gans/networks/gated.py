@@ -17,6 +17,7 @@ from torch.nn.functional import elu, leaky_relu, pad
 
 from gans.checks import at_least
 from gans.networks.layers import Size, channels_last, image_size, padded
+from gans.networks.pullpush import changed, pull_push, start_at_fill
 from gans.networks.spectral import xavier
 from gans.networks.strided import double_and_convolve
 
@@ -75,12 +76,14 @@ class Stage(nn.Module):
         channels: number of image channels.
         width: channels at full resolution; the middle layers have four times as many.
         dilations: dilations of the middle layers.
+        base: the given images are filled, and the output is the difference from them, before the tanh.
     """
 
     step = 2  # image pixels per pixel of the maps that `inner` receives
 
-    def __init__(self, channels: int, width: int, dilations: tuple[int, ...]) -> None:
+    def __init__(self, channels: int, width: int, dilations: tuple[int, ...], base: bool = False) -> None:
         super().__init__()
+        self.base = base
         once, twice = 2 * width, 4 * width
         self.first = Gated(channels + 1, width, 5)
         self.descend = nn.Sequential(Gated(width, once, stride=2), Gated(once, once))
@@ -91,14 +94,21 @@ class Stage(nn.Module):
         )  # fmt: skip
         self.rise = nn.Sequential(Gated(once, once), Gated(once, width, enlarge=True))
         self.last = nn.Conv2d(width, channels, 3, padding=1)
+        if base:
+            start_at_fill(self.last)
         channels_last(self)
 
     def forward(self, images: Tensor, masks: Tensor) -> Tensor:
-        """Return images `(N, channels, H, W)` in [-1, 1], given images with 0 in the holes and masks `(N, 1, H, W)`."""
+        """Return images `(N, channels, H, W)` in [-1, 1].
+
+        Args:
+            images: with 0 in the holes, or with a fill of them, if there is a base.
+            masks: `(N, 1, H, W)`, 1 in holes.
+        """
         whole = self.first(torch.cat([images, masks], 1))
         half = self.descend(whole)
         made: Tensor = self.last(whole + self.rise(half + self.inner(half)))
-        return made.tanh().contiguous()
+        return (changed(made, images) if self.base else made.tanh()).contiguous()
 
     def inner(self, maps: Tensor) -> Tensor:
         """Return the output of the middle layers for maps `(N, 2 width, h, w)`, in the same shape.
@@ -118,23 +128,26 @@ class Generator(nn.Module):
         width: channels at full resolution; the middle layers have four times as many. The paper's is 24, because half
             of the 48 channels of its convolutions are gates.
         refine: add a second stage, whose input is the first stage's result in the holes.
+        base: fill holes smoothly first, see `pullpush`. Each stage returns the sum of its input and a learned
+            difference, before the tanh, so a fresh network returns the fill. The paper does without.
     """
 
     multiple = 2**HALVINGS  # the sides are padded to multiples of this
 
-    def __init__(self, size: Size, channels: int, width: int = 48, refine: bool = True) -> None:
+    def __init__(self, size: Size, channels: int, width: int = 48, refine: bool = True, base: bool = False) -> None:
         super().__init__()
         at_least(1, width=width)
+        self.base = base
         side = min(image_size(size)) / 2**HALVINGS
         dilations = tuple(dilation for dilation in DILATIONS if dilation < side)
-        self.stages = nn.ModuleList(Stage(channels, width, dilations) for _ in range(2 if refine else 1))
+        self.stages = nn.ModuleList(Stage(channels, width, dilations, base) for _ in range(2 if refine else 1))
 
     def guesses(self, images: Tensor, masks: Tensor) -> list[Tensor]:
         """Return the output of each stage, `(N, channels, H, W)` in [-1, 1], for all pixels; the final one is last."""
         height, width = images.shape[-2:]
         hole = padded(masks.to(images), 2**HALVINGS)
         known = padded(images, 2**HALVINGS)
-        given, made = torch.where(hole > 0.5, 0.0, known), []
+        given, made = pull_push(known, hole) if self.base else torch.where(hole > 0.5, 0.0, known), []
         for stage in self.stages:
             guess = stage(given, hole)
             made.append(guess[..., :height, :width])

@@ -5,12 +5,13 @@ Back up, what is not known at a level is interpolated from the level below.
 """
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, interpolate
 
 from gans.networks.layers import padded
 
 LEVELS = 8  # a pixel of the last level is 256 of the image; the middle of holes beyond twice that becomes 0
+BRIGHTEST = 0.98  # absolute value of a fill, because the tanh reaches 1 at infinity
 
 
 def pull_push(images: Tensor, masks: Tensor) -> Tensor:
@@ -32,3 +33,15 @@ def pull_push(images: Tensor, masks: Tensor) -> Tensor:
         wide = interpolate(made, scale_factor=2, mode="bilinear")[..., :height, :width]
         made = values + (1 - shares) * wide
     return made
+
+
+def changed(change: Tensor, fill: Tensor) -> Tensor:
+    """Return images in (-1, 1): the tanh of a network's output `(N, C, H, W)`, added to the fill before its tanh."""
+    return (change + fill.clamp(-BRIGHTEST, BRIGHTEST).atanh()).tanh()
+
+
+def start_at_fill(last: nn.Conv2d) -> None:
+    """Set a network's last convolution to 0, so that it starts at the fill that its output is added to."""
+    nn.init.zeros_(last.weight)
+    assert last.bias is not None
+    nn.init.zeros_(last.bias)

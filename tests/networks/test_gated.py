@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from gans.networks.gated import Discriminator, Gated, Generator, composed, surrounded
+from gans.networks.pullpush import pull_push
 
 
 def images(size, channels=3, count=2, seed=0):
@@ -27,16 +28,26 @@ def test_any_size_and_channels(size, channels):
     assert made.abs().max() <= 1
 
 
+@pytest.mark.parametrize("base", [False, True])
 @pytest.mark.parametrize("refine", [False, True])
-def test_nothing_in_a_hole_is_seen_and_everything_around_it_is(refine):
+def test_nothing_in_a_hole_is_seen_and_everything_around_it_is(refine, base):
     torch.manual_seed(0)
-    network, size = Generator(16, 3, width=4, refine=refine), (16, 16)
+    network, size = Generator(16, 3, width=4, refine=refine, base=base), (16, 16)
+    for stage in network.stages:
+        torch.nn.init.normal_(stage.last.weight)
     given, mask = images(size).requires_grad_(), masks(size)
     (gradient,) = torch.autograd.grad(network(given, mask)[0, :, 6, 6].sum(), given)
     assert not gradient[0][:, mask[0, 0] == 1].any()
     assert gradient[0][:, mask[0, 0] == 0].abs().min() > 0
     broken = torch.where(mask > 0, torch.nan, given)
     assert torch.equal(network(broken, mask), network(given, mask))
+
+
+@pytest.mark.parametrize("refine", [False, True])
+def test_a_fresh_network_with_a_base_returns_it(refine):
+    network, given, mask = Generator(16, 3, 2, refine, base=True), images((16, 24)), masks((16, 24))
+    fill = pull_push(given, mask).clamp(-0.98, 0.98)
+    assert all(torch.allclose(guess, fill, atol=1e-5) for guess in network.guesses(given, mask))
 
 
 def test_the_second_stage_sees_the_first_ones_guess_in_the_hole_alone():
