@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from gans.checks import nearest
-from gans.commands.arguments import checked
+from gans.recipes.arguments import checked
 from gans.recipes.catalogue import show
 from gans.runs.parent import end_with_launcher, launched_by
 

@@ -15,7 +15,7 @@ import readme_blocks
 
 from gans.__main__ import VERBS, on_pictures
 from gans.__main__ import main as gans
-from gans.commands.arguments import checked
+from gans.recipes.arguments import checked
 from gans.recipes.catalogue import recipes
 
 ROOT = readme_blocks.ROOT

@@ -5,7 +5,6 @@ events, `checkpoints/last.ckpt`, `samples/*.png`.
 """
 
 import os
-import re
 import sys
 import traceback
 from math import prod
@@ -16,109 +15,38 @@ import lightning as L
 import torch
 import yaml
 from lightning.pytorch.callbacks import ModelCheckpoint
-from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.cli import LightningArgumentParser
 
 from gans import callbacks
 from gans.callbacks import progress, stopping
-from gans.callbacks.compile import Compilation, Compile
-from gans.callbacks.evaluate import Evaluate
-from gans.callbacks.explore import Explore
-from gans.callbacks.recorder import Recorder
 from gans.checks import imported
-from gans.commands.arguments import given
 from gans.commands.home import expanded
 from gans.commands.outcome import BAD_INPUT, quiet
-from gans.commands.parser import Parser, cause, check_writable, trained
-from gans.commands.trainer_checks import check_processes, check_trainer
+from gans.commands.parser import Parser, check_writable, trained
 from gans.commands.trainer_report import Watch, complaint, missing_metric, result
 from gans.engine import checkpoint
 from gans.engine.module import AdversarialModule
-from gans.precision import allow_tf32
 from gans.recipes import configuration
+from gans.recipes.arguments import given
 from gans.recipes.catalogue import recipes
-from gans.recipes.configuration import LINKED
+from gans.recipes.experiment import Experiment, as_list
+from gans.recipes.trainer_checks import check_processes
 from gans.runs import atomic
 from gans.runs import folder as runs
-from gans.runs.allocator import keep_freed_memory
-from gans.runs.memory import Budget, check_fits
+from gans.runs.memory import check_fits
 from gans.runs.parent import main_process
 
 
-class SaveConfig(SaveConfigCallback):
-    """Writes config.yaml to the folder of the run; Lightning writes it where the first logger does."""
-
-    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Write it once."""
-        if trainer.is_global_zero and not self.already_saved:
-            text = self.parser.dump(self.config, skip_none=False)
-            atomic.write(runs.run_folder(trainer) / self.config_filename, text.encode())
-        self.already_saved = True
-
-
-class CLI(LightningCLI):
+class CLI(Experiment):
     """The trainer's verbs on a recipe."""
 
     def __init__(self, verb: str, name: str, args: list[str], watch: Watch, stop: stopping.StopOnSignal) -> None:
-        self.verb, self.name = verb, name
         self.watch, self.stop, self.args = watch, stop, args
-        super().__init__(
-            L.LightningModule,
-            L.LightningDataModule,
-            subclass_mode_model=True,
-            subclass_mode_data=True,
-            seed_everything_default=0,
-            parser_class=Parser,
-            parser_kwargs={"prog": "gans"},
-            auto_configure_optimizers=False,
-            load_from_checkpoint_support=False,  # models have plain arguments: they are their own description
-            save_config_callback=SaveConfig if verb == "fit" else None,
-            save_config_kwargs={"overwrite": True},
-            trainer_defaults={
-                "default_root_dir": "runs",
-                "max_epochs": -1,
-                "num_sanity_val_steps": 0,
-                "enable_model_summary": False,
-                "callbacks": [watch, stop],
-            },
-            args=[verb, *args],
-        )
-
-    def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]
-        """Return the verb of this command line alone: a parser of each of Lightning's four takes 30 ms to build."""
-        return {self.verb: super().subcommands()[self.verb]}
-
-    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Add the flags of the callbacks, and let the data set size and channels of the model."""
-        parser.add_lightning_class_args(callbacks.ImageGrid, "grid")
-        parser.add_lightning_class_args(callbacks.Health, "health")
-        parser.add_lightning_class_args(checkpoint.Checkpoint, "checkpoint")
-        parser.add_lightning_class_args(callbacks.Evaluate, "evaluate")
-        parser.add_lightning_class_args(Explore, "explore")
-        parser.add_argument(
-            "--init_from",
-            type=str | None,
-            default=None,
-            help="Checkpoint whose weights a new run starts from: those that fit by name and shape, and nothing else.",
-        )
-        parser.add_argument(
-            "--compile",
-            type=bool | Compilation,
-            default=False,
-            help="Compile the networks and the augmentation for training: true, or a mode of torch.compile.",
-        )
-        parser.add_argument(
-            "--tf32",
-            type=bool | None,
-            default=None,
-            help="Use TF32 for float32 products on a GPU, except in gradient penalties; PyTorch's default is to use it "
-            "for convolutions only.",
-        )
-        for name in LINKED:
-            parser.link_arguments(f"data.init_args.{name}", f"model.init_args.{name}")
+        super().__init__(verb, name, args, Parser, [watch, stop])
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        """Parse the given arguments; Lightning's version warns that sys.argv holds some too."""
-        self.config = parser.parse_args(self.with_arguments_of_run(args))
+        """Parse the given arguments, after those of the run whose checkpoint a verb is for."""
+        super().parse_arguments(parser, self.with_arguments_of_run(args))
         self.watch.config = dict(self.config[args[0]].items())
 
     def with_arguments_of_run(self, args: list[str]) -> list[str]:
@@ -138,94 +66,31 @@ class CLI(LightningCLI):
         config = home / "config.yaml" if home else None
         return [verb, *rest[:2], "--config", description(config), *rest[2:]] if config and config.is_file() else args
 
-    def _parse_ckpt_path(self) -> None:
-        """Keep the model of the recipe; Lightning would replace its arguments by those of a checkpoint silently."""
-
-    def instantiate_classes(self) -> None:
-        """Make model, data and trainer, and raise the errors of their constructors unchanged."""
-        try:
-            with Budget("the model, as large as model.width, model.latent_dim and data.size make it,"):
-                super().instantiate_classes()
-        except (TypeError, ValueError) as error:
-            inner = cause(error)
-            # From dict_kwargs, which the parser does not check.
-            if unknown := re.search(r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'", str(inner)):
-                raise ValueError(f"{unknown[1]} has no argument {unknown[2]}: dict_kwargs cannot give it") from error
-            raise inner from inner.__cause__
-
-    @property
-    def folder(self) -> Path:
-        """The folder of all runs of this recipe."""
-        return Path(self.config[self.subcommand].trainer.default_root_dir) / self.name
-
-    def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
-        """Make the trainer with the folder of the run, a progress bar, and atomic checkpoints."""
+    def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:  # type: ignore[override]
+        """Make the trainer of a run that starts anew, resumes, or starts from weights."""
         options = self.config_init[self.subcommand]
         resumes = options.get("ckpt_path") == "last" or self.subcommand != "fit"
         options.ckpt_path = start = self.find_checkpoint(options.get("ckpt_path"))
         if resumes:
             self.config[self.subcommand].ckpt_path = None  # config.yaml says what the run is, not how often it stopped
-        trainer = options.trainer
-        check_trainer(trainer)
-        keep_freed_memory()
         check_writable(self.folder)
         if options.checkpoint.dirpath:
             check_writable(Path(options.checkpoint.dirpath))
         # A resumed run continues in its own folder.
         home = runs.home(Path(start), self.folder) if start and resumes else None
         self.watch.folder = folder = runs.RunFolder(self.folder, home, start)
-        kwargs["default_root_dir"] = self.folder
-        kwargs["plugins"] = [*as_list(trainer.get("plugins")), checkpoint.AtomicCheckpoints()]
-        if trainer.get("logger") in (None, True):
-            kwargs["logger"] = runs.Events(folder)
-        trainer.callbacks = [*as_list(trainer.get("callbacks")), folder]
-        if self.subcommand == "fit":
-            trainer.callbacks.append(Recorder())
-        if trainer.get("enable_progress_bar") is None and self.subcommand == "fit":
-            trainer.callbacks.append(progress.Progress())
-        if options.tf32 is not None:
-            allow_tf32(options.tf32)
-        if options.compile and self.subcommand == "fit":
-            trainer.callbacks.append(Compile("default" if options.compile is True else options.compile))
         if self.subcommand == "predict":
-            trainer.callbacks.append(progress.SaveSamples())
+            options.trainer.callbacks = [*as_list(options.trainer.get("callbacks")), progress.SaveSamples()]
         if options.init_from and self.subcommand == "fit":
             if start and not resumes:
                 told = f"init_from is {options.init_from}, ckpt_path {start}"
                 raise ValueError(f"{told}; expected one of them: a run resumes, or starts from weights")
-            if not start:  # else a requeued run, which resumes
-                trainer.callbacks.append(checkpoint.InitFrom(str(trained(Path(options.init_from)))))
-        try:
-            made = super().instantiate_trainer(**kwargs)
-        except (TypeError, *BAD_INPUT) as error:
-            asked = f"trainer.accelerator is {trainer.accelerator}, trainer.devices is {trainer.devices}: "
-            raise ValueError(
-                f"{asked if re.search('device|machine|accelerator|backend', str(error)) else ''}{error}"
-            ) from error
+            # A requeued run resumes.
+            options.init_from = None if start else trained(Path(options.init_from))
+        made: L.Trainer = super().instantiate_trainer(folder, **kwargs)
+        self.stop.replace_lightning(made)
         check_processes(made)
         return made
-
-    def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[L.Callback]) -> L.Trainer:
-        """Add the best checkpoint if scores are computed, remove checkpoints if they are off, and order callbacks."""
-        folder = self.config[self.subcommand].checkpoint.dirpath
-        for scorer in [c for c in callbacks if isinstance(c, Evaluate)]:
-            if scorer.extractor is not None:
-                protocol = {name: getattr(scorer.protocol, name) for name in ("samples", "reference")}
-                score = f"score/fid_{scorer.extractor.name}"
-                callbacks.append(
-                    checkpoint.Best(score, scorer.every_n_steps, folder, {**protocol, "seed": scorer.seed})
-                )
-        on = config.get("enable_checkpointing") is not False
-        saving = (checkpoint.Checkpoint, checkpoint.Best)
-        trainer: Any = super()._instantiate_trainer(config, [c for c in callbacks if on or not isinstance(c, saving)])
-        self.stop.replace_lightning(trainer)
-        # The folder comes first, because the others ask for it. Scores come after callbacks that may end the run in
-        # this batch (Lightning's timer), checkpoints after the scores, and the last after the best, whose score it
-        # holds. The record names both, and a signal ends the run after these.
-        order: list[Any] = [Evaluate, checkpoint.Best, checkpoint.Checkpoint, Recorder, stopping.StopOnSignal]
-        trainer.callbacks.sort(key=lambda c: next((i for i, kind in enumerate(order) if isinstance(c, kind)), -1))
-        trainer.callbacks.sort(key=lambda c: not isinstance(c, runs.RunFolder))
-        return trainer  # type: ignore[no-any-return]
 
     def find_checkpoint(self, path: str | None) -> str | None:
         """Return the path of the checkpoint to start from: `path`, or the newest of this recipe for `last`.
@@ -326,11 +191,6 @@ class CLI(LightningCLI):
         """Print where the pictures are."""
         if self.trainer.is_global_zero:
             print(f"pictures     {runs.run_folder(self.trainer) / 'predictions'}")
-
-
-def as_list(value: Any) -> list[Any]:
-    """Return the value of a flag that takes none, one or several, as a list."""
-    return [] if value is None else value if isinstance(value, list) else [value]
 
 
 def checkpoints(parent: Path, kept: str | None) -> list[Path]:

@@ -10,6 +10,7 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.loggers.logger import rank_zero_experiment
 
 VERSION = re.compile(r"version_(\d+)")
 
@@ -54,6 +55,8 @@ class RunFolder(L.Callback):
         """
         if rehearsal(trainer):
             return
+        if trainer.is_global_zero:
+            self.begin()
         path, start = trainer.strategy.broadcast((str(self.path), self.start))
         if not trainer.strategy.reduce_boolean_decision(start == self.start, all=True):
             raise ValueError("another run changes the last checkpoint at the same time: give --ckpt_path FILE")
@@ -79,6 +82,13 @@ class Events(TensorBoardLogger):
     def __init__(self, folder: RunFolder, **options: Any) -> None:
         super().__init__(folder.parent.parent, folder.parent.name, default_hp_metric=False, **options)
         self.folder = folder
+
+    @property
+    @rank_zero_experiment
+    def experiment(self) -> Any:
+        """The writer of the events. The trainer asks for it before any callback: the folder is claimed here."""
+        self.folder.begin()
+        return super().experiment
 
     @property
     def version(self) -> str:

@@ -12,8 +12,8 @@ import yaml
 
 from gans.callbacks import progress
 from gans.checks import nearest
-from gans.commands.arguments import checked
 from gans.models import GAN
+from gans.recipes.arguments import checked
 from gans.recipes.catalogue import recipes
 
 ROOT = Path(__file__).parents[2]

@@ -1,11 +1,13 @@
-"""The command line of fit, validate, test and predict before it is parsed. Nothing here imports torch or Lightning."""
+"""The flags of a recipe before they are parsed. Nothing here imports torch or Lightning."""
 
+import json
 import re
 import sys
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
+from gans.checks import nearest
 from gans.recipes import configuration
 from gans.recipes.catalogue import find
 from gans.recipes.configuration import LINKED
@@ -83,3 +85,49 @@ def given(args: list[str], key: str, skip: Collection[str] = ()) -> str | None:
                 inner = inner.get(part) if isinstance(inner, dict) else None
             value = value if inner is None else str(inner)
     return value
+
+
+def flags(sections: dict[str, Any], alone: dict[str, Any], unknown: dict[str, Any]) -> list[str]:
+    """Return the flags that keywords of Python stand for.
+
+    Args:
+        sections: keys and values by the part that takes them, such as `model`; None for parts without any.
+        alone: values by the flags that they stand for, such as `data.size`; None is not given.
+        unknown: keywords that stand for nothing.
+
+    Raises:
+        ValueError: for an unknown keyword, a section that is no dictionary, or a value that no flag can have.
+    """
+    for name in unknown:
+        known = [*sections, *(flag.rpartition(".")[2] for flag in alone)]
+        told = f"the model's arguments go into model=dict({name}=...), those of the data into data=dict({name}=...)"
+        raise ValueError(f"load has no keyword {name}{nearest(name, known)}: {told}")
+    found = {}
+    for part, held in sections.items():
+        if held is not None and not isinstance(held, dict):
+            raise ValueError(f"{part} is {held!r}; expected its arguments, as in {part}=dict(...)")
+        values = dict(held or {})
+        if "class_path" in values:  # before the arguments of the class
+            found[part] = values.pop("class_path")
+        values |= values.pop("init_args", {})
+        found |= {f"{part}.{name}": value for name, value in values.items()}
+    found |= {name: value for name, value in alone.items() if value is not None}
+    return [f"--{name}={as_text(name, value)}" for name, value in found.items()]
+
+
+def as_text(name: str, value: Any) -> str:
+    """Return the value of a flag as a command line has it.
+
+    Raises:
+        ValueError: if it is an object that has no such text.
+    """
+    if isinstance(value, str | Path):
+        return str(value)
+    if isinstance(value, type):
+        return f"{value.__module__}.{value.__qualname__}"
+    try:
+        return json.dumps(value, default=lambda part: part.described())
+    except (TypeError, ValueError, AttributeError) as error:
+        instead = ": put it into `trainer` of the loaded recipe" if name.startswith("trainer.") else ""
+        kind = type(value).__name__
+        raise ValueError(f"{name} is an object of {kind}; expected numbers, texts, lists or keys{instead}") from error
