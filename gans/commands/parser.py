@@ -20,7 +20,7 @@ from gans.runs.parent import main_process
 class Parser(keys.Parser):
     """A parser of recipes and flags that also finds checkpoints by their names."""
 
-    def parse_args(self, *args: Any, **kwargs: Any) -> Namespace:
+    def parse_args(self, *args: Any, **kwargs: Any) -> Namespace:  # type: ignore[override]
         """Return the values of flags and YAML files, with `~` expanded and checkpoints found by their names."""
         found = super().parse_args(*args, **kwargs)
         if isinstance(named := found.get("checkpoint"), Path):

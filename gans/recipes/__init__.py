@@ -63,7 +63,12 @@ def load(
 
     sections = {"model": model, "data": data, "trainer": trainer, "grid": grid, "health": health}
     sections |= {"checkpoint": checkpoint, "evaluate": evaluate, "explore": explore}
-    alone = {"seed_everything": seed_everything, "init_from": init_from, "compile": compile, "tf32": tf32}
+    alone: dict[str, Any] = {
+        "seed_everything": seed_everything,
+        "init_from": init_from,
+        "compile": compile,
+        "tf32": tf32,
+    }
     alone |= {"data.size": size, "data.channels": channels}
     run, args = checked("fit", [str(name), *flags(sections, alone, unknown)])
     try:

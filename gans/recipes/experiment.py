@@ -5,7 +5,7 @@
 
 import re
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import lightning as L
 from lightning.fabric.utilities.exceptions import MisconfigurationException
@@ -231,7 +231,7 @@ class Loaded(Experiment):
 
     def recipe(self) -> Recipe:
         """Return what was made."""
-        return Recipe(self.model, self.datamodule, self.trainer)
+        return Recipe(self.model, self.datamodule, cast(dict[str, Any], self.trainer))
 
     def _run_subcommand(self, subcommand: str) -> None:
         """Run nothing: that is for the trainer that the caller makes."""
