@@ -63,13 +63,8 @@ def load(
 
     sections = {"model": model, "data": data, "trainer": trainer, "grid": grid, "health": health}
     sections |= {"checkpoint": checkpoint, "evaluate": evaluate, "explore": explore}
-    alone: dict[str, Any] = {
-        "seed_everything": seed_everything,
-        "init_from": init_from,
-        "compile": compile,
-        "tf32": tf32,
-    }
-    alone |= {"data.size": size, "data.channels": channels}
+    alone: dict[str, Any] = {"data.size": size, "data.channels": channels, "seed_everything": seed_everything}
+    alone |= {"init_from": init_from, "compile": compile, "tf32": tf32}
     run, args = checked("fit", [str(name), *flags(sections, alone, unknown)])
     try:
         return Loaded("fit", run, args).recipe()
