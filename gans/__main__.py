@@ -24,6 +24,7 @@ usage: gans recipes [NAME]                      list the recipes, or print one
        gans evaluate CKPT|--images DIR [flags]  FID, KID, IS, recall, ... with their protocol; --help
        gans sample   CKPT [flags]               pictures of a seed: a grid, or a file each; --help
        gans explore  WHAT CKPT [flags]          walks, directions, inversion, neighbours of its latent space; --help
+       gans report   RUN... [--out FILE.html]   one page: curves, grids, scores, configurations of runs; --help
        gans export   CKPT --format FORMAT       the averaged generator for plain torch, or onnxruntime; --help
        gans blend    CKPT CKPT WEIGHT           a checkpoint between two of the same model; --help
        gans data encode FOLDER OUT --autoencoder CKPT       codes of images, written once; --help
@@ -45,7 +46,9 @@ A wrong input is one sentence and exit code 2; GANS_TRACEBACK=1 shows where it c
 
 VERBS = ("fit", "validate", "test", "predict")  # on a recipe
 # On a checkpoint or a folder: each command with its file in gans.commands.
-COMMANDS = {name: name for name in ("evaluate", "sample", "explore", "export", "predict", "blend", "test", "data")}
+COMMANDS = {
+    name: name for name in ("evaluate", "sample", "explore", "export", "predict", "blend", "test", "data", "report")
+}
 COMMANDS["import"] = "published"  # no file of Python is called import
 
 

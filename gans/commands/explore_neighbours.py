@@ -2,17 +2,14 @@
 
 from typing import Any
 
-import torch
-from torch import Tensor
-
 from gans.checks import at_least
+from gans.commands.explore_compared import neighbours
 from gans.commands.explore_flags import add_features, add_out, add_space, extractor_of, file_at, parser_of
 from gans.commands.explore_real import RealImages, add_data
 from gans.commands.explore_subject import subject
 from gans.commands.splits import data_of, sets, with_data
-from gans.explore.neighbours import Nearest, nearest
-from gans.metrics.interface import Extractor
-from gans.pictures.images import save_grid, to_float, to_uint8
+from gans.explore.neighbours import Nearest
+from gans.pictures.images import save_grid
 from gans.pictures.plot import save_table
 
 
@@ -45,37 +42,15 @@ def main(args: list[str]) -> None:
         turns=True,
     )
     network = extractor_of(options.features, model.shape[0])
-    if network is not None and network.clips:
-        raise ValueError(f"features is {network.name}, which is for clips; expected an extractor of images")
     real = RealImages(sets(data_of(options, flags), options.split)[0], options.reference)
     real.check_shape(model.shape, options.checkpoint)
-    made = model.pictures(model.draws(range(options.samples), options.seed))
-    found = {"pixels": nearest(pixels(to_uint8(made)), map(pixels, real.blocks("pixels")), options.count)}
-    if network is not None:
-        seen = (features(network, block) for block in real.blocks("features"))
-        found[network.name] = nearest(features(network, to_uint8(made)), seen, options.count)
-    columns = [made.unsqueeze(1)]
-    for which in found.values():
-        shown = to_float(real.images(which.rows.flatten().tolist())).view(len(made), -1, *made.shape[1:])
-        columns += [torch.ones_like(made).unsqueeze(1), shown]
-    grid = torch.cat(columns, 1)
+    grid, found = neighbours(model, real, network, options.samples, options.count, options.seed)
     print(f"neighbours   {save_grid(grid.flatten(0, 1), path, grid.shape[1])}")
     print(f"table        {save_table(table(found, real.rows), path.with_suffix('.csv'))}")
     print(f"columns      generated, then the nearest {options.count} of {len(real):,} in {', then in '.join(found)}")
-    root_mean = found["pixels"].distances[:, 0] / made[0].numel() ** 0.5
+    root_mean = found["pixels"].distances[:, 0] / grid[0, 0].numel() ** 0.5
     told = ", ".join(f"{value:.1f}" for value in root_mean.tolist()[:8])
     print(f"distances    {told} of 255 a pixel, to the nearest in pixels; 0 is a copy")
-
-
-def pixels(images: Tensor) -> Tensor:
-    """Return uint8 images `(N, C, H, W)` as rows of float64."""
-    return images.flatten(1).double()
-
-
-def features(network: Extractor, images: Tensor) -> Tensor:
-    """Return the features `(N, F)` of uint8 images `(N, C, H, W)`, on the CPU."""
-    found: Tensor = network(images)[0].cpu()
-    return found
 
 
 def table(found: dict[str, Nearest], rows: list[int]) -> dict[str, list[Any]]:

@@ -1,13 +1,11 @@
 """`gans explore spectrum`: the power of each frequency, of real and of generated images."""
 
 from gans.checks import at_least
+from gans.commands.explore_compared import spectra
 from gans.commands.explore_flags import add_out, add_space, file_at, parser_of
 from gans.commands.explore_real import RealImages, add_data
 from gans.commands.explore_subject import subject
 from gans.commands.splits import data_of, sets, with_data
-from gans.explore.spectrum import power_spectrum
-from gans.metrics.sampling import BLOCK
-from gans.pictures.images import to_float
 from gans.pictures.plot import save_plot, save_table
 
 
@@ -40,11 +38,7 @@ def main(args: list[str]) -> None:
     dataset = sets(data_of(options, flags), options.split)[0]
     real = RealImages(dataset, options.reference or min(len(dataset), options.samples))
     real.check_shape(model.shape, options.checkpoint)
-    frequencies, of_real = power_spectrum(map(to_float, real.blocks("real images")))
-    _, of_fake = power_spectrum(
-        model.pictures(model.draws(range(start, min(start + BLOCK, options.samples)), options.seed))
-        for start in range(0, options.samples, BLOCK)
-    )
+    frequencies, of_real, of_fake = spectra(model, real, options.samples, options.seed)
     across = frequencies.tolist()
     curves = {"real": (across, of_real.tolist()), "generated": (across, of_fake.tolist())}
     print(f"spectrum     {save_plot(curves, path, 'cycles a pixel', 'power', log=True)}")

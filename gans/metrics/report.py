@@ -221,3 +221,16 @@ def write(path: Path, report: dict[str, Any]) -> None:
     except ValueError as error:
         raise ValueError(f"a score is not finite, nothing was written to {path}") from error
     atomic.write(path, f"{text}\n".encode())
+
+
+def beside(folder: Path) -> dict[str, dict[str, Any]]:
+    """Return the reports of `gans evaluate` in a folder by the names of their files. Other JSON files are left out."""
+    found = {}
+    for path in sorted(folder.glob("*.json")):
+        try:
+            held = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            continue
+        if isinstance(held, dict) and held.keys() >= {"metrics", "protocol", "extractor", "reference"}:
+            found[path.name] = held
+    return found
