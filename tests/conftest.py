@@ -1,6 +1,8 @@
 """Small runs for the tests of the engine, and the command line in a folder of its own."""
 
+import importlib
 import os
+import shutil
 import tempfile
 import warnings
 from pathlib import Path
@@ -120,6 +122,19 @@ def gans(tmp_path, monkeypatch, capfd):
         return code, out, err + "".join(f"\nWarning: {note.message}" for note in caught)
 
     return run
+
+
+@pytest.fixture
+def browser():
+    """Return a headless Chromium, the system's."""
+    pytest.importorskip("playwright", reason="a browser is driven by playwright")
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+    if chromium is None:
+        pytest.skip("there is no chromium")
+    with importlib.import_module("playwright.sync_api").sync_playwright() as driver:
+        running = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        yield running
+        running.close()
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from gans.callbacks.health import DivergedError
 from gans.engine.checkpoint import Best, Checkpoint
 from gans.runs import record
 from gans.runs.atomic import UnwrittenError
+from gans.runs.environment import environment
 from gans.runs.folder import rehearsal, run_folder
 
 Trainer = L.Trainer
@@ -62,6 +63,7 @@ class Recorder(L.Callback):
             began=earlier.began if earlier else time.time(),
             best=earlier.best if earlier else None,
             settings=settings(trainer, pl_module),
+            environment=environment(pl_module.device),
         )
         self.write(trainer, "running")
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from PIL import Image
 
-SIDE, LEAST_SIDE = 640, 160  # pixels of the longer side
+SIDE, LEAST_SIDE = 640, 96  # pixels of the longer side
 MOST, FEWEST = 32, 6  # grids of a slider
 QUALITY = 82
 NUMBERED = re.compile(r"(.+)_(\d{7,})\.png")  # of a run's folder `samples`
@@ -72,7 +72,8 @@ def slides(files: Sequence[tuple[int, Path]], budget: int) -> list[Picture]:
         if count > FEWEST:
             count = max(FEWEST, min(count - 1, int(count * budget / size)))
         else:
-            side = max(LEAST_SIDE, int(side * max(0.5, (budget / size) ** 0.5)))
+            largest = max(max(picture.width, picture.height) for picture in found)
+            side = max(LEAST_SIDE, int(min(side, largest) * max(0.5, (budget / size) ** 0.5)))
 
 
 def spread(files: Sequence[tuple[int, Path]], count: int) -> list[tuple[int, Path]]:

@@ -3,11 +3,12 @@
 import csv
 import itertools
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 from gans.runs.unrecorded import scalars
 
-Curve = list[tuple[int, float]]  # (step, value) in the order of steps
+Curve = Sequence[tuple[float, float]]  # (step, value) in the order of steps
 PER_BUCKET = 2  # points that `thinned` keeps of a part of a curve
 
 
@@ -16,17 +17,23 @@ def curves(folder: Path) -> dict[str, Curve]:
 
     Args:
         folder: of the run. Files of a CSVLogger may also be in a folder below it.
+
+    Raises:
+        ValueError: if `metrics.csv` is damaged.
     """
-    found = {tag: sorted(points.items()) for tag, points in scalars(folder).items()}
+    found: dict[str, Curve] = {tag: sorted(points.items()) for tag, points in scalars(folder).items()}
     if found:
         return found
     held: dict[str, dict[int, float]] = {}
     for path in sorted([*folder.glob("metrics.csv"), *folder.glob("*/metrics.csv")]):
-        with path.open(newline="", encoding="utf-8") as file:
-            for row in csv.DictReader(file):
-                for tag, text in row.items():
-                    if tag not in ("step", "epoch") and text:
-                        held.setdefault(tag, {})[int(row["step"])] = float(text)
+        try:
+            with path.open(newline="", encoding="utf-8") as file:
+                for row in csv.DictReader(file):
+                    for tag, text in row.items():
+                        if tag not in ("step", "epoch") and text:
+                            held.setdefault(tag, {})[int(row["step"])] = float(text)
+        except (ValueError, TypeError, KeyError, csv.Error) as error:
+            raise ValueError(f"{path} is not a table of metrics by step ({type(error).__name__}: {error})") from error
     return {tag: sorted(points.items()) for tag, points in held.items()}
 
 

@@ -59,6 +59,7 @@ class Record:
         changed: seconds since 1970, of the last sign of life.
         checkpoints: paths by their names, `last` and `best`.
         settings: hyper-parameters of model and data by their keys, such as `model.lr`.
+        environment: versions, device and commits of its last process, see `gans.runs.environment`.
     """
 
     run: str
@@ -79,6 +80,7 @@ class Record:
     changed: float | None = None
     checkpoints: dict[str, Path] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
+    environment: dict[str, Any] = field(default_factory=dict)
 
 
 def read(folder: str | Path) -> Record:

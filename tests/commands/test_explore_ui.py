@@ -1,13 +1,11 @@
 """`gans explore ui`: what its settings show, what it refuses, and the page in a real browser where there is one."""
 
 import base64
-import importlib
 import io
 import json
 import os
 import re
 import shlex
-import shutil
 import signal
 import socket
 import subprocess
@@ -490,19 +488,6 @@ def test_a_signal_removes_what_was_dropped(served, written, tmp_path, number):
     out, err = process.communicate(timeout=60)
     assert (process.returncode, out, err) == (128 + number, "stopped\n", "")
     assert list((tmp_path / "temporary").glob("gans-ui-*")) == []
-
-
-@pytest.fixture
-def browser():
-    """Return a headless Chromium, the system's."""
-    pytest.importorskip("playwright", reason="a browser is driven by playwright")
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
-    if chromium is None:
-        pytest.skip("there is no chromium")
-    with importlib.import_module("playwright.sync_api").sync_playwright() as driver:
-        running = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        yield running
-        running.close()
 
 
 CHANGED = "before => document.querySelector('#shown img').src !== before"

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from torch.utils.tensorboard import SummaryWriter
 
+from gans import __version__
 from gans.runs import record
 
 TINY = "--data.size 8 --model.width 4 --grid.samples 4 --trainer.accelerator cpu --trainer.log_every_n_steps 1"
@@ -34,6 +35,7 @@ def test_a_run_is_recorded_resumed_and_known_without_its_record(gans, tmp_path):
     assert "recall_random" in first.best.scores
     assert first.checkpoints == {name: RUN / "checkpoints" / f"{name}.ckpt" for name in ("last", "best")}
     assert (first.settings["model.width"], first.settings["data.batch_size"]) == (4, 16)
+    assert first.environment["lightning-gans"] == __version__
     assert not (RUN / record.LOCK).exists()
 
     # What a run of an earlier version leaves.
