@@ -106,14 +106,16 @@ def of_curves(runs: Sequence[Run], charts: list[dict[str, Any]]) -> str:
     tags = sorted({tag for run in runs for tag in run.curves}, key=rank)
     if not tags:
         return '<p class="faint">No logger of these runs wrote curves to a file.</p>'
-    groups, seen = [], set()
+    groups: list[tuple[str, ...]] = []
+    seen: set[str] = set()
     for pair in PLAYERS:
         if set(pair) <= set(tags):
             groups.append(pair)
             seen |= set(pair)
     groups += [(tag,) for tag in tags if tag not in seen]
     groups.sort(key=lambda group: rank(group[0]))
-    shown, rest = [], []
+    shown: list[str] = []
+    rest: list[str] = []
     for group in groups:
         lines = [
             line(run.curves[tag], name_of(tag, group, run, runs), i, i if len(runs) > 1 else k, k > 0 and len(runs) > 1)

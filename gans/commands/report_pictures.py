@@ -36,7 +36,9 @@ def encoded(image: Image.Image, side: int = SIDE, step: int | None = None) -> Pi
     """Return an image as a picture whose longer side has at most `side` pixels."""
     scale = min(1.0, side / max(image.size))
     if scale < 1:
-        image = image.resize((max(1, round(image.width * scale)), max(1, round(image.height * scale))), Image.LANCZOS)
+        image = image.resize(
+            (max(1, round(image.width * scale)), max(1, round(image.height * scale))), Image.Resampling.LANCZOS
+        )
     memory = io.BytesIO()
     image.save(memory, "WEBP", quality=QUALITY, method=4)
     return Picture(f"data:image/webp;base64,{base64.b64encode(memory.getvalue()).decode()}", *image.size, step)
