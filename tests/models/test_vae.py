@@ -7,7 +7,7 @@ import torch
 from checkpoints import assert_near, freeze_batch_norm
 from lightning.pytorch.loggers import CSVLogger
 from torch import nn
-from torch.distributions import Bernoulli, Normal, kl_divergence
+from torch.distributions import Bernoulli, MultivariateNormal, Normal, kl_divergence
 from torch.nn.functional import softplus
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -205,6 +205,48 @@ def test_the_bound_of_drawn_pixels_is_on_the_draws(trainer):
     entropy = -(0.75 * math.log(0.75) + 0.25 * math.log(0.25))
     assert found["sample"] == pytest.approx(64 * entropy, rel=0.02)
     assert found["threshold"] == pytest.approx(-64 * math.log(0.75), rel=1e-4)
+
+
+class Linear(torch.nn.Module):
+    """Codes of a linear Gaussian model x = W z + s n: the posterior is Gaussian, with `spread` times its deviation."""
+
+    def __init__(self, factors, sigma, spread):
+        super().__init__()
+        precision = factors.T @ factors / sigma**2 + torch.eye(factors.shape[1])
+        assert torch.equal(precision, precision.diag().diag())
+        self.map = factors.T / sigma**2 / precision.diag()[:, None]
+        self.log_variance = -precision.diag().log() + 2 * math.log(spread)
+
+    def forward(self, images):
+        return torch.cat([images.flatten(1) @ self.map.T, self.log_variance.expand(len(images), -1)], 1)
+
+
+def test_the_weighted_bound_is_the_likelihood_or_near_it(trainer):
+    factors, sigma = torch.zeros(64, 4), 0.1
+    factors[torch.arange(4), torch.arange(4)] = torch.tensor([0.05, 0.1, 0.15, 0.2])
+    torch.manual_seed(0)
+    images = (torch.randn(40, 4) @ factors.T + sigma * torch.randn(40, 64)).view(40, 1, 8, 8)
+    exact = MultivariateNormal(torch.zeros(64), factors @ factors.T + sigma**2 * torch.eye(64))
+    likelihood = float(exact.log_prob(images.flatten(1)).mean())
+    batches = DataLoader(TensorDataset(images), batch_size=20)
+    found = {}
+    for spread, codes in ((1.0, 1), (1.0, 3), (1.5, 1), (1.5, 50), (1.5, 0)):
+        model = make(likelihood="gaussian", sigma=sigma, test_codes=codes)
+        model.encoder = Linear(factors, sigma, spread)
+        model.generator.logits = lambda z: (z @ factors.T).view(-1, 1, 8, 8).clamp(-0.99, 0.99).atanh()
+        [found[spread, codes]] = trainer(1).test(model, batches, verbose=False)
+    for codes in (1, 3):  # with the true posterior all weights are the likelihood
+        assert found[1.0, codes]["test/elbo/negative_weighted"] == pytest.approx(-likelihood, rel=1e-4)
+    one, many = (found[1.5, codes]["test/elbo/negative_weighted"] for codes in (1, 50))
+    assert one > -likelihood + 0.5
+    assert -likelihood - 0.05 < many < -likelihood + 0.15
+    assert "test/elbo/negative_weighted" not in found[1.5, 0]
+
+
+def test_optimal_sigma_has_no_weighted_bound(trainer):
+    [found] = trainer(1).test(make(likelihood="optimal"), loader(12), verbose=False)
+    assert "test/elbo/negative" in found
+    assert "test/elbo/negative_weighted" not in found
 
 
 # -- promises where the loss is not linear in the batch ----------------------------------------------------------------
