@@ -1,68 +1,46 @@
-"""Files in folders and zip archives, by the same kind of path, such as `photos.zip/cats/1.png`.
+"""Files in folders and in zip and tar archives, by the same kind of path, such as `photos.zip/cats/1.png`.
 
 An archive is not unpacked. Its table of contents is read once per process and shared with forked workers. Every read
 opens the archive again, so workers, threads and processes can read it at the same time.
+
+A folder of tar archives and nothing else holds shards. Each of them counts as a subfolder.
 """
 
 import io
 import os
-import zipfile
-import zlib
+import re
 from collections.abc import Iterator
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import BinaryIO
 
-import numpy as np
+from datamodules import tars, zips
+from datamodules.members import Members
 
-PACKED = (".tar", ".tgz", ".tbz2", ".txz", ".tar.gz", ".tar.bz2", ".tar.xz", ".tar.zst", ".7z", ".rar", ".gz")
-HEADER = 30  # bytes of a member's header before its name; bytes 26 to 30 are the lengths of name and extra field
-ENCRYPTED = 0x1  # flag of encrypted members
+INDEX = {".zip": zips.index, ".tar": tars.index}
+READ = {".zip": zips.read, ".tar": tars.read}
+ARCHIVE = re.compile(r"\.(zip|tar)(?=/|$)" if os.sep == "/" else r"\.(zip|tar)(?=/|\\|$)", re.IGNORECASE)
+# Files that may lie beside shards.
+BESIDE = (".json", ".txt", ".csv", ".tsv", ".parquet", ".idx", ".md", ".yaml", "")
+PACKED = (".tgz", ".tbz2", ".txz", ".tar.gz", ".tar.bz2", ".tar.xz", ".tar.zst", ".7z", ".rar", ".gz")
 # Folders that systems and tools create, in lower case. Their images are thumbnails or copies.
 LEFT_BEHIND = {"@eadir", "__macosx", "__pycache__", "$recycle.bin", "#recycle", "@recycle", "lost+found", "@tmp"}
 LEFT_BEHIND_FILES = {"thumbs.db", "desktop.ini", "icon\r"}
 
 
-class Contents(NamedTuple):
-    """The members of an archive, sorted by name.
-
-    They are stored in arrays, because the reference counts of a million objects would be copied into every worker.
-    """
-
-    names: "np.ndarray[Any, np.dtype[np.bytes_]]"  # folders end with "/"
-    entries: "np.ndarray[Any, np.dtype[np.int64]]"  # (N, 6): offset, packed size, size, method, checksum, flags
-
-    def find(self, name: str) -> int | None:
-        """Return the index of a member, or None."""
-        wanted = os.fsencode(name)
-        row = int(np.searchsorted(self.names, np.bytes_(wanted)))
-        return row if row < len(self.names) and self.names[row] == wanted else None
-
-    def below(self, folder: str) -> range:
-        """Return the indices of all members in a folder, whose name ends with "/" or is empty."""
-        first = int(np.searchsorted(self.names, np.bytes_(os.fsencode(folder))))
-        # "0" is the next character after "/".
-        last = int(np.searchsorted(self.names, np.bytes_(os.fsencode(folder[:-1] + "0")))) if folder else None
-        return range(first, len(self.names) if last is None else last)
-
-
 def within(path: str | Path) -> tuple[str, str] | None:
-    """Return the zip archive in a path and the path inside it, or None without an archive.
+    """Return the archive in a path and the path inside it, or None without an archive.
 
     The path inside is empty for the whole archive.
     """
     text = os.fspath(path)
-    lower = text.lower()
-    end = lower.find(".zip")
-    while end >= 0:
-        end += 4
-        if (end == len(text) or text[end] in f"/{os.sep}") and os.path.isfile(text[:end]):
-            return text[:end], text[end + 1 :].replace(os.sep, "/")
-        end = lower.find(".zip", end)
+    for match in ARCHIVE.finditer(text):
+        if os.path.isfile(text[: match.end()]):
+            return text[: match.end()], text[match.end() + 1 :].replace(os.sep, "/")
     return None
 
 
-def contents(archive: str) -> Contents:
+def contents(archive: str) -> Members:
     """Return the table of contents of an archive. It is read again if the file has changed.
 
     Raises:
@@ -72,23 +50,9 @@ def contents(archive: str) -> Contents:
     return _contents(os.path.abspath(archive), state.st_mtime_ns, state.st_size)
 
 
-@lru_cache(maxsize=8)
-def _contents(archive: str, modified: int, size: int) -> Contents:
-    try:
-        with zipfile.ZipFile(archive) as file:
-            infos = {info.filename.replace("\\", "/").removeprefix("./").lstrip("/"): info for info in file.infolist()}
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
-        raise ValueError(f"{archive} is not a readable zip archive ({error})") from error
-    if any(info.flag_bits & ENCRYPTED for info in infos.values()):
-        raise ValueError(f"{archive} is encrypted; expected a zip archive without a password")
-    # UTF-8 bytes have the same order as text, and as the paths in a folder.
-    rows = sorted((os.fsencode(name), info) for name, info in infos.items() if name)
-    entries = [
-        (info.header_offset, info.compress_size, info.file_size, info.compress_type, info.CRC, info.flag_bits)
-        for _, info in rows
-    ]
-    names = np.array([name for name, _ in rows], dtype=np.bytes_)
-    return Contents(names, np.array(entries, dtype=np.int64).reshape(len(rows), 6))
+@cache  # a data set may have thousands of shards, and each is read at random
+def _contents(archive: str, modified: int, size: int) -> Members:
+    return INDEX[archive[-4:].lower()](archive)
 
 
 def opened(path: str | Path) -> BinaryIO:
@@ -105,26 +69,7 @@ def opened(path: str | Path) -> BinaryIO:
     row = held.find(name)
     if row is None:
         raise FileNotFoundError(f"no {name} in {archive}")
-    offset, packed, size, method, checksum, _ = held.entries[row].tolist()
-    if method not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # zipfile supports some rare methods
-        try:
-            with zipfile.ZipFile(archive) as file:
-                return io.BytesIO(file.read(name))
-        except (zipfile.BadZipFile, NotImplementedError, RuntimeError, KeyError) as error:
-            raise OSError(str(error)) from error
-    with open(archive, "rb") as raw:
-        raw.seek(offset)
-        header = raw.read(HEADER)
-        raw.seek(int.from_bytes(header[26:28], "little") + int.from_bytes(header[28:30], "little"), os.SEEK_CUR)
-        data = raw.read(packed)
-    try:
-        if method == zipfile.ZIP_DEFLATED:
-            data = zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, max(1, size))  # at most the declared size
-    except zlib.error as error:
-        raise OSError(f"damaged in the archive ({error})") from error
-    if len(data) != size or zlib.crc32(data) != checksum:
-        raise OSError("damaged in the archive")
-    return io.BytesIO(data)
+    return io.BytesIO(READ[archive[-4:].lower()](archive, name, held.entries[row].tolist()))
 
 
 def size_of(path: str | Path) -> int:
@@ -134,7 +79,7 @@ def size_of(path: str | Path) -> int:
         return os.path.getsize(path) if os.path.isfile(path) else 0
     held = contents(place[0])
     row = held.find(place[1])
-    return 0 if row is None else int(held.entries[row, 2])
+    return 0 if row is None else int(held.entries[row, -1])
 
 
 def read_text(path: str | Path) -> str:
@@ -157,7 +102,7 @@ def is_file(path: str | Path) -> bool:
 
 
 def is_folder(path: str | Path) -> bool:
-    """Return whether a folder exists. A zip archive counts as a folder."""
+    """Return whether a folder exists. An archive counts as a folder."""
     place = within(path)
     if place is None:
         return os.path.isdir(path)
@@ -183,11 +128,12 @@ def walk(root: str | Path) -> Iterator[str]:
     followed, except links to a parent folder.
     """
     place = within(root)
-    if place is None:
-        yield from _walk(root, "", ())
-        return
-    prefix = f"{place[1]}/" if place[1] else ""
-    held = contents(place[0])
+    yield from _walk(root, "", ()) if place is None else _members(*place)
+
+
+def _members(archive: str, folder: str) -> Iterator[str]:
+    prefix = f"{folder}/" if folder else ""
+    held = contents(archive)
     seen: set[str] = set()  # folders are derived from paths, because not every archive lists them
     for row in held.below(prefix):
         path = os.fsdecode(held.names[row])[len(prefix) :]
@@ -195,10 +141,10 @@ def walk(root: str | Path) -> Iterator[str]:
         if any(skipped(part, folder=True) for part in above) or (name and skipped(name, folder=False)):
             continue
         for i in range(len(above)):
-            folder = "/".join(above[: i + 1]) + "/"
-            if folder not in seen:
-                seen.add(folder)
-                yield folder
+            inner = "/".join(above[: i + 1]) + "/"
+            if inner not in seen:
+                seen.add(inner)
+                yield inner
         if name:
             yield path
 
@@ -208,17 +154,30 @@ def _walk(root: str | Path, under: str, above: tuple[str, ...]) -> Iterator[str]
     real = os.path.realpath(folder)
     if real in above:
         return
+    shards: list[str] = []
+    alone = True  # whether there is nothing but shards and what may lie beside them
     with os.scandir(folder) as entries:
         for entry in entries:
             is_dir = entry.is_dir()
             if skipped(entry.name, is_dir):
                 continue
+            if not is_dir and entry.name[-4:].lower() == ".tar":
+                shards.append(under + entry.name)
+                continue
+            alone = alone and not is_dir and os.path.splitext(entry.name)[1].lower() in BESIDE
             if is_dir:
                 yield f"{under}{entry.name}/"
                 yield from _walk(root, f"{under}{entry.name}/", (*above, real))
             # Pipes are skipped, because reading one would block. A broken link counts as an unreadable file.
             elif entry.is_file() or (entry.is_symlink() and not os.path.exists(entry.path)):
                 yield under + entry.name
+    for shard in shards:
+        if not alone:
+            yield shard
+            continue
+        yield f"{shard}/"
+        for path in _members(os.path.join(root, shard), ""):
+            yield f"{shard}/{path}"
 
 
 def skipped(name: str, folder: bool) -> bool:

@@ -96,7 +96,7 @@ def image_files(root: str | Path) -> Iterator[str]:
 
 
 def existing_folder(root: str | Path, word: str = "root") -> Path:
-    """Return the path of a folder or zip archive that contains at least one image.
+    """Return the path of a folder or archive that contains at least one image.
 
     Args:
         root: Path of the folder or archive.
@@ -112,8 +112,9 @@ def existing_folder(root: str | Path, word: str = "root") -> Path:
         if not path.exists():
             raise FileNotFoundError(f"{word} must be a folder of images, but {path} does not exist.")
         if path.name.lower().endswith(PACKED):
-            raise NotADirectoryError(f"{word} is {path}, an archive: unpack it and give the folder, or make it a .zip.")
-        raise NotADirectoryError(f"{word} must be a folder of images or a .zip, but {path} is a file.")
+            hint = "unpack it and give the folder, or make it a .zip or a .tar without compression"
+            raise NotADirectoryError(f"{word} is {path}, an archive: {hint}.")
+        raise NotADirectoryError(f"{word} must be a folder of images, a .zip or a .tar, but {path} is a file.")
     if next(image_files(path), None) is None:
         shown = f"{', '.join(COMMON)} and {len(EXTENSIONS) - len(COMMON)} other kinds"
         raise FileNotFoundError(f"{word} is {path}, which contains no images (looked for {shown}).")

@@ -1,4 +1,4 @@
-"""Images of a folder or zip archive, flat or with one folder per class, of any size and format."""
+"""Images of a folder, archive or tar shards, flat or with one folder per class, of any size and format."""
 
 from functools import cached_property
 from pathlib import Path
@@ -11,7 +11,7 @@ from datamodules.stored import Contents, StoredImagesDataModule
 
 
 class ImageFolderDataModule(StoredImagesDataModule):
-    """Images of a folder or zip archive: flat (all labels are 0), or with class folders `ROOT/CLASS/...`.
+    """Images of a folder, an archive or tar shards: flat (all labels are 0), or with class folders `ROOT/CLASS/...`.
 
     Labels are the indices of the sorted class names. A root with images directly in it is flat, including its
     subfolders. Folders without images are not classes. A `dataset.json` in StyleGAN's format overrides the folders.
@@ -24,7 +24,8 @@ class ImageFolderDataModule(StoredImagesDataModule):
     of systems and tools are ignored.
 
     Args:
-        root: Folder or .zip of the images, in any format that the installed Pillow reads.
+        root: Folder, .zip or .tar of the images, in any format that the installed Pillow reads, or folder of tar
+            shards, see `datamodules.shards`.
         size: Height and width to which all images are resized.
         channels: 1 (grey), 3 (colour; grey images are repeated) or 4 (colour and alpha, which some image must have).
         batch_size: Images per process and batch.

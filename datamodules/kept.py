@@ -4,13 +4,15 @@ import contextlib
 import hashlib
 import os
 import tempfile
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import numpy as np
 
 Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
+SETTLED = 2_000_000_000  # nanoseconds; some file systems store times of changes in steps of 2 s
 VERSION = 1  # part of the names of files; a higher number makes older files unknown
 
 
@@ -44,11 +46,32 @@ def save(kind: str, path: str | Path, arrays: Mapping[str, Array]) -> None:
         handle, partial = tempfile.mkstemp(dir=target.parent, suffix=".npz")
         try:
             with os.fdopen(handle, "wb") as file:
-                np.savez_compressed(file, **dict(arrays))
+                np.savez_compressed(file, **cast(Any, dict(arrays)))
             os.replace(partial, target)
         except BaseException:
             os.unlink(partial)
             raise
+
+
+def of_file(kind: str, path: str | Path, make: Callable[[], Mapping[str, Array]], least: int) -> Mapping[str, Array]:
+    """Return arrays about a file. They are made again when the file's size or modification time has changed.
+
+    Args:
+        kind: What they are, a word.
+        path: The file.
+        make: Function that makes them.
+        least: Length from which they are kept.
+    """
+    state = os.stat(path)
+    stamp = np.array([state.st_mtime_ns, state.st_size])
+    held = load(kind, path)
+    if held is not None and np.array_equal(held.pop("stamp"), stamp):
+        return held
+    begun, made = time.time_ns(), make()
+    # A file that has just changed could change again within one step of its modification time.
+    if max(map(len, made.values())) >= least and state.st_mtime_ns < begun - SETTLED:
+        save(kind, path, {"stamp": stamp, **made})
+    return made
 
 
 def joined(texts: list[str]) -> Array:

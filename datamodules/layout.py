@@ -15,6 +15,7 @@ from datamodules.archive import folders, is_file, read_text
 from datamodules.files import listed
 from datamodules.listing import Listing, listing
 from datamodules.reader import Reader
+from datamodules.shards import KEYS, LABELLED, Samples, samples, shard_of
 
 # The sets, and the possible names of their folders in lower case.
 SETS = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test", "testing")}
@@ -37,6 +38,8 @@ class Layout(NamedTuple):
 def layout(root: Path) -> Layout:
     """Return the classes and sets of the images in a folder or archive.
 
+    - Images in tar shards have the labels of their samples, see `datamodules.shards`. The names of shards, or of their
+      folders, say which set they belong to: `train/000.tar`, `flowers-val-000.tar`.
     - If the root contains only one folder, which has no images directly in it, this folder is used as the root.
     - A `dataset.json` with StyleGAN's labels defines the classes, and folders are ignored.
     - Folders of a thousand images by number, `00000/00000.png` to `69000/69999.png` as in FFHQ, are not classes.
@@ -45,9 +48,13 @@ def layout(root: Path) -> Layout:
       which causes a warning. If images are directly in the root, there are no classes.
 
     Raises:
-        ValueError: `dataset.json` has no label for an image, or the root holds FFHQ's images in several sizes.
+        ValueError: `dataset.json` or a shard has no label for an image, or FFHQ's images are there in several sizes.
     """
-    root, found = entered(root, listing(root))
+    held = listing(root)
+    known = samples(root, held.paths)
+    if known is not None:
+        return in_shards(root, held, known)
+    root, found = entered(root, held)
     labels = stylegan_labels(root, found.paths)
     if labels is not None:
         others = Counter(found.others) - Counter({".json": 1})
@@ -104,6 +111,28 @@ def in_sets(root: Path, found: Listing, sets: dict[str, str]) -> Layout:
     empty = {"/".join(parts[1:]) for parts in (folder.split("/") for folder in found.folders) if len(parts) == 2}
     warn_of_empty(root / sets["train"], empty - set(classes))
     return Layout(root, paths, numbered(names, classes), classes, rows, left_out, "")
+
+
+def in_shards(root: Path, found: Listing, known: Samples) -> Layout:
+    """Return the layout of a folder of tar shards, or of one shard."""
+    where = [set_of(shard_of(path)) for path in known.paths]
+    sets = {name: torch.tensor([i for i, one in enumerate(where) if one == name]) for name in SETS if name in where}
+    left_out = Counter({kind: n for kind, n in found.others.items() if kind not in (*LABELLED, ".txt")})
+    left_out["further images of samples"] = known.others
+    if "train" not in sets or len(sets) == 1:
+        sets = {}
+    elif outside := [path for path, one in zip(known.paths, where, strict=True) if one is None]:
+        warnings.warn(f"{len(outside):,} images in {root} are in no shard of a set: {listed(outside)}", stacklevel=2)
+        left_out["images outside the sets"] = len(outside)
+    why = "" if known.classes else f"the samples in {root} have no label (.cls, or .json with {', '.join(KEYS)})"
+    return Layout(root, known.paths, known.labels, known.classes, sets, +left_out, why)
+
+
+def set_of(shard: str) -> str | None:
+    """Return the set that a shard belongs to by a word in its name or in the name of its folder, or None."""
+    words = set(re.split("[^a-z]+", shard.lower()))
+    found = [name for name, aliases in SETS.items() if words & set(aliases)]
+    return found[0] if len(found) == 1 else None
 
 
 def entered(root: Path, found: Listing) -> tuple[Path, Listing]:

@@ -14,7 +14,6 @@ from datamodules.archive import walk, within
 from datamodules.files import is_image
 
 LARGE = 10_000  # files; the list of a smaller folder is not kept
-SETTLED = 2_000_000_000  # nanoseconds; some file systems store times of changes in steps of 2 s
 KIND = "listings"
 
 
@@ -67,7 +66,7 @@ def remember(root: str | Path, found: Listing, begun: int) -> None:
     """
     folders = sorted(found.folders)
     times = changed(root, folders)
-    if times is None or int(times.max()) > begun - SETTLED:
+    if times is None or int(times.max()) > begun - kept.SETTLED:
         return  # a later change could have the same time
     kinds = list(found.others)
     arrays = {

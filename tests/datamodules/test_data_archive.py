@@ -162,7 +162,7 @@ def test_damage_inside_an_archive_is_a_broken_file(tmp_path):
         images(path)
 
 
-@pytest.mark.parametrize("name", ["a.tar", "a.tar.gz", "a.tgz", "a.7z", "a.rar"])
+@pytest.mark.parametrize("name", ["a.tar.gz", "a.tgz", "a.7z", "a.rar"])
 def test_other_archives_are_refused_with_what_to_do(tmp_path, name):
     (tmp_path / name).write_bytes(b"x" * 1000)
     with pytest.raises(NotADirectoryError, match=rf"root is .*{name}, an archive: unpack it and give the folder"):
