@@ -30,9 +30,10 @@ from gans import augment as augmentations
 from gans.checks import at_least
 from gans.engine import ema
 from gans.engine.arguments import KeepsArguments
-from gans.engine.batch import Extremes, checked_batch
+from gans.engine.batch import Extremes, checked_batch, checked_range, unified
 from gans.engine.buckets import Averages
 from gans.engine.checkpoint import adapt, check_checkpoint, class_path
+from gans.engine.compiled import name_as_eager
 from gans.engine.curves import Curves, log_interval
 from gans.engine.distributed import average, gathered
 from gans.engine.draws import Draws, run_seed, seed_generators
@@ -69,6 +70,8 @@ class AdversarialModule(KeepsArguments, L.LightningModule):
         lr_decay_images: images seen until the learning rates have fallen to 0; 0 keeps them constant, `run` is the
             whole run.
         lr_hold_images: images seen before they begin to fall, or a share of the run, such as `50%`.
+        input_range: least and greatest value of float images in the batches of your own loader, such as (0, 1) after
+            torchvision's `ToTensor`. They are made [-1, 1]. The datamodules of this package do that themselves.
     """
 
     players: tuple[str, ...] = ("generator", "discriminator")
@@ -97,6 +100,7 @@ class AdversarialModule(KeepsArguments, L.LightningModule):
         instance_noise_images: float | str = 0,
         lr_decay_images: float | str = 0,
         lr_hold_images: float | str = 0,
+        input_range: tuple[float, float] = (-1.0, 1.0),
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
@@ -112,6 +116,7 @@ class AdversarialModule(KeepsArguments, L.LightningModule):
             alike = "both in images, or both of the run, and " if until.amount else ""
             told = f"{alike}under lr_decay_images, {lr_decay_images}"
             raise ValueError(f"lr_hold_images is {lr_hold_images}; expected {told}")
+        self.input_range = checked_range(input_range)
         self.latent_dim = latent_dim
         self.prior: Prior = prior
         self.critic_steps, self.accumulate, self.gradient_clip = critic_steps, accumulate, gradient_clip
@@ -124,7 +129,8 @@ class AdversarialModule(KeepsArguments, L.LightningModule):
         self.seed: int | None = None
         self.batches_seen = self.images_seen = 0
         self.images_averaged = 0  # images seen when the average last moved
-        self._draws, self._curves, self._extremes, self._averages = Draws(), Curves(), Extremes(), Averages()
+        self._draws, self._curves, self._averages = Draws(), Curves(), Averages()
+        self._extremes = Extremes(self.input_range)
         self._spectral: list[Normed] = []  # layers whose weights are normed together
         self._piece, self._pieces, self._share, self._ticked, self._hooked = 0, 1, 1.0, False, False
         self._given: Groups | None = None  # settings of the optimizers, as this run's arguments give them
@@ -135,19 +141,33 @@ class AdversarialModule(KeepsArguments, L.LightningModule):
         self._averaged: ema.Pair | None = None  # the generator and its average, once it has moved
 
     def average_generator(self) -> None:
-        """Create `generator_ema`, the averaged copy that makes samples. Call it once `generator` is built."""
-        self.generator_ema = copy.deepcopy(self.generator).eval().requires_grad_(False)
+        """Create `generator_ema`, the averaged copy that makes samples. Call it once `generator` is built.
+
+        A generator that replaces it later gets its average by itself.
+        """
+        network = self.generator._modules.get("_orig_mod") or self.generator  # of torch.compile(generator)
+        self.generator_ema = copy.deepcopy(network).eval().requires_grad_(False)
+        self._averaged = None
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Set an attribute; at once if it is a number or a text that replaces a plain attribute.
 
         `nn.Module` looks for parameters, buffers and modules of that name first, which takes several microseconds.
         Lightning sets an attribute twice for each hook.
+
+        A generator that replaces another is averaged instead. Networks of `torch.compile` are saved under the names of
+        the networks that they run.
         """
         if type(value) in PLAIN and name in self.__dict__:
             self.__dict__[name] = value
-        else:
-            super().__setattr__(name, value)
+            return
+        before = self._modules.get(name) if isinstance(value, nn.Module) else None
+        super().__setattr__(name, value)
+        if isinstance(value, nn.Module) and "_orig_mod" in value._modules:
+            name_as_eager(value)
+        replaced = before is not None and before not in (value, value._modules.get("_orig_mod"))
+        if replaced and name == "generator" and "generator_ema" in self._modules:
+            self.average_generator()
 
     def train(self, mode: bool = True) -> Self:
         """Switch the players' modes; the averaged generator and frozen modules stay in evaluation mode."""
@@ -479,6 +499,8 @@ class AdversarialModule(KeepsArguments, L.LightningModule):
         self.trainer.precision_plugin.convert_module(self)
         self._given, self._resumed, self._foreseen = None, None, False
         self.seed = run_seed(strategy) if self.seed is None else self.seed
+        # A datamodule makes the images of its batches [-1, 1] itself, so its hook wins. And a loader has none.
+        warnings.filterwarnings("ignore", message=r".*You have overridden `on_after_batch_transfer`.*")
         # False alarms: nobody resumes from weights of before a step, and the averaged generator stays in eval mode.
         for message in (r"no pre-optimization state was saved", r"module\(s\) in eval mode at the start of training"):
             warnings.filterwarnings("ignore", message=f".*{message}.*")
@@ -516,6 +538,10 @@ class AdversarialModule(KeepsArguments, L.LightningModule):
         for logger in self.loggers:
             if isinstance(logger, L.pytorch.loggers.TensorBoardLogger) and self.trainer.global_step == 0:
                 logger.log_hyperparams(dict(self.hparams), {"images_seen": float(self.images_seen)})
+
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """Return the batch of a user's own loader as a tuple with images in [-1, 1], see `batch.unified`."""
+        return unified(batch, self.input_range, self.dtype)
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Move the clock of batches, and make every generator of random numbers a function of it."""
