@@ -151,7 +151,7 @@ def test_the_flag_compiles_fit_alone(gans, monkeypatch):
         def __init__(self, mode):
             made.append(mode)
 
-    monkeypatch.setattr("gans.commands.trainer.Compile", Spy)
+    monkeypatch.setattr("gans.recipes.experiment.Compile", Spy)
     run = "dcgan-digits --model.width 4 --data.size 8 --data.num_workers 0 --trainer.accelerator cpu"
     for value, mode in (("true", "default"), ("reduce-overhead", "reduce-overhead")):
         code, _, err = gans(f"fit {run} --trainer.max_steps 1 --compile {value}")
