@@ -25,9 +25,9 @@ from gans import __version__
 from gans.engine.arguments import KeepsArguments
 from gans.engine.checkpoint import arguments as taken
 from gans.engine.checkpoint import class_path, model_class
+from gans.engine.stored import CONFIG, WEIGHTS
 from gans.runs import atomic
 
-CONFIG, WEIGHTS = "config.json", "model.safetensors"
 NOTE = "gans"  # the key of the configuration in the metadata of a generator's file
 CARD = """\
 ---
@@ -175,15 +175,22 @@ def asked(what: str) -> Iterator[None]:
         raise ValueError(f"{what}: {' '.join(str(error).split())}") from error
 
 
-def fetched(name: str, revision: str | None, token: str | None) -> Path:
-    """Return the folder in the cache of huggingface_hub with the two files of a repository.
+def fetched(name: str, revision: str | None = None, token: str | None = None, folder: Path | None = None) -> Path:
+    """Return the folder with the two files of a repository.
+
+    Args:
+        name: `user/name` of the repository.
+        revision: branch, tag or commit; None is the main branch.
+        token: of the Hub; None uses the one stored on this machine, if one is needed.
+        folder: where the files go; None is the cache of huggingface_hub.
 
     Raises:
         ValueError: if there is no such repository, or the Hub cannot be reached and the files are not in the cache.
     """
     download = hub().snapshot_download
     with asked(f"the Hub does not give {name}"):
-        return Path(download(name, revision=revision, token=token, allow_patterns=[CONFIG, WEIGHTS]))
+        files = [CONFIG, WEIGHTS]
+        return Path(download(name, revision=revision, token=token, allow_patterns=files, local_dir=folder))
 
 
 def push_to_hub(model: L.LightningModule, name: str, *, private: bool | None = None, token: str | None = None) -> str:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from gans.checks import at_least, named_in
 from gans.engine.interface import makes_images, translates
+from gans.engine.stored import stored
 from gans.runs import atomic
 
 PROGRESS = {"seed": int | NoneType, "batches_seen": int, "images_seen": int, "images_averaged": int, "pending": dict}
@@ -161,6 +162,10 @@ class AtomicCheckpoints(TorchCheckpointIO):
         """
         with atomic.opened(path) as file:
             torch.save(checkpoint, file)
+
+    def load_checkpoint(self, path: Any, *args: Any, **options: Any) -> dict[str, Any]:
+        """Return what a checkpoint holds, as Lightning does, or the files of `save_pretrained`."""
+        return stored(path) if Path(path).suffix == ".safetensors" else super().load_checkpoint(path, *args, **options)
 
 
 def class_path(kind: type) -> str:
@@ -407,7 +412,7 @@ def weights(path: str | Path) -> dict[str, Any]:
         ValueError: if the file is none.
     """
     try:
-        held: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        held = stored(path, mmap=True)
         if not all(isinstance(part, dict) for part in (held["state_dict"], held.get("hyper_parameters", {}))):
             raise TypeError
     except OSError as error:
@@ -459,7 +464,7 @@ def held_model(path: str | Path) -> str:
         ValueError: if the file is no checkpoint of this framework, or wants something else called than the class.
     """
     try:
-        held = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        held = stored(path, mmap=True)
         maker = held.get("hyper_parameters", {}).get("_instantiator", MAKER)
     except OSError as error:
         raise ValueError(f"there is no checkpoint {path}: {error.strerror or error}") from error
@@ -490,7 +495,7 @@ def load_model(path: str | Path, device: torch.device | str = "cpu", *, model: t
     name = held_model(path)
     kind = model_class(name, path, model)
     try:
-        held = torch.load(path, map_location=device, weights_only=True)
+        held = stored(path, device)
         found = kind(**arguments(kind, held.get("hyper_parameters", {}))).to(device)
         found.on_load_checkpoint(held)
         found.load_state_dict(held["state_dict"])
