@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from gans.checks import nearest
+from gans.commands.run_as_recipe import as_recipe
 from gans.recipes.arguments import checked
 from gans.recipes.catalogue import show
 from gans.runs.parent import end_with_launcher, launched_by
@@ -39,7 +40,7 @@ usage: gans recipes [NAME]                      list the recipes, or print one
        gans fit --help                                   the flags of trainer, pictures, health and checkpoints
        gans fit --model.help DCGAN                       those of a model; --data.help MNISTDataModule of a data set
 
-CKPT is a file that training wrote, the folder of a run, or a recipe: the newest last.ckpt of its runs.
+CKPT is a checkpoint, the folder of a run, a recipe (its newest run), or user/name on the Hub; :best or :last chooses.
 A wrong input is one sentence and exit code 2; GANS_TRACEBACK=1 shows where it came from.
 """
 
@@ -80,7 +81,7 @@ def main(argv: list[str] | None = None) -> int:
         if is_command:
             pass
         elif verb in VERBS:
-            name, args = checked(verb, rest)
+            name, args = checked(verb, as_recipe(verb, rest))
         elif verb in ("-h", "--help", "help"):
             print(USAGE, end="")
         elif verb == "recipes":

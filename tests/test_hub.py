@@ -186,7 +186,7 @@ class Hub:
         shutil.copytree(folder_path, self.root / repo_id, dirs_exist_ok=True)
         return f"https://hub/{repo_id}"
 
-    def snapshot_download(self, name, revision, token, allow_patterns):
+    def snapshot_download(self, name, revision, token, allow_patterns, local_dir):
         self.asked.append((revision, token))
         there = shutil.copytree(self.root / name, self.root / "cache", dirs_exist_ok=True)
         for path in there.iterdir():
@@ -216,7 +216,9 @@ def test_these_calls_are_those_of_the_package():
     huggingface_hub = pytest.importorskip("huggingface_hub")
     from inspect import signature
 
-    signature(huggingface_hub.snapshot_download).bind("a/b", revision=None, token=None, allow_patterns=[])
+    signature(huggingface_hub.snapshot_download).bind(
+        "a/b", revision=None, token=None, allow_patterns=[], local_dir="."
+    )
     api = huggingface_hub.HfApi(token=None)
     signature(api.create_repo).bind("a/b", private=None, exist_ok=True)
     signature(api.file_exists).bind("a/b", "README.md")

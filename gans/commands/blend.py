@@ -9,7 +9,8 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-from gans.commands.parser import Parser, add_own_model, check_writable, own_model, trained
+from gans.commands.named import trained
+from gans.commands.parser import Parser, add_own_model, check_writable, own_model
 from gans.engine.blend import apart, blend, check_alike, differing
 from gans.engine.checkpoint import load_model
 from gans.engine.interface import translates

@@ -26,12 +26,12 @@ from datamodules.layout import Layout, layout
 from datamodules.reader import OnError
 from gans import __version__
 from gans.commands.device import chosen_device
-from gans.commands.parser import Parser, check_writable, trained
+from gans.commands.named import local, trained
+from gans.commands.parser import Parser, check_writable
 from gans.commands.splits import bar
 from gans.models.coders import load_coder
 from gans.networks.coder import Coder
 from gans.runs import atomic
-from gans.runs.folder import trained as of_run
 
 SHARD = 2**26  # bytes of a shard; an encoding that was interrupted continues with the next one
 SHOWN = 12  # characters of a digest
@@ -76,7 +76,7 @@ def main(args: list[str]) -> None:
     device, out = chosen_device(options.device), options.out
     if (out / ABOUT).is_file():
         raise ValueError(f"out is {out}, which holds {described(out).count:,} codes; expected a new folder")
-    path = trained(options.autoencoder) if of_run(options.autoencoder) else options.autoencoder
+    path = trained(options.autoencoder) if local(options.autoencoder) else options.autoencoder
     coder = coder_for(path, options.size, options.channels)
     channels, *sides = coder.image_shape
     target = Target(channels, (sides[0], sides[1]), options.fit, as_pair(options.crop), options.half)

@@ -20,6 +20,7 @@ from gans.commands.parser import Parser, add_own_model, check_writable, own_mode
 from gans.commands.splits import Split, bar, classes_of, data_config, data_of, sets, shape_of, with_data
 from gans.engine.checkpoint import fits, held_model, load_model
 from gans.engine.interface import translates
+from gans.engine.stored import stored
 from gans.metrics.extractors import extractor
 from gans.metrics.features import Reference
 from gans.metrics.framed import Framed
@@ -44,7 +45,7 @@ def parser() -> Parser:
         "checkpoint",
         nargs="?",
         type=Path,
-        help="checkpoint, folder of a run, or recipe",
+        help="checkpoint, folder of a run, recipe, or user/name of the Hub",
     )
     add_own_model(flags)
     flags.add_argument(
@@ -249,7 +250,7 @@ def samples_of(
         "checkpoint": str(checkpoint),
         "sha256": sha256(checkpoint),
         "model": type(model).__name__,
-        "step": int(torch.load(checkpoint, weights_only=True, mmap=True)["global_step"]),
+        "step": stored(checkpoint, mmap=True).get("global_step"),  # None for imported weights
         "images_seen": int(getattr(model, "images_seen", 0)),
         "classes": list(getattr(model, "class_names", ())),
         "weights": f"averaged, half-life {model.hparams.get('ema_halflife', 'default')} images",

@@ -13,7 +13,7 @@ from gans.runs.folder import of_checkpoint
 def parser_of(verb: str, description: str | None) -> Parser:
     """Return the parser of a verb, with the flags of `gans.commands.explore_subject.subject`."""
     parser = Parser(prog=f"gans explore {verb}", description=description)
-    parser.add_argument("checkpoint", type=Path, help="checkpoint, folder of a run, or recipe")
+    parser.add_argument("checkpoint", type=Path, help="checkpoint, folder of a run, recipe, or user/name of the Hub")
     add_own_model(parser)
     parser.add_argument(
         "--label",

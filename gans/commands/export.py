@@ -36,7 +36,7 @@ NEEDS = {"onnx": ("onnx", "onnxscript", "onnxruntime")}
 def parser() -> Parser:
     """Return the parser of the flags."""
     flags = Parser(prog="gans export", description=__doc__)
-    flags.add_argument("checkpoint", type=Path, help="checkpoint, folder of a run, or recipe")
+    flags.add_argument("checkpoint", type=Path, help="checkpoint, folder of a run, recipe, or user/name of the Hub")
     add_own_model(flags)
     flags.add_argument(
         "--format",

@@ -1,6 +1,5 @@
-"""The parser of the commands, and what its flags name: a checkpoint, the class of a model, a folder to write to."""
+"""The parser of the commands, and what its flags name: the class of a model, a folder to write to."""
 
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -9,12 +8,10 @@ import lightning as L
 from jsonargparse import Namespace
 
 from gans.checks import imported, nearest
+from gans.commands.named import trained
 from gans.recipes import keys
-from gans.recipes.catalogue import recipes
 from gans.recipes.keys import KINDS
 from gans.runs import atomic
-from gans.runs import folder as runs
-from gans.runs.parent import main_process
 
 
 class Parser(keys.Parser):
@@ -28,26 +25,6 @@ class Parser(keys.Parser):
         if found.get("compare"):
             found.compare = [trained(named) for named in found.compare]
         return found
-
-
-def trained(named: Path) -> Path:
-    """Return the checkpoint that a file, the folder of a run, or a recipe names. Print it if it is not a file.
-
-    Raises:
-        ValueError: for a folder without a checkpoint, and a recipe that has not been trained.
-    """
-    found, known = runs.trained(named), recipes()
-    if found is not None:
-        if found != named and main_process():
-            print(f"checkpoint   {found}", file=sys.stderr)
-        return found
-    if str(named) in known:
-        raise ValueError(f"there is no checkpoint of {named} under {Path('runs') / named}: fit it, or give a file")
-    if named.is_dir():
-        raise ValueError(f"{named} holds no last.ckpt; expected a checkpoint, the folder of a run, or a recipe")
-    if not named.suffix and (close := nearest(str(named), list(known))):
-        raise ValueError(f"there is no checkpoint {named}{close}")
-    return named  # a missing file is reported when it is read
 
 
 def check_writable(folder: Path) -> None:

@@ -34,7 +34,7 @@ def parser() -> Parser:
     flags.add_argument(
         "checkpoint",
         type=Path,
-        help="checkpoint, folder of a run, or recipe, whose model translates images",
+        help="checkpoint, folder of a run, recipe, or user/name of the Hub, whose model translates images",
     )
     add_own_model(flags)
     flags.add_argument("--input", type=Path, required=True, help="a picture, a folder of pictures, or a clip")

@@ -39,7 +39,7 @@ UNREAD = ("labels", "codes", "direction", "directions", "cutoff")  # flags that 
 def parser() -> Parser:
     """Return the parser of the flags."""
     flags = Parser(prog="gans sample", description=__doc__)
-    flags.add_argument("checkpoint", type=Path, help="checkpoint, folder of a run, or recipe")
+    flags.add_argument("checkpoint", type=Path, help="checkpoint, folder of a run, recipe, or user/name of the Hub")
     add_own_model(flags)
     flags.add_argument("--num", type=int, help="images; by default 64, or 8 for each sentence")
     flags.add_argument("--seed", type=int, default=0, help="of the latents; the same as in `gans evaluate` on a CPU")

@@ -14,11 +14,12 @@ from tqdm import tqdm
 from datamodules.archive import is_folder
 from gans.checks import named_in
 from gans.commands.home import expanded
+from gans.commands.named import local
 from gans.commands.parser import Parser
 from gans.metrics.features import Watch
 from gans.metrics.rows import Labelled, items, of_images
 from gans.recipes.configuration import read
-from gans.runs.folder import of_checkpoint, trained
+from gans.runs.folder import of_checkpoint
 
 Split = Literal["train", "val", "test"]
 
@@ -33,7 +34,7 @@ def with_data(flags: Parser, args: list[str], instead: Set[str] = frozenset({"--
         elif flag == "--data":
             named = args[i + 1]
     for before, arg in zip(["", *args], args, strict=False):
-        path = None if before.startswith("--") or arg.startswith("--") else trained(Path(arg))
+        path = None if before.startswith("--") or arg.startswith("--") else local(Path(arg))
         config = of_checkpoint(path) / "config.yaml" if path and path.suffix == ".ckpt" else None
         if config is None or not config.is_file():
             continue

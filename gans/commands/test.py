@@ -61,7 +61,9 @@ class Test(NamedTuple):
 def parser() -> Parser:
     """Return the parser of the flags."""
     flags = Parser(prog="gans test", description=__doc__)
-    flags.add_argument("checkpoint", nargs="?", type=Path, help="checkpoint, folder of a run, or recipe")
+    flags.add_argument(
+        "checkpoint", nargs="?", type=Path, help="checkpoint, folder of a run, recipe, or user/name of the Hub"
+    )
     add_own_model(flags)
     protocols = "; ".join(f"{name}: {protocol.about}" for name, protocol in PROTOCOLS.items())
     flags.add_argument("--protocol", type=Literal["sr", "denoise"], required=True, help=protocols)

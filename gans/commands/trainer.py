@@ -21,11 +21,13 @@ from gans import callbacks
 from gans.callbacks import progress, stopping
 from gans.checks import imported
 from gans.commands.home import expanded
+from gans.commands.named import BEST, chosen, local, trained
 from gans.commands.outcome import BAD_INPUT, quiet
-from gans.commands.parser import Parser, check_writable, trained
+from gans.commands.parser import Parser, check_writable
 from gans.commands.trainer_report import Watch, complaint, missing_metric, result
 from gans.engine import checkpoint
 from gans.engine.module import AdversarialModule
+from gans.engine.stored import stored
 from gans.recipes import configuration
 from gans.recipes.arguments import given
 from gans.recipes.catalogue import recipes
@@ -35,6 +37,8 @@ from gans.runs import atomic
 from gans.runs import folder as runs
 from gans.runs.memory import check_fits
 from gans.runs.parent import main_process
+
+NEWEST = ("last", "best")  # values of --ckpt_path for a checkpoint of the recipe's newest run
 
 
 class CLI(Experiment):
@@ -58,11 +62,13 @@ class CLI(Experiment):
         verb, *rest = args
         if verb == "fit" or rest[:1] != ["--config"] or rest[1] != str(recipes().get(self.name)):
             return args
-        parent = Path(expanded(given(rest, "trainer.default_root_dir") or "runs")) / self.name
-        path = given(rest, "ckpt_path")
-        places = checkpoints(parent, expanded(given(rest, "checkpoint.dirpath")))
-        found = runs.newest(places) if path in (None, "last") else Path(expanded(path))
-        home = runs.home(found, parent) if found is not None and found.is_file() else None
+        root, path = Path(expanded(given(rest, "trainer.default_root_dir") or "runs")), given(rest, "ckpt_path")
+        if path in (None, *NEWEST):
+            places = checkpoints(root / self.name, expanded(given(rest, "checkpoint.dirpath")))
+            found = chosen(places, path or "last")
+        else:
+            found = local(Path(expanded(path)), root)
+        home = runs.home(found, root / self.name) if found is not None else None
         config = home / "config.yaml" if home else None
         return [verb, *rest[:2], "--config", description(config), *rest[2:]] if config and config.is_file() else args
 
@@ -86,33 +92,36 @@ class CLI(Experiment):
                 told = f"init_from is {options.init_from}, ckpt_path {start}"
                 raise ValueError(f"{told}; expected one of them: a run resumes, or starts from weights")
             # A requeued run resumes.
-            options.init_from = None if start else trained(Path(options.init_from))
+            options.init_from = None if start else trained(options.init_from, self.folder.parent)
         made: L.Trainer = super().instantiate_trainer(folder, **kwargs)
         self.stop.replace_lightning(made)
         check_processes(made)
         return made
 
-    def find_checkpoint(self, path: str | None) -> str | None:
-        """Return the path of the checkpoint to start from: `path`, or the newest of this recipe for `last`.
+    def find_checkpoint(self, named: str | None) -> str | None:
+        """Return the path of the checkpoint to start from; without a name `fit` has none, and other verbs the last.
+
+        Args:
+            named: `last` or `best` of the newest run of this recipe, or what `gans.commands.named` finds.
 
         Raises:
             ValueError: if it does not exist. `fit --ckpt_path last` starts a new run instead, so that a requeued job
                 needs no other command for its first run.
         """
-        if path is not None and path != "last":
-            if not Path(path).is_file():
-                raise ValueError(f"there is no checkpoint {path}")
-            return path
-        if path is None and self.subcommand == "fit":
+        if named is not None and named not in NEWEST:
+            return str(trained(named, self.folder.parent))
+        if named is None and self.subcommand == "fit":
             return None
         options = self.config_init[self.subcommand]
         kept = options.checkpoint.dirpath
-        places = checkpoints(self.folder, kept)
         savers = [saver for saver in as_list(options.trainer.get("callbacks")) if isinstance(saver, ModelCheckpoint)]
-        found = runs.newest([*places, *(Path(saver.dirpath) for saver in savers if saver.dirpath and saver.save_last)])
+        others = [Path(saver.dirpath) for saver in savers if saver.dirpath and saver.save_last]
+        found = chosen([*checkpoints(self.folder, kept), *others], named or "last")
         if found is not None:
             return str(found)
         where = kept or self.folder
+        if named == "best":
+            raise ValueError(f"the newest run of {self.name} under {where} has no {BEST}: evaluate.features makes one")
         if self.subcommand == "fit":
             if main_process():
                 print(f"no checkpoint of {self.name} under {where}: starting anew", file=sys.stderr)
@@ -129,7 +138,7 @@ class CLI(Experiment):
         if not path:
             return
         try:
-            held = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+            held = stored(path, mmap=True)
         except Exception as error:  # unpickling another file raises almost anything
             raise ValueError(f"{path} is not a readable checkpoint ({type(error).__name__})") from error
         try:

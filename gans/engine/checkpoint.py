@@ -165,7 +165,10 @@ class AtomicCheckpoints(TorchCheckpointIO):
 
     def load_checkpoint(self, path: Any, *args: Any, **options: Any) -> dict[str, Any]:
         """Return what a checkpoint holds, as Lightning does, or the files of `save_pretrained`."""
-        return stored(path) if Path(path).suffix == ".safetensors" else super().load_checkpoint(path, *args, **options)
+        saved = Path(path).suffix == ".safetensors"
+        held: dict[str, Any] = stored(path) if saved else super().load_checkpoint(path, *args, **options)
+        held.setdefault("pytorch-lightning_version", L.__version__)  # which those of weights alone do not have
+        return held
 
 
 def class_path(kind: type) -> str:

@@ -634,8 +634,9 @@ class AdversarialModule(KeepsArguments, L.LightningModule):
             raise ValueError(f"the checkpoint has {len(kept)} optimizer states; expected {len(self.players)}")
         adapt(self, checkpoint)
         self._resumed = state = checkpoint["adversarial"]
-        for name in ("seed", "batches_seen", "images_seen", "images_averaged"):
+        for name in ("batches_seen", "images_seen", "images_averaged"):
             setattr(self, name, state[name])
+        self.seed = self.seed if state["seed"] is None else state["seed"]  # weights alone have none
         self.origin = dict(state.get("origin") or {})
         saved, here = [str(name) for name in state.get("classes") or []], self.class_names
         if saved and here and saved != here:

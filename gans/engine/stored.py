@@ -7,7 +7,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import lightning as L
 import torch
 from safetensors.torch import load_file
 
@@ -31,10 +30,10 @@ def stored(path: str | Path, device: torch.device | str = "cpu", *, mmap: bool =
         held: dict[str, Any] = torch.load(path, map_location=device, weights_only=True, mmap=mmap)
         return held
     config = json.loads(path.with_name(CONFIG).read_text(encoding="utf-8"))
-    state = {name: config[name] for name in ("model", "images_seen", "classes", "origin") if name in config}
+    counts: dict[str, Any] = {"seed": None, "batches_seen": 0, "images_seen": 0, "images_averaged": 0, "pending": {}}
+    noted = {name: config[name] for name in ("model", "images_seen", "classes", "origin") if name in config}
     return {
         "state_dict": load_file(path, str(device)),
         "hyper_parameters": config["arguments"],
-        "adversarial": {"images_seen": 0, "seed": None, "batches_seen": 0, "images_averaged": 0, "pending": {}, **state},
-        "pytorch-lightning_version": L.__version__,  # which Lightning's trainer looks for
+        "adversarial": counts | noted,
     }

@@ -120,17 +120,6 @@ def newest(folders: Iterable[Path]) -> Path | None:
     return max(found, key=lambda path: (path.stat().st_mtime_ns, number(path)), default=None)
 
 
-def trained(named: Path) -> Path | None:
-    """Return the checkpoint for a file, for the folder of one or several runs, or for a recipe's name, or None.
-
-    For a folder it is the newest `last.ckpt`. The runs of a recipe are searched in `runs`.
-    """
-    if named.is_file():
-        return named
-    folder = named if named.is_dir() else Path("runs") / named
-    return newest([folder, folder / "checkpoints", *folder.glob("version_*/checkpoints")])
-
-
 def number(path: Path) -> int:
     """Return the version number of the run whose folder contains a checkpoint, or -1."""
     found = VERSION.fullmatch(path.absolute().parent.parent.name)
@@ -155,5 +144,5 @@ def home(checkpoint: Path, parent: Path) -> Path | None:
 
 def of_checkpoint(checkpoint: Path) -> Path:
     """Return the run folder that contains a checkpoint: the parent of `checkpoints`, else the file's own folder."""
-    folder = checkpoint.absolute().parent
+    folder = checkpoint.parent if checkpoint.parent.name else checkpoint.absolute().parent
     return folder.parent if folder.name == "checkpoints" else checkpoint.parent

@@ -1,0 +1,34 @@
+"""A run in place of a recipe on the command line of validate, test and predict. Nothing is imported for a recipe."""
+
+from pathlib import Path
+
+from gans.commands.home import expanded
+from gans.recipes.arguments import name_of
+from gans.recipes.catalogue import recipes
+
+
+def as_recipe(verb: str, args: list[str]) -> list[str]:
+    """Return the arguments with the config.yaml of a run and `--ckpt_path` in place of the run, if they begin with one.
+
+    Raises:
+        ValueError: for `fit`, which resumes a run by its recipe, and for a model without config.yaml.
+    """
+    name, *rest = args or [""]
+    recipe, _, choice = name.rpartition(":")
+    if recipe in recipes() and choice in ("best", "last") and verb != "fit":
+        return [recipe, "--ckpt_path", name, *rest]
+    if not name or name[0] == "-" or name in recipes() or name.endswith((".yaml", ".yml")):
+        return args
+    from gans.commands.named import local  # imports torch, which takes seconds
+    from gans.runs.folder import of_checkpoint
+
+    found = local(Path(expanded(name)))
+    if found is None:
+        return args
+    config = of_checkpoint(found) / "config.yaml"
+    if verb == "fit":
+        told = f"gans fit {name_of(config)} --ckpt_path last resumes it, --init_from starts from its weights"
+        raise ValueError(f"{name} is a run; expected a recipe or a YAML file: {told}")
+    if not config.is_file():
+        raise ValueError(f"{name} holds no config.yaml: give a recipe, and --ckpt_path {name}")
+    return [str(config), "--ckpt_path", str(found), *rest]
