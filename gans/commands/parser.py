@@ -8,7 +8,7 @@ import lightning as L
 from jsonargparse import Namespace
 
 from gans.checks import imported, nearest
-from gans.commands.named import trained
+from gans.commands.named import FILES, trained
 from gans.recipes import keys
 from gans.recipes.keys import KINDS
 from gans.runs import atomic
@@ -21,10 +21,15 @@ class Parser(keys.Parser):
         """Return the values of flags and YAML files, with `~` expanded and checkpoints found by their names."""
         found = super().parse_args(*args, **kwargs)
         if isinstance(named := found.get("checkpoint"), Path):
-            found.checkpoint = trained(named)
+            found.checkpoint = path_of(named)
         if found.get("compare"):
-            found.compare = [trained(named) for named in found.compare]
+            found.compare = [path_of(named) for named in found.compare]
         return found
+
+
+def path_of(named: Path) -> Path:
+    """Return the file of what was trained. A missing file is reported when it is read, after the other flags."""
+    return named if named.suffix in FILES and not named.exists() else trained(named)
 
 
 def check_writable(folder: Path) -> None:

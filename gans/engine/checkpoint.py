@@ -12,7 +12,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
-from gans.checks import at_least, named_in
+from gans.checks import at_least, named_in, nearest
 from gans.engine.interface import makes_images, translates
 from gans.engine.stored import stored
 from gans.runs import atomic
@@ -470,7 +470,8 @@ def held_model(path: str | Path) -> str:
         held = stored(path, mmap=True)
         maker = held.get("hyper_parameters", {}).get("_instantiator", MAKER)
     except OSError as error:
-        raise ValueError(f"there is no checkpoint {path}: {error.strerror or error}") from error
+        close = nearest(str(path), [str(other) for other in Path(path).parent.glob("*.ckpt")])
+        raise ValueError(f"there is no checkpoint {path}{close}: {error.strerror or error}") from error
     except Exception as error:  # unpickling what is no checkpoint raises almost anything
         raise ValueError(f"{path} is not a checkpoint of this framework ({type(error).__name__})") from error
     name = model_name(held)
