@@ -21,6 +21,7 @@ from datamodules.archive import contents, is_file, opened, read_text, within
 from datamodules.files import listed
 
 NAMES = "classnames.txt"
+UNFINISHED = "packing.json"  # it is there until `gans data pack` has written all shards
 LABELLED = (".cls", ".json")  # the first one that has a label is used
 KEYS = ("label", "cls", "class")
 LARGE = 10_000  # bytes of all keys; the labels of a smaller shard are not kept
@@ -45,12 +46,14 @@ def samples(root: Path, paths: Sequence[str]) -> Samples | None:
         paths: Sorted paths of all images, relative to the root.
 
     Raises:
-        ValueError: Some samples have a label and others have none, or a label is no class.
+        ValueError: Some samples have a label and others have none, a label is no class, or shards are missing.
     """
     place = within(root)
     inner = bool(place) and root.suffix.lower() == ".tar"  # the root is a shard, or a plain archive
     if not inner and not all(shard_of(path) for path in paths):
         return None
+    if is_file(root / UNFINISHED):
+        raise ValueError(f"root is {root}, whose shards are not complete: the same `gans data pack` continues")
     chosen = [min(some, key=dots) for _, some in groupby(paths, key_of)]
     known: dict[str, dict[str, str]] = {}
     for shard in dict.fromkeys("" if inner else shard_of(path) for path in chosen):

@@ -29,6 +29,7 @@ usage: gans recipes [NAME]                      list the recipes, or print one
        gans export   CKPT --format FORMAT       the averaged generator for plain torch, or onnxruntime; --help
        gans blend    CKPT CKPT WEIGHT           a checkpoint between two of the same model; --help
        gans data encode FOLDER OUT --autoencoder CKPT       codes of images, written once; --help
+       gans data pack   FOLDER OUT [--size 256]             images in tar shards, shrunk once; --help
        gans import   KIND FILE [flags]          a checkpoint that others have published, as one of ours; --help
 
        gans fit dcgan-digits                             no download, two to four minutes on two cores

@@ -6,6 +6,7 @@ from gans.checks import nearest
 
 USAGE = """\
 usage: gans data encode FOLDER OUT --autoencoder CKPT    codes of all images, for GANs that play on codes
+       gans data pack FOLDER OUT --size 256              images in tar shards, shrunk once as in training
 
        gans data encode photos photos-codes --autoencoder runs/gridautoencoder-folder
        gans fit RECIPE --data CodesDataModule --data.root photos-codes --model.autoencoder CKPT
@@ -14,7 +15,7 @@ usage: gans data encode FOLDER OUT --autoencoder CKPT    codes of all images, fo
 """
 
 # Each is a file `data_<verb>` of this package, with a function `main`.
-VERBS = ("encode",)
+VERBS = ("encode", "pack")
 
 
 def main(args: list[str]) -> int | None:
