@@ -1,11 +1,11 @@
-"""Trained models as two files, safetensors and JSON, in a local folder or a repository of the Hugging Face Hub.
+"""Trained models as safetensors and JSON with a model card, in a folder or a repository of the Hugging Face Hub.
 
 These are functions and not huggingface_hub's mixin. The mixin wraps constructors, so that importing a model would need
 the package, and a user would have to know the class of a repository before loading it. Here `config.json` names the
 class. The package (`lightning-gans[hub]`) and a network connection are needed only for a name on the Hub.
 
-Nothing in these files is executed: they contain no pickle, only these two are downloaded, and the class is one of
-`gans.models`, the one given, or one that has already been imported.
+Nothing in these files is executed: they contain no pickle, only weights and configuration are downloaded, and the class
+is one of `gans.models`, the one given, or one that has already been imported.
 """
 
 import json
@@ -21,7 +21,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from gans import __version__
+from gans import __version__, card
 from gans.engine.arguments import KeepsArguments
 from gans.engine.checkpoint import arguments as taken
 from gans.engine.checkpoint import class_path, model_class
@@ -29,20 +29,6 @@ from gans.engine.stored import CONFIG, WEIGHTS
 from gans.runs import atomic
 
 NOTE = "gans"  # the key of the configuration in the metadata of a generator's file
-CARD = """\
----
-library_name: lightning-gans
-tags: [gan, image-generation, pytorch-lightning]
----
-
-`{model}`, trained on {images:,} images.{origin}
-
-```python
-from gans.hub import from_pretrained  # pip install "lightning-gans[hub]"
-
-images = from_pretrained("{name}").sample(16, seed=0)  # in [-1, 1]
-```
-"""
 
 
 def config_of(model: Any) -> dict[str, Any]:
@@ -72,12 +58,35 @@ def told_origin(config: dict[str, Any]) -> str:
     return f" Its weights come from {origin.get('source')}{licence}."
 
 
-def save_pretrained(model: L.LightningModule, folder: str | Path) -> Path:
-    """Write all networks of a model, with the averaged generator, to a folder, and return its path."""
+def save_pretrained(
+    model: L.LightningModule, folder: str | Path, *, run: str | Path | None = None, licence: str | None = None
+) -> Path:
+    """Write all networks of a model, with the averaged generator and a model card, to a folder, and return its path.
+
+    Args:
+        model: a trained model.
+        folder: that is created. A README.md of your own in it is kept.
+        run: folder of the run or a checkpoint in it. The card then tells its recipe, data, length, and the scores of
+            `gans evaluate CKPT --out RUN/report.json` for this model.
+        licence: of the weights for the card, such as `apache-2.0`; None is that of imported weights, or not said.
+
+    Raises:
+        ValueError: if there is no such run.
+        TypeError: if an argument of the model is not a plain value.
+    """
     folder = Path(folder).expanduser()
-    text = json.dumps(config_of(model), indent=2)  # first: it fails if a value is not plain
+    return written(model, folder, folder.name, run, licence)
+
+
+def written(model: L.LightningModule, folder: Path, name: str, run: str | Path | None, licence: str | None) -> Path:
+    """Write a model as `save_pretrained` does, with a card that calls it `name`, and return the folder."""
+    config = config_of(model)
+    text = json.dumps(config, indent=2)  # first: it fails if a value is not plain
+    home = None if run is None else card.of_run(Path(run).expanduser())
     atomic.write(folder / WEIGHTS, save(plain(model), {"format": "pt"}))
     atomic.write(folder / CONFIG, f"{text}\n".encode())
+    licence = licence or (config.get("origin") or {}).get("licence")
+    card.write(folder, model, config, name, told_origin(config), home, licence)
     return folder
 
 
@@ -193,26 +202,34 @@ def fetched(name: str, revision: str | None = None, token: str | None = None, fo
         return Path(download(name, revision=revision, token=token, allow_patterns=files, local_dir=folder))
 
 
-def push_to_hub(model: L.LightningModule, name: str, *, private: bool | None = None, token: str | None = None) -> str:
-    """Upload a model, as `save_pretrained` writes it, with a model card. Return the URL of the commit.
+def push_to_hub(
+    model: L.LightningModule,
+    name: str,
+    *,
+    private: bool | None = None,
+    token: str | None = None,
+    run: str | Path | None = None,
+    licence: str | None = None,
+) -> str:
+    """Upload a model, as `save_pretrained` writes it. Return the URL of the commit.
 
     Args:
         model: a trained model.
-        name: `user/name` of the repository, which is created if it does not exist.
+        name: `user/name` of the repository, which is created if it does not exist. A card that it has is kept.
         private: make a new repository private; None uses the user's default.
         token: of the Hub; None uses the one stored on this machine.
+        run: for the card, as in `save_pretrained`.
+        licence: of the weights, for the card.
 
     Raises:
-        ValueError: if the Hub cannot be reached, or refuses.
+        ValueError: if the Hub cannot be reached, or refuses, or there is no such run.
         TypeError: if an argument of the model is not a plain value.
     """
-    api, config = hub().HfApi(token=token), config_of(model)
-    with tempfile.TemporaryDirectory() as folder:
-        save_pretrained(model, folder)
+    api = hub().HfApi(token=token)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = written(model, Path(temporary), name, run, licence)
         with asked(f"the Hub does not take {name}"):
             name = api.create_repo(name, private=private, exist_ok=True).repo_id
-            if not api.file_exists(name, "README.md"):  # an existing card is kept
-                told = {"images": config["images_seen"], "origin": told_origin(config)}
-                text = CARD.format(model=type(model).__name__, name=name, **told)
-                (Path(folder) / "README.md").write_text(text, encoding="utf-8")
+            if api.file_exists(name, card.CARD):
+                (folder / card.CARD).unlink()
             return str(api.upload_folder(repo_id=name, folder_path=folder, commit_message=type(model).__name__))

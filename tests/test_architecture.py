@@ -25,7 +25,7 @@ LEVELS = [
     {"gans.recipes", "gans.commands.words", "gans.commands.home"},
     {"gans.published"},
     {"gans.models", "gans.callbacks", "gans.hub"},
-    {"gans.explore"},
+    {"gans.explore", "gans.card"},
     {"gans.metrics"},
     {"gans.engine"},
     {"gans.networks"},

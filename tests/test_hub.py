@@ -44,7 +44,8 @@ def test_a_folder_gives_the_model_back(tmp_path, kind, options):
     model = make(kind, **options)
     model.images_seen = 640
     folder = save_pretrained(model, tmp_path / "folder")
-    assert sorted(path.name for path in folder.iterdir()) == ["config.json", "model.safetensors"]
+    written = ["README.md", "config.json", "model.safetensors", "samples.png"]
+    assert sorted(path.name for path in folder.iterdir()) == written
     again = from_pretrained(folder)
     assert type(again) is kind
     assert again.images_seen == 640
@@ -205,6 +206,7 @@ def test_a_repository_and_back(tmp_path, monkeypatch):
     push_to_hub(model, "me/digits")
     assert (tmp_path / "me" / "digits" / "README.md").read_text() == "of my own"
     assert torch.equal(from_pretrained("me/digits", revision="v1").sample(2, seed=0), model.sample(2, seed=0))
+    assert (tmp_path / "me" / "digits" / "samples.png").is_file()
     assert hub.asked == ["t", True, None, None, ("v1", None)]
     assert sorted(path.name for path in (tmp_path / "cache").iterdir()) == ["config.json", "model.safetensors"]
     model.hparams["width"] = object()

@@ -9,7 +9,7 @@ from typing import Any
 
 from gans.commands.report_pictures import Picture
 from gans.commands.report_run import Explored, Run
-from gans.metrics.report import MEANING, cell
+from gans.metrics.report import MEANING, cell, protocol
 from gans.runs.curves import Curve, thinned
 
 POINTS = 400  # of a curve
@@ -270,17 +270,6 @@ def of_scores(runs: Sequence[Run]) -> str:
             "<code>gans evaluate CKPT --out RUN/report.json</code> writes one.</p>"
         )
     return "\n".join([*text, while_training]).strip()
-
-
-def protocol(report: Mapping[str, Any]) -> str:
-    """Return what the numbers of a report depend on besides the model, in words."""
-    held, features, real = report["protocol"], report["extractor"], report["reference"]
-    seeds = ", ".join(map(str, held.get("seeds", ())))
-    return (
-        f"{held['samples']:,} samples of seed {seeds} against {real['n']:,} images of the split {real['split']} "
-        f"({str(real.get('fingerprint'))[:8]}), features {features['name']} ({str(features.get('sha256'))[:8]}, "
-        f"{features['resize']}), protocol {held['name']}"
-    )
 
 
 def of_protocol(runs: Sequence[Run], reports: Sequence[tuple[int, str, dict[str, Any]]]) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from PIL import Image
 
-from datamodules.files import BrokenDataError
+from datamodules.reader import BrokenDataError
 from gans.commands.explore_compared import Spectra, neighbours, spectra
 from gans.commands.explore_flags import extractor_of, parser_of
 from gans.commands.explore_real import RealImages, add_data

@@ -5,7 +5,7 @@ A report is a dictionary of plain values. It holds everything that is needed to 
 
 import hashlib
 import json
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -187,6 +187,17 @@ def table(report: dict[str, Any]) -> str:
             cells = [cell(name, report[side].get(name)) for side in ("metrics", "baseline_real")]
             lines.append(f"{name:16} {cells[0]:>16} {cells[1]:>16}  {better:6}  {meaning}")
     return "\n".join(lines)
+
+
+def protocol(report: Mapping[str, Any]) -> str:
+    """Return what the numbers of a report depend on besides the model, in words."""
+    held, features, real = report["protocol"], report["extractor"], report["reference"]
+    seeds = ", ".join(map(str, held.get("seeds", ())))
+    return (
+        f"{held['samples']:,} samples of seed {seeds} against {real['n']:,} images of the split {real['split']} "
+        f"({str(real.get('fingerprint'))[:8]}), features {features['name']} ({str(features.get('sha256'))[:8]}, "
+        f"{features['resize']}), protocol {held['name']}"
+    )
 
 
 def cell(name: str, score: dict[str, Any] | None) -> str:
