@@ -139,7 +139,7 @@ class Generator(nn.Module):
         hole, known = (padded(part, self.multiple, SMALLEST) for part in (masks.to(images), images))
         given = pull_push(known, hole) if self.base else torch.where(hole > 0.5, 0.0, known)
         made = self.last(self.rise(self.inner(self.descend(torch.cat([given, hole], 1)))))
-        made = (changed(made, given) if self.base else made.tanh()).contiguous()
+        made = (changed(made, given, hole) if self.base else made.tanh()).contiguous()
         return [made[..., :height, :width]]
 
     def inner(self, maps: Tensor) -> Tensor:

@@ -108,7 +108,7 @@ class Stage(nn.Module):
         whole = self.first(torch.cat([images, masks], 1))
         half = self.descend(whole)
         made: Tensor = self.last(whole + self.rise(half + self.inner(half)))
-        return (changed(made, images) if self.base else made.tanh()).contiguous()
+        return (changed(made, images, masks) if self.base else made.tanh()).contiguous()
 
     def inner(self, maps: Tensor) -> Tensor:
         """Return the output of the middle layers for maps `(N, 2 width, h, w)`, in the same shape.

@@ -35,9 +35,17 @@ def pull_push(images: Tensor, masks: Tensor) -> Tensor:
     return made
 
 
-def changed(change: Tensor, fill: Tensor) -> Tensor:
-    """Return images in (-1, 1): the tanh of a network's output `(N, C, H, W)`, added to the fill before its tanh."""
-    return (change + fill.clamp(-BRIGHTEST, BRIGHTEST).atanh()).tanh()
+def changed(change: Tensor, fill: Tensor, masks: Tensor) -> Tensor:
+    """Return images `(N, C, H, W)` in (-1, 1): in holes, the tanh of a network's output plus that of the fill.
+
+    Known pixels get no part of the output. A loss of them would keep the output at 0, because there the fill is exact.
+
+    Args:
+        change: the output `(N, C, H, W)`, not bounded.
+        fill: filled images of the same shape.
+        masks: `(N, 1, H, W)`, 1 in holes.
+    """
+    return (change * masks + fill.clamp(-BRIGHTEST, BRIGHTEST).atanh()).tanh()
 
 
 def start_at_fill(last: nn.Conv2d) -> None:

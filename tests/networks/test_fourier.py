@@ -71,3 +71,9 @@ def test_it_has_the_authors_parameters():
 def test_a_fresh_network_with_a_base_returns_it():
     network, given, mask = Generator(3, 2, 1, base=True), images((16, 24)), masks((16, 24))
     assert torch.allclose(network(given, mask), pull_push(given, mask).clamp(-0.98, 0.98), atol=1e-5)
+    torch.nn.init.normal_(network.last.weight)
+    made = network(given, mask)
+    assert torch.allclose(
+        made[mask.expand_as(made) == 0], given.clamp(-0.98, 0.98)[mask.expand_as(made) == 0], atol=1e-5
+    )
+    assert (made - pull_push(given, mask)).abs().amax() > 0.1

@@ -50,6 +50,17 @@ def test_a_fresh_network_with_a_base_returns_it(refine):
     assert all(torch.allclose(guess, fill, atol=1e-5) for guess in network.guesses(given, mask))
 
 
+@pytest.mark.parametrize("refine", [False, True])
+def test_known_pixels_get_no_part_of_the_difference_from_a_base(refine):
+    network, given, mask = Generator(16, 3, 2, refine, base=True), images((16, 24)), masks((16, 24))
+    for stage in network.stages:
+        torch.nn.init.normal_(stage.last.weight)
+    fill = pull_push(given, mask).clamp(-0.98, 0.98)
+    for guess in network.guesses(given, mask):
+        assert torch.allclose(torch.where(mask > 0, fill, guess), fill, atol=1e-5)
+        assert (guess - fill).abs().amax() > 0.1
+
+
 def test_the_second_stage_sees_the_first_ones_guess_in_the_hole_alone():
     torch.manual_seed(0)
     network, size, seen = Generator(16, 3, width=2), (16, 16), []
