@@ -12,10 +12,12 @@ if TYPE_CHECKING:
     from datamodules.digits import DigitsDataModule
     from datamodules.folder import ImageFolderDataModule
     from datamodules.frames import FrameFolderDataModule
+    from datamodules.huggingface import HuggingFaceDataModule
     from datamodules.mnist import MNISTDataModule
     from datamodules.moving import MovingDigitsDataModule
     from datamodules.paired import PairedFolderDataModule
     from datamodules.stacked import StackedMNISTDataModule
+    from datamodules.torchvision import TorchvisionDataModule
     from datamodules.unpaired import UnpairedFoldersDataModule
 
 __all__ = [
@@ -27,11 +29,13 @@ __all__ = [
     "DegradedMNISTDataModule",
     "DigitsDataModule",
     "FrameFolderDataModule",
+    "HuggingFaceDataModule",
     "ImageFolderDataModule",
     "MNISTDataModule",
     "MovingDigitsDataModule",
     "PairedFolderDataModule",
     "StackedMNISTDataModule",
+    "TorchvisionDataModule",
     "UnpairedDigitsDataModule",
     "UnpairedFoldersDataModule",
     "UnpairedMNISTDataModule",
@@ -46,11 +50,13 @@ _FILES = {
     "DegradedMNISTDataModule": "degraded",
     "DigitsDataModule": "digits",
     "FrameFolderDataModule": "frames",
+    "HuggingFaceDataModule": "huggingface",
     "ImageFolderDataModule": "folder",
     "MNISTDataModule": "mnist",
     "MovingDigitsDataModule": "moving",
     "PairedFolderDataModule": "paired",
     "StackedMNISTDataModule": "stacked",
+    "TorchvisionDataModule": "torchvision",
     "UnpairedDigitsDataModule": "changed",
     "UnpairedFoldersDataModule": "unpaired",
     "UnpairedMNISTDataModule": "changed",

@@ -72,17 +72,21 @@ class Reader:
             UnreadableImageError: It cannot be opened, or an error was raised while it was open.
         """
 
-    @abstractmethod
     def encoded(self, index: int) -> bytes:
-        """Return the encoded bytes of an image.
+        """Return the encoded bytes of an image, of a reader that has `sizes`.
 
         Raises:
             UnreadableImageError: They cannot be read.
         """
+        raise NotImplementedError
 
-    @abstractmethod
     def sizes(self) -> list[int]:
-        """Return the numbers of encoded bytes of all images."""
+        """Return the numbers of encoded bytes of all images.
+
+        Raises:
+            ValueError: Images are not stored as encoded bytes.
+        """
+        raise ValueError(f"cache is true; expected false for windows, because {self.what} have no encoded bytes")
 
     def headers(self, indices: Sequence[int]) -> list[Header | UnreadableImageError]:
         """Return the headers of images, or the errors."""
