@@ -32,7 +32,7 @@ from gans.recipes import configuration
 from gans.recipes.arguments import given
 from gans.recipes.catalogue import recipes
 from gans.recipes.experiment import Experiment, as_list
-from gans.recipes.trainer_checks import check_processes
+from gans.recipes.trainer_checks import check_launched, check_processes
 from gans.runs import atomic
 from gans.runs import folder as runs
 from gans.runs.memory import check_fits
@@ -79,6 +79,7 @@ class CLI(Experiment):
         options.ckpt_path = start = self.find_checkpoint(options.get("ckpt_path"))
         if resumes:
             self.config[self.subcommand].ckpt_path = None  # config.yaml says what the run is, not how often it stopped
+        check_launched(options.trainer)
         check_writable(self.folder)
         if options.checkpoint.dirpath:
             check_writable(Path(options.checkpoint.dirpath))

@@ -32,9 +32,26 @@ def check_trainer(trainer: Any) -> None:
     interval = trainer.val_check_interval  # a time such as 00:10:00:00 is checked by Lightning
     if isinstance(interval, int | float) and not interval > 0:
         raise ValueError(f"trainer.val_check_interval is {trainer.val_check_interval}; expected a number above 0")
-    strategy = trainer.strategy if isinstance(trainer.strategy, str) else "auto"
-    if not re.match(r"(auto|ddp|single_device)(?!.*(spawn|fork|notebook))", strategy):
-        raise ValueError(f"trainer.strategy is {trainer.strategy}; expected ddp, or auto for one device")
+    check_strategy(trainer.strategy, r"(auto|ddp|single_device)(?!.*spawn)")
+
+
+def check_launched(trainer: Any) -> None:
+    """Check that the parsed strategy starts each process as a command, which a notebook cannot do.
+
+    Raises:
+        ValueError: if not.
+    """
+    check_strategy(trainer.strategy, r"(?!.*(spawn|fork|notebook))")
+
+
+def check_strategy(strategy: Any, allowed: str) -> None:
+    """Check that the name of a strategy matches a regular expression. Objects are checked when they are used.
+
+    Raises:
+        ValueError: if not.
+    """
+    if isinstance(strategy, str) and not re.match(allowed, strategy):
+        raise ValueError(f"trainer.strategy is {strategy}; expected ddp, or auto for one device")
 
 
 def check_processes(trainer: L.Trainer) -> None:

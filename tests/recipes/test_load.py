@@ -92,6 +92,7 @@ def test_the_callbacks_are_those_of_the_command_line_in_their_order():
         ({"trainer": {"max_step": 3}}, "there is no key trainer.max_step (did you mean trainer.max_steps?)"),
         ({"trainer": {"gradient_clip_val": 1.0}}, "give --model.gradient_clip 1.0"),
         ({"trainer": {"logger": object()}}, "put it into `trainer` of the loaded recipe"),
+        ({"trainer": {"strategy": "fsdp"}}, "trainer.strategy is fsdp; expected ddp"),
         ({"size": "big"}, "data.size is big; expected int"),
         ({"size": 0}, "0"),
     ],
@@ -100,6 +101,18 @@ def test_what_no_flag_takes_is_told(options, told):
     with pytest.raises(ValueError, match=re.escape(told)) as error:
         load("dcgan-digits", **options)
     assert "\0" not in str(error.value)
+
+
+@pytest.mark.slow
+def test_two_processes_of_a_notebook_are_one():
+    weights = []
+    for count in (1, 2):
+        data = {"class_path": "DigitsDataModule", "batch_size": 16 // count, "size": 8}
+        own = TRAINER | ({"devices": 2, "strategy": "ddp_notebook"} if count > 1 else {})
+        recipe = load("gan-mnist", model={"width": 4}, data=data, trainer=own, evaluate={"features": None})
+        L.Trainer(**recipe.trainer).fit(recipe.model, recipe.data)
+        weights.append(torch.nn.utils.parameters_to_vector(recipe.model.parameters()).detach())
+    torch.testing.assert_close(*weights, atol=1e-6, rtol=1e-5)
 
 
 def test_a_name_of_no_recipe():
