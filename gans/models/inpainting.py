@@ -41,7 +41,7 @@ class Inpainting(PairedTranslator):
         norm: normalisation of `lama`. The statistics of `batch`, its authors' choice, are those of a process, unless
             they are synchronised (`--trainer.sync_batchnorm true`).
         base: holes of the input, which are `zero` in the papers. With `pull_push` they are filled smoothly, and the
-            network, `gated` or `lama`, learns the difference from that fill, at which it starts.
+            network, `gated` or `lama`, learns the difference from that fill, near which it starts.
         spectral_norm: spectral normalisation of the critic's weights.
         scales: number of critics `patchgan`; each sees the image at half the size of the one before.
         l1_weight: weight of the mean absolute error of the whole image, for each stage.

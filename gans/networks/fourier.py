@@ -16,7 +16,7 @@ from torch.fft import ifft, irfft, rfft2
 
 from gans.checks import at_least
 from gans.networks.layers import Norm, norm_layer, padded, widened
-from gans.networks.pullpush import changed, pull_push, start_at_fill
+from gans.networks.pullpush import changed, pull_push, start_near_fill
 
 HALVINGS = 3
 SMALLEST = 16  # pixels a side: reflection padding needs 2 pixels at an eighth of the resolution
@@ -109,7 +109,7 @@ class Generator(nn.Module):
         blocks: number of residual blocks. LaMa uses 9, its large version 18.
         norm: normalisation of all layers but the last. LaMa uses `batch`.
         base: fill holes smoothly first, see `pullpush`. The input has the fill in the holes, and the output, before its
-            tanh, is added to that of the fill, so a fresh network returns the fill. LaMa does without.
+            tanh, is added to that of the fill, so a fresh network nearly returns the fill. LaMa does without.
     """
 
     # Sides are padded to multiples of `multiple`. `step` is the number of image pixels per pixel of the inner maps.
@@ -131,7 +131,7 @@ class Generator(nn.Module):
             self.rise.extend(layer(nn.ConvTranspose2d(before, after, 3, 2, 1, 1), norm))
         self.last = nn.Conv2d(width, channels, 7, padding=3, padding_mode="reflect")
         if base:
-            start_at_fill(self.last)
+            start_near_fill(self.last)
 
     def guesses(self, images: Tensor, masks: Tensor) -> list[Tensor]:
         """Return the output, `(N, channels, H, W)` in [-1, 1], for all pixels, as a list of one stage."""

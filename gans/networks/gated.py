@@ -17,7 +17,7 @@ from torch.nn.functional import elu, leaky_relu, pad
 
 from gans.checks import at_least
 from gans.networks.layers import Size, channels_last, image_size, padded
-from gans.networks.pullpush import changed, pull_push, start_at_fill
+from gans.networks.pullpush import changed, pull_push, start_near_fill
 from gans.networks.spectral import xavier
 from gans.networks.strided import double_and_convolve
 
@@ -95,7 +95,7 @@ class Stage(nn.Module):
         self.rise = nn.Sequential(Gated(once, once), Gated(once, width, enlarge=True))
         self.last = nn.Conv2d(width, channels, 3, padding=1)
         if base:
-            start_at_fill(self.last)
+            start_near_fill(self.last)
         channels_last(self)
 
     def forward(self, images: Tensor, masks: Tensor) -> Tensor:
@@ -129,7 +129,7 @@ class Generator(nn.Module):
             of the 48 channels of its convolutions are gates.
         refine: add a second stage, whose input is the first stage's result in the holes.
         base: fill holes smoothly first, see `pullpush`. Each stage returns the sum of its input and a learned
-            difference, before the tanh, so a fresh network returns the fill. The paper does without.
+            difference, before the tanh, so a fresh network nearly returns the fill. The paper does without.
     """
 
     multiple = 2**HALVINGS  # the sides are padded to multiples of this

@@ -11,6 +11,7 @@ from torch.nn.functional import avg_pool2d, interpolate
 from gans.networks.layers import padded
 
 LEVELS = 8  # a pixel of the last level is 256 of the image; the middle of holes beyond twice that becomes 0
+START = 0.1  # of the usual weights
 BRIGHTEST = 0.98  # absolute value of a fill, because the tanh reaches 1 at infinity
 
 
@@ -48,8 +49,11 @@ def changed(change: Tensor, fill: Tensor, masks: Tensor) -> Tensor:
     return (change * masks + fill.clamp(-BRIGHTEST, BRIGHTEST).atanh()).tanh()
 
 
-def start_at_fill(last: nn.Conv2d) -> None:
-    """Set a network's last convolution to 0, so that it starts at the fill that its output is added to."""
-    nn.init.zeros_(last.weight)
-    assert last.bias is not None
-    nn.init.zeros_(last.bias)
+def start_near_fill(last: nn.Conv2d) -> None:
+    """Shrink a network's last convolution, so that it starts near the fill that its output is added to.
+
+    It does not start at the fill: there a critic's gradient says little, and the other layers have none.
+    """
+    with torch.no_grad():
+        for weight in last.parameters():
+            weight.mul_(START)

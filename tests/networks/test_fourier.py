@@ -68,9 +68,9 @@ def test_it_has_the_authors_parameters():
         assert sum(p.numel() for p in Generator(3, blocks=18).parameters()) == 50_975_875
 
 
-def test_a_fresh_network_with_a_base_returns_it():
+def test_a_fresh_network_with_a_base_nearly_returns_it():
     network, given, mask = Generator(3, 2, 1, base=True), images((16, 24)), masks((16, 24))
-    assert torch.allclose(network(given, mask), pull_push(given, mask).clamp(-0.98, 0.98), atol=1e-5)
+    assert 1e-4 < (network(given, mask) - pull_push(given, mask).clamp(-0.98, 0.98)).abs().mean() < 0.05
     torch.nn.init.normal_(network.last.weight)
     made = network(given, mask)
     assert torch.allclose(

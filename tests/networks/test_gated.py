@@ -44,10 +44,10 @@ def test_nothing_in_a_hole_is_seen_and_everything_around_it_is(refine, base):
 
 
 @pytest.mark.parametrize("refine", [False, True])
-def test_a_fresh_network_with_a_base_returns_it(refine):
+def test_a_fresh_network_with_a_base_nearly_returns_it(refine):
     network, given, mask = Generator(16, 3, 2, refine, base=True), images((16, 24)), masks((16, 24))
     fill = pull_push(given, mask).clamp(-0.98, 0.98)
-    assert all(torch.allclose(guess, fill, atol=1e-5) for guess in network.guesses(given, mask))
+    assert all(1e-4 < (guess - fill).abs().mean() < 0.05 for guess in network.guesses(given, mask))
 
 
 @pytest.mark.parametrize("refine", [False, True])
