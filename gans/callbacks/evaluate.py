@@ -1,12 +1,15 @@
 """Scores of a run at regular intervals: FID, KID and others of the averaged generator."""
 
+import csv
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import lightning as L
 
 from gans.callbacks.grid import held_out
 from gans.callbacks.health import diverged
+from gans.callbacks.loggers import show_table, table
 from gans.checks import at_least
 from gans.engine.checkpoint import ends
 from gans.engine.interface import BrokenSamplesError, translates
@@ -16,16 +19,21 @@ from gans.metrics.interface import Extractor
 from gans.metrics.rows import Targets, of_images
 from gans.metrics.sampling import Samples, Subject, Translations
 from gans.metrics.suite import PROTOCOLS, scores
-from gans.runs.folder import rehearsal
+from gans.runs import atomic
+from gans.runs.folder import rehearsal, run_folder
 
 Trainer = L.Trainer
 Module = L.LightningModule
+
+TABLE = "scores.csv"  # in the folder of a run
 
 
 class Evaluate(L.Callback):
     """Scores samples during training and logs the curves `score/fid_<extractor>`, `score/recall_<extractor>` and so on.
 
     The scores are the same for any number of processes, and `ModelCheckpoint(monitor="score/fid_mnist")` can use them.
+    The file `scores.csv` in the run's folder has all of them, and at the end the loggers get it as a table.
+
     Samples are compared with the training images. Final numbers need other latents and more samples: `gans evaluate`. A
     module that translates makes its samples of held-out images, if there are some.
 
@@ -54,10 +62,11 @@ class Evaluate(L.Callback):
         self.real: Statistics | None = None
         self.given: Any = None
         self.last = 0
+        self.table: list[dict[str, float]] = []  # step, images and scores of each evaluation
 
     def on_train_start(self, trainer: Trainer, pl_module: Module) -> None:
         """Compute the statistics of the real images, in one process, before training."""
-        self.last = trainer.global_step
+        self.last, self.table = trainer.global_step, []
         if self.extractor is None or rehearsal(trainer):
             return
         loader: Any = trainer.train_dataloader
@@ -69,6 +78,7 @@ class Evaluate(L.Callback):
             self.given, dataset = held_out(trainer) or dataset, Targets(dataset, pl_module)
             self.protocol = replace(self.protocol, samples=min(self.protocol.samples, len(self.given)))
         if trainer.is_global_zero:
+            self.table = earlier(run_folder(trainer) / TABLE, trainer.global_step)
             count = min(self.protocol.reference or 0, len(dataset))
             self.real = statistics(dataset, self.extractor, count, self.protocol.neighbours, pl_module.device)
         trainer.strategy.barrier()
@@ -84,6 +94,16 @@ class Evaluate(L.Callback):
         for logger in trainer.loggers:
             logger.log_metrics(values, step=step)
         pl_module.log_dict(values, logger=False)
+        if trainer.is_global_zero:
+            images = getattr(pl_module, "images_seen", 0)
+            self.table.append({"step": step, "images": images, **values})
+            columns, rows = cells(self.table)
+            atomic.write(run_folder(trainer) / TABLE, table(columns, rows).encode())
+
+    def on_train_end(self, trainer: Trainer, pl_module: Module) -> None:
+        """Show the table of all scores in the loggers."""
+        if self.table and not rehearsal(trainer):
+            show_table(trainer, "scores", *cells(self.table), trainer.global_step)
 
     def evaluate(self, trainer: Trainer, module: Module, extractor: Extractor) -> dict[str, float]:
         """Return the scores by their tags. Each process makes its share of the samples; one computes the scores."""
@@ -100,3 +120,26 @@ class Evaluate(L.Callback):
             values = {f"score/{name}_{extractor.name}": score.value for name, score in found.items()}
         shared: dict[str, float] = trainer.strategy.broadcast(values)
         return shared
+
+
+def cells(table: list[dict[str, float]]) -> tuple[list[str], list[list[float | None]]]:
+    """Return columns and rows of a table. A run that resumes with other features has more columns than before."""
+    columns = list(dict.fromkeys(name for row in table for name in row))
+    return columns, [[row.get(name) for name in columns] for row in table]
+
+
+def earlier(path: Path, step: int) -> list[dict[str, float]]:
+    """Return the evaluations of a resumed run up to its step; none if the table is missing or damaged."""
+    if not step or not path.is_file():
+        return []
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = [{name: number(cell) for name, cell in row.items() if cell} for row in csv.DictReader(file)]
+        return [row for row in rows if row["step"] <= step]
+    except (ValueError, KeyError, TypeError):
+        return []
+
+
+def number(cell: str) -> float:
+    """Return a cell as an integer or a float."""
+    return int(cell) if cell.isdigit() else float(cell)

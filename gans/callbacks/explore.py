@@ -1,4 +1,4 @@
-"""A look at the latent space of a generator, in TensorBoard, at the end of its run."""
+"""A look at the latent space of a generator at the end of its run: pictures, and points in TensorBoard."""
 
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 from torchvision.transforms.functional import pil_to_tensor
 
-from gans.callbacks.grid import over_white
+from gans.callbacks.loggers import show_picture
 from gans.checks import at_least
 from gans.engine.interface import class_names, classes, translates, undisturbed
 from gans.explore.generators import AT_ONCE, images
@@ -68,7 +68,7 @@ class Explore(L.Callback):
             self.show(trainer, pl_module)
 
     def show(self, trainer: L.Trainer, module: Any) -> None:
-        """Write points and images to TensorBoard and to the folder of the run."""
+        """Write points to TensorBoard, and images to the loggers and the folder of the run."""
         step, folder = trainer.global_step, run_folder(trainer) / "explore"
         z = latents(module, range(self.samples), self.seed).to(module.device)
         count = classes(module)
@@ -89,11 +89,9 @@ class Explore(L.Callback):
             if isinstance(logger, TensorBoardLogger):
                 for name, rows in points.items():
                     logger.experiment.add_embedding(rows, labels, sprites(made), step, name)
-                for path in pictures:
-                    with Image.open(path) as picture:
-                        shown = pil_to_tensor(picture)
-                    flat = shown if shown.shape[0] < 4 else over_white(shown)
-                    logger.experiment.add_image(f"images/{path.stem}", flat, step)
+        for path in pictures:
+            with Image.open(path) as picture:
+                show_picture(trainer, f"images/{path.stem}", pil_to_tensor(picture), step)
         print(f"explored     {folder if pictures else run_folder(trainer)}")
 
     def components(self, space: Space, points: Tensor, folder: Path) -> list[Path]:

@@ -1,4 +1,4 @@
-"""Image grids of a run in TensorBoard and as files: samples of fixed latents, or translations of a fixed batch.
+"""Image grids of a run in its loggers and as files: samples of fixed latents, or translations of a fixed batch.
 
 `ImageGrid` works with any LightningModule that has `sample(n)`, which returns images `(n, C, H, W)` in [-1, 1], or that
 translates images, see `gans.engine.interface`. The first element of a batch must be images.
@@ -9,12 +9,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import lightning as L
-import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.loggers import TensorBoardLogger
-from tensorboard.compat.proto.summary_pb2 import Summary
 from torch import Tensor
 
+from gans.callbacks.loggers import show_clip, show_picture
 from gans.checks import at_least
 from gans.engine.checkpoint import ends
 from gans.engine.interface import class_names, has_names, makes_images, real_images, samples, translates, undisturbed
@@ -46,9 +44,9 @@ def held_out(trainer: Trainer) -> Any:
 class ImageGrid(L.Callback):
     """Saves a grid of samples of fixed latents at intervals, and once a grid of real images.
 
-    Grids are logged to TensorBoard as `images/samples` and `images/real`, and saved as PNG files in the run's folder
-    `samples`. The columns of a class-conditional model's grid are its classes. Of clips `(N, C, T, H, W)`, the first
-    eight are saved as rows of frames, and all of them as an animated GIF.
+    Grids are logged as `images/samples` and `images/real`, and saved as PNG files in the run's folder `samples`. The
+    columns of a class-conditional model's grid are its classes. Of clips `(N, C, T, H, W)`, the first eight are saved
+    as rows of frames, and all of them as an animated GIF, which is logged as `clips/samples`.
 
     A module can define `pictures(batch) -> {name: (images (N, C, H, W), columns)}` for more grids. It is called in eval
     mode. An image-to-image model shows only these, for a fixed batch of held-out images if there are any. There are no
@@ -134,7 +132,7 @@ class ImageGrid(L.Callback):
         name: str = "",
         headings: Sequence[str] = (),
     ) -> None:
-        """Write a grid of images `(N, C, H, W)` or clips `(N, C, T, H, W)` to TensorBoard and the run folder."""
+        """Write a grid of images `(N, C, H, W)` or clips `(N, C, T, H, W)` to the run folder and the loggers."""
         clips = batch.ndim == 5
         picture = images.film(batch[:8]) if clips else captions.headed(images.grid(batch, columns), headings)
         numbered = "real" if name == "real" else f"{name or tag}_{trainer.global_step:07d}"
@@ -143,20 +141,9 @@ class ImageGrid(L.Callback):
         moving = images.gif(batch) if clips else None
         if moving is not None:
             atomic.write(path.with_suffix(".gif"), moving)
-        for logger in trainer.loggers:
-            if isinstance(logger, TensorBoardLogger):
-                # TensorBoard shows RGB only, so transparent images are composed over white.
-                flat = picture if picture.shape[0] < 4 else over_white(picture)
-                logger.experiment.add_image(f"images/{tag}", flat, trainer.global_step)
-                if moving is not None:
-                    add_gif(logger, f"clips/{tag}", moving, trainer.global_step)
-
-
-def add_gif(logger: TensorBoardLogger, tag: str, moving: bytes, step: int) -> None:
-    """Write an encoded GIF to TensorBoard. `add_video` would need another package for the encoding."""
-    image = Summary.Image(encoded_image_string=moving, colorspace=3)
-    writer = logger.experiment._get_file_writer()
-    writer.add_summary(Summary(value=[Summary.Value(tag=tag, image=image)]), step)
+        show_picture(trainer, f"images/{tag}", picture, trainer.global_step)
+        if moving is not None:
+            show_clip(trainer, f"clips/{tag}", path.with_suffix(".gif"), trainer.global_step)
 
 
 def columns(module: Module) -> int | None:
@@ -167,9 +154,3 @@ def columns(module: Module) -> int | None:
 def headings(module: Module) -> list[str]:
     """Return the names of the classes as column headings, or an empty list if the classes have no names."""
     return class_names(module) if has_names(module) else []
-
-
-def over_white(picture: Tensor) -> Tensor:
-    """Return an RGBA image `(4, H, W)`, uint8, composed over white, `(3, H, W)`."""
-    alpha = picture[3:].float() / 255
-    return (picture[:3] * alpha + 255 * (1 - alpha)).to(torch.uint8)

@@ -1,8 +1,6 @@
 """Keeps the record of a run, `run.json` in its folder, from which `gans runs` prints what became of it."""
 
 import contextlib
-import inspect
-import json
 import signal
 import time
 from dataclasses import replace
@@ -13,6 +11,7 @@ import lightning as L
 
 from gans.callbacks.health import DivergedError
 from gans.engine.checkpoint import Best, Checkpoint
+from gans.engine.tensorboard import arguments, square
 from gans.runs import record
 from gans.runs.atomic import UnwrittenError
 from gans.runs.environment import environment
@@ -21,9 +20,8 @@ from gans.runs.folder import rehearsal, run_folder
 Trainer = L.Trainer
 Module = L.LightningModule
 
+SHOWN = ("fid_", "recall_")  # scores that are logged for the best step
 INTERVAL = 5.0  # seconds between two writes while the run goes on
-LONGEST = 200  # characters of a setting; longer ones, such as a vocabulary, are left out
-PLAIN = (bool, int, float, str, list, tuple, dict, type(None))
 
 
 class Recorder(L.Callback):
@@ -46,23 +44,21 @@ class Recorder(L.Callback):
         folder.mkdir(parents=True, exist_ok=True)
         earlier = known(folder)
         self.lock = record.lock(folder)
-        data = getattr(trainer, "datamodule", None)
-        size = getattr(data, "size", pl_module.hparams.get("size"))
-        seed = getattr(pl_module, "seed", None)
+        given = arguments(trainer, pl_module)
         self.record = record.Record(
             run=f"{folder.absolute().parent.name}/{folder.name}",
             recipe=folder.absolute().parent.name,
             state="running",
-            model=type(pl_module).__name__,
-            data=type(data).__name__ if data is not None else None,
-            size=square(size),
-            batch_size=getattr(data, "batch_size", None),
-            seed=seed if isinstance(seed, int) and seed < 2**32 else None,  # larger ones were drawn
+            model=given["model"],
+            data=given.get("data"),
+            size=given.get("data.size", square(given.get("model.size"))),
+            batch_size=given.get("data.batch_size"),
+            seed=given.get("seed"),
             processes=trainer.world_size,
             max_steps=trainer.max_steps if trainer.max_steps > 0 else None,
             began=earlier.began if earlier else time.time(),
             best=earlier.best if earlier else None,
-            settings=settings(trainer, pl_module),
+            settings=given,
             environment=environment(pl_module.device),
         )
         self.write(trainer, "running")
@@ -110,6 +106,13 @@ class Recorder(L.Callback):
         fresh = now.get(name) == value
         best = record.Best(name, value, trainer.global_step if fresh else None, now if fresh else {})
         self.record = replace(self.record, best=best)
+        if fresh:
+            shown = {name: score for name, score in now.items() if name.startswith(SHOWN)}
+            for logger in trainer.loggers:
+                logger.log_metrics(
+                    {f"best/{name}": score for name, score in (shown | {"step": trainer.global_step}).items()},
+                    trainer.global_step,
+                )
         return True
 
     def write(self, trainer: Trainer, state: record.State, why: str | None = None) -> None:
@@ -142,25 +145,6 @@ def known(folder: Path) -> record.Record | None:
         return record.read(folder)
     except ValueError:
         return None
-
-
-def square(size: Any) -> Any:
-    """Return (height, width) as one number if both are equal."""
-    return size[0] if isinstance(size, tuple | list) and len(set(size)) == 1 else size
-
-
-def settings(trainer: Trainer, module: Module) -> dict[str, Any]:
-    """Return the arguments of model and data by their keys, such as `model.lr` and `data.batch_size`."""
-    data = getattr(trainer, "datamodule", None)
-    held = vars(data) if data is not None else {}
-    # Constructors may pass arguments on to those of their bases.
-    names = {name for kind in type(data).__mro__ for name in inspect.signature(kind.__init__).parameters}
-    found = {f"model.{name}": value for name, value in module.hparams.items()}
-    found |= {
-        f"data.{name}": square(held[name]) for name in sorted(names & held.keys()) if isinstance(held[name], PLAIN)
-    }
-    found["trainer.precision"] = str(trainer.precision)
-    return {name: value for name, value in found.items() if len(json.dumps(value, default=str)) <= LONGEST}
 
 
 def reason(error: BaseException) -> str:

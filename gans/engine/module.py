@@ -39,6 +39,7 @@ from gans.engine.distributed import average, gathered
 from gans.engine.draws import Draws, run_seed, seed_generators
 from gans.engine.resume import Groups, apply_settings, continue_curves, settings, without
 from gans.engine.schedules import Span, mix, progress, span
+from gans.engine.tensorboard import introduce
 from gans.latent import Labels, Prior, draw, key, truncate
 from gans.networks.layers import widened
 from gans.networks.spectral import Normed, normed_together, release, spectral_layers
@@ -515,7 +516,7 @@ class AdversarialModule(KeepsArguments, L.LightningModule):
             self.trainer.strategy.model = self
 
     def on_train_start(self) -> None:
-        """Give the run its row in TensorBoard's table of hyper-parameters, and put restored numbers where they belong.
+        """Tell TensorBoard what the run is, and put restored numbers where they belong.
 
         Raises:
             ValueError: if `players` does not name the optimizers, or a learning rate cannot be changed.
@@ -535,9 +536,8 @@ class AdversarialModule(KeepsArguments, L.LightningModule):
         self._curves.start(self.device, self.images_seen)
         self._spectral = spectral_layers(self)
         self._averaged = None
-        for logger in self.loggers:
-            if isinstance(logger, L.pytorch.loggers.TensorBoardLogger) and self.trainer.global_step == 0:
-                logger.log_hyperparams(dict(self.hparams), {"images_seen": float(self.images_seen)})
+        if self.trainer.global_step == 0 and self.trainer.is_global_zero:
+            introduce(self.trainer, self)
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """Return the batch of a user's own loader as a tuple with images in [-1, 1], see `batch.unified`."""
