@@ -7,7 +7,6 @@ from typing import Any
 
 import lightning as L
 
-from gans.callbacks.grid import held_out
 from gans.callbacks.health import diverged
 from gans.callbacks.loggers import show_table, table
 from gans.checks import at_least
@@ -16,7 +15,7 @@ from gans.engine.interface import BrokenSamplesError, translates
 from gans.metrics.extractors import extractor
 from gans.metrics.features import Statistics, of_subject, statistics
 from gans.metrics.interface import Extractor
-from gans.metrics.rows import Targets, of_images
+from gans.metrics.rows import Targets, held_out, of_images
 from gans.metrics.sampling import Samples, Subject, Translations
 from gans.metrics.suite import PROTOCOLS, scores
 from gans.runs import atomic

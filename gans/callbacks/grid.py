@@ -9,14 +9,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import lightning as L
-from lightning.fabric.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 
 from gans.callbacks.loggers import show_clip, show_picture
 from gans.checks import at_least
 from gans.engine.checkpoint import ends
 from gans.engine.interface import class_names, has_names, makes_images, real_images, samples, translates, undisturbed
-from gans.metrics.rows import items, of_images, placed
+from gans.metrics.rows import held_out, items, placed
 from gans.pictures import captions, images
 from gans.runs import atomic
 from gans.runs.folder import rehearsal, run_folder
@@ -24,21 +23,6 @@ from gans.runs.memory import check_fits
 
 Trainer = L.Trainer
 Module = L.LightningModule
-
-
-def held_out(trainer: Trainer) -> Any:
-    """Return the data set of the first validation dataloader, or None if there is none, or if it has no length.
-
-    A data set of images of several sizes has a method `pictures`, which returns windows of one size.
-    """
-    try:  # `trainer.val_dataloaders` is set only in epochs with validation
-        data = getattr(trainer, "datamodule", None)
-        loaders = trainer.val_dataloaders if data is None else data.val_dataloader()
-    except MisconfigurationException:  # the datamodule does not define `val_dataloader`
-        return None
-    loader = (loaders[0] if loaders else None) if isinstance(loaders, list) else loaders
-    dataset: Any = of_images(getattr(loader, "dataset", None))
-    return dataset if hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__") and len(dataset) else None
 
 
 class ImageGrid(L.Callback):

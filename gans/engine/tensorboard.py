@@ -67,7 +67,8 @@ def arguments(trainer: L.Trainer, module: L.LightningModule) -> dict[str, Any]:
     found |= {f"model.{name}": value for name, value in module.hparams.items()}
     held = vars(data) if data is not None else {}
     # Constructors may pass arguments on to those of their bases.
-    names = {name for kind in type(data).__mro__ for name in inspect.signature(kind.__init__).parameters}
+    constructors = (kind.__init__ for kind in type(data).__mro__)  # type: ignore[misc]
+    names = {name for constructor in constructors for name in inspect.signature(constructor).parameters}
     given = sorted(name for name in names & held.keys() if isinstance(held[name], PLAIN))
     found |= {f"data.{name}": square(held[name]) for name in given}
     return {name: value for name, value in found.items() if len(json.dumps(value, default=str)) <= LONGEST}

@@ -4,7 +4,9 @@ from collections.abc import Iterator, Sequence
 from numbers import Number
 from typing import Any
 
+import lightning as L
 import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from torch import Tensor, nn
 from torch.utils.data import default_collate
 
@@ -106,3 +108,18 @@ class Targets:
     def __getitems__(self, rows: Sequence[int]) -> Labelled:
         """Return the images `(n, C, H, W)`, uint8 or floats in [-1, 1], and no labels."""
         return self.module.targets(items(self.dataset, rows)), None
+
+
+def held_out(trainer: L.Trainer) -> Any:
+    """Return the data set of the first validation dataloader, or None if there is none, or if it has no length.
+
+    A data set of images of several sizes has a method `pictures`, which returns windows of one size.
+    """
+    try:  # `trainer.val_dataloaders` is set only in epochs with validation
+        data = getattr(trainer, "datamodule", None)
+        loaders = trainer.val_dataloaders if data is None else data.val_dataloader()
+    except MisconfigurationException:  # the datamodule does not define `val_dataloader`
+        return None
+    loader = (loaders[0] if loaders else None) if isinstance(loaders, list) else loaders
+    dataset: Any = of_images(getattr(loader, "dataset", None))
+    return dataset if hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__") and len(dataset) else None
