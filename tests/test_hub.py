@@ -134,7 +134,7 @@ def test_a_class_of_the_users_own_is_given_or_imported(tmp_path, monkeypatch):
 
 
 def test_without_a_network_one_sentence_says_so(tmp_path, monkeypatch):
-    huggingface_hub = pytest.importorskip("huggingface_hub")
+    huggingface_hub = pytest.importorskip("huggingface_hub", reason="huggingface_hub is not installed: the extra hub")
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setenv("HF_HOME", str(tmp_path))
     with pytest.raises(ValueError, match="the Hub does not give nobody/nothing-at-all: "):
@@ -215,7 +215,7 @@ def test_a_repository_and_back(tmp_path, monkeypatch):
 
 
 def test_these_calls_are_those_of_the_package():
-    huggingface_hub = pytest.importorskip("huggingface_hub")
+    huggingface_hub = pytest.importorskip("huggingface_hub", reason="huggingface_hub is not installed: the extra hub")
     from inspect import signature
 
     signature(huggingface_hub.snapshot_download).bind(

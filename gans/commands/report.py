@@ -11,7 +11,8 @@ from pathlib import Path
 
 from gans.checks import at_least
 from gans.commands.device import chosen_device
-from gans.commands.parser import Parser, add_own_model, check_writable, trained
+from gans.commands.named import trained
+from gans.commands.parser import Parser, add_own_model, check_writable
 from gans.commands.report_page import page
 from gans.commands.report_run import shown
 from gans.runs import atomic
@@ -74,10 +75,7 @@ def folder_of(named: Path) -> Path:
     """
     if named.is_dir() and next(runs_in(named), None) == named:
         return named
-    checkpoint = trained(named)
-    if not checkpoint.is_file():
-        raise ValueError(f"there is no run {named}; expected the folder of a run, a checkpoint in it, or a recipe")
-    return of_checkpoint(checkpoint)
+    return of_checkpoint(trained(named))
 
 
 def names(folders: list[Path]) -> list[str]:

@@ -380,7 +380,8 @@ def of_environment(runs: Sequence[Run], made_by: Mapping[str, str]) -> str:
     """Return versions, machine and commits of the runs, and what the page was made with."""
     held = [{key: told(value) for key, value in (run.record.environment or {}).items()} for run in runs]
     missing = [run.name for run, values in zip(runs, held, strict=True) if not values]
-    text = compared(held, named(runs), "all {} values", opened=True) if any(held) else ""
+    known = [(values, name) for values, name in zip(held, named(runs), strict=True) if values]
+    text = compared([values for values, _ in known], [name for _, name in known], "all {} values", opened=True)
     if missing:
         text += f'<p class="faint">{escape(", ".join(missing))}: the run did not record its environment.</p>'
     made = table(("this page", ""), [(escape(key), escape(value)) for key, value in made_by.items()])

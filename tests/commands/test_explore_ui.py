@@ -201,7 +201,7 @@ def test_of_a_gan_on_codes_the_latent_behind_the_code_is_found(explorer, written
 def gradio(monkeypatch, tmp_path):
     """The package, which keeps its files with the test's."""
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "gradio"))
-    return pytest.importorskip("gradio", reason="the page needs gradio")
+    return pytest.importorskip("gradio", reason="gradio is not installed: the extra ui")
 
 
 @pytest.mark.parametrize("name", ["infogan", "sequence"])
@@ -442,7 +442,7 @@ def test_the_first_free_port_is_taken_of_this_machine_alone():
 @pytest.fixture
 def served(checkpoint, tmp_path):
     """Serve the page of a model in a process of its own; return the process and the address."""
-    pytest.importorskip("gradio", reason="the page needs gradio")
+    pytest.importorskip("gradio", reason="gradio is not installed: the extra ui")
     running = []
 
     def serve(name):
@@ -479,7 +479,7 @@ def test_the_page_loads_nothing_from_elsewhere_and_ends_with_ctrl_c(served):
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_removes_what_was_dropped(served, written, tmp_path, number):
-    httpx = pytest.importorskip("httpx")
+    httpx = pytest.importorskip("httpx", reason="httpx is not installed: the extra ui")
     process, address = served("dcgan")
     with written().open("rb") as file, httpx.Client(trust_env=False, timeout=120) as client:
         assert client.post(f"{address}/gradio_api/upload", files={"files": ("a.png", file)}).status_code == 200

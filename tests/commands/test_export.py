@@ -118,8 +118,8 @@ def hold(model):
 )
 def test_a_file_runs_without_this_package(checkpoint, gans, form, name):
     if form == "onnx":
-        pytest.importorskip("onnxruntime")
-        pytest.importorskip("onnxscript")
+        pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: the extra onnx")
+        pytest.importorskip("onnxscript", reason="onnxscript is not installed: the extra onnx")
     model = make(name)
     lines = exported(gans, checkpoint(model), form)
     assert len(lines.splitlines()) == 3
@@ -242,8 +242,8 @@ SOME = [("safetensors", "CUT"), ("onnx", "SRGAN")]
 )
 def test_every_translator_in_every_other_format(checkpoint, gans, form, name):
     if form == "onnx":
-        pytest.importorskip("onnxruntime")
-        pytest.importorskip("onnxscript")
+        pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: the extra onnx")
+        pytest.importorskip("onnxscript", reason="onnxscript is not installed: the extra onnx")
     model = translator(name)
     agrees(translated(gans, checkpoint(model), form), model)
 
@@ -323,7 +323,8 @@ def test_wrong_flags_are_refused(checkpoint, refused, tmp_path, monkeypatch):
         assert refused(f"export {path} {flags}").startswith(says)
     assert refused("export none.ckpt --format torchscript").startswith("there is no checkpoint none.ckpt: ")
     find = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *a: None if name == "onnxscript" else find(name, *a))
+    there = {"onnx": find("json"), "onnxscript": None, "onnxruntime": find("json")}
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *a: there[name] if name in there else find(name, *a))
     assert refused(f"export {path} --format onnx") == 'onnx needs onnxscript: pip install "lightning-gans[onnx]"'
 
 

@@ -10,7 +10,7 @@ from PIL import Image, ImageSequence
 
 from gans.models import SRGAN, Inpainting, StyleTransfer
 
-av = pytest.importorskip("av")
+av = pytest.importorskip("av", reason="av is not installed: the extra video")
 
 
 @pytest.fixture

@@ -235,7 +235,7 @@ def test_pictures_stay_within_their_bytes_and_keep_the_first_and_the_last(tmp_pa
 
 def test_bad_input_is_one_sentence(refused, run, tmp_path):
     folder = run(0)
-    assert "there is no run nowhere; expected the folder of a run" in refused("report nowhere")
+    assert refused("report nowhere") == "there is no checkpoint nowhere"
     assert "expected a name that ends with .html" in refused(f"report {folder} --out page.pdf")
     assert "reference is 0" in refused(f"report {folder} --reference 0")
     (folder / record.FILE).write_text("{")

@@ -184,7 +184,7 @@ def test_sizes_and_bytes_of_mnist(tmp_path):
 
 
 def test_parts_of_words_do_too():
-    pytest.importorskip("tokenizers")
+    pytest.importorskip("tokenizers", reason="tokenizers is not installed: the extra text")
     made = CaptionedDigitsDataModule(tokenizer="bpe", max_length=32)
     val = made.splits()[1]
     _, tokens, lengths, _ = val.__getitems__(range(8))

@@ -186,7 +186,7 @@ def test_long_captions_are_cut_and_counted_once(tmp_path):
 
 
 def test_other_tokenizers(tmp_path):
-    pytest.importorskip("tokenizers")
+    pytest.importorskip("tokenizers", reason="tokenizers is not installed: the extra text")
     as_json(draw(tmp_path))
     data = made(tmp_path, tokenizer="bpe", vocabulary_size=60, max_length=30)
     train = told(data, 0)

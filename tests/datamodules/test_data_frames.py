@@ -33,7 +33,7 @@ def animation(path, count, clip=0):
 
 def video(path, count, codec, options=(), rotation=0):
     """A video of frames each 8 brighter than the one before, white on the left."""
-    av = pytest.importorskip("av")
+    av = pytest.importorskip("av", reason="av is not installed: the extra video")
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=10, options=dict(options))
         stream.width, stream.height, stream.pix_fmt = 32, 16, "yuv420p"
@@ -378,7 +378,7 @@ def test_a_truncated_video_loses_its_end_alone(tmp_path):
 
 
 def test_a_file_that_is_no_video_is_left_out(tmp_path):
-    pytest.importorskip("av")
+    pytest.importorskip("av", reason="av is not installed: the extra video")
     (tmp_path / "a.mp4").write_text("not a video")
     fill(tmp_path / "b", 3)
     with pytest.warns(UserWarning, match=r"skipping 1 of 2 clips, unreadable videos: a.mp4 \(Invalid data"):

@@ -65,7 +65,7 @@ def test_the_order_of_captions_does_not_matter_to_what_is_learned():
 
 
 def test_parts_of_words():
-    pytest.importorskip("tokenizers")
+    pytest.importorskip("tokenizers", reason="tokenizers is not installed: the extra text")
     made = learn(CAPTIONS, "bpe", 60)
     assert isinstance(made, Subwords)
     assert all(learn(CAPTIONS, "bpe", 60).vocabulary == made.vocabulary for _ in range(5)), "in every process too"
@@ -83,7 +83,7 @@ def test_parts_of_words():
 
 
 def test_a_given_tokenizer_keeps_its_own_numbers():
-    hugging = pytest.importorskip("tokenizers")
+    hugging = pytest.importorskip("tokenizers", reason="tokenizers is not installed: the extra text")
     table = {"<unk>": 0, "red": 1, "seven": 2, "<s>": 3, "</s>": 4, "<pad>": 5}
     given = hugging.Tokenizer(hugging.models.WordLevel(table, unk_token="<unk>"))
     given.pre_tokenizer = hugging.pre_tokenizers.Whitespace()
@@ -116,7 +116,7 @@ def test_sentences_without_a_known_word_are_refused():
 
 
 def test_parts_without_a_known_one_are_refused():
-    pytest.importorskip("tokenizers")
+    pytest.importorskip("tokenizers", reason="tokenizers is not installed: the extra text")
     with pytest.raises(ValueError, match=r"no word of 'QQQ zzz' is known; known are !, ,, ., 7, a, b"):
         learn(CAPTIONS, "bpe", 60).check_known(["QQQ zzz"])
 
@@ -153,7 +153,7 @@ def test_wrong_use_is_one_sentence(act, message):
     ],
 )
 def test_wrong_use_of_parts_is_one_sentence(act, message):
-    pytest.importorskip("tokenizers")
+    pytest.importorskip("tokenizers", reason="tokenizers is not installed: the extra text")
     with pytest.raises(ValueError, match=message) as caught:
         act()
     assert "\n" not in str(caught.value)
@@ -182,7 +182,7 @@ def test_tokenizers_of_files(tmp_path):
 
 
 def test_the_json_of_a_file(tmp_path):
-    pytest.importorskip("tokenizers")
+    pytest.importorskip("tokenizers", reason="tokenizers is not installed: the extra text")
     made = learn(CAPTIONS, "bpe", 60)
     (tmp_path / "tokenizer.json").write_text(made.vocabulary, encoding="utf-8")
     assert text.read(tmp_path / "tokenizer.json").vocabulary == made.vocabulary

@@ -55,7 +55,7 @@ def test_a_gif_plays_the_frames_enlarged(tmp_path):
 
 
 def test_an_mp4_plays_the_frames(tmp_path):
-    av = pytest.importorskip("av")
+    av = pytest.importorskip("av", reason="av is not installed: the extra video")
     film.save_film(FRAMES, tmp_path / "a.mp4", frames_per_second=10)
     with av.open(str(tmp_path / "a.mp4")) as container:
         frames = [frame.to_ndarray(format="gray") for frame in container.decode(video=0)]

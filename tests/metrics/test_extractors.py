@@ -537,7 +537,7 @@ def test_without_torch_fidelity_the_pip_line_is_told(tmp_path, monkeypatch):
 
 
 def test_other_weights_are_no_inception(tmp_path):
-    pytest.importorskip("torch_fidelity")
+    pytest.importorskip("torch_fidelity", reason="torch_fidelity is not installed: the extra inception")
     (tmp_path / "bytes.pth").write_bytes(b"no weights" * 100)
     torch.save({"conv.weight": torch.zeros(1)}, tmp_path / "other.pth")
     torch.save({"conv.weight": print}, tmp_path / "code.pth")
@@ -554,7 +554,9 @@ def blocks(count, side, seed):
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
     """A file of random weights, with running statistics under which features vary."""
-    fidelity = pytest.importorskip("torch_fidelity.feature_extractor_inceptionv3")
+    fidelity = pytest.importorskip(
+        "torch_fidelity.feature_extractor_inceptionv3", reason="torch_fidelity is not installed: the extra inception"
+    )
     folder = tmp_path_factory.mktemp("inception")
 
     class Unloaded(fidelity.FeatureExtractorInceptionV3):

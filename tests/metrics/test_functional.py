@@ -69,7 +69,9 @@ def test_kid_is_unbiased_and_not_scaled():
 def test_kid_agrees_with_others_on_all_samples():
     real, fake = normal(150, 64), normal(150, 64, seed=1) * 1.2
     value = kid(real.float(), fake.float()).item()
-    fidelity = pytest.importorskip("torch_fidelity.metric_kid")
+    fidelity = pytest.importorskip(
+        "torch_fidelity.metric_kid", reason="torch_fidelity is not installed: the extra inception"
+    )
     theirs = fidelity.kid_features_to_metric(real, fake, kid_subsets=1, kid_subset_size=150, verbose=False)
     assert value == pytest.approx(theirs["kernel_inception_distance_mean"], abs=1e-5)
     torchmetrics = pytest.importorskip("torchmetrics.image.kid")
@@ -119,7 +121,9 @@ def test_inception_score_is_the_exponential_of_mutual_information():
 
 @pytest.mark.parametrize("splits", [1, 10])
 def test_inception_score_equals_torch_fidelity(splits):
-    fidelity = pytest.importorskip("torch_fidelity.metric_isc")
+    fidelity = pytest.importorskip(
+        "torch_fidelity.metric_isc", reason="torch_fidelity is not installed: the extra inception"
+    )
     logits = 3 * normal(1003, 12)
     theirs = fidelity.isc_features_to_metric(logits, splits=splits, shuffle=False)
     mean, std = inception_score(logits, splits)

@@ -152,7 +152,9 @@ def test_other_implementations_agree_where_they_are_right():
     theirs.update(real, real=True)
     theirs.update(fake, real=False)
     assert value == pytest.approx(theirs.compute().item(), rel=1e-6)
-    fidelity = pytest.importorskip("torch_fidelity.metric_fid")
+    fidelity = pytest.importorskip(
+        "torch_fidelity.metric_fid", reason="torch_fidelity is not installed: the extra inception"
+    )
     statistics = [fidelity.fid_features_to_statistics(side) for side in (fake, real)]
     theirs = fidelity.fid_statistics_to_metric(*statistics, verbose=False)["frechet_inception_distance"]
     assert value == pytest.approx(theirs, rel=1e-5)

@@ -79,7 +79,9 @@ def test_the_functions_share_the_scores():
 
 
 def test_torch_fidelity_agrees():
-    fidelity = pytest.importorskip("torch_fidelity.metric_prc")
+    fidelity = pytest.importorskip(
+        "torch_fidelity.metric_prc", reason="torch_fidelity is not installed: the extra inception"
+    )
     real, fake = normal(400), normal(300, seed=1) * 0.8
     for k in (3, 5):
         theirs = fidelity.prc_features_to_metric(fake, real, prc_neighborhood=k, verbose=False)

@@ -99,6 +99,7 @@ def test_metrics_equal_the_functions():
 
 @pytest.mark.filterwarnings("ignore:std.*degrees of freedom")
 def test_torchmetrics_agree_where_they_are_right():
+    pytest.importorskip("torch_fidelity", reason="torch_fidelity is not installed: the extra inception")
     real, fake = draw(300), draw(300, 1) + 0.4
     ours = [FID(Given()), KID(Given(), subsets=1, subset_size=300)]
     theirs = [

@@ -316,7 +316,7 @@ def test_a_whole_run_is_the_same_when_it_stops_in_between(trainer, tmp_path):
 @pytest.fixture
 def clip_folder(tmp_path):
     """A small CLIP text model that has learnt nothing, and a tokenizer for it."""
-    transformers = pytest.importorskip("transformers")
+    transformers = pytest.importorskip("transformers", reason="transformers is not installed: the extra clip")
     from datamodules.text import learn
 
     folder = tmp_path / "clip"
