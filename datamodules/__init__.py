@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from datamodules.moving import MovingDigitsDataModule
     from datamodules.paired import PairedFolderDataModule
     from datamodules.stacked import StackedMNISTDataModule
+    from datamodules.streaming import LitDataModule
     from datamodules.torchvision import TorchvisionDataModule
     from datamodules.unpaired import UnpairedFoldersDataModule
 
@@ -31,6 +32,7 @@ __all__ = [
     "FrameFolderDataModule",
     "HuggingFaceDataModule",
     "ImageFolderDataModule",
+    "LitDataModule",
     "MNISTDataModule",
     "MovingDigitsDataModule",
     "PairedFolderDataModule",
@@ -52,6 +54,7 @@ _FILES = {
     "FrameFolderDataModule": "frames",
     "HuggingFaceDataModule": "huggingface",
     "ImageFolderDataModule": "folder",
+    "LitDataModule": "streaming",
     "MNISTDataModule": "mnist",
     "MovingDigitsDataModule": "moving",
     "PairedFolderDataModule": "paired",

@@ -177,9 +177,9 @@ class ImageDataModule(L.LightningDataModule):
         """Return the shuffled training dataloader. It starts after the last batch that the trainer has processed."""
         world, rank = self._world()
         train = self._datasets()[0]
-        sampler = StreamSampler(
+        sampler = self.sampler(
             train,
-            self.batch_size,
+            batch_size=self.batch_size,
             num_replicas=world,
             rank=rank,
             seed=mix(self.seed, self._run_seed),
@@ -189,6 +189,10 @@ class ImageDataModule(L.LightningDataModule):
             neighbours=self.windows,
         )
         return self.loader(StreamLoader, train, batch_size=self.batch_size, sampler=sampler, drop_last=True)
+
+    def sampler(self, dataset: BatchDataset, **options: Any) -> StreamSampler:
+        """Return the sampler of the training images."""
+        return StreamSampler(dataset, **options)
 
     def loader(self, kind: type[DataLoader[Batch]], dataset: BatchDataset, **options: Any) -> DataLoader[Batch]:
         """Return a dataloader of a class, with these options and those that all dataloaders share."""

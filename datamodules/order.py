@@ -118,6 +118,52 @@ class StreamSampler(DistributedSampler[Key]):
         return self._permutation[1]
 
 
+class ChunkSampler(StreamSampler):
+    """A stream whose neighbours are stored together, for images in large files that are downloaded one after another.
+
+    The chunks are ordered at random and joined. The rows are cut into up to eight equal streams, and shuffled within
+    windows of several chunks. A global batch has an equal part of each stream. So the order is a function of (seed,
+    epoch, position), as in `StreamSampler`, and processes of a number that divides eight read different chunks.
+
+    Args:
+        dataset: The data set, of which only the length is used.
+        batch_size: Images per process and batch.
+        sizes: Number of rows in each chunk, `(chunks,)` int64. Rows are numbered through the chunks.
+        together: Number of chunks whose rows are shuffled together.
+        options: Other arguments of `StreamSampler`.
+    """
+
+    def __init__(self, dataset: Sized, batch_size: int, *, sizes: Tensor, together: int, **options: Any) -> None:
+        super().__init__(dataset, batch_size, **options)
+        self.sizes, whole = sizes, batch_size * self.num_replicas
+        self.window = max(1, together * self.count // max(1, len(sizes)))
+        self.streams = max(n for n in (8, 4, 2, 1) if whole % n == 0 and (n == 1 or self.count >= whole))
+        self.part = whole // self.streams  # rows of a stream in a global batch
+        if self.streams > 1:
+            full = self.count // self.streams // self.part
+            self.batches, self.count = max(full, self.batches if options.get("infinite") else 0), full * whole
+
+    def _pass(self, epoch: int, repeat: int) -> Tensor:
+        if self._permutation is None or self._permutation[0] != (epoch, repeat):
+            self._permutation = (epoch, repeat), self._joined(epoch, repeat)
+        return self._permutation[1]
+
+    def _joined(self, epoch: int, repeat: int) -> Tensor:
+        chunks = shuffled(len(self.sizes), self.seed, epoch, repeat)
+        sizes, starts = self.sizes[chunks], (self.sizes.cumsum(0) - self.sizes)[chunks]
+        places = torch.arange(int(sizes.sum()))
+        rows = places + torch.repeat_interleave(starts - (sizes.cumsum(0) - sizes), sizes)
+        streams = rows[: len(rows) // self.streams * self.streams].view(self.streams, -1)
+        generator = torch.Generator().manual_seed(mix(self.seed, epoch, repeat, 1))
+        windows = torch.arange(streams.shape[1]) // self.window
+        draws = torch.rand(streams.shape, generator=generator, dtype=torch.float64) + windows
+        streams = streams.gather(1, draws.argsort(1))
+        if self.streams == 1:
+            return streams[0]
+        used = self.count // self.streams
+        return streams[:, :used].view(self.streams, -1, self.part).transpose(0, 1).flatten()
+
+
 class ShareSampler(DistributedSampler[Key]):
     """Every `num_replicas`-th row, starting at `rank`, in order. There is no padding, so no row occurs twice.
 
