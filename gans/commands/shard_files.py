@@ -1,6 +1,7 @@
 """Writers of images in a few large files: WebDataset's tar shards, and chunks of LitData."""
 
 import io
+import os
 import shutil
 import tarfile
 from collections.abc import Callable, Iterable, Iterator
@@ -73,6 +74,7 @@ def write_chunks(folder: Path, samples: Iterable[Sample], limit: int) -> Sample:
         ValueError: if the package is missing.
     """
     try:
+        os.environ.setdefault("LITDATA_DISABLE_VERSION_CHECK", "1")  # else it asks for newer versions
         from litdata.streaming.writer import BinaryWriter
     except ImportError as error:
         raise ValueError('the format litdata needs the package: pip install "lightning-gans[litdata]"') from error

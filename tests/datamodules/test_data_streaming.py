@@ -167,6 +167,7 @@ def test_what_is_no_data_set_of_images_is_refused(packed, says, make):
         module(make(packed), classes=3, val_size=1, batch_size=1)._sets[0].__getitems__([0])
 
 
+@pytest.mark.slow
 def test_a_broken_chunk_is_named(packed, tmp_path):
     image = file_of(np.zeros((8, 8, 3), np.uint8))
     root = written(tmp_path / "x", [{"image": image}] * 4)
