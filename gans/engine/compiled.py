@@ -12,8 +12,8 @@ def name_as_eager(network: nn.Module) -> None:
 
     So a checkpoint of a compiled model loads into a model that is not compiled, and the reverse.
     """
-    network.register_state_dict_post_hook(without_inner)
-    network.register_load_state_dict_pre_hook(with_inner)
+    network.register_state_dict_post_hook(without_inner)  # type: ignore[no-untyped-call]
+    network.register_load_state_dict_pre_hook(with_inner)  # type: ignore[no-untyped-call]
 
 
 def without_inner(network: nn.Module, state: dict[str, Any], prefix: str, metadata: Any) -> None:
