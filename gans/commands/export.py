@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from jsonargparse import Namespace
@@ -41,9 +41,8 @@ def parser() -> Parser:
     flags.add_argument(
         "--format",
         type=Format,
-        required=True,
-        help="torch-export and torchscript (deprecated by PyTorch) need only torch, onnx needs only onnxruntime, "
-        "safetensors are weights for this package",
+        help="by default that of the suffix of --out; torch-export and torchscript (deprecated by PyTorch) need only "
+        "torch, onnx needs only onnxruntime, safetensors are weights for this package",
     )
     flags.add_argument("--out", type=Path, help=f"file, {', '.join(SUFFIX.values())}; by default beside the run's")
     flags.add_argument(
@@ -95,6 +94,8 @@ def main(args: list[str]) -> None:
 def parsed(args: list[str]) -> Namespace:
     """Return the options, checked as far as possible without the checkpoint."""
     options = parser().parse_args(args)
+    if options.format is None:
+        options.format = format_of(options.out)
     suffix = SUFFIX[options.format]
     if options.out and options.out.suffix != suffix:
         raise ValueError(f"out is {options.out}; expected a name that ends with {suffix}")
@@ -106,6 +107,21 @@ def parsed(args: list[str]) -> Namespace:
         if importlib.util.find_spec(package) is None:
             raise ValueError(f'{options.format} needs {package}: pip install "lightning-gans[{options.format}]"')
     return options
+
+
+def format_of(out: Path | None) -> Format:
+    """Return the format of a file, by its suffix.
+
+    Raises:
+        ValueError: if there is no file, or no format has its suffix.
+    """
+    known = ", ".join(f"{suffix} ({name})" for name, suffix in SUFFIX.items())
+    if out is None:
+        raise ValueError(f"format must be given, or --out with one of the suffixes {known}")
+    found = [name for name, suffix in SUFFIX.items() if out.suffix == suffix]
+    if not found:
+        raise ValueError(f"out is {out}; expected one of the suffixes {known}, or --format")
+    return cast(Format, found[0])
 
 
 @torch.no_grad()

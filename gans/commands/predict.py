@@ -182,7 +182,9 @@ def function(model: Any, options: Any) -> Callable[..., Tensor]:
         raise ValueError(f"strength is {strength}; expected a number from 0 to 1")
     weights = options.style_weights or [1.0] * several
     if len(weights) != several:
-        raise ValueError(f"style_weights has {len(weights)} numbers; expected one for each of {several} styles")
+        count = f"{len(weights)} number{'s' if len(weights) > 1 else ''}"
+        styles = f"each of {several} styles" if several > 1 else "the style"
+        raise ValueError(f"style_weights has {count}; expected one for {styles}")
     total = sum(weights)
     if not (min(weights) >= 0 and 0 < total < inf):
         raise ValueError(f"style_weights is {', '.join(map(str, weights))}; expected numbers of at least 0, not all 0")

@@ -20,6 +20,7 @@ from gans.commands.outcome import BAD_INPUT
 from gans.commands.words import HERE, located
 from gans.engine import checkpoint
 from gans.engine.interface import makes_images
+from gans.engine.stored import stored
 from gans.runs import atomic
 from gans.runs import folder as runs
 from gans.runs.memory import ran_out
@@ -72,8 +73,8 @@ class Watch(L.Callback):
         """Note what a signal has left."""
         if isinstance(exception, stopping.Stopped | KeyboardInterrupt) and trainer.state.fn == TrainerFn.FITTING:
             last = last_checkpoint(trainer)
-            kept = f"the last checkpoint is {last}: --ckpt_path last resumes" if last else "there is no checkpoint yet"
-            self.interrupted = f"stopped at step {trainer.global_step}; {kept}"
+            told = f"the last checkpoint is {last}, of step {step_of(last)}: --ckpt_path last resumes" if last else ""
+            self.interrupted = f"stopped at step {trainer.global_step}; {told or 'there is no checkpoint yet'}"
 
 
 def last_checkpoint(trainer: L.Trainer) -> Path | None:
@@ -81,6 +82,11 @@ def last_checkpoint(trainer: L.Trainer) -> Path | None:
     savers = [saver for saver in trainer.checkpoint_callbacks if isinstance(saver, checkpoint.Checkpoint)]
     found = [near(saver.last_model_path) for saver in savers if saver.last_model_path]
     return found[0] if found and found[0].is_file() else None
+
+
+def step_of(path: Path) -> Any:
+    """Return the trainer's step of a checkpoint; None if it says none."""
+    return stored(path, mmap=True).get("global_step")
 
 
 def near(path: str) -> Path:
@@ -106,7 +112,9 @@ def result(trainer: L.Trainer) -> Iterator[str]:
     for saver in trainer.checkpoint_callbacks:
         if isinstance(saver, checkpoint.Best) and saver.best_model_score is not None:
             chosen = near(saver.best_model_path)
-            yield f"best         {chosen} ({saver.monitor} {float(saver.best_model_score):.3f})"
+            yield f"best         {chosen}"
+            score = str(saver.monitor).removeprefix("score/")
+            yield f"score        {score} {float(saver.best_model_score):.3f}, the best, at step {step_of(chosen)}"
     if (chosen or last) and makes_images(trainer.lightning_module):
         usage = getattr(trainer.lightning_module, "usage", "`gans sample CKPT`")
         yield f"next         {usage.strip('`').replace('CKPT', str(chosen or last))}"

@@ -88,7 +88,10 @@ def load_coder(path: str | Path, size: Size | None = None) -> Coder:
         if isinstance(model, CodeModel):
             return GridCoder(model).sealed()
     except ValueError as error:
-        raise ValueError(f"autoencoder is {path}: {error}") from error
+        told, name = str(error), Path(path).expanduser()  # the sentence may name the file again
+        if told.startswith(f"{name} "):
+            raise ValueError(f"autoencoder is {path}, which {told.removeprefix(f'{name} ')}") from error
+        raise ValueError(f"autoencoder is {path}: {told.replace(f' {name}', '', 1)}") from error
     raise ValueError(f"autoencoder is {path}, which holds a {type(model).__name__}; expected a GridAutoencoder")
 
 

@@ -26,7 +26,10 @@ ROOT = Path(__file__).parents[2]
 TINY = "--model.width 4 --data.size 8 --grid.samples 4 --trainer.log_every_n_steps 2 --trainer.accelerator cpu"
 RUN = Path("runs/dcgan-digits/version_0")
 LAST = RUN / "checkpoints" / "last.ckpt"
-SAVED = f"the last checkpoint is {LAST}: --ckpt_path last resumes"
+
+
+def saved(step):
+    return f"the last checkpoint is {LAST}, of step {step}: --ckpt_path last resumes"
 
 
 def send(number):
@@ -54,7 +57,7 @@ def test_a_signal_saves_at_the_end_of_the_batch(gans, monkeypatch, name):
     monkeypatch.setattr(progress.Progress, "on_train_batch_end", press((3, number)))
     before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)]
     code, _, err = gans(f"fit dcgan-digits {TINY}")
-    assert (code, err.splitlines()[-1]) == (128 + number, f"gans: stopped at step 3; {SAVED}")
+    assert (code, err.splitlines()[-1]) == (128 + number, f"gans: stopped at step 3; {saved(3)}")
     assert "Traceback" not in err
     assert last()["global_step"] == 3
     assert before == [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)]
@@ -67,7 +70,7 @@ def test_a_stopped_run_that_goes_on_is_the_run_that_never_stopped(gans, monkeypa
     LAST.parents[1].rename(tmp_path / "whole")
     monkeypatch.setattr(progress.Progress, "on_train_batch_start", press((17, signal.SIGTERM)), raising=False)
     code, _, err = gans(line)
-    assert (code, err.splitlines()[-1]) == (143, f"gans: stopped at step 18; {SAVED}")
+    assert (code, err.splitlines()[-1]) == (143, f"gans: stopped at step 18; {saved(18)}")
     monkeypatch.undo()
     monkeypatch.chdir(tmp_path)
     assert last()["global_step"] == 18
@@ -96,7 +99,7 @@ def test_one_ctrl_c_that_is_delivered_twice_is_one(gans, monkeypatch):
 
     monkeypatch.setattr(progress.Progress, "on_train_batch_start", twice, raising=False)
     code, _, err = gans(f"fit dcgan-digits {TINY}")
-    assert (code, err.splitlines()[-1]) == (130, f"gans: stopped at step 4; {SAVED}")
+    assert (code, err.splitlines()[-1]) == (130, f"gans: stopped at step 4; {saved(4)}")
 
 
 def test_before_training_a_signal_stops_at_once_and_leaves_nothing(gans, monkeypatch, tmp_path):
@@ -183,7 +186,7 @@ def test_slurm_requeues_a_run_that_goes_on_in_its_own_folder(gans, monkeypatch, 
     with monkeypatch.context() as patch:
         patch.setattr(progress.Progress, "on_train_batch_end", press((3, signal.SIGUSR1)))
         code, _, err = gans(f"fit dcgan-digits {TINY} --ckpt_path last")
-    assert (code, err.splitlines()[-1]) == (138, f"gans: stopped at step 3; {SAVED}")
+    assert (code, err.splitlines()[-1]) == (138, f"gans: stopped at step 3; {saved(3)}")
     assert slurm.read_text() == "requeue 77\n"
     assert [str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.ckpt")] == [str(LAST)]
     code, out, _ = gans(f"fit dcgan-digits {TINY} --trainer.max_steps 5 --ckpt_path last")
@@ -427,7 +430,8 @@ def is_training(tmp_path):
 def stopped(err):
     """Return the step of the one line that a stopped run prints."""
     [line] = [line for line in err.splitlines() if line.strip()]
-    found = re.fullmatch(rf"gans: stopped at step (\d+); {re.escape(SAVED)}", line)
+    kept = re.escape(saved("STEP")).replace("STEP", r"\1")  # the checkpoint is of the step at which it stopped
+    found = re.fullmatch(rf"gans: stopped at step (\d+); {kept}", line)
     assert found, err
     return int(found[1])
 

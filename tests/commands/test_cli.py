@@ -68,7 +68,7 @@ def test_ctrl_c_says_where_the_checkpoint_is(gans, monkeypatch, tmp_path):
         line = f"fit dcgan-digits {TINY} --checkpoint.every_n_steps"
         code, _, err = gans(f"{line} 2")
         last = "runs/dcgan-digits/version_0/checkpoints/last.ckpt"
-        says = f"gans: stopped at step 3; the last checkpoint is {last}: --ckpt_path last resumes"
+        says = f"gans: stopped at step 3; the last checkpoint is {last}, of step 2: --ckpt_path last resumes"
         assert (code, err.splitlines()[-1]) == (130, says)
         assert torch.load(tmp_path / last, weights_only=True)["global_step"] == 2
         code, _, err = gans(f"{line} 100")

@@ -121,7 +121,7 @@ def test_an_interrupted_encoding_is_not_complete_and_continues(gans, made, tmp_p
 def test_bad_input_is_refused_and_writes_nothing(refused, made, saved, tmp_path):
     flat = saved(Autoencoder(size=8, channels=3, latent_dim=4, width=4), tmp_path / "flat")
     assert "codes of an Autoencoder are flat; expected a GridAutoencoder" in encode(refused, flat)
-    assert "there is no checkpoint nothing.ckpt" in encode(refused, "nothing.ckpt")
+    assert "autoencoder is nothing.ckpt: there is no checkpoint: " in encode(refused, "nothing.ckpt")
     assert "size is 16; expected (8, 8), the size of the images of" in encode(refused, made, "--size 16")
     assert "channels is 1; expected 3" in encode(refused, made, "--channels 1")
     assert "folder must be a folder of images, but nothing does not exist" in encode(refused, made, folder="nothing")

@@ -303,6 +303,11 @@ def test_a_program_tells_nothing_of_this_machine(checkpoint, gans, tmp_path):
     assert str(Path(dcgan.__file__).parents[2]).encode() not in (tmp_path / "out.pt2").read_bytes()
 
 
+def test_the_suffix_says_the_format(checkpoint, gans, tmp_path):
+    code, out, _ = gans(f"export {checkpoint(make('GAN'))} --out a.pt2")
+    assert (code, (tmp_path / "a.pt2").is_file(), "torch.export.load" in out) == (0, True, True)
+
+
 def test_wrong_flags_are_refused(checkpoint, refused, tmp_path, monkeypatch):
     path = checkpoint(make("GAN"))
     without = f"noise is input, but {path} holds a GAN without noise"
@@ -310,7 +315,11 @@ def test_wrong_flags_are_refused(checkpoint, refused, tmp_path, monkeypatch):
     (tmp_path / "folder.pt").mkdir()
     (tmp_path / "file").touch()
     for flags, says in [
-        ("", "format must be given"),
+        ("", "format must be given, or --out with one of the suffixes .safetensors (safetensors), .pt (torchscript), "),
+        (
+            "--out a.tflite",
+            "out is a.tflite; expected one of the suffixes .safetensors (safetensors), .pt (torchscript)",
+        ),
         ("--format onxx", "format is onxx (did you mean onnx?); expected one of 'safetensors', "),
         ("--format safetensors --noise input", "noise is input, but safetensors are weights, which have no inputs"),
         ("--format torchscript --noise drawn", "noise is drawn; expected one of"),

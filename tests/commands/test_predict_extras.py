@@ -186,7 +186,7 @@ def test_what_is_wrong_is_one_sentence(refused, tmp_path, checkpoint):
     checkpoint(StyleTransfer, depth=2)
     for flags, says in {
         "--style right.png --strength 2": "strength is 2.0; expected a number from 0 to 1",
-        "--style a.png b.png --style_weights 1": "style_weights has 1 numbers; expected one for each of 2 styles",
+        "--style a.png b.png --style_weights 1": "style_weights has 1 number; expected one for each of 2 styles",
         "--style right.png --style_weights -1": "style_weights is -1.0; expected numbers of at least 0, not all 0",
     }.items():
         assert refused(f"predict model.ckpt --input in --output out {flags}") == says

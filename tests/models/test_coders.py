@@ -79,7 +79,11 @@ def test_what_is_no_grid_autoencoder_is_refused(saved, tmp_path):
     path = saved(DCGAN(size=8, channels=1, width=4), tmp_path)
     with pytest.raises(ValueError, match=r"autoencoder is .*last\.ckpt, which holds a DCGAN; expected"):
         load_coder(path)
-    with pytest.raises(ValueError, match=r"autoencoder is .*: there is no checkpoint"):
-        load_coder(tmp_path / "nothing.ckpt")
+    nothing = tmp_path / "nothing.ckpt"
+    with pytest.raises(ValueError, match=rf"^autoencoder is {nothing}: there is no checkpoint: No such file"):
+        load_coder(nothing)
+    nothing.write_text("no checkpoint")
+    with pytest.raises(ValueError, match=rf"^autoencoder is {nothing}, which is not a checkpoint of this framework"):
+        load_coder(nothing)
     with pytest.raises(ValueError, match="description names os"):
         coder_of({"model": "os.system", "arguments": {}})

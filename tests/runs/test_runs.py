@@ -168,7 +168,9 @@ def test_the_end_names_what_is_there(gans, tmp_path):
     )
     where = "runs/dcgan-digits/version_1/checkpoints"
     assert lines(out)["checkpoint"] == f"{where}/last.ckpt"
-    assert re.fullmatch(rf"{where}/best.ckpt \(score/fid_mnist \d+\.\d{{3}}\)", lines(out)["best"])
+    assert lines(out)["best"] == f"{where}/best.ckpt"
+    step = torch.load(tmp_path / where / "best.ckpt", weights_only=True)["global_step"]
+    assert re.fullmatch(rf"fid_mnist \d+\.\d{{3}}, the best, at step {step}", lines(out)["score"])
     assert lines(out)["next"] == f"gans sample {where}/best.ckpt"
     assert gans(lines(out)["next"].removeprefix("gans "))[0] == 0
 
