@@ -5,17 +5,19 @@ Nothing here imports torch or Lightning, so that listing recipes and refusing a 
 
 import importlib
 import importlib.util
+import os
+import select
 import sys
 from pathlib import Path
 
 from gans.checks import nearest
 from gans.commands.run_as_recipe import as_recipe
 from gans.recipes.arguments import checked
-from gans.recipes.catalogue import show
+from gans.recipes.listing import show
 from gans.runs.parent import end_with_launcher, launched_by
 
 USAGE = """\
-usage: gans recipes [NAME]                      list the recipes, or print one
+usage: gans recipes [NAME] [--json]             list the recipes in groups, or print one
        gans fit      RECIPE|FILE.yaml [flags]   train it; flags win over the recipe
        gans validate RECIPE|FILE.yaml [flags]   \\
        gans test     RECIPE|FILE.yaml [flags]    } on the last checkpoint, or on --ckpt_path
@@ -73,8 +75,31 @@ def on_pictures(verb: str, rest: list[str]) -> bool:
 def main(argv: list[str] | None = None) -> int:
     """Run one command and return its exit code.
 
-    0 is success, 1 a run that failed, 2 bad input, 128 + n the end by signal n: 130 for Ctrl-C, 143 for SIGTERM.
+    0 is success, 1 a run that failed, 2 bad input, 128 + n the end by signal n: 130 for Ctrl-C, 143 for SIGTERM, 141 if
+    the reader of a pipe has left, such as `head`.
     """
+    try:
+        code = run(argv)
+        sys.stdout.flush()  # what is left in the buffer
+    except BrokenPipeError:
+        if not reader_left():
+            raise
+        code = 141
+    return code
+
+
+def reader_left() -> bool:
+    """Return whether nobody reads what this process prints; then send the rest of its output nowhere."""
+    there = select.poll()
+    there.register(sys.stdout.fileno(), 0)  # errors alone
+    left = any(event & select.POLLERR for _, event in there.poll(0))
+    if left:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return left
+
+
+def run(argv: list[str] | None) -> int:
+    """Run one command and return its exit code, as `main` does, for a reader that stays."""
     verb, *rest = (sys.argv[1:] if argv is None else argv) or ["--help"]
     is_command = verb in COMMANDS and (verb not in VERBS or on_pictures(verb, rest))
     try:
@@ -101,9 +126,9 @@ def main(argv: list[str] | None = None) -> int:
             return finished("gans", lambda: importlib.import_module(f"gans.commands.{COMMANDS[verb]}").main(rest))
         if verb in VERBS:
             end_with_launcher()  # before the seconds that importing torch takes
-            from gans.commands.trainer import run
+            from gans.commands import trainer
 
-            return run(verb, name, args)
+            return trainer.run(verb, name, args)
     except KeyboardInterrupt:
         if launched_by() is None:
             print("gans: stopped" if is_command else "gans: stopped before it began", file=sys.stderr)

@@ -4,8 +4,8 @@ from typing import Any
 
 import lightning as L
 from lightning.pytorch.callbacks import BasePredictionWriter, ProgressBar
-from tqdm import tqdm
 
+from gans.callbacks.bar import Bar
 from gans.engine.curves import log_interval
 from gans.pictures import images
 from gans.runs import atomic
@@ -20,7 +20,7 @@ class Progress(ProgressBar):
 
     def __init__(self) -> None:
         super().__init__()
-        self.bar: tqdm[Any] | None = None
+        self.bar: Bar | None = None
         self.enabled = True
         self.by_steps = True
 
@@ -41,7 +41,7 @@ class Progress(ProgressBar):
             total = trainer.num_training_batches * epochs
             total = None if total == float("inf") else total
         # At most two updates per second and no thread, so that the bar costs no training time.
-        self.bar = tqdm(
+        self.bar = Bar(
             total=total,
             initial=self.done(trainer),
             desc="fit",
@@ -57,8 +57,7 @@ class Progress(ProgressBar):
         if self.bar is None or not self.enabled:
             return
         if trainer.global_step % log_interval(trainer) == 0 and (metrics := trainer.progress_bar_metrics):
-            shown = {name.split("/")[-1]: short(value) for name, value in metrics.items()}
-            self.bar.set_postfix(shown, refresh=False)
+            self.bar.metrics = {name.split("/")[-1]: short(value) for name, value in metrics.items()}
         self.bar.update(self.done(trainer) - self.bar.n)
 
     def done(self, trainer: Trainer) -> int:

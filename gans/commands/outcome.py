@@ -50,6 +50,8 @@ def finished(name: str, run: Callable[[], int | None]) -> int:
         return int(run() or 0)
     except SystemExit as end:  # of --help
         return int(end.code or 0)
+    except BrokenPipeError:  # the reader of a pipe has left
+        raise
     except (RuntimeError, MemoryError, *BAD_INPUT) as error:
         memory = ran_out(error)
         if os.environ.get("GANS_TRACEBACK") or not (memory or isinstance(error, BAD_INPUT)):

@@ -250,6 +250,9 @@ def attempt(verb: str, name: str, args: list[str], watch: Watch, stop: stopping.
         if main_process():
             print(f"gans: {watch.interrupted or 'stopped'}", file=sys.stderr)
         return int(end.code or 0) if stopped else 130
+    except BrokenPipeError:  # the reader of a pipe has left
+        watch.forget()
+        raise
     except (RuntimeError, MemoryError, ModuleNotFoundError, *BAD_INPUT) as error:
         watch.forget()
         told = complaint(error, watch)

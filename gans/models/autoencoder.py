@@ -27,6 +27,7 @@ class CodeModel(AdversarialModule):
     A model gives `code_shape`, `coded` and `self.generator`, which has a `decoder` and the moments `codes`.
     """
 
+    task = "codes"  # the group of its recipes
     players: tuple[str, ...] = ("autoencoder",)
     generator: Any
     generator_ema: Any

@@ -36,6 +36,7 @@ class CodedGAN(LatentGAN):
         options: as in `LatentGAN`.
     """
 
+    task = "codes"  # the group of its recipes
     frozen = ("coder",)
     coder: Coder | None  # None: the players see images
     code_shape: tuple[int, ...]  # (channels, height, width) of a code

@@ -50,6 +50,8 @@ class FastGAN(LatentGAN):
         options: as in `LatentGAN`.
     """
 
+    task = "few images"  # the group of its recipes
+
     def __init__(
         self,
         size: Size = 256,

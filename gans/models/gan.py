@@ -62,6 +62,7 @@ class LatentGAN(AdversarialModule):
         engine: options of the training engine, see `AdversarialModule`.
     """
 
+    task = "images"  # the group of its recipes
     one_pass = True  # of the discriminator on real and fake images; False if an own `discriminate` mixes samples
     num_classes = 0  # a conditional model has some, takes them from the batch, and passes them to both networks
     terms: Terms

@@ -39,6 +39,8 @@ class ImageTextEncoder(L.LightningModule):
         betas: Adam's decay rates.
     """
 
+    task = "text"  # the group of its recipes
+
     def __init__(
         self,
         size: Size = 64,

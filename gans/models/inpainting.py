@@ -53,6 +53,7 @@ class Inpainting(PairedTranslator):
         options: as in `PairedTranslator`.
     """
 
+    task = "restoration"  # the group of its recipes
     scored = Filled
     extras = ("mask",)
 

@@ -44,6 +44,7 @@ class SequenceGAN(LatentGAN):
         options: arguments of `LatentGAN`. Those of the discriminator also apply to the critic of frames.
     """
 
+    task = "clips"  # the group of its recipes
     players: tuple[str, ...] = ("generator", "discriminator", "image_critic")
 
     def __init__(

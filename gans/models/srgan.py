@@ -79,6 +79,8 @@ class SRGAN(PairedTranslator):
         options: as in `PairedTranslator`.
     """
 
+    task = "restoration"  # the group of its recipes
+
     def __init__(
         self,
         size: Size = 128,

@@ -79,6 +79,7 @@ class TextToImage(AdversarialModule):
         engine: options of the training engine, see `AdversarialModule`.
     """
 
+    task = "text"  # the group of its recipes
     players: tuple[str, ...] = ("generator", "discriminator", "matcher")
     usage = "`gans sample CKPT --text 'a sentence'`"
     matcher: Matcher | None

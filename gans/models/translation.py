@@ -42,6 +42,7 @@ class Translator(AdversarialModule):
         engine: options of the training engine, see `AdversarialModule`, but for latents and augmentations.
     """
 
+    task = "translation"  # the group of its recipes
     usage = "`gans predict CKPT --input`"
     loss: Loss
     scored: type[Translations] = Paired  # how held-out images are scored

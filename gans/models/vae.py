@@ -66,6 +66,7 @@ class VAE(AdversarialModule):
             `AdversarialModule`.
     """
 
+    task = "images"  # the group of its recipes
     players: tuple[str, ...] = ("autoencoder",)
     generator: Decoder
 

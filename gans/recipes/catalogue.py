@@ -1,4 +1,4 @@
-"""The recipes by their names: listed, printed and found. Nothing here imports torch, Lightning or YAML."""
+"""The recipes by their names, and the file of one. Nothing here imports torch, Lightning or YAML."""
 
 import os
 from importlib.resources import files
@@ -32,12 +32,3 @@ def find(name: str) -> Path:
     if not there:
         raise ValueError(f"there is no file {name}")
     return path
-
-
-def show(names: list[str]) -> None:
-    """Print a line for each recipe, or the whole recipe that is named."""
-    if names:
-        print(find(names[0]).read_text(encoding="utf-8"), end="")
-        return
-    for name, path in recipes().items():
-        print(f"{name:24} {path.read_text(encoding='utf-8').splitlines()[0].lstrip('# ')}")
