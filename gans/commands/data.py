@@ -1,13 +1,16 @@
-"""`gans data`: what is computed once of a folder of images."""
+"""`gans data`: what is seen or computed of a data set before a run."""
 
 from importlib import import_module
 
 from gans.checks import nearest
 
 USAGE = """\
-usage: gans data encode FOLDER OUT --autoencoder CKPT    codes of all images, for GANs that play on codes
+usage: gans data look FOLDER                            counts, classes, sizes, broken images, a contact sheet
+       gans data encode FOLDER OUT --autoencoder CKPT    codes of all images, for GANs that play on codes
        gans data pack FOLDER OUT --size 256              images in tar shards, shrunk once as in training
 
+       gans data look photos --out photos.png
+       gans data look HuggingFaceDataModule --data.path user/name
        gans data encode photos photos-codes --autoencoder runs/gridautoencoder-folder
        gans fit RECIPE --data CodesDataModule --data.root photos-codes --model.autoencoder CKPT
 
@@ -15,7 +18,7 @@ usage: gans data encode FOLDER OUT --autoencoder CKPT    codes of all images, fo
 """
 
 # Each is a file `data_<verb>` of this package, with a function `main`.
-VERBS = ("encode", "pack")
+VERBS = ("look", "encode", "pack")
 
 
 def main(args: list[str]) -> int | None:
