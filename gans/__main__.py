@@ -27,6 +27,7 @@ usage: gans recipes [NAME] [--json]             list the recipes in groups, or p
        gans evaluate CKPT|--images DIR [flags]  FID, KID, IS, recall, ... with their protocol; --help
        gans sample   CKPT [flags]               pictures of a seed: a grid, or a file each; --help
        gans explore  WHAT CKPT [flags]          walks, directions, inversion, neighbours of its latent space; --help
+       gans runs     [FOLDER] [--sort best]     table of runs: data, steps, best score, state; --json
        gans report   RUN... [--out FILE.html]   one page: curves, grids, scores, configurations of runs; --help
        gans export   CKPT --format FORMAT       the averaged generator for plain torch, or onnxruntime; --help
        gans blend    CKPT CKPT WEIGHT           a checkpoint between two of the same model; --help
@@ -113,8 +114,10 @@ def run(argv: list[str] | None) -> int:
             print(USAGE, end="")
         elif verb == "recipes":
             show(rest)
+        elif verb == "runs":
+            importlib.import_module("gans.commands.runs").main(rest)
         else:
-            close = nearest(verb, [*{*VERBS, *COMMANDS}, "recipes"])
+            close = nearest(verb, [*{*VERBS, *COMMANDS}, "recipes", "runs"])
             raise ValueError(f"there is no command {verb}{close}: `gans --help` lists them")
     except ValueError as error:
         print(f"gans: error: {error}", file=sys.stderr)
