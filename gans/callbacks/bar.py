@@ -9,7 +9,7 @@ LEAST = 5  # columns of the bar itself, below which parts of the line are left o
 SPEED = "images_per_second"  # a metric with a place of its own
 
 
-class Bar(tqdm):  # type: ignore[type-arg]
+class Bar(tqdm):  # type: ignore[misc]
     """A bar that shows percent, steps/s, images/s and the time left, and what else fits: steps done, then losses."""
 
     def __init__(self, *args: Any, **options: Any) -> None:

@@ -20,6 +20,7 @@ from lightning.pytorch.cli import LightningArgumentParser
 from gans import callbacks
 from gans.callbacks import progress, stopping
 from gans.checks import imported
+from gans.commands.classes import asked, lines
 from gans.commands.home import expanded
 from gans.commands.named import BEST, chosen, local, trained
 from gans.commands.outcome import BAD_INPUT, quiet
@@ -230,6 +231,9 @@ def run(verb: str, name: str, args: list[str]) -> int:
     0 is success, 1 a run that failed, 2 bad input, 128 + n the end by signal n.
     """
     quiet()
+    if part := asked(args):
+        print("\n".join(lines(part, verb)))
+        return 0
     watch = Watch()
     with stopping.StopOnSignal(watch.forget) as stop:
         code = attempt(verb, name, args, watch, stop)

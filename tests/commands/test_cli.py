@@ -91,7 +91,16 @@ def test_help_and_recipes(gans):
     code, out, _ = gans("fit --help")
     assert code == 0
     assert "gans [options] fit" in out
-    assert "--grid.every_n_steps" in out
+    assert 0 < out.rindex("  --grid.every_n_steps") < out.rindex("  --trainer.max_steps")  # ours come first
+
+
+def test_help_lists_models_and_data(gans):
+    code, out, _ = gans("fit --model.help")
+    assert code == 0
+    assert "  DCGAN" in out
+    assert "Judged" not in out  # a base that is not for users
+    code, out, _ = gans("fit dcgan-digits --data.help")
+    assert (code, "  MNISTDataModule" in out) == (0, True)
 
 
 def test_later_flags_win_wherever_the_file_is(gans, tmp_path):
