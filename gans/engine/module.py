@@ -541,7 +541,7 @@ class AdversarialModule(KeepsArguments, L.LightningModule):
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """Return the batch of a user's own loader as a tuple with images in [-1, 1], see `batch.unified`."""
-        return unified(batch, self.input_range, self.dtype)
+        return unified(batch, self.input_range, cast(torch.dtype, self.dtype))
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Move the clock of batches, and make every generator of random numbers a function of it."""
