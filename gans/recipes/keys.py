@@ -41,14 +41,14 @@ class Parser(LightningArgumentParser):
             raise cause(error) from error
         return made
 
-    def format_help(self) -> str:
+    def format_help(self, *args: Any, **options: Any) -> str:
         """Return the help with this project's flags first and those of Lightning's trainer below them."""
 
         def of_trainer(group: Any) -> bool:
             return any(action.dest.startswith("trainer.") for action in group._group_actions)
 
-        self._action_groups.sort(key=of_trainer)
-        return str(super().format_help())
+        self._action_groups[:] = sorted(self._action_groups, key=of_trainer)  # type: ignore[index]
+        return str(super().format_help(*args, **options))
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Raise a ValueError with one sentence, without the usage of hundreds of flags."""
