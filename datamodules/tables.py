@@ -15,7 +15,6 @@ from torch import Tensor
 HELD_OUT = {"val": ("validation", "valid", "val", "dev"), "test": ("test",)}  # usual names of splits
 IMAGES = ("image", "img", "images", "picture")  # usual names of columns of bytes
 LABELS = ("label", "labels", "class")
-TEXTS = ("text", "caption", "captions", "sentences")
 FILES = {".parquet": "parquet", ".arrow": "arrow"}  # of one file, with the loader of `datasets`
 SAVED, SAVED_DICT = "state.json", "dataset_dict.json"  # files of `save_to_disk`
 MOST = 1_000_000  # maximum number of classes, because each has a name in memory
@@ -197,33 +196,6 @@ def label_column(path: str, features: Any, asked: str | None) -> str | None:
             "or null"
         )
     return next(iter(named or labels), None)
-
-
-def text_column(path: str, features: Any, asked: str) -> str:
-    """Return the name of the column of captions: a text, or a list of texts.
-
-    Args:
-        path: Of the data set, for messages.
-        features: Types of the columns by name.
-        asked: Name of a column, or auto.
-
-    Raises:
-        ValueError: There is none, or no such column, or several.
-    """
-    if asked != "auto":
-        return existing(path, features, "text", asked)
-    texts = [name for name, kind in features.items() if "string" in (getattr(kind, "dtype", ""), inner(kind))]
-    named = [name for name in texts if name.lower() in TEXTS]
-    if len(named or texts) != 1:
-        many = f"the columns of texts {' and '.join(named or texts)}" if texts else "no column of texts"
-        raise ValueError(f"text is auto, and {path} has {many}; expected the name of one of {', '.join(features)}")
-    return str((named or texts)[0])
-
-
-def inner(kind: Any) -> str:
-    """Return the type of the items of a list, or ""."""
-    kind = kind[0] if isinstance(kind, list) and kind else getattr(kind, "feature", None)
-    return str(getattr(kind, "dtype", ""))
 
 
 def plain(kind: Any) -> bool:
