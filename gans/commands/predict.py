@@ -1,6 +1,7 @@
 """`gans predict CKPT --input FILE|DIR --output DIR|FILE`: translate whole pictures of any size, or clips, with a model.
 
 Inpainting also needs `--mask`, which is white in holes. Style transfer needs `--style`. The output of a clip is a file.
+A SequenceGAN continues a folder of frames, or a clip.
 """
 
 import sys
@@ -20,6 +21,7 @@ from gans.commands.device import chosen_device
 from gans.commands.extras import EXTRAS, needed, partners, read_extra
 from gans.commands.parser import Parser, add_own_model, check_writable, own_model
 from gans.commands.predict_clip import Sound, checked, extra_inputs, is_clip, translate_clip
+from gans.commands.predict_continued import continue_clip, continues
 from gans.commands.predict_files import Format, check_apart, pictures, targets
 from gans.commands.predict_network import Applied, Precision
 from gans.commands.predict_pictures import Alpha, has_alpha, pixels_allowed, read, write
@@ -81,6 +83,8 @@ def parser() -> Parser:
         type=float,
         help="size of the results relative to the pictures, such as 2.5: what the model makes is resized to it",
     )
+    flags.add_argument("--frames", type=int, help="for a SequenceGAN: number of frames that continue the input")
+    flags.add_argument("--seed", type=int, default=0, help="for a SequenceGAN: each seed continues in another way")
     flags.add_argument("--tile", type=int, default=512, help="side of the tiles that larger pictures are cut into")
     flags.add_argument("--overlap", type=int, default=64, help="minimum overlap of neighbouring tiles in pixels")
     flags.add_argument("--batch", type=int, default=1, help="tiles of a picture, or small frames, computed at once")
@@ -104,6 +108,12 @@ def main(args: list[str]) -> int:
         raise ValueError(f"outscale is {options.outscale}; expected a number above 0")
     device = chosen_device(options.device)
     model: Any = load_model(options.checkpoint, device, model=own_model(options.model))
+    if continues(model):
+        needed(model, options.checkpoint, {name: options[name] for name in EXTRAS})
+        continue_clip(model, options.checkpoint, options.input, options.output, options.frames, options.seed)
+        return 0
+    if options.frames is not None:
+        raise ValueError(f"frames is for models of clips, but {options.checkpoint} holds a {type(model).__name__}")
     if not translates(model):
         kind = type(model).__name__
         raise ValueError(f"{options.checkpoint} holds a {kind}, which makes images of nothing: gans predict RECIPE")

@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from gans.networks.recurrent import velocity
+
 STILLS = 4  # frames of a clip that are evaluated as images
 ORDERS = ("as it is", "shuffled", "frozen")
 
@@ -51,6 +53,40 @@ def stills(clips: Tensor, count: int = STILLS) -> Tensor:
     """
     which = torch.linspace(0, checked(clips).shape[2] - 1, count).round().long()
     return clips[:, :, which.to(clips.device)].transpose(1, 2).flatten(0, 1)
+
+
+def repeated(first: Tensor, frames: int) -> Tensor:
+    """Return the last frame of clips `(N, C, T, H, W)` so many times, `(N, C, frames, H, W)`."""
+    return first[:, :, -1:].expand(-1, -1, frames, -1, -1).contiguous()
+
+
+def extrapolated(first: Tensor, frames: int) -> Tensor:
+    """Return the last frame of clips `(N, C, T, H, W)` moved on as before, `(N, C, frames, H, W)`.
+
+    The frame moves as a whole, at the constant velocity from the first to the last frame, by whole pixels. Its border
+    pixels are repeated.
+    """
+    speed = velocity(first)
+    steps = torch.arange(1, frames + 1, device=first.device)
+    moves = (speed[:, None] * steps[:, None]).round().long()  # (N, frames, 2)
+    height, width = first.shape[-2:]
+    rows = (torch.arange(height, device=first.device) - moves[..., :1]).clamp(0, height - 1)
+    columns = (torch.arange(width, device=first.device) - moves[..., 1:]).clamp(0, width - 1)
+    clips = torch.arange(len(first), device=first.device)[:, None, None, None]
+    moved = first[:, :, -1].movedim(1, -1)[clips, rows[..., :, None], columns[..., None, :]]
+    return moved.movedim(-1, 1)
+
+
+def centres(clips: Tensor) -> Tensor:
+    """Return the centres of brightness (y, x) of the frames of clips `(N, C, T, H, W)` in [-1, 1], `(N, T, 2)`.
+
+    They are in pixels. For one object before a black background they differ from its position by a constant.
+    """
+    light = (clips.double() + 1).mean(1).clamp(min=0)
+    total = light.sum((2, 3)).clamp(min=1e-9)
+    sides = (torch.arange(side, device=clips.device, dtype=light.dtype) for side in light.shape[-2:])
+    along = ((light.sum(3) * next(sides)).sum(2), (light.sum(2) * next(sides)).sum(2))
+    return torch.stack([part / total for part in along], -1)
 
 
 def disordered(clips: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:

@@ -4,16 +4,21 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import avg_pool3d
 
 from gans.checks import at_least
 from gans.latent import Labels, draw, key, truncate
 from gans.losses import Objective, Relativistic
+from gans.metrics.continuations import Continuations
 from gans.models.gan import LatentGAN
 from gans.networks import recurrent
 from gans.networks.layers import Size, widened
 from gans.terms import Step, needed
 
 FRAMES_AT_ONCE = 4096  # frames per batch of samples, to limit memory
+SCALES = (1, 2, 4, 8)  # pixels a side that the reconstruction averages
+FADE = 0.7  # weight of a frame in the reconstruction in multiples of that of the frame before
+CONTINUED = 0.5  # probability that a fake clip continues given frames
 
 
 class SequenceGAN(LatentGAN):
@@ -38,6 +43,12 @@ class SequenceGAN(LatentGAN):
             translates it, more can rotate and bend it. 0 generates every frame from both codes, as the paper.
         num_classes: number of classes, at least as many as in the data; 0 ignores labels.
         stills: random frames of each clip for the critic of frames in a step; one in the paper.
+        given: number of frames that a clip can be continued from; 0 only generates clips from noise.
+        given_weight: weight of the L1 distance of continued clips from the given frames.
+        future_weight: weight of their L1 distance from the true continuation. With 0 only the critics judge how a clip
+            continues, so continuations differ more.
+        features: extractor of clips for the Frechet distance of continuations in validation: `moving`, or a file; None
+            leaves it out.
         spectral_norm: use spectral normalisation in both critics.
         objective: adversarial loss.
         betas: Adam's decay rates for all players.
@@ -58,14 +69,21 @@ class SequenceGAN(LatentGAN):
         motion_grid: int = 0,
         num_classes: int = 0,
         stills: int = 8,
+        given: int = 0,
+        given_weight: float = 100.0,
+        future_weight: float = 100.0,
+        features: str | None = None,
         spectral_norm: bool = True,
         objective: Objective = "hinge",
         betas: tuple[float, float] = (0.5, 0.999),
         **options: Any,
     ) -> None:
         at_least(1, latent_dim=latent_dim, motion_dim=motion_dim, stills=stills)
-        at_least(0, num_classes=num_classes, motion_grid=motion_grid)
+        at_least(0, num_classes=num_classes, motion_grid=motion_grid, given=given)
+        at_least(0, given_weight=given_weight, future_weight=future_weight)
         at_least(2, frames=frames)
+        if given >= frames:
+            raise ValueError(f"given is {given}; expected less than frames, {frames}")
         length = latent_dim + (frames + 1) * motion_dim
         super().__init__(
             size,
@@ -86,7 +104,9 @@ class SequenceGAN(LatentGAN):
             instance_noise_images=0,
             **options,
         )
-        self.num_classes = num_classes
+        self.num_classes, self.given = num_classes, given
+        self.given_weight, self.future_weight = given_weight, future_weight
+        self.held_out = Continuations(features)
         self.image_critic = recurrent.ImageCritic(size, channels, width, num_classes, spectral_norm)
 
     def make_generator(self, size: Size, channels: int, width: int) -> nn.Module:
@@ -95,7 +115,8 @@ class SequenceGAN(LatentGAN):
         self.frames = self.hparams["frames"]
         self.image_shape = (self.image_shape[0], self.frames, *self.image_shape[1:])
         content, motion, classes = (self.hparams[name] for name in ("latent_dim", "motion_dim", "num_classes"))
-        return recurrent.Generator(content, motion, size, channels, width, classes, self.hparams["motion_grid"])
+        grid, given = self.hparams["motion_grid"], self.hparams["given"]
+        return recurrent.Generator(content, motion, size, channels, width, classes, grid, given)
 
     def make_discriminator(self, size: Size, channels: int, width: int) -> nn.Module:
         """Return the network from clips, and classes, to logits."""
@@ -116,7 +137,7 @@ class SequenceGAN(LatentGAN):
             for real, *labels in self.parts(batch):
                 z = self.latent(len(real))
                 with torch.no_grad():
-                    fake = self.generator(z, *labels)
+                    fake, _ = self.generated(z, real, *labels)
                 samples.append((z, fake))
                 self.record("motion/ratio", motion(fake) / motion(real).clamp(min=1e-8))  # real clips may not move
                 step = self.critics_step(z, real, fake, *labels)
@@ -133,12 +154,45 @@ class SequenceGAN(LatentGAN):
         if self.generator_turn():
             with self.toggled_optimizer(optimizer_g):
                 for real, *labels in self.parts(batch):
-                    fake = self.generator(self.latent(len(real)), *labels)
+                    fake, continued = self.generated(self.latent(len(real)), real, *labels)
                     loss = self.loss.generator(self.compared(real, *labels), self.critic(fake, *labels))
+                    if continued is not None:
+                        loss = loss + self.reconstruction(widened(fake), real, continued)
                     (real, *classes), (fake, *_) = self.stills(real, *labels), self.stills(fake)
                     loss = loss + self.loss.generator(self.compared(real, *classes), self.critic(fake, *classes))
                     self.record("loss/generator", loss)
                     self.descend(loss, optimizer_g)
+
+    def generated(self, z: Tensor, real: Tensor, *labels: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return clips `(N, C, T, H, W)` and which of them continue the given frames of `real`, `(N,)`, or None."""
+        if not self.given:
+            return self.generator(z, *labels), None
+        continued = self.uniform(len(z)) < CONTINUED
+        first = real[:, :, : self.given]
+        return self.generator(z, labels[0] if labels else None, first, continued), continued
+
+    def reconstruction(self, fake: Tensor, real: Tensor, continued: Tensor) -> Tensor:
+        """Return the weighted L1 distance of continued clips from true ones, a scalar, and record its parts.
+
+        It is the mean over averages of 1, 2, 4 and 8 pixels a side: an object that is several pixels away from its
+        place does not overlap it, and only coarse scales say in which direction it has to move. Frames farther ahead
+        count less. There an object is so far from its place that L1 would rather have none.
+
+        Args:
+            fake: clips `(N, C, T, H, W)`.
+            real: the clips that they continue.
+            continued: bool `(N,)`, the rows that count. The expected share is `CONTINUED`, by which the sum is divided:
+                the actual share would make the loss of a process depend on its rows.
+        """
+        change, scales = fake - real, [k for k in SCALES if k <= min(fake.shape[-2:])]
+        pooled = [avg_pool3d(change, (1, k, k)).abs().mean((1, 3, 4)) for k in scales]
+        error = torch.stack(pooled).mean(0) * continued[:, None] / CONTINUED
+        given, future = error[:, : self.given].mean(), error[:, self.given :].mean(0)
+        weights = FADE ** torch.arange(len(future), device=future.device)
+        future = (future * weights).sum() / weights.sum()
+        self.record("reconstruction/given", given)
+        self.record("reconstruction/future", future)
+        return self.given_weight * given + self.future_weight * future
 
     def critics_step(self, z: Tensor, real: Tensor, fake: Tensor, *labels: Tensor) -> Step:
         """Return the forward passes of a step of one critic, on clips or on frames."""
@@ -172,6 +226,28 @@ class SequenceGAN(LatentGAN):
         self.record("logits/image_real", real_logits)
         self.record("logits/image_fake", fake_logits)
         self.record("accuracy/image_critic", self.loss.right(real_logits, fake_logits))
+
+    # -- held-out clips -----------------------------------------------------------------------------------------------
+
+    def validation_step(self, batch: tuple[Tensor, ...], batch_idx: int) -> None:
+        """Log the critic of clips on held-out clips and samples, and keep the scores of continuations."""
+        super().validation_step(batch, batch_idx)
+        if self.given:
+            self.held_out.add(self, batch, batch_idx)
+
+    def test_step(self, batch: tuple[Tensor, ...], batch_idx: int) -> None:
+        """Log the same as `validation_step`, on the test clips."""
+        super().test_step(batch, batch_idx)
+        if self.given:
+            self.held_out.add(self, batch, batch_idx)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the scores of continuations of held-out clips."""
+        self.held_out.log(self, "val")
+
+    def on_test_epoch_end(self) -> None:
+        """Log the scores of continuations of test clips."""
+        self.held_out.log(self, "test")
 
     # -- pictures -----------------------------------------------------------------------------------------------------
 
@@ -211,7 +287,51 @@ class SequenceGAN(LatentGAN):
         pieces = zip(*(torch.split(part, rows) for part in (z, *self.conditions(n, labels))), strict=True)
         return torch.cat([self(*piece) for piece in pieces])
 
-    def drawn(self, n: int, length: int, seed: int | None, *words: str) -> Tensor:
+    @torch.no_grad()
+    def extend(self, clips: Tensor, frames: int, *, seed: int | None = None) -> Tensor:
+        """Return clips `(N, C, T + frames, H, W)` that begin with `clips` and are continued by the averaged generator.
+
+        Args:
+            clips: `(N, C, T, H, W)` in [-1, 1]. The last `given` frames determine the content and the motion.
+            frames: number of new frames. With one seed, longer continuations begin with shorter ones.
+            seed: seed of the motion noise; None uses torch's global generator. Each seed is another continuation.
+
+        Raises:
+            ValueError: if the model was trained with `given` 0, for clips of another size or of less than `given`
+                frames, or if `frames` is below 1.
+        """
+        if not self.given:
+            raise ValueError("this SequenceGAN was trained with given 0, so it cannot continue clips: train it with 4")
+        at_least(1, frames=frames)
+        assert self.image_shape is not None
+        channels, _, *size = self.image_shape
+        there = tuple(clips.shape)
+        if clips.ndim != 5 or (there[1], *there[3:]) != (channels, *size) or there[2] < self.given:
+            expected = f"(N, {channels}, T, {size[0]}, {size[1]}) with {self.given} frames or more"
+            raise ValueError(f"clips are of shape {there}; expected {expected}")
+        count, rows = self.given + frames, max(1, FRAMES_AT_ONCE // (self.given + frames))
+        words = [("extend", i) for i in range(count)]
+        noise = torch.cat([self.drawn(len(clips), self.hparams["motion_dim"], seed, *named) for named in words], 1)
+        first = clips[:, :, -self.given :].to(noise)
+        pieces = zip(first.split(rows), noise.split(rows), strict=True)
+        made = torch.cat([self.continuation(*piece) for piece in pieces])
+        return torch.cat([clips.to(made), made], 2)
+
+    def continuation(self, first: Tensor, noise: Tensor) -> Tensor:
+        """Return what follows given frames, `(N, C, T - given, H, W)`.
+
+        Args:
+            first: `(N, C, given, H, W)`.
+            noise: motion noise of given and new frames, `(N, T motion_dim)`, at the end of longer latents.
+        """
+        frames = noise.shape[1] // self.hparams["motion_dim"]
+        z = noise.new_zeros(len(noise), self.latent_dim + (frames - self.frames) * self.hparams["motion_dim"])
+        z[:, -noise.shape[1] :] = noise
+        labels = torch.zeros(len(z), dtype=torch.long, device=z.device) if self.num_classes else None
+        clips: Tensor = self.generator_ema(z, labels, first)
+        return clips[:, :, self.given :].clamp(-1, 1)
+
+    def drawn(self, n: int, length: int, seed: int | None, *words: str | int) -> Tensor:
         """Return normal numbers `(n, length)`, a function of `seed` and `words`, or from torch's global generator."""
         dtype = next(self.generator.parameters()).dtype
         return draw((n, length), None if seed is None else key(seed, *words), self.prior, self.device, dtype)
@@ -220,7 +340,7 @@ class SequenceGAN(LatentGAN):
         """Return clips that separate content, motion and class.
 
         `motion` has two contents, in rows 1 to 4 and 5 to 8, with the same four motions. `classes` has one latent in
-        all classes.
+        all classes. `continued` has clips of the batch, each followed by a row that continues its first frames.
         """
         z = self.drawn(4, self.latent_dim, 0, "pictures")
         contents, motions = z.tensor_split([self.hparams["latent_dim"]], 1)
@@ -229,6 +349,10 @@ class SequenceGAN(LatentGAN):
         shown = {"motion": self(both, *self.conditions(8, rows % self.num_classes if self.num_classes else None))}
         if self.num_classes:
             shown["classes"] = self(z[:1].expand(self.num_classes, -1), *self.conditions(self.num_classes, None))
+        if self.given:
+            real = batch[0][:4]
+            made = self.extend(real[:, :, : self.given], self.frames - self.given, seed=0)
+            shown["continued"] = torch.stack([real.to(made), made], 1).flatten(0, 1)
         return {name: (clips, None) for name, clips in shown.items()}
 
 

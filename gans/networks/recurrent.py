@@ -7,6 +7,11 @@ from both codes. The length of the latent determines the length of the clip. No 
 `Drawn`, the paper's generator, computes every frame independently and must learn that objects persist. `Moved` computes
 one canvas per clip and warps it with the motion codes, as Wang et al. 2022 (LIA, arXiv 2203.09043).
 
+With given frames, `Encoder` computes content and first state from them. `Moved` then warps the last given frame itself,
+which keeps all details. For the same purpose Denton and Fergus 2018 (SVG, arXiv 1802.07687) have skip connections from
+the last given frame. `Dynamics` computes its displacements: motion goes on as in the given frames, with learned
+changes, as in the residual dynamics of Franceschi et al. 2020 (SRVP, arXiv 2002.09219).
+
 The critic of clips downsamples time and space together, as in Vondrick et al. 2016 (arXiv 1609.02612), and returns one
 logit for the whole clip. MoCoGAN's critic has a stride of 1 over time and takes three times as long in training.
 """
@@ -23,6 +28,8 @@ from gans.networks.spectral import normalise
 CANVAS = 4  # channels of the canvas
 HIDDEN = 64  # hidden units between a motion code and its displacement field
 FINISH = 16  # channels between the last two convolutions
+POINTS = 8  # points in each given frame whose positions the encoder measures
+SHARP = 3.0  # standard deviations in the exponent of a map of positions, at the start
 
 
 class Generator(nn.Module):
@@ -36,6 +43,7 @@ class Generator(nn.Module):
         width: channels of the last hidden layer, doubled in each layer before it, up to 8 times.
         num_classes: number of classes; 0 means unconditional. Both motion and frames depend on the class.
         grid: control points per side of the displacement field of `Moved`; 0 uses `Drawn`, as the paper.
+        given: number of frames that a clip can be continued from; 0 has no encoder.
     """
 
     def __init__(
@@ -47,9 +55,11 @@ class Generator(nn.Module):
         width: int,
         num_classes: int = 0,
         grid: int = 0,
+        given: int = 0,
     ) -> None:
         super().__init__()
         self.content_dim, self.motion_dim, self.num_classes = content_dim, motion_dim, num_classes
+        self.given = given
         self.motion = nn.GRUCell(motion_dim + num_classes, motion_dim)
         kept = content_dim + num_classes
         self.frames = (
@@ -57,20 +67,51 @@ class Generator(nn.Module):
             if grid
             else Drawn(kept, motion_dim, size, channels, width)
         )
+        if given:
+            self.encoder = Encoder(given, 0 if grid else content_dim, motion_dim, size, channels, width)
+        if given and grid:
+            self.dynamics = Dynamics(motion_dim, size, grid)
 
-    def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        z: Tensor,
+        labels: Tensor | None = None,
+        first: Tensor | None = None,
+        continued: Tensor | None = None,
+    ) -> Tensor:
         """Return clips `(N, C, T, H, W)` for latents `z` and classes `(N,)`. The length of `z` determines T.
+
+        A clip that continues given frames has their content and motion instead of those in `z`, and no class. `Moved`
+        begins with these frames, `Drawn` with a reconstruction. Only the noise of each frame comes from `z`.
+
+        Args:
+            z: latents `(N, content_dim + (T + 1) motion_dim)`.
+            labels: classes `(N,)`.
+            first: given frames `(N, C, given, H, W)`, or None.
+            continued: bool `(N,)`, the clips that continue `first`; None means all.
 
         Raises:
             ValueError: if no clip has latents of this length, or if `labels` are not valid.
         """
         kept, state, noise = self.parts(z)
+        if first is not None:
+            continued = torch.ones(len(z), dtype=torch.bool, device=z.device) if continued is None else continued
+            content, start, points = self.encoder(first)
+            state = torch.where(continued[:, None], start, state)
+            kept = torch.where(continued[:, None], content, kept) if self.encoder.content_dim else kept
         if self.num_classes or labels is not None:
             check_labels(labels, z.shape[0], self.num_classes)
             assert labels is not None
             classes = one_hot(labels.long(), self.num_classes).to(z.dtype)
+            if continued is not None:
+                classes = classes * ~continued[:, None]
             kept, noise = torch.cat([kept, classes], 1), torch.cat([noise, over_time(classes, noise.shape[1])], 2)
-        clips: Tensor = self.frames(kept, self.motion_codes(state, noise))
+        motion = self.motion_codes(state, noise)
+        if first is None or continued is None or not isinstance(self.frames, Moved):
+            clips: Tensor = self.frames(kept, motion)
+        else:
+            shift = self.dynamics(points, velocity(first[:, :, -2:]).to(motion), motion[:, self.given :])
+            clips = self.frames(kept, motion, first, shift, continued)
         return clips
 
     def parts(self, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -138,7 +179,7 @@ class Moved(nn.Module):
 
     def __init__(self, content_dim: int, motion_dim: int, size: Size, channels: int, width: int, grid: int) -> None:
         super().__init__()
-        self.size, self.grid = image_size(size), grid
+        self.size, self.grid, self.channels = image_size(size), grid, channels
         self.canvas = dcgan.Generator(content_dim, size, CANVAS, width)
         shift = nn.Linear(HIDDEN, 2 * grid**2)
         # Initial displacements are a few pixels, around 0: parts of the canvas outside the frame have no gradient.
@@ -152,27 +193,165 @@ class Moved(nn.Module):
             nn.Tanh(),
         )
 
-    def forward(self, content: Tensor, motion: Tensor) -> Tensor:
-        """Return clips `(N, C, T, H, W)` in [-1, 1]."""
+    def forward(
+        self,
+        content: Tensor,
+        motion: Tensor,
+        first: Tensor | None = None,
+        shift: Tensor | None = None,
+        continued: Tensor | None = None,
+    ) -> Tensor:
+        """Return clips `(N, C, T, H, W)` in [-1, 1].
+
+        Args:
+            content: content codes `(N, content_dim)`.
+            motion: motion codes `(N, T, motion_dim)`.
+            first: given frames `(N, C, given, H, W)`, or None.
+            shift: displacements of the last of them in the frames that follow, `(N, T - given, 2 grid^2)`.
+            continued: bool `(N,)`, the clips that begin with `first` and go on with its last frame, displaced.
+        """
         (count, frames), (height, breadth) = motion.shape[:2], self.size
         canvas = self.canvas(content)
         with torch.autocast(motion.device.type, enabled=False):  # half precision is too coarse for positions
+            moves = self.knots(motion)
+            if first is not None and shift is not None and continued is not None:
+                rows, last = continued[:, None, None, None], first[:, :, -1].to(canvas)
+                canvas = torch.where(rows, pad(last, (0, 0, 0, 0, 0, CANVAS - self.channels)), canvas)
+                moves = torch.where(rows[..., 0], pad(shift, (0, 0, first.shape[2], 0)), moves)
             # The frames of a clip are sampled as one tall image.
-            where = self.field(motion).view(count, frames * height, breadth, 2)
+            where = self.field(moves.flatten(0, 1)).view(count, frames * height, breadth, 2)
             # On a CPU, NaN as a position crashes the interpreter in the backward pass. The second term is 0 or NaN, so
             # a diverged run still shows NaN.
             warped = grid_sample(canvas.to(where), where.nan_to_num(), padding_mode="border", align_corners=False)
             warped = warped + (where * 0).sum(-1)[:, None]
         warped = warped.view(count, CANVAS, frames, height, breadth).transpose(1, 2).flatten(0, 1)
         finished: Tensor = self.finish(warped)
-        return finished.view(count, frames, *finished.shape[1:]).transpose(1, 2)
+        clips = finished.view(count, frames, *finished.shape[1:]).transpose(1, 2)
+        if first is None or continued is None:
+            return clips
+        # Given frames are warped without convolutions, which would first learn to make uncertain objects fade.
+        kept = warped.view(count, frames, CANVAS, height, breadth)[:, first.shape[2] :, : self.channels].transpose(1, 2)
+        return torch.where(continued[:, None, None, None, None], torch.cat([first.to(kept), kept], 2).to(clips), clips)
 
-    def field(self, motion: Tensor) -> Tensor:
-        """Return the position on the canvas for each pixel, `(N T, H, W, 2)`: (x, y) in [-1, 1]."""
-        shift = self.knots(motion.flatten(0, 1)).view(-1, 2, self.grid, self.grid)
-        shift = interpolate(shift, self.size, mode="bilinear", align_corners=True)
+    def field(self, shift: Tensor) -> Tensor:
+        """Return the position on the canvas for each pixel, `(K, H, W, 2)`: (x, y) in [-1, 1].
+
+        Args:
+            shift: displacements `(K, 2 grid^2)` of the control points.
+        """
+        shift = interpolate(shift.view(-1, 2, self.grid, self.grid), self.size, mode="bilinear", align_corners=True)
         middle = torch.eye(2, 3, device=shift.device, dtype=shift.dtype)[None]
         return affine_grid(middle, [1, 1, *self.size], align_corners=False) + shift.movedim(1, -1)
+
+
+class Encoder(nn.Module):
+    """Given frames `(N, channels, given, H, W)` to what a generator needs to continue them.
+
+    It returns content codes `(N, content_dim)`, states `(N, motion_dim)` and the positions of points in the last frame,
+    `(N, 2 POINTS)`.
+
+    Two branches add up to the state: convolutions of all frames together, and positions of points in each frame. A
+    point is the centre of a map after a softmax over all pixels, as in Levine et al. 2016 (arXiv 1504.00702). It
+    follows a moving object to fractions of a pixel, which convolutions with stride learn slowly.
+
+    Args:
+        given: number of given frames.
+        content_dim: length of a content code; 0 if a generator takes its content from the last frame.
+        motion_dim: length of a state.
+        size: side of a frame, or (height, width).
+        channels: 1, 3 or 4.
+        width: channels after the first downsampling, doubled at each further one, up to 8 times.
+    """
+
+    def __init__(self, given: int, content_dim: int, motion_dim: int, size: Size, channels: int, width: int) -> None:
+        super().__init__()
+        height, breadth = image_size(size)
+        hidden = dcgan.widths((height, breadth), width)
+        layers: list[nn.Module] = []
+        for before, after in zip([given * image_channels(channels), *hidden], hidden, strict=False):
+            layers += [nn.Conv2d(before, after, 4, 2, 1), nn.LeakyReLU(0.2, inplace=True)]
+        self.content_dim, scale = content_dim, 2 ** len(hidden)
+        self.layers = nn.Sequential(*layers, nn.Flatten())
+        self.codes = nn.Linear(hidden[-1] * (height // scale) * (breadth // scale), content_dim + motion_dim)
+        self.maps = nn.Sequential(
+            nn.Conv2d(channels, FINISH, 5, 1, 2),
+            nn.LeakyReLU(0.2, inplace=True),
+            nn.Conv2d(FINISH, POINTS, 3, 1, 1),
+        )
+        self.sharpness = nn.Parameter(torch.full((POINTS, 1), SHARP))
+        self.track = nn.Sequential(
+            nn.Linear(2 * POINTS * given, 2 * HIDDEN), nn.LeakyReLU(0.2), nn.Linear(2 * HIDDEN, motion_dim)
+        )
+
+    def forward(self, first: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return content codes, states and points."""
+        found, maps = self.layers(first.transpose(1, 2).flatten(1, 2)), self.maps(first.transpose(1, 2).flatten(0, 1))
+        with torch.autocast(first.device.type, enabled=False):  # half precision is too coarse for positions
+            content, state = self.codes(found.to(self.sharpness)).tensor_split([self.content_dim], 1)
+            points = self.points(maps.to(self.sharpness)).view(len(first), -1, 2 * POINTS)
+            # Position in the last frame, and pixels from frame to frame, in numbers of one order.
+            moves = points.diff(dim=1) * min(first.shape[-2:]) / 2
+            state = state + self.track(torch.cat([points[:, -1:], moves], 1).flatten(1))
+            return content, state, points[:, -1]
+
+    def points(self, maps: Tensor) -> Tensor:
+        """Return the positions of the points of maps `(K, POINTS, H, W)`, first all y, then all x, `(K, 2 POINTS)`.
+
+        They are in [-1, 1].
+        """
+        flat = maps.flatten(2)
+        flat = (flat - flat.mean(2, keepdim=True)) / flat.std(2, keepdim=True).clamp(min=1e-5)
+        weights = (self.sharpness * flat).softmax(2).view_as(maps)
+        down, across = (torch.linspace(-1, 1, side).to(maps) for side in maps.shape[-2:])
+        return torch.cat([(weights.sum(3) * down).sum(2), (weights.sum(2) * across).sum(2)], 1)
+
+
+class Dynamics(nn.Module):
+    """Displacements of the last given frame: those of the frame before, plus a step that changes from frame to frame.
+
+    The change of a step depends on where the points are now, on the step, and on the motion code of the frame. So a
+    bounce is the same rule in every frame. Without a change motion goes on at constant velocity.
+
+    Args:
+        motion_dim: length of a motion code.
+        size: side of a frame, or (height, width).
+        grid: control points per side of the displacement field.
+    """
+
+    def __init__(self, motion_dim: int, size: Size, grid: int) -> None:
+        super().__init__()
+        self.size, self.grid = image_size(size), grid
+        last = nn.Linear(2 * HIDDEN, 2 * grid**2)
+        nn.init.normal_(last.weight, 0, 0.01)
+        nn.init.zeros_(last.bias)
+        self.change = nn.Sequential(
+            nn.Linear(2 * POINTS + 2 * grid**2 + motion_dim, 2 * HIDDEN),
+            nn.LeakyReLU(0.2),
+            nn.Linear(2 * HIDDEN, 2 * HIDDEN),
+            nn.LeakyReLU(0.2),
+            last,
+        )
+
+    def forward(self, points: Tensor, speed: Tensor, motion: Tensor) -> Tensor:
+        """Return displacements on the scale of `Moved.field`, `(N, T, 2 grid^2)`.
+
+        Args:
+            points: positions in the last given frame, `(N, 2 POINTS)`.
+            speed: velocity (y, x) in the given frames in pixels per frame, `(N, 2)`.
+            motion: motion codes of the frames that follow, `(N, T, motion_dim)`.
+        """
+        found = []
+        with torch.autocast(motion.device.type, enabled=False):
+            pixels = torch.tensor([*self.size[::-1]], device=motion.device, dtype=motion.dtype) / 2
+            step = speed.flip(1).repeat_interleave(self.grid**2, 1)  # all x, then all y, as `field` has them
+            moved, scale = torch.zeros_like(step), pixels.repeat_interleave(self.grid**2)
+            for code in motion.unbind(1):
+                mean = (moved / scale).view(-1, 2, self.grid**2).mean(2).flip(1)
+                now = points + mean.repeat_interleave(POINTS, 1)
+                step = step + self.change(torch.cat([now, step, code], 1))
+                moved = moved + step
+                found.append(-moved / scale)  # to show an object where it is, the frame is sampled where it was
+        return torch.stack(found, 1)
 
 
 class Conv3d(nn.Conv3d):
@@ -261,6 +440,23 @@ class ImageCritic(nn.Module):
         """Return logits `(N,)`, higher for realistic frames of the classes `labels` `(N,)`."""
         logits: Tensor = self.head(leaky_relu(self.layers(frames), 0.2), labels)
         return logits
+
+
+def velocity(clips: Tensor) -> Tensor:
+    """Return the mean velocity (y, x) of clips `(N, C, T, H, W)` in pixels per frame, `(N, 2)`: 0 for a single frame.
+
+    It is the peak of the phase correlation of the first and the last frame, so it must be less than half a frame.
+    Source: Kuglin and Hines 1975, "The phase correlation image alignment method".
+    """
+    count, _, frames, height, width = clips.shape
+    if frames < 2:
+        return clips.new_zeros(count, 2)
+    start, end = (torch.fft.rfft2(clips[:, :, i].double().mean(1)) for i in (0, -1))
+    cross = end * start.conj()
+    peak = torch.fft.irfft2(cross / cross.abs().clamp(min=1e-9), s=(height, width)).flatten(1).argmax(1)
+    sides = torch.tensor([height, width], device=clips.device)
+    moved = torch.stack([peak // width, peak % width], 1)
+    return (torch.where(moved > sides // 2, moved - sides, moved) / (frames - 1)).to(clips.dtype)
 
 
 def over_time(code: Tensor, frames: int) -> Tensor:

@@ -15,13 +15,24 @@ from datamodules.moving import MovingDigitsDataModule
 from gans.callbacks.evaluate import Evaluate
 from gans.metrics import features as features_of
 from gans.metrics.classifiers import SHIPPED, WEIGHTS
+from gans.metrics.continuations import Continuations
 from gans.metrics.extractors import extractor
 from gans.metrics.features import Features, extract, gathered, statistics
 from gans.metrics.framed import Framed
 from gans.metrics.functional import fid
 from gans.metrics.interface import Wrapped
-from gans.metrics.sequences import disordered, frozen, motion, shuffled, stills
+from gans.metrics.sequences import (
+    centres,
+    disordered,
+    extrapolated,
+    frozen,
+    motion,
+    repeated,
+    shuffled,
+    stills,
+)
 from gans.metrics.suite import Protocol, scores
+from gans.networks.recurrent import velocity
 
 DATA = Path(os.environ.get("GANS_DATA", Path(__file__).parents[3] / "shared" / "data"))
 SMALL = Protocol("small", samples=300, reference=300, neighbours=300, thorough=False)
@@ -316,3 +327,69 @@ def test_the_shipped_file_knows_digits_and_directions(source):
     found = extractor("moving")(pairs[0][0])[1].argmax(1)
     assert (found // 8 == pairs[0][1]).double().mean() > 0.85
     assert (found % 8 == pairs[1][1]).double().mean() > 0.9
+
+
+# -- baselines of continuations, and positions -------------------------------------------------------------------------
+
+
+def square(places, size=16, side=4):
+    """A clip `(1, 1, T, size, size)` of a white square at upper left corners on black."""
+    clip = -torch.ones(1, 1, len(places), size, size)
+    for i, (y, x) in enumerate(places):
+        clip[0, 0, i, y : y + side, x : x + side] = 1
+    return clip
+
+
+def test_a_square_goes_on_at_its_mean_velocity():
+    places = [(8, 2), (7, 4), (7, 5), (6, 7)]
+    clip = square(places)
+    assert torch.allclose(velocity(clip), torch.tensor([[-2 / 3, 5 / 3]]))
+    expected = square([(6 + round(-2 / 3 * i), 7 + round(5 / 3 * i)) for i in (1, 2, 3)])
+    assert torch.equal(extrapolated(clip, 3), expected)
+    assert torch.equal(repeated(clip, 3), square([(6, 7)] * 3))
+    assert torch.equal(extrapolated(clip[:, :, -1:], 3), square([(6, 7)] * 3))
+
+
+def test_what_moves_in_from_the_border_repeats_it():
+    ramp = torch.arange(16.0).expand(1, 1, 16, 16)
+    still = extrapolated(torch.stack([ramp.roll(-1, 3), ramp], 2), 2)
+    assert torch.equal(still[0, 0, 1, 0, :4], torch.tensor([0.0, 0.0, 0.0, 1.0]))
+
+
+def test_the_centre_of_brightness_follows_an_object():
+    places = [(8, 2), (0, 4)]
+    assert torch.allclose(centres(square(places)), torch.tensor(places).double()[None] + 1.5)
+    assert centres(-torch.ones(1, 3, 2, 8, 8)).isfinite().all()
+
+
+def test_continuations_of_the_truth_are_perfect():
+    """A model that knows what follows has the best scores, and the extractor's class of the true clip."""
+    data = MovingDigitsDataModule(source="digits", speed=(1, 2), val_clips=12)
+    batch = next(iter(data.val_dataloader()))[0].float() / 127.5 - 1
+
+    class Knowing:
+        given, device, hparams = 4, torch.device("cpu"), {"motion_dim": 2}
+
+        def latent(self, n):
+            return torch.zeros(n, 40)
+
+        def continuation(self, first, noise):
+            assert torch.allclose(first, batch[:, :, :4])
+            assert noise.shape == (len(first), 32)
+            return batch[:, :, 4:]
+
+    scored = Continuations("moving")
+    scored.add(Knowing(), (batch,), 0)
+    found = {name: float(value) for name, value in scored.compute(Knowing()).items()}
+    assert (found["psnr"], found["position/12"], found["same_class/moving"]) == (100, 0, 1)
+    assert found["ssim/8"] == pytest.approx(1)
+    assert abs(found["fid/moving"]) < 1e-3 < found["linear/fid/moving"] < found["repeat/fid/moving"]
+    assert found["motion"] == found["motion/data"] > 0
+    assert found["diversity"] == 0
+    assert found["linear/psnr/1"] > found["linear/psnr/12"]
+    assert found["linear/position/1"] < found["repeat/position/1"] < found["repeat/position/4"]
+
+
+def test_an_extractor_of_images_cannot_score_continuations():
+    with pytest.raises(ValueError, match="features is mnist, an extractor of images; expected one of clips"):
+        Continuations("mnist").extractor(torch.device("cpu"))

@@ -156,14 +156,14 @@ def test_held_out_clips_are_judged_by_the_critic_of_clips(trainer):
         assert {"val/loss/discriminator", "val/logits/fake"} <= values.keys()
 
 
-@pytest.mark.parametrize("grid", [0, 2])
-def test_a_run_that_goes_on_is_the_run_that_never_stopped(trainer, tmp_path, grid):
+@pytest.mark.parametrize(("grid", "given"), [(0, 0), (2, 2)])
+def test_a_run_that_goes_on_is_the_run_that_never_stopped(trainer, tmp_path, grid, given):
     def run(steps, folder, resume=None):
         torch.manual_seed(7)
         data = MovingDigitsDataModule(source="digits", size=8, frames=FRAMES, labels="direction", batch_size=8)
         saver = Checkpoint(steps, str(tmp_path / folder))
         loop = trainer(steps, callbacks=[saver], enable_checkpointing=True, limit_val_batches=0)
-        loop.fit(make(num_classes=8, critic_steps=2, motion_grid=grid), data, ckpt_path=resume)
+        loop.fit(make(num_classes=8, critic_steps=2, motion_grid=grid, given=given), data, ckpt_path=resume)
         return tmp_path / folder / "last.ckpt"
 
     whole = torch.load(run(4, "whole"), weights_only=True)
@@ -306,3 +306,128 @@ def test_clips_of_another_length_or_images_are_refused(trainer):
     images = DataLoader(TensorDataset(torch.rand(8, 1, 8, 8)), batch_size=8)
     with pytest.raises(ValueError, match=r"the model was built for \(1, 4, 8, 8\)"):
         trainer(1).fit(make(), images)
+
+
+# -- given frames ------------------------------------------------------------------------------------------------------
+
+
+def test_a_model_without_given_frames_is_the_one_before():
+    """Old checkpoints load, and a seed gives the same weights."""
+    plain, continuing = make(motion_grid=2), make(motion_grid=2, given=2)
+    before, after = plain.state_dict(), continuing.state_dict()
+    new = {name for name in after if ".encoder." in name or ".dynamics." in name}
+    assert after.keys() - before.keys() == new != set()
+    for name, value in plain.generator.state_dict().items():
+        assert torch.equal(value, after[f"generator.{name}"]), name
+
+
+@pytest.mark.parametrize("options", [{"motion_grid": 2}, {}, {"motion_grid": 1, "num_classes": 3}])
+def test_continued_clips_are_trained_beside_generated_ones(trainer, options):
+    model = make(Spy, given=2, spectral_norm=False, **options)
+    before = {name: value.clone() for name, value in model.generator.state_dict().items()}
+    trainer(1).fit(model, loader())
+    for name, value in model.generator.state_dict().items():
+        if value.is_floating_point():
+            assert not torch.equal(value, before[name]), name
+    assert {"reconstruction/given", "reconstruction/future"} <= model.recorded.keys()
+
+
+def test_the_reconstruction_is_the_l1_distance_of_continued_clips():
+    model = make(Spy, given=2, given_weight=3.0, future_weight=5.0)
+    real, fake = torch.zeros(2, 1, 4, 8, 8), torch.ones(2, 1, 4, 8, 8)
+    fake[:, :, 2:] *= 2
+    model.record = lambda name, value: None
+    found = [float(model.reconstruction(fake, real, torch.tensor(rows))) for rows in ([True, True], [True, False])]
+    assert found == pytest.approx([(3 * 1 + 5 * 2) / 0.5, 3 * 1 + 5 * 2])
+    fake[:, :, 2:] = 0
+    fake[:, :, 3] = 1  # of two frames that follow, the second counts less
+    assert float(model.reconstruction(fake, real, torch.tensor([True, True]))) == pytest.approx(6 + 10 * 0.7 / 1.7)
+
+
+@pytest.mark.parametrize("options", [{"motion_grid": 2}, {"num_classes": 3}])
+def test_an_extended_clip_begins_with_the_given_one(options):
+    model = make(given=2, **options).eval()
+    clips = torch.rand(3, 1, 5, 8, 8) * 2 - 1
+    short, long, other = (model.extend(clips, frames, seed=seed) for frames, seed in ((2, 0), (9, 0), (9, 1)))
+    assert long.shape == (3, 1, 14, 8, 8)
+    assert torch.equal(long[:, :, :5], clips)
+    assert torch.allclose(short, long[:, :, :7], atol=1e-6)
+    assert torch.equal(long, model.extend(clips, 9, seed=0))
+    assert not torch.equal(long, other)
+    changed = clips.clone()
+    changed[:, :, :3] = 0  # before the last two frames
+    assert torch.equal(model.extend(changed, 2, seed=0)[:, :, 5:], short[:, :, 5:])
+    changed[:, :, 3] = 0
+    assert not torch.equal(model.extend(changed, 2, seed=0)[:, :, 5:], short[:, :, 5:])
+
+
+def test_the_last_given_frame_is_what_moves():
+    """A clip begins with the given frames themselves."""
+    model, first = make(given=2, motion_grid=2, motion_dim=5), torch.rand(3, 1, 2, 8, 8) * 2 - 1
+    with torch.no_grad():
+        clips = model.generator(model.drawn(3, model.latent_dim, 0), None, first)
+    assert torch.equal(clips[:, :, :2], first)
+    assert not torch.allclose(clips[:, :, 3], first[:, :, 1], atol=1e-3)
+
+
+def test_continuations_are_scored_beside_baselines(trainer):
+    model = make(given=2, motion_grid=1)
+    [values] = trainer(1).validate(model, loader(8), verbose=False)
+    for name in ("psnr", "ssim", "position", "psnr/1", "psnr/2"):
+        assert {f"val/{name}", f"val/repeat/{name}", f"val/linear/{name}"} <= values.keys()
+    assert {"val/motion", "val/motion/data", "val/diversity"} <= values.keys()
+    [values] = trainer(1).test(make(given=2), loader(8), verbose=False)
+    assert "test/psnr" in values
+    [values] = trainer(1).validate(make(), loader(8), verbose=False)
+    assert "val/psnr" not in values
+
+
+def test_pictures_show_what_follows_beside_the_truth():
+    model = make(given=2, motion_grid=1).eval()
+    clips = next(iter(loader()))[0]
+    shown = model.pictures((clips,))["continued"][0]
+    assert shown.shape == (8, 1, FRAMES, 8, 8)
+    assert torch.equal(shown[::2], clips[:4])
+    assert torch.equal(shown[1::2, :, :2], clips[:4, :, :2])
+    assert not torch.equal(shown[1::2, :, 2:], clips[:4, :, 2:])
+
+
+def test_a_process_continues_the_rows_that_one_process_would():
+    whole, halves = make(given=2).eval(), [make(given=2).eval() for _ in range(2)]
+    z, clips = whole.drawn(8, whole.latent_dim, 0), next(iter(loader()))[0]
+    whole._draws.begin(1, "train", 1)
+    expected, which = whole.generated(z, clips)
+    assert which.any()
+    assert not which.all()
+    found = []
+    for rank, model in enumerate(halves):
+        rows = slice(4 * rank, 4 * rank + 4)
+        model._draws.begin(1, "train", 1)
+        model._draws.rows, model._draws.piece, model._draws.offset = 4, 4, 4 * rank
+        found.append(model.generated(z[rows], clips[rows]))
+    assert torch.equal(torch.cat([some for _, some in found]), which)
+    assert torch.allclose(torch.cat([made for made, _ in found]), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"given": 4}, "given is 4; expected less than frames, 4"),
+        ({"given": -1}, "given is -1; expected at least 0"),
+        ({"future_weight": -1.0}, "future_weight is -1.0; expected at least 0"),
+    ],
+)
+def test_bad_given_frames_are_refused(options, says):
+    with pytest.raises(ValueError, match=says):
+        make(**options)
+
+
+def test_clips_that_cannot_be_continued_are_refused():
+    with pytest.raises(ValueError, match="trained with given 0, so it cannot continue clips"):
+        make().extend(torch.zeros(1, 1, 4, 8, 8), 2)
+    model = make(given=3)
+    for shape in ((1, 1, 2, 8, 8), (1, 3, 4, 8, 8), (1, 1, 4, 9, 8), (1, 4, 8, 8)):
+        with pytest.raises(ValueError, match=r"expected \(N, 1, T, 8, 8\) with 3 frames or more"):
+            model.extend(torch.zeros(shape), 2)
+    with pytest.raises(ValueError, match="frames is 0; expected at least 1"):
+        model.extend(torch.zeros(1, 1, 4, 8, 8), 0)
