@@ -313,7 +313,7 @@ class SequenceGAN(LatentGAN):
         words = [("extend", i) for i in range(count)]
         noise = torch.cat([self.drawn(len(clips), self.hparams["motion_dim"], seed, *named) for named in words], 1)
         first = clips[:, :, -self.given :].to(noise)
-        pieces = zip(first.split(rows), noise.split(rows), strict=True)
+        pieces = zip(torch.split(first, rows), torch.split(noise, rows), strict=True)
         made = torch.cat([self.continuation(*piece) for piece in pieces])
         return torch.cat([clips.to(made), made], 2)
 

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from checkpoints import assert_near, freeze_batch_norm
 from torch.utils.data import DataLoader, TensorDataset
 
 from datamodules import MovingDigitsDataModule
@@ -321,11 +322,12 @@ def test_a_model_without_given_frames_is_the_one_before():
         assert torch.equal(value, after[f"generator.{name}"]), name
 
 
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
 @pytest.mark.parametrize("options", [{"motion_grid": 2}, {}, {"motion_grid": 1, "num_classes": 3}])
-def test_continued_clips_are_trained_beside_generated_ones(trainer, options):
+def test_continued_clips_are_trained_beside_generated_ones(trainer, options, precision):
     model = make(Spy, given=2, spectral_norm=False, **options)
     before = {name: value.clone() for name, value in model.generator.state_dict().items()}
-    trainer(1).fit(model, loader())
+    trainer(1, precision=precision).fit(model, loader())
     for name, value in model.generator.state_dict().items():
         if value.is_floating_point():
             assert not torch.equal(value, before[name]), name
@@ -380,6 +382,19 @@ def test_continuations_are_scored_beside_baselines(trainer):
     assert "test/psnr" in values
     [values] = trainer(1).validate(make(), loader(8), verbose=False)
     assert "val/psnr" not in values
+
+
+@pytest.mark.parametrize("grid", [pytest.param(0, marks=pytest.mark.slow), 2])
+def test_continuing_is_the_same_on_two_processes_and_in_pieces(trained_by, grid):
+    states = []
+    for world, accumulate in ((1, 1), (1, 3), (2, 1)):
+        model = make(size=16, given=2, motion_grid=grid, spectral_norm=False, accumulate=accumulate)
+        freeze_batch_norm(model)
+        model.seed = 3
+        data = MovingDigitsDataModule(source="digits", size=16, frames=FRAMES, clips=100, batch_size=12 // world)
+        states.append(trained_by(world, model, data, 2)["state_dict"])
+    for other in states[1:]:
+        assert_near(states[0], other)
 
 
 def test_pictures_show_what_follows_beside_the_truth():
