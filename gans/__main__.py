@@ -69,9 +69,9 @@ def check_home() -> None:
 
 def on_pictures(verb: str, rest: list[str]) -> bool:
     """Return whether the arguments of a verb on a recipe are those of the command of that name, on pictures."""
-    flag = {"predict": "--input", "test": "--protocol"}.get(verb)
+    flags = {"predict": ("--input", "--output"), "test": ("--protocol",)}.get(verb)
     on_checkpoint = bool(rest) and rest[0].endswith(".ckpt")
-    return flag is not None and (on_checkpoint or any(arg.startswith(flag) for arg in rest))
+    return flags is not None and (on_checkpoint or any(arg.startswith(flags) for arg in rest))
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -7,6 +7,7 @@ with the same command.
 import hashlib
 import json
 import os
+import shlex
 import time
 from collections.abc import Iterator, Sequence
 from math import prod
@@ -26,7 +27,7 @@ from datamodules.layout import Layout, layout
 from datamodules.reader import OnError
 from gans import __version__
 from gans.commands.device import chosen_device
-from gans.commands.named import local, trained
+from gans.commands.named import component
 from gans.commands.parser import Parser, check_writable
 from gans.commands.splits import bar
 from gans.models.coders import load_coder
@@ -47,7 +48,7 @@ def parser() -> Parser:
         "--autoencoder",
         type=Path,
         required=True,
-        help="checkpoint, run or recipe of a GridAutoencoder, or folder of an AutoencoderKL of diffusers",
+        help="checkpoint, run or recipe of a GridAutoencoder, or folder or user/name of an AutoencoderKL of diffusers",
     )
     flags.add_argument("--size", type=int | tuple[int, int] | None, help="of the images; by default the autoencoder's")
     flags.add_argument("--channels", type=int | None, help="of the images; by default the autoencoder's")
@@ -76,7 +77,7 @@ def main(args: list[str]) -> None:
     device, out = chosen_device(options.device), options.out
     if (out / ABOUT).is_file():
         raise ValueError(f"out is {out}, which holds {described(out).count:,} codes; expected a new folder")
-    path = trained(options.autoencoder) if local(options.autoencoder) else options.autoencoder
+    path = component(options.autoencoder)
     coder = coder_for(path, options.size, options.channels)
     channels, *sides = coder.image_shape
     target = Target(channels, (sides[0], sides[1]), options.fit, as_pair(options.crop), options.half)
@@ -332,5 +333,5 @@ def finish(out: Path, about: dict[str, Any], files: ImageFiles, found: Layout, s
     print(f"beside       {beside}{atomic.readable(pixels)} decoded")
     channels, height, width = about["image_shape"]
     side = height if height == width else f"[{height},{width}]"
-    data = f"--data CodesDataModule --data.root {out} --data.size {side} --data.channels {channels}"
-    print(f"\ngans fit RECIPE {data} --model.autoencoder {about['autoencoder']['path']}")
+    data = f"--data CodesDataModule --data.root {shlex.quote(str(out))} --data.size {side} --data.channels {channels}"
+    print(f"\ngans fit RECIPE {data} --model.autoencoder {shlex.quote(about['autoencoder']['path'])}")

@@ -53,6 +53,19 @@ def local(named: Path, root: Path = RUNS) -> Path | None:
     return saved if saved.is_file() and not choice else None
 
 
+def component(named: Path, root: Path = RUNS) -> Path:
+    """Return the file of a trained part of a model, such as its autoencoder.
+
+    A missing file, and a folder or repository without our weights, are returned as they are: their readers judge them.
+
+    Raises:
+        ValueError: if there is nothing of another name.
+    """
+    base, choice = split(named)
+    others = named.suffix in FILES or (named.is_dir() and not choice) or is_repository(base, root)
+    return named if others and local(named, root) is None else trained(named, root)
+
+
 def split(named: Path) -> tuple[Path, str]:
     """Return a name without `:best` or `:last`, and which of the two it had, or an empty string."""
     found = None if named.exists() else CHOICE.fullmatch(str(named))
@@ -138,5 +151,5 @@ def absent(named: Path, root: Path) -> str:
 def near(base: Path, root: Path) -> str:
     """Return the nearest name of a recipe, a run, or a file in the same folder, as ` (did you mean X?)`."""
     runs = [str(path.relative_to(root)) for path in (root / base.parent).glob("*/")]
-    files = [str(path) for path in base.parent.glob("*")]
+    files = [str(path) for path in base.parent.glob("*") if path != base]
     return nearest(str(base), [*recipes(), *runs, *files])

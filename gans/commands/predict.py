@@ -26,7 +26,7 @@ from gans.commands.predict_files import Format, check_apart, pictures, targets
 from gans.commands.predict_network import Applied, Precision
 from gans.commands.predict_pictures import Alpha, has_alpha, pixels_allowed, read, write
 from gans.engine.checkpoint import load_model
-from gans.engine.interface import translates
+from gans.engine.interface import makes_images, translates
 from gans.pictures.tiles import starts
 
 
@@ -115,8 +115,9 @@ def main(args: list[str]) -> int:
     if options.frames is not None:
         raise ValueError(f"frames is for models of clips, but {options.checkpoint} holds a {type(model).__name__}")
     if not translates(model):
+        instead = f": use {getattr(model, 'usage', '`gans sample CKPT`')}" if makes_images(model) else ""
         kind = type(model).__name__
-        raise ValueError(f"{options.checkpoint} holds a {kind}, which makes images of nothing: gans predict RECIPE")
+        raise ValueError(f"{options.checkpoint} holds a {kind}, which makes no images of images{instead}")
     if options.back and not hasattr(model, "back"):
         raise ValueError(f"back asks for the other way, but {options.checkpoint} holds a {type(model).__name__}")
     wanted = needed(model, options.checkpoint, {name: options[name] for name in EXTRAS})

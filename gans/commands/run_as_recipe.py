@@ -11,7 +11,8 @@ def as_recipe(verb: str, args: list[str]) -> list[str]:
     """Return the arguments with the config.yaml of a run and `--ckpt_path` in place of the run, if they begin with one.
 
     Raises:
-        ValueError: for `fit`, which resumes a run by its recipe, and for a model without config.yaml.
+        ValueError: for `fit`, which resumes a run by its recipe, for a model without config.yaml, and for a folder or a
+            run without the checkpoint.
     """
     name, *rest = args or [""]
     recipe, _, choice = name.rpartition(":")
@@ -19,11 +20,17 @@ def as_recipe(verb: str, args: list[str]) -> list[str]:
         return [recipe, "--ckpt_path", name, *rest]
     if not name or name[0] == "-" or name in recipes() or name.endswith((".yaml", ".yml")):
         return args
-    from gans.commands.named import local  # imports torch, which takes seconds
+    from gans.commands.named import RUNS, absent, local  # imports torch, which takes seconds
     from gans.runs.folder import of_checkpoint
 
-    found = local(Path(expanded(name)))
+    named = Path(expanded(name))
+    try:
+        found = local(named)
+    except OSError:  # a name that is too long
+        return args
     if found is None:
+        if verb != "fit" and (choice in ("best", "last") or named.is_dir()):
+            raise ValueError(absent(named, RUNS))
         return args
     config = of_checkpoint(found) / "config.yaml"
     if verb == "fit":

@@ -22,7 +22,7 @@ from gans.callbacks import progress, stopping
 from gans.checks import imported
 from gans.commands.classes import asked, lines
 from gans.commands.home import expanded
-from gans.commands.named import BEST, chosen, local, trained
+from gans.commands.named import BEST, absent, chosen, component, local, split, trained
 from gans.commands.outcome import BAD_INPUT, quiet
 from gans.commands.parser import Parser, check_writable
 from gans.commands.trainer_report import Watch, complaint, missing_metric, result
@@ -40,6 +40,7 @@ from gans.runs.memory import check_fits
 from gans.runs.parent import main_process
 
 NEWEST = ("last", "best")  # values of --ckpt_path for a checkpoint of the recipe's newest run
+COMPONENTS = ("autoencoder", "encoder")  # arguments of models that name a checkpoint
 
 
 class CLI(Experiment):
@@ -68,10 +69,20 @@ class CLI(Experiment):
             places = checkpoints(root / self.name, expanded(given(rest, "checkpoint.dirpath")))
             found = chosen(places, path or "last")
         else:
-            found = local(Path(expanded(path)), root)
+            named = Path(expanded(path))
+            found = local(named, root)
+            if found is None and split(named)[1]:
+                raise ValueError(absent(named, root))  # before the recipe's data, which may not be those of the run
         home = runs.home(found, root / self.name) if found is not None else None
         config = home / "config.yaml" if home else None
         return [verb, *rest[:2], "--config", description(config), *rest[2:]] if config and config.is_file() else args
+
+    def before_instantiate_classes(self) -> None:
+        """Find the checkpoints that the model's arguments name; config.yaml says which files they were."""
+        arguments = self.config[self.subcommand].model.get("init_args") or {}
+        for name in COMPONENTS:
+            if isinstance(named := arguments.get(name), str):
+                arguments[name] = str(component(Path(named), self.folder.parent))
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:  # type: ignore[override]
         """Make the trainer of a run that starts anew, resumes, or starts from weights."""

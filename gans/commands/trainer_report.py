@@ -2,6 +2,7 @@
 
 import contextlib
 import re
+import shlex
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -105,7 +106,7 @@ def result(trainer: L.Trainer) -> Iterator[str]:
         yield f"pictures     {pictures}"
     for logger in trainer.loggers:
         if isinstance(logger, TensorBoardLogger):
-            yield f"curves       tensorboard --logdir {logger.root_dir}"
+            yield f"curves       tensorboard --logdir {shlex.quote(str(logger.root_dir))}"
         elif isinstance(logger, CSVLogger):
             yield f"curves       {Path(logger.log_dir) / logger.experiment.NAME_METRICS_FILE}"
     yield f"checkpoint   {last or 'none: trainer.enable_checkpointing is false'}"
@@ -117,7 +118,7 @@ def result(trainer: L.Trainer) -> Iterator[str]:
             yield f"score        {score} {float(saver.best_model_score):.3f}, the best, at step {step_of(chosen)}"
     if (chosen or last) and makes_images(trainer.lightning_module):
         usage = getattr(trainer.lightning_module, "usage", "`gans sample CKPT`")
-        yield f"next         {usage.strip('`').replace('CKPT', str(chosen or last))}"
+        yield f"next         {usage.strip('`').replace('CKPT', shlex.quote(str(chosen or last)))}"
 
 
 def complaint(error: BaseException, watch: Watch) -> str | None:

@@ -56,6 +56,7 @@ class Inpainting(PairedTranslator):
     task = "restoration"  # the group of its recipes
     scored = Filled
     extras = ("mask",)
+    usage = "`gans predict CKPT --input photos --mask masks --output results`"
 
     def __init__(
         self,

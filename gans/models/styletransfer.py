@@ -61,6 +61,7 @@ class StyleTransfer(Translator):
 
     scored = Restyled
     extras = ("style",)
+    usage = "`gans predict CKPT --input photos --style painting.jpg --output results`"
 
     def __init__(
         self,

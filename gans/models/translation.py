@@ -43,7 +43,7 @@ class Translator(AdversarialModule):
     """
 
     task = "translation"  # the group of its recipes
-    usage = "`gans predict CKPT --input`"
+    usage = "`gans predict CKPT --input photos --output results`"
     loss: Loss
     scored: type[Translations] = Paired  # how held-out images are scored
     extras: tuple[str, ...] = ()  # what `translate` takes besides the images: `mask` or `style`, as `gans predict` does

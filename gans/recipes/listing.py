@@ -115,11 +115,13 @@ def show(args: list[str]) -> None:
     """Print the list, or the whole recipe that is named; `--json` prints the list as JSON.
 
     Raises:
-        ValueError: for another flag, or if there is no such recipe.
+        ValueError: for another flag, for a second word, or if there is no such recipe.
     """
     flags = [arg for arg in args if arg.startswith("-")]
     if unknown := [flag for flag in flags if flag != "--json"]:
         raise ValueError(f"there is no key {unknown[0]}; expected a recipe, or --json")
+    if len(args) > 1:
+        raise ValueError(f"recipes is given {' '.join(args)}; expected one recipe, or --json")
     if names := [arg for arg in args if arg not in flags]:
         print(find(names[0]).read_text(encoding="utf-8"), end="")
     elif flags:

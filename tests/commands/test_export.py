@@ -374,8 +374,8 @@ def test_what_cannot_be_captured_is_not_written(checkpoint, refused, monkeypatch
 )
 def test_a_model_of_images_from_images_has_no_latents(checkpoint, refused, line):
     path = checkpoint(Pix2Pix(size=16, channels=1, width=4))
-    says = f"{path} holds a Pix2Pix, which makes images of what it is given: use `gans predict CKPT --input`"
-    assert refused(line.format(path)) == says
+    says = f"{path} holds a Pix2Pix, which makes images of what it is given: use"
+    assert refused(line.format(path)) == f"{says} `gans predict CKPT --input photos --output results`"
 
 
 def test_a_model_of_images_from_text_is_not_exported(checkpoint, refused):

@@ -7,13 +7,15 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
 from gans.commands.named import local
 from gans.hub import save_pretrained
-from gans.models import DCGAN
+from gans.models import DCGAN, GridAutoencoder
 
 RUN = "runs/dcgan-digits/version_"
 TINY = "--model.width 2 --data.size 8 --data.batch_size 4 --trainer.accelerator cpu --trainer.enable_progress_bar false"
+SHORT = " ".join(f"--trainer.limit_{part}_batches 1" for part in ("val", "test", "predict"))
 SCORED = "--evaluate.features mnist --evaluate.samples 10 --evaluate.reference 10"
 
 
@@ -106,7 +108,8 @@ def trained(tmp_path_factory):
     folder, here = tmp_path_factory.mktemp("named"), Path.cwd()
     os.chdir(folder)
     try:
-        assert main(f"fit dcgan-digits {TINY} {SCORED} --evaluate.every_n_steps 2 --trainer.max_steps 2".split()) == 0
+        line = f"fit dcgan-digits {TINY} {SHORT} {SCORED} --evaluate.every_n_steps 2 --trainer.max_steps 2"
+        assert main(line.split()) == 0
     finally:
         os.chdir(here)
     return folder
@@ -126,13 +129,15 @@ COMMANDS = [
     "export {} --format safetensors",
     "blend {} dcgan-digits:last 0.5 --out blend.ckpt",
     "validate {}",
+]
+SLOW = [  # as validate, and as fit of a repository below
     "test dcgan-digits --ckpt_path {}",
     "predict dcgan-digits --ckpt_path {} --data.batch_size 2",
     "fit dcgan-digits --init_from {} " + TINY + " --trainer.max_steps 1",
 ]
 
 
-@pytest.mark.parametrize("command", COMMANDS, ids=[command.split()[0] for command in COMMANDS])
+@pytest.mark.parametrize("command", [*COMMANDS, *(pytest.param(line, marks=pytest.mark.slow) for line in SLOW)])
 def test_commands_take_the_best_of_a_recipe(gans, run, command):
     """Verbs on a recipe also take the arguments of the run: its width is not the recipe's."""
     code, out, err = gans(command.format("dcgan-digits:best"))
@@ -149,6 +154,35 @@ def test_the_last_word_on_verbs_of_a_recipe(gans, refused, run):
     assert "has no best.ckpt: evaluate.features makes one" in refused("validate dcgan-digits --ckpt_path best")
     told = "gans fit dcgan-digits --ckpt_path last resumes it, --init_from starts from its weights"
     assert refused(f"fit {RUN}0") == f"{RUN}0 is a run; expected a recipe or a YAML file: {told}"
+
+
+@pytest.mark.usefixtures("kept")
+def test_verbs_of_a_recipe_say_what_a_run_lacks(refused):
+    (best := Path(f"{RUN}1/checkpoints/best.ckpt")).unlink()
+    for line in ("validate {}", "test {}", "validate dcgan-digits --ckpt_path {}"):
+        for name in ("dcgan-digits:best", f"{RUN}1:best"):
+            says = f"{name} has no best.ckpt: {best.parent} holds last.ckpt"
+            assert refused(line.format(name)) == says
+    assert refused("test saved/..").startswith("saved/.. holds no last.ckpt; expected a checkpoint, the folder of a")
+    assert refused("validate " + "x" * 300).startswith("there is no recipe xxx")
+    assert refused("sample my.yml") == "there is no checkpoint my.yml: No such file or directory"
+    Path("other.yaml").touch()
+    assert refused("sample other.yaml") == "there is no checkpoint other.yaml"  # not: did you mean other.yaml?
+
+
+def test_parts_of_a_model_have_the_same_names(gans, refused, saved, tmp_path):
+    """The run notes the file, because the newest run of a recipe changes."""
+    model = GridAutoencoder(size=16, channels=1, code_channels=2, factor=2, width=8)
+    file = saved(model, tmp_path / "runs" / "gridautoencoder")
+    flags = f"--data DigitsDataModule {TINY} --data.size 16 --trainer.max_steps 1"
+    code, _, err = gans(f"fit --model ManifoldDCGAN {flags} --model.autoencoder gridautoencoder")
+    assert code == 0, err
+    found = yaml.safe_load((tmp_path / "runs" / "run" / "version_0" / "config.yaml").read_text())
+    assert found["model"]["init_args"]["autoencoder"] == str(file.relative_to(tmp_path))
+    says = "there is no checkpoint gridautoencodr (did you mean gridautoencoder?)"
+    assert refused(f"fit --model ManifoldDCGAN {flags} --model.autoencoder gridautoencodr") == says
+    says = f"gridautoencoder:best has no best.ckpt: {file.parent.relative_to(tmp_path)} holds last.ckpt"
+    assert refused("data encode . codes --autoencoder gridautoencoder:best") == says
 
 
 class Hub:

@@ -391,7 +391,8 @@ def test_what_is_wrong_is_one_sentence(refused, tmp_path, checkpoint, trainer):
         "model.ckpt --input in --output out --device tpu9": "device is tpu9, which is not there",
         "model.ckpt --input in --output /proc/x": "cannot write under /proc/x",
         "model.ckpt --input in --output out --back": "back asks for the other way, but model.ckpt holds a Pix2Pix",
-        "dcgan.ckpt --input in --output out": "dcgan.ckpt holds a DCGAN, which makes images of nothing",
+        "dcgan-digits --output out": "input must be given",
+        "dcgan.ckpt --input in --output out": "dcgan.ckpt holds a DCGAN, which makes no images of images: use `gans s",
     }
     for line, says in cases.items():
         assert refused(f"predict {line}").startswith(says)

@@ -55,9 +55,13 @@ def test_json_and_one_recipe(capsys):
     assert capsys.readouterr().out == recipes()["dcgan-mnist"].read_text()
     with pytest.raises(ValueError, match="there is no key --jsn; expected a recipe, or --json"):
         show(["--jsn"])
+    with pytest.raises(ValueError, match="recipes is given dcgan-mnist --json; expected one recipe, or --json"):
+        show(["dcgan-mnist", "--json"])
 
 
-@pytest.mark.parametrize("command", ["recipes", "recipes --json", "--help", "explore --help"])
+@pytest.mark.parametrize(
+    "command", ["recipes", "recipes --json", "--help", pytest.param("explore --help", marks=pytest.mark.slow)]
+)
 def test_a_reader_may_leave(command):
     """As `head` does: no traceback, and the exit code of a process that SIGPIPE ends."""
     program = "import sys; sys.stdin.read(); from gans.__main__ import main; sys.exit(main())"

@@ -3,12 +3,18 @@
 import multiprocessing
 import os
 import re
+import shlex
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
+from PIL import Image
 
+from gans.commands import predict
+from gans.commands.extras import EXTRAS
+from gans.models import SRGAN, Inpainting, StyleTransfer
+from gans.recipes.catalogue import recipes
 from gans.runs import folder as runs
 
 TINY = "--data.size 8 --model.width 4 --grid.samples 4 --trainer.accelerator cpu --trainer.log_every_n_steps 1"
@@ -173,6 +179,29 @@ def test_the_end_names_what_is_there(gans, tmp_path):
     assert re.fullmatch(rf"fid_mnist \d+\.\d{{3}}, the best, at step {step}", lines(out)["score"])
     assert lines(out)["next"] == f"gans sample {where}/best.ckpt"
     assert gans(lines(out)["next"].removeprefix("gans "))[0] == 0
+
+
+def test_the_next_command_of_a_translator_runs_as_printed(gans, tmp_path):
+    for i in range(2):
+        path = tmp_path / "photos" / f"{i}.png"
+        path.parent.mkdir(exist_ok=True)
+        Image.new("RGB", (16, 16), (80 * i, 40, 90)).save(path)
+    (tmp_path / "my photos.yaml").write_text(recipes()["srgan-folder"].read_text())
+    flags = "--data.root photos --data.size 16 --data.batch_size 1 --data.num_workers 0 --model.width 4"
+    code, out, err = gans("fit", "my photos.yaml", *flags.split(), "--trainer.max_steps=1", "--trainer.accelerator=cpu")
+    assert code == 0, err
+    last = "'runs/my photos/version_0/checkpoints/last.ckpt'"
+    assert lines(out)["curves"] == "tensorboard --logdir 'runs/my photos'"
+    assert lines(out)["next"] == f"gans predict {last} --input photos --output results"
+    _, *line = shlex.split(lines(out)["next"])
+    assert gans(*line)[0] == 0
+    assert len(list((tmp_path / "results").iterdir())) == 2
+
+
+@pytest.mark.parametrize("kind", [Inpainting, StyleTransfer, SRGAN])
+def test_the_next_command_of_a_translator_has_its_extra_inputs(kind):
+    found = predict.parser().parse_args(shlex.split(kind.usage.strip("`").replace("CKPT", "none.ckpt"))[2:])
+    assert {name for name in EXTRAS if found[name]} == set(kind.extras)
 
 
 def test_a_recipe_is_looked_at_with_the_arguments_of_its_run(gans, tmp_path):
