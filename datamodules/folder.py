@@ -29,13 +29,14 @@ class ImageFolderDataModule(StoredImagesDataModule):
         size: Height and width to which all images are resized.
         channels: 1 (grey), 3 (colour; grey images are repeated) or 4 (colour and alpha, which some image must have).
         batch_size: Images per process and batch.
-        options: Arguments of `datamodules.stored.StoredImagesDataModule`.
+        args: Further arguments of `datamodules.stored.StoredImagesDataModule` by position, from `fit` on.
+        options: Its arguments by name.
     """
 
     def __init__(
-        self, root: str | Path, size: Size = 64, channels: int = 3, batch_size: int = 64, **options: Any
+        self, root: str | Path, size: Size = 64, channels: int = 3, batch_size: int = 64, *args: Any, **options: Any
     ) -> None:
-        super().__init__(size, channels, batch_size, **options)
+        super().__init__(size, channels, batch_size, *args, **options)
         self.root = existing_folder(root)
 
     @property

@@ -13,7 +13,7 @@ import numpy as np
 
 Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 SETTLED = 2_000_000_000  # nanoseconds; some file systems store times of changes in steps of 2 s
-VERSION = 1  # part of the names of files; a higher number makes older files unknown
+VERSION = 2  # part of the names of files; a higher number makes older files unknown
 
 
 def cache_folder() -> Path:

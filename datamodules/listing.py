@@ -9,9 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from datamodules import kept
+from datamodules import files, kept
 from datamodules.archive import walk, within
-from datamodules.files import is_image
 
 LARGE = 10_000  # files; the list of a smaller folder is not kept
 KIND = "listings"
@@ -28,8 +27,8 @@ class Listing(NamedTuple):
 def listing(root: str | Path) -> Listing:
     """Return the contents of a folder or an archive, without hidden files and those of systems and tools.
 
-    A folder of at least 10,000 files is listed once. Its list is kept in the user's cache, with the modification times
-    of all its folders. They change when files are added, removed or renamed. Later calls compare these times alone.
+    A folder of at least 10,000 files is listed once. Its list is kept in the user's cache, with the times of change of
+    all its folders. They change when files are added, removed or renamed. Later calls compare these times alone.
     """
     if within(root):
         return scanned(root)
@@ -49,7 +48,7 @@ def scanned(root: str | Path) -> Listing:
     for path in walk(root):
         if path.endswith("/"):
             folders.add(path[:-1])
-        elif is_image(path):
+        elif files.is_image(path):
             paths.append(path)
         else:
             others[os.path.splitext(path)[1].lower() or "without extension"] += 1
@@ -66,13 +65,14 @@ def remember(root: str | Path, found: Listing, begun: int) -> None:
     """
     folders = sorted(found.folders)
     times = changed(root, folders)
-    if times is None or int(times.max()) > begun - kept.SETTLED:
+    if times is None or int(times[:, 0].max()) > begun - kept.SETTLED:
         return  # a later change could have the same time
     kinds = list(found.others)
     arrays = {
         "paths": kept.joined(found.paths),
         "folders": kept.joined(folders),
         "times": times,
+        "images": kept.joined(list(files.EXTENSIONS)),
         "kinds": kept.joined(kinds),
         "counts": np.array([found.others[kind] for kind in kinds], dtype=np.int64),
     }
@@ -80,9 +80,9 @@ def remember(root: str | Path, found: Listing, begun: int) -> None:
 
 
 def remembered(root: str | Path) -> Listing | None:
-    """Return the kept listing of a folder, or None if there is none or a folder has changed since."""
+    """Return the kept listing of a folder, or None if there is none or a folder or Pillow's formats have changed."""
     held = kept.load(KIND, root)
-    if held is None:
+    if held is None or kept.parted(held["images"]) != list(files.EXTENSIONS):
         return None
     folders = kept.parted(held["folders"])
     times = changed(root, folders)
@@ -93,9 +93,12 @@ def remembered(root: str | Path) -> Listing | None:
 
 
 def changed(root: str | Path, folders: Sequence[str]) -> kept.Array | None:
-    """Return the modification times of a folder and its subfolders, `(1 + N,)` int64; None if one is not there."""
+    """Return when a folder and its subfolders have changed, `(1 + N, 2)` int64; None if one is not there.
+
+    Programs that unpack archives set the modification time, the first one, but not the second one.
+    """
     try:
-        times = [os.stat(os.path.join(root, folder)).st_mtime_ns for folder in ("", *folders)]
+        states = [os.stat(os.path.join(root, folder)) for folder in ("", *folders)]
     except OSError:
         return None
-    return np.array(times, dtype=np.int64)
+    return np.array([(state.st_mtime_ns, state.st_ctime_ns) for state in states], dtype=np.int64)

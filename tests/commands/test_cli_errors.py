@@ -272,7 +272,7 @@ def test_folders_without_what_was_asked(refused, tmp_path):
     Image.new("RGB", (8, 8), (1, 2, 3)).save(tmp_path / "colour" / "a.png")
     for root, channels, says in [
         ("none", 3, "data.root must be a folder of images, but none does not exist"),
-        ("text/a.txt", 3, "data.root must be a folder of images or a .zip, but text/a.txt is a file"),
+        ("text/a.txt", 3, "data.root must be a folder of images, a .zip or a .tar, but text/a.txt is a file"),
         ("empty", 3, "data.root is empty, which contains no images (looked for jpg, jpeg, png"),
         ("text", 3, "data.root is text, which contains no images (looked for jpg"),
         (

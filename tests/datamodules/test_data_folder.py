@@ -436,6 +436,36 @@ def test_a_wrong_folder_is_refused_by_the_constructor(tmp_path):
         folder(tmp_path / "empty")
 
 
+def test_arguments_by_position_keep_their_order(tmp_path):
+    fill(tmp_path, 4, (4, 4))
+    given = (
+        tmp_path,
+        8,
+        1,
+        2,
+        "window",
+        (1.0, 2.0),
+        True,
+        2,
+        "whole",
+        "left",
+        4,
+        True,
+        True,
+        "raise",
+        0.5,
+        1,
+        False,
+        7,
+        0,
+    )
+    data = ImageFolderDataModule(*given)
+    assert (data.size, data.channels, data.batch_size, data.fit, data.windows) == ((8, 8), 1, 2, "window", 2)
+    assert (data.whole, data.half, data.crop, data.flip, data.cache) == (True, "left", (4, 4), True, True)
+    assert (data.on_error, data.val_fraction, data.val_size) == ("raise", 0.5, 1)
+    assert (data.infinite, data.seed, data.num_workers) == (False, 7, 0)
+
+
 def test_workers_default_to_the_processors_and_stay(tmp_path):
     fill(tmp_path, 4)
     data = ImageFolderDataModule(tmp_path)

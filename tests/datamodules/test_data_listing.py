@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from datamodules import kept, listing
+from datamodules import files, kept, listing
 from gans.metrics.cache import cache_folder
 
 OLD = time.time() - 3600
@@ -69,6 +69,19 @@ def test_a_folder_that_has_just_changed_is_not_kept(root, monkeypatch):
     os.utime(root / "cat")
     listing.listing(root)
     assert scans(monkeypatch, root)[1]
+
+
+def test_a_folder_in_place_of_another_of_the_same_time_is_scanned(root, monkeypatch):
+    listing.listing(root)
+    (root / "cat" / "3.png").touch()
+    aged(root)  # as archives with times do when they are unpacked
+    assert scans(monkeypatch, root) == (SCAN(root), True)
+
+
+def test_another_pillow_scans_again(root, monkeypatch):
+    listing.listing(root)
+    monkeypatch.setattr(files, "EXTENSIONS", (*files.EXTENSIONS, "txt"))
+    assert scans(monkeypatch, root) == (SCAN(root), True)
 
 
 def test_a_small_folder_is_not_kept(root, monkeypatch):
