@@ -127,12 +127,14 @@ def test_what_cannot_be_blended_is_one_sentence(refused, checkpoint, tmp_path):
     checkpoint("b.ckpt", made(**SMALL))
     checkpoint("wide.ckpt", made(scale=2, blocks=1, width=6))
     checkpoint("dcgan.ckpt", made(DCGAN))
+    (tmp_path / "link").mkdir()
     cases = {
         "a.ckpt b.ckpt 1.5": "weight is 1.5; expected a number from 0 to 1",
         "a.ckpt b.ckpt much": "weight is much; expected",
         "a.ckpt b.ckpt": "weight must be given",
         "a.ckpt none.ckpt 0.5": "there is no checkpoint none.ckpt",
         "a.ckpt b.ckpt 0.5 --out b.ckpt": "out is b.ckpt, a checkpoint that is read; expected another",
+        "a.ckpt b.ckpt 0.5 --out link/../b.ckpt": "out is link/../b.ckpt, a checkpoint that is read; expected another",
         "a.ckpt b.ckpt 0.5 --out c.png": "out is c.png; expected a name that ends with .ckpt",
         "a.ckpt dcgan.ckpt 0.5": "a.ckpt and dcgan.ckpt cannot be blended: the models are a gans.models.srgan.SRGAN",
         "a.ckpt wide.ckpt 0.5": "a.ckpt and wide.ckpt cannot be blended: generator.head.weight is (4, 3, 3, 3) and",

@@ -92,6 +92,7 @@ def test_every_name_stands_for_its_file(name, path):
             "dcgan-digits/version_7",
             "there is no checkpoint dcgan-digits/version_7 (did you mean dcgan-digits/version_1?)",
         ),
+        ("my/version_7", "there is no checkpoint my/version_7 (did you mean my/version_0?)"),
         ("none.ckpt", "there is no checkpoint none.ckpt"),
     ],
 )
