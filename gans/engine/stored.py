@@ -29,6 +29,8 @@ def stored(path: str | Path, device: torch.device | str = "cpu", *, mmap: bool =
     if path.suffix != ".safetensors":
         held: dict[str, Any] = torch.load(path, map_location=device, weights_only=True, mmap=mmap)
         return held
+    if path.is_file() and not path.with_name(CONFIG).is_file():
+        raise FileNotFoundError(f"{CONFIG} is not beside it")
     config = json.loads(path.with_name(CONFIG).read_text(encoding="utf-8"))
     counts: dict[str, Any] = {"seed": None, "batches_seen": 0, "images_seen": 0, "images_averaged": 0, "pending": {}}
     noted = {name: config[name] for name in ("model", "images_seen", "classes", "origin") if name in config}

@@ -167,6 +167,8 @@ def test_verbs_of_a_recipe_say_what_a_run_lacks(refused):
     assert refused("test saved/..").startswith("saved/.. holds no last.ckpt; expected a checkpoint, the folder of a")
     assert refused("validate " + "x" * 300).startswith("there is no recipe xxx")
     assert refused("sample my.yml") == "there is no checkpoint my.yml: No such file or directory"
+    says = "there is no checkpoint saved/model.safetensors: config.json is not beside it"
+    assert refused("sample saved/model.safetensors") == says
     Path("other.yaml").touch()
     assert refused("sample other.yaml") == "there is no checkpoint other.yaml"  # not: did you mean other.yaml?
 
