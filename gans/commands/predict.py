@@ -29,6 +29,9 @@ from gans.engine.checkpoint import load_model
 from gans.engine.interface import makes_images, translates
 from gans.pictures.tiles import starts
 
+OF_CLIPS = ("frames", "seed")  # flags for models that continue clips
+OF_BOTH = ("checkpoint", "model", "input", "output", "device")  # flags for these and for translators
+
 
 def parser() -> Parser:
     """Return the parser of the flags."""
@@ -108,12 +111,10 @@ def main(args: list[str]) -> int:
         raise ValueError(f"outscale is {options.outscale}; expected a number above 0")
     device = chosen_device(options.device)
     model: Any = load_model(options.checkpoint, device, model=own_model(options.model))
+    check_flags(options, model)
     if continues(model):
-        needed(model, options.checkpoint, {name: options[name] for name in EXTRAS})
         continue_clip(model, options.checkpoint, options.input, options.output, options.frames, options.seed)
         return 0
-    if options.frames is not None:
-        raise ValueError(f"frames is for models of clips, but {options.checkpoint} holds a {type(model).__name__}")
     if not translates(model):
         instead = f": use {getattr(model, 'usage', '`gans sample CKPT`')}" if makes_images(model) else ""
         kind = type(model).__name__
@@ -168,6 +169,21 @@ def main(args: list[str]) -> int:
     if others:
         print(f"left out     {', '.join(f'{count:,} {kind}' for kind, count in others.items())}")
     return 1 if wrong else 0
+
+
+def check_flags(options: Any, model: Any) -> None:
+    """Check that no flag is given that is for the other kind of models: those of clips, and translators.
+
+    Raises:
+        ValueError: if one was.
+    """
+    defaults = dict(parser().get_defaults().items())
+    others = (set(defaults) - set(OF_BOTH) - set(OF_CLIPS)) if continues(model) else OF_CLIPS
+    if wrong := [name for name in defaults if name in others and options[name] != defaults[name]]:
+        kind = "models that translate pictures" if continues(model) else "models of clips"
+        raise ValueError(
+            f"{wrong[0]} is for {kind}, but {options.checkpoint} holds a {type(model).__name__}: leave it out"
+        )
 
 
 def function(model: Any, options: Any) -> Callable[..., Tensor]:

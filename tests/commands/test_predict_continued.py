@@ -67,7 +67,10 @@ def test_a_gif_is_continued(continuing, tmp_path, gans):
     [
         ("--frames 0", "frames is 0; expected at least 1"),
         ("--seed -1", "seed is -1; expected at least 0"),
-        ("--style x.png", "style"),
+        ("--style x.png", "style is for models that translate pictures, but"),
+        ("--tile 128", "tile is for models that translate pictures, but"),
+        ("--format png", "format is for models that translate pictures, but"),
+        ("--back", "back is for models that translate pictures, but"),
     ],
 )
 def test_bad_flags_are_refused(continuing, tmp_path, refused, flags, says):
@@ -99,3 +102,4 @@ def test_a_model_without_given_frames_says_so(saved, tmp_path, refused):
     assert says in refused(f"predict {CKPT} --input given --output out")
     saved(DCGAN(8, 1, latent_dim=4, width=2), tmp_path)
     assert "frames is for models of clips, but" in refused(f"predict {CKPT} --input given --output out --frames 3")
+    assert "seed is for models of clips, but" in refused(f"predict {CKPT} --input given --output out --seed 3")
