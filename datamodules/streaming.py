@@ -93,7 +93,7 @@ class Streams:
             image = next((found[name] for name in IMAGES if name in found), None)
             label = next((found[name] for name in LABELS if name in found), None)
         else:
-            image, label, *_ = *(found if isinstance(found, tuple | list) else (found,)), None
+            image, label, *_ = [*(list(found) if isinstance(found, tuple | list) else [found]), None]
         if image is None:
             names = ", ".join(map(str, found)) if isinstance(found, Mapping) else type(found).__name__
             raise ValueError(f"items of {self.root} have {names}; expected an image as one of {', '.join(IMAGES)}")

@@ -20,8 +20,9 @@ CARD, GRID = "README.md", "samples.png"
 OURS = "<!-- Written by gans.hub, which replaces this file as long as this line is in it. -->"
 ROWS = 4  # of the grid
 # Identifiers of licences that the Hub knows; others are called `other`, with their name besides.
-LICENCES = ("apache-2.0", "mit", "bsd-2-clause", "bsd-3-clause", "cc0-1.0", "cc-by-4.0", "cc-by-sa-4.0", "cc-by-nc-4.0")
-LICENCES += ("cc-by-nc-sa-4.0", "gpl-3.0", "lgpl-3.0", "agpl-3.0", "openrail", "unlicense")
+LICENCES: tuple[str, ...] = ("apache-2.0", "mit", "bsd-2-clause", "bsd-3-clause", "cc0-1.0", "cc-by-4.0")
+LICENCES += ("cc-by-sa-4.0", "cc-by-nc-4.0", "cc-by-nc-sa-4.0", "gpl-3.0", "lgpl-3.0", "agpl-3.0")
+LICENCES += ("openrail", "unlicense")
 
 
 def write(

@@ -104,7 +104,7 @@ def ours(root: Path, size: int, workers: int, options: argparse.Namespace, train
         root,
         size,
         batch_size=options.batch_size,
-        cache=cache,  # type: ignore[arg-type]
+        cache=cache,
         val_fraction=0,
         infinite=False,
         num_workers=workers,

@@ -75,7 +75,7 @@ def checked_batch(batch: Any, shape: tuple[int, ...] | None) -> Tensor:
             f"set the same size{', channels and frames' if clips else ' and channels'} for both"
         )
     if not real.is_floating_point():
-        raise ValueError(f"the data gives images of {real.dtype}; expected floats in [-1, 1]")
+        raise ValueError(f"the data gives images of {real.dtype}; expected floats in [-1, 1] or uint8")
     return real
 
 

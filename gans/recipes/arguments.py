@@ -109,7 +109,9 @@ def flags(sections: dict[str, Any], alone: dict[str, Any], unknown: dict[str, An
         values = dict(held or {})
         if "class_path" in values:  # before the arguments of the class
             found[part] = values.pop("class_path")
-        values |= values.pop("init_args", {})
+        if not isinstance(inner := values.pop("init_args", {}), dict):
+            raise ValueError(f"{part}.init_args is {inner!r}; expected its arguments, as in {part}=dict(...)")
+        values |= inner
         found |= {f"{part}.{name}": value for name, value in values.items()}
     found |= {name: value for name, value in alone.items() if value is not None}
     return [f"--{name}={as_text(name, value)}" for name, value in found.items()]

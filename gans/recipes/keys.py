@@ -2,7 +2,7 @@
 
 import inspect
 import re
-from typing import Any, NoReturn
+from typing import Any, NoReturn, get_args
 
 from jsonargparse import Namespace
 from lightning.pytorch.cli import LightningArgumentParser
@@ -31,6 +31,8 @@ class Parser(LightningArgumentParser):
     def parse_args(self, *args: Any, **kwargs: Any) -> Namespace:  # type: ignore[override]
         """Return the values of flags and YAML files, with `~` expanded."""
         found: Namespace = expanded(super().parse_args(*args, **kwargs))
+        for part in KINDS:
+            check_none(part, found.get(f"{found.get('subcommand')}.{part}"))
         return found
 
     def instantiate_classes(self, *args: Any, **kwargs: Any) -> Namespace:
@@ -82,6 +84,24 @@ def check_class(message: str) -> None:
         raise ValueError(f"{key[1]}: {error}") from error
     if base := re.search(r"does not correspond to a subclass of (\w+)", message):
         raise ValueError(f"{key[1]} is {given}, which is no {base[1]}")
+
+
+def check_none(part: str, section: Any) -> None:
+    """Raise a ValueError if an argument is None, whose type has no None: the parser takes it for one not given.
+
+    Args:
+        part: `model` or `data`.
+        section: its class and arguments; None if it has none.
+    """
+    if not section or not section.get("init_args"):
+        return
+    taken = inspect.signature(imported(section.class_path)).parameters
+    for name in [name for name, value in vars(section.init_args).items() if value is None and name in taken]:
+        of_type, default = taken[name].annotation, taken[name].default
+        types = get_args(of_type) or (of_type,)
+        anything = isinstance(of_type, str) or any(kind in types for kind in (None, type(None), Any, taken[name].empty))
+        if default is not None and not anything:
+            raise ValueError(f"{part}.{name} is None; expected a value")
 
 
 def class_flags() -> set[str]:

@@ -47,6 +47,7 @@ KEYS = [
     ("trainer.callbacks+=EarlyStopping", "trainer.callbacks.monitor must be given"),
     ("model.width=three", "model.width is three; expected int"),
     ("model.lr=fast", "model.lr is fast; expected float"),
+    ("model.lr=null", "model.lr is None; expected a value"),
     ("model.objective=hinges", "model.objective is hinges (did you mean hinge?); expected one of 'minimax', "),
     ("trainer.max_steps=1.5", "trainer.max_steps is 1.5; expected int"),
     ("data.size=abc", "data.size is abc; expected int or tuple"),

@@ -86,6 +86,7 @@ def test_the_callbacks_are_those_of_the_command_line_in_their_order():
         ({"width": 3}, "the model's arguments go into model=dict(width=...)"),
         ({"model": {"widht": 3}}, "there is no key model.widht (did you mean model.width?)"),
         ({"model": 3}, "model is 3; expected its arguments, as in model=dict(...)"),
+        ({"model": {"init_args": 3}}, "model.init_args is 3; expected its arguments, as in model=dict(...)"),
         ({"model": {"size": 3}}, "model.size follows data.size"),
         ({"model": {"class_path": "SNGANN"}}, "model is SNGANN (did you mean SNGAN?)"),
         ({"model": {"lr": torch.ones(1)}}, "model.lr is an object of Tensor"),
