@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from datamodules import files, kept
+from datamodules import decode, files, kept
 from datamodules.archive import walk, within
 
 LARGE = 10_000  # files; the list of a smaller folder is not kept
@@ -72,7 +72,7 @@ def remember(root: str | Path, found: Listing, begun: int) -> None:
         "paths": kept.joined(found.paths),
         "folders": kept.joined(folders),
         "times": times,
-        "images": kept.joined(list(files.EXTENSIONS)),
+        "images": kept.joined(list(decode.EXTENSIONS)),
         "kinds": kept.joined(kinds),
         "counts": np.array([found.others[kind] for kind in kinds], dtype=np.int64),
     }
@@ -82,7 +82,7 @@ def remember(root: str | Path, found: Listing, begun: int) -> None:
 def remembered(root: str | Path) -> Listing | None:
     """Return the kept listing of a folder, or None if there is none or a folder or Pillow's formats have changed."""
     held = kept.load(KIND, root)
-    if held is None or kept.parted(held["images"]) != list(files.EXTENSIONS):
+    if held is None or kept.parted(held["images"]) != list(decode.EXTENSIONS):
         return None
     folders = kept.parted(held["folders"])
     times = changed(root, folders)

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from datamodules import files, kept, listing
+from datamodules import decode, kept, listing
 from gans.metrics.cache import cache_folder
 
 OLD = time.time() - 3600
@@ -80,7 +80,7 @@ def test_a_folder_in_place_of_another_of_the_same_time_is_scanned(root, monkeypa
 
 def test_another_pillow_scans_again(root, monkeypatch):
     listing.listing(root)
-    monkeypatch.setattr(files, "EXTENSIONS", (*files.EXTENSIONS, "txt"))
+    monkeypatch.setattr(decode, "EXTENSIONS", (*decode.EXTENSIONS, "txt"))
     assert scans(monkeypatch, root) == (SCAN(root), True)
 
 
