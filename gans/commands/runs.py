@@ -51,7 +51,7 @@ def main(args: list[str]) -> None:
         except ValueError as error:  # the others are still of interest
             print(f"gans: warning: {error}", file=sys.stderr)
     if not found:
-        told = "holds no runs" if options.folder.is_dir() else "does not exist"
+        told = "holds no runs" if options.folder.is_dir() else "is no folder"
         raise ValueError(f"folder is {options.folder}, which {told}; expected runs of `gans fit`")
     found = arranged(found, options.sort)
     if options.json:

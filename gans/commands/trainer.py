@@ -23,7 +23,7 @@ from gans.checks import imported
 from gans.commands.classes import asked, lines
 from gans.commands.home import expanded
 from gans.commands.named import BEST, absent, chosen, component, local, split, trained
-from gans.commands.outcome import BAD_INPUT, quiet
+from gans.commands.outcome import quiet
 from gans.commands.parser import Parser, check_writable
 from gans.commands.trainer_report import Watch, complaint, missing_metric, result
 from gans.engine import checkpoint
@@ -268,7 +268,7 @@ def attempt(verb: str, name: str, args: list[str], watch: Watch, stop: stopping.
     except BrokenPipeError:  # the reader of a pipe has left
         watch.forget()
         raise
-    except (RuntimeError, MemoryError, ModuleNotFoundError, *BAD_INPUT) as error:
+    except Exception as error:  # the service of a logger raises almost anything
         watch.forget()
         told = complaint(error, watch)
         if os.environ.get("GANS_TRACEBACK") or told is None:

@@ -4,6 +4,7 @@ import contextlib
 import re
 import shlex
 import shutil
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,11 @@ from gans.runs import atomic
 from gans.runs import folder as runs
 from gans.runs.memory import ran_out
 from gans.runs.parent import main_process
+
+SERVICES = {  # extras with loggers, and how a run begins with them
+    "mlflow": "--trainer.logger.tracking_uri sqlite:///mlflow.db keeps runs in a file",
+    "wandb": "run `wandb login`; --trainer.logger.offline true needs no login",
+}
 
 
 class Watch(L.Callback):
@@ -130,7 +136,7 @@ def complaint(error: BaseException, watch: Watch) -> str | None:
         cuts = ", or cut each batch with --model.accumulate 2" if "model.init_args.accumulate" in watch.config else ""
         told = f"{memory}: lower data.batch_size{cuts}" if watch.training else memory
         alone = True  # the memory of one GPU
-    elif absent := missing_metric(text):
+    elif absent := missing_metric(text) or missing_package(text):
         told = absent
     elif isinstance(error, BrokenDataError):
         told = text.rpartition("BrokenDataError: ")[2]  # after the traceback of a worker process
@@ -141,6 +147,8 @@ def complaint(error: BaseException, watch: Watch) -> str | None:
         told = f"the disk of {watch.folder.path if watch.folder else Path.cwd()} is full: {text}"
     elif watch.started:
         return None
+    elif of_logger := refused(error):
+        told = of_logger
     elif lost and not main_process():
         return ""  # the connection to a process that has failed is broken: that process prints the reason
     # A failed import has a name. Without one, the error says which package is missing, and for what.
@@ -160,3 +168,22 @@ def missing_metric(message: str) -> str | None:
     like = [name for name in names if name.startswith(found[1].replace("_", "/"))]  # val/loss/... for val_loss
     near = f" (did you mean {like[0]}?)" if like else nearest(found[1], names)
     return f"monitor is {found[1]}{near}; expected a metric that this run logs: {', '.join(names)}"
+
+
+def missing_package(message: str) -> str | None:
+    """Return the sentence about a logger whose package is not installed; None for other messages."""
+    found = re.search(r"\bloggers\.(\w+)'.*Requirement '([\w-]+).*not met", message)
+    if found is None:
+        return None
+    package = f"lightning-gans[{found[2]}]" if found[2] in SERVICES else found[2]
+    return f'trainer.logger is {found[1]}, whose package is not installed: pip install "{package}"'
+
+
+def refused(error: BaseException) -> str | None:
+    """Return the sentence about one of Lightning's loggers that cannot begin, as without a login; None for others."""
+    files = [Path(frame.filename) for frame in traceback.extract_tb(error.__traceback__)]
+    name = next((file.stem for file in files if file.parts[-3:-1] == ("pytorch", "loggers")), None)
+    if name is None:
+        return None
+    told = re.split(r"\.(?:\s|$)", " ".join(str(error).split()))[0]
+    return f"the logger {name} cannot begin: {told}" + (f" ({SERVICES[name]})" if name in SERVICES else "")

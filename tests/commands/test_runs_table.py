@@ -56,6 +56,7 @@ def test_json_has_all_that_is_known(gans, four):
 
 
 def test_bad_input_is_one_sentence(refused, four):
-    assert "folder is nowhere, which does not exist" in refused("runs nowhere")
+    assert "folder is nowhere, which is no folder" in refused("runs nowhere")
+    assert "which is no folder" in refused("runs runs/b/version_0/run.json")
     assert "sort is bset (did you mean best?)" in refused("runs --sort bset")
     assert "unrecognized arguments: --jsn" in refused("runs --jsn")
