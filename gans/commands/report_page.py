@@ -132,7 +132,8 @@ def of_curves(runs: Sequence[Run], charts: list[dict[str, Any]]) -> str:
         (shown if group[0].startswith(AT_ONCE) else rest).append(made)
     text = f'<div class="charts">{"".join(shown)}</div>'
     if rest:
-        text += f"<details{'' if shown else ' open'}><summary>{len(rest)} more curves</summary>"
+        more = f"{len(rest)} more curve{'s' if len(rest) > 1 else ''}"
+        text += f"<details{'' if shown else ' open'}><summary>{more}</summary>"
         text += f'<div class="charts">{"".join(rest)}</div></details>'
     return text
 

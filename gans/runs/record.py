@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -16,6 +17,7 @@ except ImportError:  # Windows, where the state in the file is believed
     fcntl = None  # type: ignore[assignment]
 
 FILE, LOCK = "run.json", ".running"  # in the folder of a run
+PATIENCE = 30.0  # seconds for which a new process of a run waits until the last one and its workers have ended
 State = Literal["running", "done", "stopped", "diverged"]
 
 
@@ -143,16 +145,28 @@ def runs(folder: str | Path) -> Iterator[Path]:
 
 
 def lock(folder: Path) -> int | None:
-    """Lock the folder of a run until this process ends, or until `unlock`. None if the disk has no locks."""
-    if fcntl is None:
-        return None
-    descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)  # a reader holds its lock for microseconds
-    except OSError:
+    """Lock the folder of a run until this process ends, or until `unlock`. None if the disk has no locks.
+
+    Raises:
+        ValueError: if another process of this run does not end within a time.
+    """
+    end = time.monotonic() + PATIENCE
+    while fcntl is not None:
+        descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.fstat(descriptor).st_nlink:  # `unlock` of another process may have removed the file
+                return descriptor
+        except BlockingIOError:  # a reader, which holds its lock for microseconds, or another process of this run
+            pass
+        except OSError:
+            os.close(descriptor)
+            return None
         os.close(descriptor)
-        return None
-    return descriptor
+        if time.monotonic() > end:
+            raise ValueError(f"{folder} is in use: another process trains this run")
+        time.sleep(0.05)
+    return None
 
 
 def unlock(folder: Path, descriptor: int | None) -> None:

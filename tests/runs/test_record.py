@@ -117,6 +117,20 @@ def test_a_killed_run_is_not_running(folder):
     assert (found.state, found.reason) == ("stopped", "its process was killed")
 
 
+def test_a_run_is_trained_by_one_process_at_a_time(folder, monkeypatch):
+    monkeypatch.setattr(record, "PATIENCE", 0.1)
+    first = record.lock(folder)
+    with pytest.raises(ValueError, match="version_3 is in use: another process trains this run"):
+        record.lock(folder)
+    # The first ends while the second waits.
+    monkeypatch.setattr(record, "PATIENCE", 10.0)
+    monkeypatch.setattr(record.time, "sleep", lambda seconds: record.unlock(folder, first))
+    second = record.lock(folder)
+    assert record.locked(folder)
+    record.unlock(folder, second)
+    assert not record.locked(folder)
+
+
 def test_where_the_disk_has_no_locks_the_file_is_believed(folder, monkeypatch):
     monkeypatch.setattr(record, "fcntl", None)
     assert record.lock(folder) is None
