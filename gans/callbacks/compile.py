@@ -3,13 +3,15 @@
 L.Trainer(callbacks=[Compile()])
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from itertools import chain
 from typing import Any, Literal, get_args
 
 import lightning as L
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from gans.augment import Augmentation
 
@@ -54,6 +56,7 @@ class Compile(L.Callback):
         self.run.enter_context(torch.compiler.config.patch(recompile_limit=GRAPHS))  # type: ignore[attr-defined]
         for network in compiled(pl_module):
             network.compile(mode=self.mode, dynamic=False)
+            network._compiled_call_impl = without_gradients_if_frozen(network)
             self.run.callback(setattr, network, "_compiled_call_impl", None)
 
     def on_validation_start(self, trainer: Trainer, pl_module: Module) -> None:
@@ -93,6 +96,25 @@ def compiled(module: Module) -> Iterator[nn.Module]:
                 own = part is child or not type(part).__module__.startswith("torch.")
                 if own and not any(isinstance(layer, nn.RNNBase) for layer in part.modules()):
                     yield part
+
+
+def without_gradients_if_frozen(network: nn.Module) -> Callable[..., Any]:
+    """Return the compiled forward pass of a network, in `torch.no_grad` if neither weights nor inputs need gradients.
+
+    The result is the same. But PyTorch 2.11 takes the graph of frozen weights for the same weights in training, so that
+    they get no gradients. It does not mix up graphs with and without `torch.no_grad`.
+    """
+    run: Any = network._compiled_call_impl
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        if torch.compiler.is_compiling() or not torch.is_grad_enabled():
+            return run(*args, **kwargs)
+        parts = (part for part in tree_leaves((args, kwargs)) if isinstance(part, Tensor))
+        learns = any(part.requires_grad for part in chain(network.parameters(), parts))
+        with torch.set_grad_enabled(learns):
+            return run(*args, **kwargs)
+
+    return call
 
 
 def check_compiler(device: torch.device) -> None:

@@ -337,7 +337,7 @@ def test_the_bar_counts_generator_steps(trainer, capsys):
     run.fit(GAN(size=8, latent_dim=4, width=2, critic_steps=2), batches())
     shown = capsys.readouterr().err
     assert "6/6" in shown
-    assert "images_per_second=" in shown
+    assert " images/s" in shown
     assert bar.bar is None
 
 
