@@ -17,7 +17,7 @@ from gans.runs.folder import of_checkpoint
 from gans.runs.record import Record, read
 
 CARD, GRID = "README.md", "samples.png"
-OURS = "<!-- Written by gans.hub, which replaces this file as long as this line is in it. -->"
+OURS = "<!-- Written by gans.hub. `save_pretrained` replaces this file as long as this line is in it. -->"
 ROWS = 4  # of the grid
 # Identifiers of licences that the Hub knows; others are called `other`, with their name besides.
 LICENCES: tuple[str, ...] = ("apache-2.0", "mit", "bsd-2-clause", "bsd-3-clause", "cc0-1.0", "cc-by-4.0")
