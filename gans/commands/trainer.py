@@ -22,7 +22,7 @@ from gans.callbacks import progress, stopping
 from gans.checks import imported
 from gans.commands.classes import asked, lines
 from gans.commands.home import expanded
-from gans.commands.named import BEST, absent, chosen, component, local, split, trained
+from gans.commands.named import BEST, RUNS, absent, chosen, component, local, split, trained
 from gans.commands.outcome import quiet
 from gans.commands.parser import Parser, check_writable
 from gans.commands.trainer_report import Watch, complaint, missing_metric, result
@@ -105,7 +105,9 @@ class CLI(Experiment):
                 told = f"init_from is {options.init_from}, ckpt_path {start}"
                 raise ValueError(f"{told}; expected one of them: a run resumes, or starts from weights")
             # A requeued run resumes.
-            options.init_from = None if start else trained(options.init_from, self.folder.parent)
+            # A recipe is looked for among the runs beside the new one first.
+            beside = local(Path(options.init_from), self.folder.parent) is not None
+            options.init_from = None if start else trained(options.init_from, self.folder.parent if beside else RUNS)
         made: L.Trainer = super().instantiate_trainer(folder, **kwargs)
         self.stop.replace_lightning(made)
         check_processes(made)

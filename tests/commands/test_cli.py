@@ -163,7 +163,7 @@ def test_fit_and_what_follows(gans, tmp_path):
         "checkpoint   runs/dcgan-digits/version_0/checkpoints/last.ckpt",
         "next         gans sample runs/dcgan-digits/version_0/checkpoints/last.ckpt",
     ]
-    assert all(line.startswith("fit:") for line in err.replace("\r", "\n").split("\n") if line.strip()), err
+    assert all(line.startswith("fit ") for line in err.replace("\r", "\n").split("\n") if line.strip()), err
     assert sorted(path.name for path in (run / "samples").iterdir()) == [
         "real.png",
         "step_0000001.png",

@@ -92,7 +92,7 @@ def test_what_cannot_be_started_from_is_refused(gans, refused, tmp_path):
     assert gans(f"{RUN} --trainer.max_steps 1")[0] == 0
     last = "runs/dcgan-digits/version_0/checkpoints/last.ckpt"
     (tmp_path / "text").write_text("hello")
-    assert refused(f"{RUN} --init_from none.ckpt").startswith("init_from is none.ckpt, which cannot be read: No such")
+    assert refused(f"{RUN} --init_from none.ckpt").startswith("there is no checkpoint none.ckpt")
     assert refused(f"{RUN} --init_from text") == "init_from is text; expected a checkpoint with a state_dict"
     torch.save({"state_dict": {}, "hyper_parameters": [1]}, tmp_path / "odd")
     assert refused(f"{RUN} --init_from odd") == "init_from is odd; expected a checkpoint with a state_dict"
