@@ -46,13 +46,13 @@ def package() -> Any:
     """Return Hugging Face's `datasets`.
 
     Raises:
-        ValueError: It is not installed.
+        ValueError: It is not installed, or not with versions that fit.
     """
     try:
         import datasets
     except ImportError as error:
         raise ValueError(
-            'data sets of Hugging Face need the package datasets: pip install "lightning-gans[datasets]"'
+            f'data sets of Hugging Face need the package datasets: pip install "lightning-gans[datasets]" ({error})'
         ) from error
     return datasets
 

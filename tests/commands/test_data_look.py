@@ -100,7 +100,9 @@ def test_data_modules_by_name(gans, photos, tmp_path):
 
 
 def test_a_table(gans, tmp_path):
-    datasets = pytest.importorskip("datasets", reason="datasets is not installed: the extra datasets")
+    datasets = pytest.importorskip(
+        "datasets", reason="datasets cannot be imported: the extra datasets", exc_type=ImportError
+    )
     held = {"image": [picture(i) for i in (0, 1, 1)], "label": ["a", "b", "b"]}
     kinds = datasets.Features({"image": datasets.Image(), "label": datasets.Value("string")})
     datasets.Dataset.from_dict(held, features=kinds).save_to_disk(str(tmp_path / "table"))

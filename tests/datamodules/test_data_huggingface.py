@@ -14,7 +14,9 @@ from datamodules import HuggingFaceDataModule, ImageFolderDataModule
 from datamodules.reader import BrokenDataError
 from gans.models import DCGAN
 
-datasets = pytest.importorskip("datasets", reason="datasets is not installed: the extra datasets")
+datasets = pytest.importorskip(
+    "datasets", reason="datasets cannot be imported: the extra datasets", exc_type=ImportError
+)
 
 CLASSES = ["cat", "dog"]
 
