@@ -156,6 +156,8 @@ def test_every_file_is_decoded_once_and_training_has_no_workers(root, tmp_path, 
 @pytest.mark.parametrize("rank", [0, 1])
 def test_a_bar_of_the_first_process_tells_that_images_are_decoded(root, monkeypatch, capsys, rank):
     monkeypatch.setattr(datamodules.resident.rank_zero_only, "rank", rank)
+    for name in ("COLUMNS", "LINES"):  # the bar is cut off at the width of the terminal
+        monkeypatch.setenv(name, "400")
     data = attached(folder(root, "device"))
     data.train_dataloader()
     told = capsys.readouterr().err

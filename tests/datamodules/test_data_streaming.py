@@ -11,7 +11,10 @@ from datamodules import ImageFolderDataModule, LitDataModule
 from datamodules.order import ChunkSampler
 from gans.commands import data_pack
 
-pytest.importorskip("litdata", reason='needs pip install "lightning-gans[litdata]"')
+pytest.importorskip("litdata", reason="litdata is not installed: the extra litdata")
+pytest.importorskip(
+    "pyarrow", reason="no pyarrow: the extra litdata", exc_type=ImportError
+)  # it may need a newer NumPy
 torch.set_num_threads(1)
 OPTIONS = {"size": 8, "num_workers": 0, "flip": True, "infinite": False}
 
