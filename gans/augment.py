@@ -341,9 +341,7 @@ class Midpoints(torch.autograd.Function):
     def forward(ctx: Any, pixels: Tensor, axis: int) -> Tensor:
         """Return n - 5 midpoints of n pixels along `axis`."""
         ctx.axis = axis
-        part = [pixels.narrow(axis, k, pixels.shape[axis] - 5) for k in range(6)]
-        middle = (part[2] + part[3]).mul_(150 / 256)
-        return middle.sub_(part[1] + part[4], alpha=25 / 256).add_(part[0] + part[5], alpha=3 / 256)
+        return interpolated(pixels, axis)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
@@ -355,8 +353,17 @@ class Midpoints(torch.autograd.Function):
 
 def midpoints(pixels: Tensor, axis: int) -> Tensor:
     """Return n - 5 values between n `pixels` along `axis`."""
+    if torch.compiler.is_compiling():  # it joins the slices' gradients itself, and PyTorch 2.11 mixes up two `apply`
+        return interpolated(pixels, axis)
     between: Tensor = Midpoints.apply(pixels, axis)
     return between
+
+
+def interpolated(pixels: Tensor, axis: int) -> Tensor:
+    """Return n - 5 values between n `pixels` along `axis`, differentiated slice by slice."""
+    part = [pixels.narrow(axis, k, pixels.shape[axis] - 5) for k in range(6)]
+    middle = (part[2] + part[3]).mul_(150 / 256)
+    return middle.sub_(part[1] + part[4], alpha=25 / 256).add_(part[0] + part[5], alpha=3 / 256)
 
 
 def finer(images: Tensor, axis: int) -> Tensor:
