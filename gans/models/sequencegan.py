@@ -46,7 +46,7 @@ class SequenceGAN(LatentGAN):
         given: number of frames that a clip can be continued from; 0 only generates clips from noise.
         given_weight: weight of the L1 distance of continued clips from the given frames.
         future_weight: weight of their L1 distance from the true continuation. With 0 only the critics judge how a clip
-            continues, so continuations differ more.
+            continues.
         features: extractor of clips for the Frechet distance of continuations in validation: `moving`, or a file; None
             leaves it out.
         spectral_norm: use spectral normalisation in both critics.

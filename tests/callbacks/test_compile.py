@@ -6,7 +6,7 @@ from lightning.pytorch.callbacks import Callback
 from torch._dynamo.utils import counters
 
 from datamodules import DigitsDataModule
-from gans.callbacks.compile import Compile, check_compiler
+from gans.callbacks.compile import Compile, check_compiler, without_gradients_if_frozen
 from gans.engine.checkpoint import Checkpoint
 from gans.models import DCGAN, GAN, WGANGP, StyleGAN2
 from gans.terms import ApproximateR1, ApproximateR2, PathLength
@@ -128,6 +128,20 @@ def test_the_averaged_generator_and_frozen_networks_are_not_compiled(trainer, gr
 def test_a_wrong_mode_is_refused():
     with pytest.raises(ValueError, match="compile is fast; expected true, false or one of default, reduce-overhead"):
         Compile("fast")
+
+
+def test_only_what_needs_gradients_is_traced_with_them():
+    network, seen = torch.nn.Linear(2, 2), []
+    network._compiled_call_impl = lambda *args, **kwargs: seen.append(torch.is_grad_enabled())
+    call = without_gradients_if_frozen(network)
+    images = torch.zeros(1, 2)
+    call(images)
+    network.requires_grad_(False)
+    call(images)
+    call(images, given=[images.clone().requires_grad_()])
+    with torch.no_grad():
+        call(images)
+    assert seen == [True, False, True, False]
 
 
 def test_a_machine_without_a_compiler_is_told_what_to_do(monkeypatch):
