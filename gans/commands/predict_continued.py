@@ -55,7 +55,7 @@ def continue_clip(model: Any, checkpoint: Path, given: Path, output: Path, frame
         raise ValueError(f"output is {output}, the input; expected another file or folder")
     if one_file and output.suffix.lower() != ".gif":
         video.pyav()
-    channels, _, *size = model.image_shape
+    channels, _, *size = model.input_shape or model.image_shape
     clip, rate = read(given, Target(channels, (size[0], size[1]), "crop"))
     if clip.shape[1] < model.given:
         count = f"{clip.shape[1]} frame{'s' if clip.shape[1] > 1 else ''}"

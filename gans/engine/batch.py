@@ -79,6 +79,21 @@ def checked_batch(batch: Any, shape: tuple[int, ...] | None) -> Tensor:
     return real
 
 
+def last_frames(clips: Tensor, count: int, shape: tuple[int, ...] | None) -> Tensor:
+    """Return the last `count` frames `(N, C, count, H, W)` of clips that a model of clips of `shape` is to continue.
+
+    Raises:
+        ValueError: if the clips are not `(N, C, T, H, W)` of the model's C, H and W, or have fewer frames.
+    """
+    assert shape is not None
+    channels, _, height, width = shape
+    there = tuple(clips.shape)
+    if clips.ndim != 5 or (there[1], *there[3:]) != (channels, height, width) or there[2] < count:
+        expected = f"(N, {channels}, T, {height}, {width}) with {count} frames or more"
+        raise ValueError(f"clips are of shape {there}; expected {expected}")
+    return clips[:, :, -count:]
+
+
 def pair(batch: Any) -> tuple[Tensor, Tensor]:
     """Return the first two tensors of a batch, both images.
 

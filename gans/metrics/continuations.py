@@ -28,7 +28,7 @@ class Continuations(Translations):
     - `fid/<extractor>` of whole clips, and `same_class/<extractor>`, the share of clips that it assigns to the class of
       the true clip.
 
-    The model has `given`, `latent(n)` and `continuation(first, noise)`.
+    The model has `given`, and `continued(first, frames)`, which draws fresh noise at every call.
 
     Args:
         features: extractor of clips, or None.
@@ -58,11 +58,10 @@ class Continuations(Translations):
     def compare(self, model: Any, batch: Any) -> tuple[Scores, Sets]:
         """Return the scores of the continuations of a batch, and the features of its sets."""
         real = to_uint8(batch[0])
-        count, frames = len(real), real.shape[2] - model.given
+        frames = real.shape[2] - model.given
         first, network = to_float(real[:, :, : model.given]), self.extractor(model.device)
         clips = first.to(batch[0].dtype)
-        noise = [model.latent(count)[:, -real.shape[2] * model.hparams["motion_dim"] :] for _ in range(2)]
-        made, other = (to_uint8(model.continuation(clips, numbers)) for numbers in noise)
+        made, other = (to_uint8(model.continued(clips, frames)) for _ in range(2))
         kinds = {
             "": made,
             "repeat/": to_uint8(repeated(first, frames)),

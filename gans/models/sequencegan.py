@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn.functional import avg_pool3d
 
 from gans.checks import at_least
+from gans.engine.batch import last_frames
 from gans.latent import Labels, draw, key, truncate
 from gans.losses import Objective, Relativistic
 from gans.metrics.continuations import Continuations
@@ -303,19 +304,18 @@ class SequenceGAN(LatentGAN):
         if not self.given:
             raise ValueError("this SequenceGAN was trained with given 0, so it cannot continue clips: train it with 4")
         at_least(1, frames=frames)
-        assert self.image_shape is not None
-        channels, _, *size = self.image_shape
-        there = tuple(clips.shape)
-        if clips.ndim != 5 or (there[1], *there[3:]) != (channels, *size) or there[2] < self.given:
-            expected = f"(N, {channels}, T, {size[0]}, {size[1]}) with {self.given} frames or more"
-            raise ValueError(f"clips are of shape {there}; expected {expected}")
+        first = last_frames(clips, self.given, self.image_shape)
         count, rows = self.given + frames, max(1, FRAMES_AT_ONCE // (self.given + frames))
         words = [("extend", i) for i in range(count)]
         noise = torch.cat([self.drawn(len(clips), self.hparams["motion_dim"], seed, *named) for named in words], 1)
-        first = clips[:, :, -self.given :].to(noise)
-        pieces = zip(torch.split(first, rows), torch.split(noise, rows), strict=True)
+        pieces = zip(torch.split(first.to(noise), rows), torch.split(noise, rows), strict=True)
         made = torch.cat([self.continuation(*piece) for piece in pieces])
         return torch.cat([clips.to(made), made], 2)
+
+    def continued(self, first: Tensor, frames: int) -> Tensor:
+        """Return what follows given frames `(N, C, given, H, W)`, `(N, C, frames, H, W)`, with fresh noise."""
+        noise = self.latent(len(first))[:, -(self.given + frames) * self.hparams["motion_dim"] :]
+        return self.continuation(first, noise)
 
     def continuation(self, first: Tensor, noise: Tensor) -> Tensor:
         """Return what follows given frames, `(N, C, T - given, H, W)`.
