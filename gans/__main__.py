@@ -29,6 +29,7 @@ usage: gans recipes [NAME] [--json]             list the recipes in groups, or p
        gans explore  WHAT CKPT [flags]          walks, directions, inversion, neighbours of its latent space; --help
        gans runs     [FOLDER] [--sort best]     table of runs: data, steps, best score, state; --json
        gans report   RUN... [--out FILE.html]   one page: curves, grids, scores, configurations of runs; --help
+       gans results  run LIST.yaml --out DIR    recipes with several seeds; a file and a README of their results; --help
        gans export   CKPT --format FORMAT       the averaged generator for plain torch, or onnxruntime; --help
        gans blend    CKPT CKPT WEIGHT           a checkpoint between two of the same model; --help
        gans data look   FOLDER|DATAMODULE [flags]           counts, classes, sizes, contact sheet; --help
@@ -53,7 +54,8 @@ A wrong input is one sentence and exit code 2; GANS_TRACEBACK=1 shows where it c
 VERBS = ("fit", "validate", "test", "predict")  # on a recipe
 # On a checkpoint or a folder: each command with its file in gans.commands.
 COMMANDS = {
-    name: name for name in ("evaluate", "sample", "explore", "export", "predict", "blend", "test", "data", "report")
+    name: name
+    for name in ("evaluate", "sample", "explore", "export", "predict", "blend", "test", "data", "report", "results")
 }
 COMMANDS["import"] = "published"  # no file of Python is called import
 

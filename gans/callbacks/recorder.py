@@ -35,6 +35,7 @@ class Recorder(L.Callback):
         self.record: record.Record | None = None
         self.lock: int | None = None
         self.written = 0.0
+        self.spent = (0.0, 0.0)  # seconds and CPU seconds at which this process would have begun to train all of it
 
     def on_train_start(self, trainer: Trainer, pl_module: Module) -> None:
         """Lock the folder and write the first record. A resumed run keeps the time at which it began, and its best."""
@@ -44,6 +45,8 @@ class Recorder(L.Callback):
         folder.mkdir(parents=True, exist_ok=True)
         earlier = known(folder)
         self.lock = record.lock(folder)
+        before = (earlier.seconds or 0.0, earlier.cpu_seconds or 0.0) if earlier else (0.0, 0.0)
+        self.spent = (time.monotonic() - before[0], time.process_time() - before[1])
         given = arguments(trainer, pl_module)
         self.record = record.Record(
             run=f"{folder.absolute().parent.name}/{folder.name}",
@@ -134,6 +137,8 @@ class Recorder(L.Callback):
             steps=trainer.global_step,
             images=images,
             changed=time.time(),
+            seconds=time.monotonic() - self.spent[0],
+            cpu_seconds=time.process_time() - self.spent[1],
             checkpoints=paths,
         )
         record.write(run_folder(trainer), self.record)

@@ -39,6 +39,15 @@ def end_with_launcher() -> None:
     threading.Thread(target=_watch, args=(parent,), name="parent", daemon=True).start()
 
 
+def end_with_parent() -> None:
+    """Have this process receive SIGTERM when the one that started it ends. On other systems than Linux, do nothing.
+
+    It is for `preexec_fn` of a process that is started from the main thread.
+    """
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
 def _watch(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(1)

@@ -59,6 +59,8 @@ class Record:
         reason: why it stopped.
         began: seconds since 1970, of its first process.
         changed: seconds since 1970, of the last sign of life.
+        seconds: of training so far, by the clock, without pauses between its processes.
+        cpu_seconds: of training so far, those of the first process, without data workers.
         checkpoints: paths by their names, `last` and `best`.
         settings: hyper-parameters of model and data by their keys, such as `model.lr`.
         environment: versions, device and commits of its last process, see `gans.runs.environment`.
@@ -80,6 +82,8 @@ class Record:
     reason: str | None = None
     began: float | None = None
     changed: float | None = None
+    seconds: float | None = None
+    cpu_seconds: float | None = None
     checkpoints: dict[str, Path] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
     environment: dict[str, Any] = field(default_factory=dict)

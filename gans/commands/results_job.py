@@ -1,0 +1,181 @@
+"""One run of `gans results`: its folder, the commands that are left to run, and the row of results that they give."""
+
+import json
+import math
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from gans.commands.results_list import Entry, filled
+from gans.metrics.report import protocol
+from gans.runs import atomic
+from gans.runs.curves import curves
+from gans.runs.record import Record, read, runs
+
+JOB, SCORES, RESULT, LOG = "job.json", "scores.json", "result.json", "log.txt"  # files in the folder of a run
+ENDED = ("done", "diverged")  # states after which a run is not continued
+TEST = "test/"  # before the names of the curves that `gans test` writes
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Job:
+    """An entry of the list with one of its seeds.
+
+    Args:
+        entry: of the list.
+        seed: of the run.
+        out: folder of all runs.
+    """
+
+    entry: Entry
+    seed: int
+    out: Path
+
+    @property
+    def name(self) -> str:
+        """Return how it is called in what is printed."""
+        return f"{self.entry.name}, seed {self.seed}"
+
+    @property
+    def folder(self) -> Path:
+        """Return the folder that holds the run and its scores."""
+        return self.out / self.entry.name / f"seed_{self.seed}"
+
+    @property
+    def row(self) -> Row | None:
+        """Return the result, if the job is done."""
+        return load(self.folder / RESULT)
+
+    @property
+    def run(self) -> tuple[Path, Record] | None:
+        """Return the newest run in the folder with its record; None if none has begun."""
+        found = list(runs(self.folder / Path(self.entry.recipe).stem)) if self.folder.is_dir() else []
+        return (found[-1], read(found[-1])) if found else None
+
+    def begin(self) -> None:
+        """Make the folder, and note what runs in it. If only the scores are others than before, they are made anew.
+
+        Raises:
+            ValueError: if the folder holds a run of other flags.
+        """
+        trains = {"recipe": self.entry.recipe, "steps": self.entry.steps, "fit": self.entry.fit}
+        scores = {"evaluate": self.entry.evaluate, "test": self.entry.test}
+        before = load(self.folder / JOB)
+        if before is not None:
+            for key, value in trains.items():
+                if before["trains"][key] != value:
+                    told = f"{self.folder} holds a run with {key} {before['trains'][key]}, the list has {value}"
+                    raise ValueError(f"{told}: remove the folder, or give the entry another `name`")
+            if before["scores"] != scores:
+                for name in (SCORES, RESULT):
+                    (self.folder / name).unlink(missing_ok=True)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        atomic.write(self.folder / JOB, json.dumps({"trains": trains, "scores": scores}, indent=1).encode())
+
+    def command(self, given: Mapping[str, str]) -> tuple[str, list[str]] | None:
+        """Return the verb and the words of the next command; None if all have run.
+
+        Args:
+            given: paths by their names.
+        """
+        found = self.run
+        root = f"--trainer.default_root_dir={self.folder.absolute()}"
+        if found is None or found[1].state not in ENDED:
+            steps = [f"--trainer.max_steps={self.entry.steps}"] if self.entry.steps else []
+            words = [self.entry.recipe, root, f"--seed_everything={self.seed}", "--ckpt_path=last", *steps]
+            return "fit", [*words, *filled(self.entry.fit, given)]
+        folder, record = found
+        if record.state == "diverged":
+            return None
+        checkpoint = str((folder / "checkpoints" / "last.ckpt").absolute())
+        if self.entry.evaluate is not None and not (self.folder / SCORES).is_file():
+            out = f"--out={(self.folder / SCORES).absolute()}"
+            return "evaluate", [checkpoint, out, *filled(self.entry.evaluate, given)]
+        if self.entry.test is not None and not self.tested(folder):
+            flags = [root, f"--ckpt_path={checkpoint}", *filled(self.entry.test, given)]
+            return "test", [self.entry.recipe, *flags]
+        return None
+
+    @staticmethod
+    def tested(folder: Path) -> dict[str, float]:
+        """Return the scores that `gans test` has written to the curves of a run."""
+        return {
+            tag.removeprefix(TEST): float(points[-1][1])
+            for tag, points in curves(folder).items()
+            if tag.startswith(TEST) and points
+        }
+
+    def finish(self) -> Row:
+        """Write the result of a job whose commands have all run, and return it."""
+        found = self.run
+        assert found is not None
+        folder, record = found
+        report = load(self.folder / SCORES) or {}
+        scores = {name: held["value"] for name, held in report.get("metrics", {}).items()}
+        real = {name: held["value"] for name, held in report.get("baseline_real", {}).items()}
+        tested = self.tested(folder) if self.entry.test is not None else {}
+        protocols = [protocol(report)] if report else []
+        if tested:
+            flags = " ".join(filled(self.entry.test or {}, {}))
+            protocols.append(f"gans test {self.entry.recipe} {flags}".strip())
+        environment = record.environment
+        row: Row = {
+            "name": self.entry.name,
+            "recipe": self.entry.recipe,
+            "seed": self.seed,
+            "state": record.state,
+            "steps": record.steps,
+            "recipe_steps": self.entry.whole,
+            "images": record.images,
+            "seconds": rounded(record.seconds),
+            "cpu_seconds": rounded(record.cpu_seconds),
+            "fit": self.entry.fit,
+            "scores": {name: short(value) for name, value in (scores | tested).items() if math.isfinite(value)},
+            "real": {name: short(value) for name, value in real.items()},
+            "protocol": "; ".join(protocols),
+            "machine": f"{environment.get('device')}, {os.cpu_count()} cores, {environment.get('threads')} threads",
+            "versions": {name: environment.get(name) for name in ("torch", "lightning", "lightning-gans")},
+            "commit": environment.get("commit"),
+            "date": datetime.fromtimestamp(record.changed or 0, UTC).date().isoformat(),
+        }
+        atomic.write(self.folder / RESULT, f"{json.dumps(row, indent=1)}\n".encode())
+        return row
+
+
+def load(path: Path) -> Row | None:
+    """Return what a JSON file holds; None if there is none.
+
+    Raises:
+        ValueError: if it is damaged.
+    """
+    if not path.is_file():
+        return None
+    try:
+        held = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged: {error}") from error
+    if not isinstance(held, dict):
+        raise ValueError(f"{path} is damaged: expected an object with keys")
+    return held
+
+
+def rounded(seconds: float | None) -> int | None:
+    """Return seconds without a fraction."""
+    return None if seconds is None else round(seconds)
+
+
+def short(value: float) -> float:
+    """Return a score with five digits."""
+    return float(f"{value:.5g}")
+
+
+def line(command: tuple[str, list[str]]) -> list[str]:
+    """Return a command of `gans` as words for this interpreter."""
+    verb, words = command
+    return [sys.executable, "-m", "gans", verb, *words]
