@@ -16,8 +16,9 @@ import readme_blocks
 from gans.commands.results_tables import Table, filled, marked, read
 
 ROOT = readme_blocks.ROOT
+MADE = re.compile(r"<!-- (recipes|protocols) -->\n.*?<!-- /\1 -->", re.DOTALL)  # by `gans results`, from "runs"
 UNMOVED = re.compile(r"^### (?:Continued digits|Next frame)\n.*?(?=^##)", re.MULTILINE | re.DOTALL)
-READMES = {path: UNMOVED.sub("", text) for path, text in readme_blocks.readmes().items()}
+READMES = {path: MADE.sub("", UNMOVED.sub("", text)) for path, text in readme_blocks.readmes().items()}
 FILE = ROOT / "gans" / "recipes" / "results.json"
 FRONT = "README.md"
 RECIPES = ("gans/recipes/README.md", "All recipes")  # its tables are made from the "runs" of the file
