@@ -20,6 +20,7 @@ class ClipDataModule(ImageDataModule):
     """
 
     items = "clips"
+    objects: int | None = None  # number of objects that move before a black background; None if it is not known
 
     def __init__(
         self,

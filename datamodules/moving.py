@@ -27,7 +27,7 @@ SMALLEST_FRAME = 8
 
 
 class Scene(NamedTuple):
-    """The common settings of all clips of a set. `speed` is (least, most) in pixels per frame."""
+    """The common settings of all clips of a set. `speed` is (least, most) in pixels from frame to frame."""
 
     size: tuple[int, int]
     channels: int
@@ -60,17 +60,35 @@ class MovingDigits(Dataset[Batch]):
 
     def __getitems__(self, keys: Sequence[Key]) -> Batch:
         """Return the clips `(N, C, T, H, W)` and labels `(N,)` of the keys."""
-        draws = torch.stack([self._draws(key if isinstance(key, int) else key[0]) for key in keys])
-        which, bearing, pace, start = draws[..., 0], draws[..., 1], draws[..., 2], draws[..., 3:]
-        rows = (which * len(self.sprites)).long()
+        draws = self._all_draws(keys)
+        rows = (draws[..., 0] * len(self.sprites)).long()
         sprites = self.sprites.images[rows, 0]
-        room = torch.tensor(self.scene.size, dtype=torch.float64) - sprites.shape[-1]
-        path = bouncing(*self._launch(bearing, pace, start, room), room, self.scene.frames)
         # Positions are rounded to pixels, as published, because interpolation would blur the digits.
-        views = placed(sprites.flatten(0, 1), path.round().long().flatten(0, 1), self.scene.size)
+        views = placed(sprites.flatten(0, 1), self._paths(draws).round().long().flatten(0, 1), self.scene.size)
         clips = views.view(*rows.shape, *views.shape[1:]).amax(1)
-        labels = self.sprites.labels[rows] if self.scene.labels == "digit" else (len(COMPASS) * bearing).long()
+        if self.scene.digits > 1:
+            labels = torch.zeros_like(rows)
+        else:
+            labels = (
+                self.sprites.labels[rows] if self.scene.labels == "digit" else (len(COMPASS) * draws[..., 1]).long()
+            )
         return clips[:, None].repeat(1, self.scene.channels, 1, 1, 1), labels[:, 0]
+
+    def paths(self, keys: Sequence[Key]) -> Tensor:
+        """Return the true positions of the digits in the clips of the keys, `(N, digits, T, 2)` (y, x), float64.
+
+        A position is that of the upper left corner of a digit's square, in pixels, before it is rounded to pixels.
+        """
+        return self._paths(self._all_draws(keys))
+
+    def _paths(self, draws: Tensor) -> Tensor:
+        """Return positions `(N, D, T, 2)` for random numbers `(N, D, 5)`."""
+        room = torch.tensor(self.scene.size, dtype=torch.float64) - self.sprites.images.shape[-1]
+        return bouncing(*self._launch(draws[..., 1], draws[..., 2], draws[..., 3:], room), room, self.scene.frames)
+
+    def _all_draws(self, keys: Sequence[Key]) -> Tensor:
+        """Return the random numbers of the clips of the keys, `(N, D, 5)`."""
+        return torch.stack([self._draws(key if isinstance(key, int) else key[0]) for key in keys])
 
     def _draws(self, row: int) -> Tensor:
         """Return random numbers in [0, 1) for each digit of a clip, `(D, 5)`: digit, bearing, speed, start y and x."""
@@ -105,9 +123,9 @@ def placed(sprites: Tensor, corners: Tensor, size: tuple[int, int]) -> Tensor:
 class MovingDigitsDataModule(ClipDataModule):
     """Digits that move at constant speed and bounce off the edges of the frame. Clips are generated on access.
 
-    Digits have a side of 28 pixels, or 0.6 of the frame's shorter side if that is less. Where they overlap, the
-    brighter pixel is shown. The sets share no digit image, except that the validation and test sets of scikit-learn's
-    digits are the same.
+    Digits have a side of 28 pixels, or 0.6 of the frame's shorter side if that is less. Each of several digits moves by
+    itself. Where they overlap, the brighter pixel is shown. `paths` of the data sets returns the true positions. The
+    sets share no digit image, except that the validation and test sets of scikit-learn's digits are the same.
 
     Args:
         root: Folder that contains `MNIST/raw`; only for `source` mnist.
@@ -115,15 +133,18 @@ class MovingDigitsDataModule(ClipDataModule):
         size: Height and width of the frames.
         channels: 1, or 3 for three equal channels.
         frames: Number of frames of every clip.
-        digits: Number of digits in every clip.
+        every: Stride: show every frame (1), every second one (2), ... It is the same as `every` times the speed.
+        digits: Number of digits in every clip, 2 as published. Clips with several digits have no classes.
         speed: Pixels per frame: one number, or (least, most), a range from which each digit's speed is drawn.
-        labels: digit (the class of the first digit) or direction (its initial direction, 8 classes).
+        labels: digit, or direction (the initial direction, 8 classes).
         batch_size: Clips per process and batch.
         num_workers: Processes that generate clips; 0 is fast enough.
         seed: Seed of the clips and, with the run's seed, of the training order.
         clips: Number of training clips.
         val_clips: Number of validation clips.
         test_clips: Number of test clips.
+        test_frames: Number of frames of every test clip, by default `frames`: how a model continues clips farther ahead
+            than in training.
         infinite: Repeat the training clips until an epoch has at least 100 batches.
     """
 
@@ -134,6 +155,7 @@ class MovingDigitsDataModule(ClipDataModule):
         size: Size = 32,
         channels: int = 1,
         frames: int = 16,
+        every: int = 1,
         digits: int = 1,
         speed: Speed = (1.0, 3.0),
         labels: Labels = "digit",
@@ -143,33 +165,47 @@ class MovingDigitsDataModule(ClipDataModule):
         clips: int = 10_000,
         val_clips: int = 1000,
         test_clips: int = 1000,
+        test_frames: int | None = None,
         infinite: bool = False,
     ) -> None:
         super().__init__(size, channels, frames, batch_size, num_workers, seed, infinite)
         greyscale(channels)
         self.source: Source = one_of("source", source, ("mnist", "digits"))
-        self.digits = integer("digits", digits, least=1)
+        self.every = integer("every", every, least=1)
+        self.digits = self.objects = integer("digits", digits, least=1)
         self.labels: Labels = one_of("labels", labels, ("digit", "direction"))
+        if labels == "direction" and digits > 1:
+            raise ValueError(
+                f"labels is direction, but {digits} digits have no common one; expected digits 1, or digit."
+            )
         self.counts = (
             integer("clips", clips, least=1),
             integer("val_clips", val_clips, least=0),
             integer("test_clips", test_clips, least=0),
         )
+        self.test_frames = self.frames if test_frames is None else integer("test_frames", test_frames, least=2)
         side = digit_side(self.size)
-        self.speed = slow_enough(speed, min(self.size) - side, self.size)
+        self.speed = slow_enough(speed, self.every, min(self.size) - side, self.size)
         self._images = (
             MNISTDataModule(root, side, val_size=0) if self.source == "mnist" else DigitsDataModule(side, val_size=0)
         )
 
     @property
     def classes(self) -> list[str]:
-        """Names of the classes in the order of their labels."""
+        """Names of the classes in the order of their labels; empty for clips with several digits."""
+        if self.digits > 1:
+            return []
         return list(COMPASS) if self.labels == "direction" else [str(digit) for digit in range(10)]
 
     @property
     def num_classes(self) -> int:
-        """10 for digits or 8 for directions."""
-        return len(self.classes)
+        """10 for digits, 8 for directions, 1 for clips with several digits."""
+        return max(1, len(self.classes))
+
+    @property
+    def unclassed(self) -> str:  # type: ignore[override]
+        """Reason why there are no classes."""
+        return f"a clip has {self.digits} digits" if self.digits > 1 else ""
 
     def prepare_data(self) -> None:
         """Download MNIST, if it is the source and missing, in one process."""
@@ -184,10 +220,13 @@ class MovingDigitsDataModule(ClipDataModule):
             ImageTensors(digits.images[rows], digits.labels[rows])
             for rows in split(len(digits), len(digits) // 12, self.seed)
         )
-        scene = Scene(self.size, self.channels, self.frames, self.digits, self.speed, self.labels)
+        least, most = self.speed
+        speed = least * self.every, most * self.every
+        scene = Scene(self.size, self.channels, self.frames, self.digits, speed, self.labels)
+        scenes = (scene, scene, scene._replace(frames=self.test_frames))
         sprites = (train, val, test if len(test) else val)
         first, second, third = (
-            MovingDigits(sprites[part], self.counts[part], mix(self.seed, part), scene) for part in range(3)
+            MovingDigits(sprites[part], self.counts[part], mix(self.seed, part), scenes[part]) for part in range(3)
         )
         return first, second, third
 
@@ -203,7 +242,7 @@ def digit_side(size: tuple[int, int]) -> int:
     return min(LARGEST_DIGIT, int(LARGEST_SHARE * min(size)))
 
 
-def slow_enough(speed: Speed, room: int, size: tuple[int, int]) -> tuple[float, float]:
+def slow_enough(speed: Speed, every: int, room: int, size: tuple[int, int]) -> tuple[float, float]:
     """Return the minimum and maximum speed.
 
     Raises:
@@ -212,8 +251,9 @@ def slow_enough(speed: Speed, room: int, size: tuple[int, int]) -> tuple[float, 
     least, most = speed if isinstance(speed, (tuple, list)) and len(speed) == 2 else (speed, speed)
     if not all(isinstance(value, (int, float)) for value in (least, most)) or not 0 < least <= most:
         raise ValueError(f"speed must be a positive number or (least, most) pixels per frame, got {speed!r}.")
-    if most > room:
+    if most * every > room:
+        what, got = ("speed", f"{speed!r}") if every == 1 else ("speed x every", f"{speed!r} x {every}")
         raise ValueError(
-            f"speed must be at most {room}, the pixels that a digit can move in frames of {size}, got {speed!r}."
+            f"{what} must be at most {room}, the pixels that a digit can move in frames of {size}, got {got}."
         )
     return float(least), float(most)

@@ -115,18 +115,49 @@ def test_where_digits_overlap_the_brighter_pixel_counts():
     assert not torch.equal(*alone)
 
 
-def test_a_digit_is_labelled_as_itself_and_the_first_of_several(solid):
+def test_a_digit_is_labelled_as_itself(solid):
     clips, labels = whole(moving())
     assert torch.equal(clips.flatten(1).amax(1).long(), 20 * (labels + 1))
-    assert moving().num_classes == 10
+    assert (moving().num_classes, moving().unclassed, moving().objects) == (10, "", 1)
     assert len(labels.unique()) > 7
-    pairs, first = whole(moving(digits=2, clips=200))
-    shown = [set((clip.unique() // 20 - 1).tolist()) for clip in pairs]
-    assert all(int(label) in values for label, values in zip(first, shown, strict=True))
-    assert any(len(values - {-1}) == 2 for values in shown)
-    dataset = moving(digits=2, clips=200)._sets[0]
-    dataset._draws = lambda row, draws=dataset._draws: draws(row)[:1]
-    assert torch.equal(dataset.__getitems__(range(200))[1], first)
+
+
+def test_clips_of_several_digits_have_no_classes(solid):
+    data = moving(digits=2, clips=200)
+    clips, labels = whole(data)
+    shown = [set(clip.unique().tolist()) - {0} for clip in clips]
+    assert any(len(values) == 2 for values in shown)
+    assert not labels.any()
+    assert (data.num_classes, data.classes, data.objects) == (1, [], 2)
+    assert data.describe()["classes"] == "none: a clip has 2 digits"
+
+
+def test_paths_are_where_the_digits_are(solid):
+    data = moving(frames=30, size=(32, 40), clips=12)
+    found = data._sets[0].paths(range(12))
+    assert (found.shape, found.dtype) == ((12, 1, 30, 2), torch.float64)
+    for clip, path in zip(whole(data)[0], found[:, 0], strict=True):
+        assert torch.equal(corners(clip), path.round().long())
+    several = moving(digits=3, frames=5, clips=4)._sets[0]
+    assert several.paths([(2, 77), 1]).shape == (2, 3, 5, 2)
+    assert torch.equal(several.paths([(2, 77)])[0], several.paths(range(4))[2])
+
+
+def test_clips_of_tests_may_be_longer():
+    short, long = moving(frames=4), moving(frames=4, test_frames=9)
+    for part in (0, 1):
+        assert torch.equal(whole(short, part)[0][:9], whole(long, part)[0][:9])
+    assert whole(long, 2)[0].shape[2] == 9
+    assert torch.equal(whole(short, 2)[0], whole(long, 2)[0][:, :, :4]), "they begin the same"
+    assert long.frames == 4
+
+
+def test_every_skips_frames(solid):
+    """MoCoGAN's authors use every second frame. Digits that move twice as fast show the same."""
+    data, faster = (moving(frames=9, **options) for options in ({"every": 2, "speed": (1, 2)}, {"speed": (2, 4)}))
+    assert torch.equal(whole(data)[0], whole(faster)[0])
+    start, velocity, room = torch.tensor([3.5, 9.0]), torch.tensor([1.5, -2.0]), torch.tensor([13.0, 13.0])
+    assert torch.allclose(bouncing(start, velocity, room, 19)[::2], bouncing(start, 2 * velocity, room, 10), atol=1e-5)
 
 
 def test_a_direction_is_the_way_a_digit_starts(solid):
@@ -245,6 +276,9 @@ def test_mnist_trains_on_its_training_digits_and_tests_on_its_test_digits(tmp_pa
         ({"size": (32, 7)}, r"size must be at least 8 .*got \(32, 7\)"),
         ({"speed": 14}, "speed must be at most 13, .* got 14"),
         ({"speed": 0}, "speed must be a positive number .* got 0"),
+        ({"every": 0}, "every must be an integer of at least 1, got 0"),
+        ({"speed": (1, 5), "every": 3}, r"speed x every must be at most 13, .* got \(1, 5\) x 3"),
+        ({"labels": "direction", "digits": 2}, "labels is direction, but 2 digits have no common one; expected digits"),
         ({"speed": (3, 2)}, r"speed must be .* got \(3, 2\)"),
         ({"speed": float("nan")}, "speed must be .* got nan"),
         ({"speed": "fast"}, "speed must be .* got 'fast'"),
@@ -252,6 +286,7 @@ def test_mnist_trains_on_its_training_digits_and_tests_on_its_test_digits(tmp_pa
         ({"clips": 0}, "clips must be"),
         ({"val_clips": -1}, "val_clips must be"),
         ({"test_clips": 1.5}, "test_clips must be"),
+        ({"test_frames": 1}, "test_frames must be an integer of at least 2, got 1"),
     ],
 )
 def test_wrong_arguments_are_refused_by_the_constructor(options, message):
