@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from gans.networks.recurrent import velocity
+from gans.networks.recurrent import surrounded, velocity
 
 STILLS = 4  # frames of a clip that are evaluated as images
 ORDERS = ("as it is", "shuffled", "frozen")
@@ -63,17 +63,17 @@ def repeated(first: Tensor, frames: int) -> Tensor:
 def extrapolated(first: Tensor, frames: int) -> Tensor:
     """Return the last frame of clips `(N, C, T, H, W)` moved on as before, `(N, C, frames, H, W)`.
 
-    The frame moves as a whole, at the constant velocity from the first to the last frame, by whole pixels. Its border
-    pixels are repeated.
+    The frame moves as a whole, at the constant velocity from the first to the last frame, by whole pixels. What comes
+    in from outside is that of `recurrent.surrounded`: the background, or the nearest pixel.
     """
     speed = velocity(first)
     steps = torch.arange(1, frames + 1, device=first.device)
     moves = (speed[:, None] * steps[:, None]).round().long()  # (N, frames, 2)
     height, width = first.shape[-2:]
-    rows = (torch.arange(height, device=first.device) - moves[..., :1]).clamp(0, height - 1)
-    columns = (torch.arange(width, device=first.device) - moves[..., 1:]).clamp(0, width - 1)
+    rows = (torch.arange(height, device=first.device) - moves[..., :1]).clamp(-1, height) + 1
+    columns = (torch.arange(width, device=first.device) - moves[..., 1:]).clamp(-1, width) + 1
     clips = torch.arange(len(first), device=first.device)[:, None, None, None]
-    moved = first[:, :, -1].movedim(1, -1)[clips, rows[..., :, None], columns[..., None, :]]
+    moved = surrounded(first).movedim(1, -1)[clips, rows[..., :, None], columns[..., None, :]]
     return moved.movedim(-1, 1)
 
 

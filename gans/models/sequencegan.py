@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn.functional import avg_pool3d
 
 from gans.checks import at_least
-from gans.engine.batch import last_frames
+from gans.engine.batch import checked_batch, last_frames
 from gans.latent import Labels, draw, key, truncate
 from gans.losses import Objective, Relativistic
 from gans.metrics.continuations import Continuations
@@ -230,6 +230,16 @@ class SequenceGAN(LatentGAN):
 
     # -- held-out clips -----------------------------------------------------------------------------------------------
 
+    def hold_out(self, stage: str, batch: tuple[Tensor, ...]) -> None:
+        """Log loss and logits of the critic of clips, on the first frames of longer clips.
+
+        Raises:
+            ValueError: if clips are shorter, or frames have another shape.
+        """
+        batch = batch[0][:, :, : self.frames], *batch[1:]
+        checked_batch(batch, self.image_shape)
+        super().hold_out(stage, batch)
+
     def validation_step(self, batch: tuple[Tensor, ...], batch_idx: int) -> None:
         """Log the critic of clips on held-out clips and samples, and keep the scores of continuations."""
         super().validation_step(batch, batch_idx)
@@ -314,8 +324,8 @@ class SequenceGAN(LatentGAN):
 
     def continued(self, first: Tensor, frames: int) -> Tensor:
         """Return what follows given frames `(N, C, given, H, W)`, `(N, C, frames, H, W)`, with fresh noise."""
-        noise = self.latent(len(first))[:, -(self.given + frames) * self.hparams["motion_dim"] :]
-        return self.continuation(first, noise)
+        noise = first.new_empty(len(first), (self.given + frames) * self.hparams["motion_dim"])
+        return self.continuation(first, self.noise_like(noise))
 
     def continuation(self, first: Tensor, noise: Tensor) -> Tensor:
         """Return what follows given frames, `(N, C, T - given, H, W)`.

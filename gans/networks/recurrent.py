@@ -8,9 +8,10 @@ from both codes. The length of the latent determines the length of the clip. No 
 one canvas per clip and warps it with the motion codes, as Wang et al. 2022 (LIA, arXiv 2203.09043).
 
 With given frames, `Encoder` computes content and first state from them. `Moved` then warps the last given frame itself,
-which keeps all details. For the same purpose Denton and Fergus 2018 (SVG, arXiv 1802.07687) have skip connections from
-the last given frame. `Dynamics` computes its displacements: motion goes on as in the given frames, with learned
-changes, as in the residual dynamics of Franceschi et al. 2020 (SRVP, arXiv 2002.09219).
+which keeps all details. `surrounded` says what is around that frame. For the same purpose Denton and Fergus 2018 (SVG,
+arXiv 1802.07687) have skip connections from the last given frame. `Dynamics` computes its displacements: motion goes on
+as in the given frames, with learned changes, as in the residual dynamics of Franceschi et al. 2020 (SRVP, arXiv
+2002.09219).
 
 The critic of clips downsamples time and space together, as in Vondrick et al. 2016 (arXiv 1609.02612), and returns one
 logit for the whole clip. MoCoGAN's critic has a stride of 1 over time and takes three times as long in training.
@@ -30,6 +31,7 @@ HIDDEN = 64  # hidden units between a motion code and its displacement field
 FINISH = 16  # channels between the last two convolutions
 POINTS = 8  # points in each given frame whose positions the encoder measures
 SHARP = 3.0  # standard deviations in the exponent of a map of positions, at the start
+OUTLIER = 3 * 1.4826  # distance of a border pixel from the median in medians of all distances: 3 standard deviations
 
 
 class Generator(nn.Module):
@@ -166,7 +168,7 @@ class Moved(nn.Module):
 
     A motion code gives displacements at a grid of control points, which are interpolated to all pixels. One control
     point translates the whole canvas, a 4x4 grid can also rotate and bend it. The canvas is padded by its border
-    pixels. Two convolutions turn the warped canvas into frames.
+    pixels, a given frame by `surrounded`. Two convolutions turn the warped canvas into frames.
 
     Args:
         content_dim: length of a content code.
@@ -215,11 +217,15 @@ class Moved(nn.Module):
         with torch.autocast(motion.device.type, enabled=False):  # half precision is too coarse for positions
             moves = self.knots(motion)
             if first is not None and shift is not None and continued is not None:
-                rows, last = continued[:, None, None, None], first[:, :, -1].to(canvas)
-                canvas = torch.where(rows, pad(last, (0, 0, 0, 0, 0, CANVAS - self.channels)), canvas)
+                rows, last = continued[:, None, None, None], surrounded(first.to(moves))
+                last = pad(last, (0, 0, 0, 0, 0, CANVAS - self.channels))
+                canvas = torch.where(rows, last, pad(canvas.to(moves), (1, 1, 1, 1), mode="replicate"))
                 moves = torch.where(rows[..., 0], pad(shift, (0, 0, first.shape[2], 0)), moves)
+            where = self.field(moves.flatten(0, 1))
+            if first is not None:  # the canvas has a ring of one pixel
+                where = where * where.new_tensor([breadth / (breadth + 2), height / (height + 2)])
             # The frames of a clip are sampled as one tall image.
-            where = self.field(moves.flatten(0, 1)).view(count, frames * height, breadth, 2)
+            where = where.view(count, frames * height, breadth, 2)
             # On a CPU, NaN as a position crashes the interpreter in the backward pass. The second term is 0 or NaN, so
             # a diverged run still shows NaN.
             warped = grid_sample(canvas.to(where), where.nan_to_num(), padding_mode="border", align_corners=False)
@@ -440,6 +446,28 @@ class ImageCritic(nn.Module):
         """Return logits `(N,)`, higher for realistic frames of the classes `labels` `(N,)`."""
         logits: Tensor = self.head(leaky_relu(self.layers(frames), 0.2), labels)
         return logits
+
+
+def surrounded(clips: Tensor) -> Tensor:
+    """Return the last frame of clips `(N, C, T, H, W)` in a ring of one pixel, `(N, C, H + 2, W + 2)`.
+
+    The ring is what is expected outside the frame, and pads it: the nearest pixel, or the background if that pixel
+    belongs to an object. If the border of an object were repeated, it would leave a streak when it moves away.
+
+    A pixel belongs to an object if it is an outlier among the border pixels of all frames (Hampel 1974, "The influence
+    curve and its role in robust estimation"): its distance from their median is more than 3 standard deviations,
+    estimated by the median of all distances. The background is the median. Of a texture almost all pixels are repeated.
+    """
+    sides = clips[:, :, :, 0], clips[:, :, :, -1], clips[..., 0], clips[..., -1]
+    border = torch.cat([side.flatten(2) for side in sides], 2)
+    half = border.shape[2] // 2
+    middle = border.sort(2).values[:, :, half, None]
+    spread = (border - middle).abs().mean(1).sort(1).values[:, half, None, None, None]
+    last = clips[:, :, -1]
+    middle, repeated = middle[..., None], pad(last, (1, 1, 1, 1), mode="replicate")
+    outside = pad(torch.zeros_like(last[:, :1]), (1, 1, 1, 1), value=1.0) > 0
+    outlier = (repeated - middle).abs().mean(1, keepdim=True) > OUTLIER * spread
+    return torch.where(outside & outlier, middle, repeated)
 
 
 def velocity(clips: Tensor) -> Tensor:

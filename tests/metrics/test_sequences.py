@@ -15,7 +15,7 @@ from datamodules.moving import MovingDigitsDataModule
 from gans.callbacks.evaluate import Evaluate
 from gans.metrics import features as features_of
 from gans.metrics.classifiers import SHIPPED, WEIGHTS
-from gans.metrics.continuations import Continuations
+from gans.metrics.continuations import Continuations, table
 from gans.metrics.extractors import extractor
 from gans.metrics.features import Features, extract, gathered, statistics
 from gans.metrics.framed import Framed
@@ -350,10 +350,14 @@ def test_a_square_goes_on_at_its_mean_velocity():
     assert torch.equal(extrapolated(clip[:, :, -1:], 3), square([(6, 7)] * 3))
 
 
-def test_what_moves_in_from_the_border_repeats_it():
+def test_what_moves_in_is_the_background_or_repeats_the_border():
     ramp = torch.arange(16.0).expand(1, 1, 16, 16)
     still = extrapolated(torch.stack([ramp.roll(-1, 3), ramp], 2), 2)
     assert torch.equal(still[0, 0, 1, 0, :4], torch.tensor([0.0, 0.0, 0.0, 1.0]))
+    clip = square([(6, 0), (6, 0)])
+    clip[:, :, 0] = clip[:, :, 1].roll(-2, -1)  # of which two columns were outside
+    clip[:, :, 0, :, -2:] = -1
+    assert torch.equal(extrapolated(clip, 2), square([(6, 2), (6, 4)]))
 
 
 def test_the_centre_of_brightness_follows_an_object():
@@ -376,15 +380,23 @@ def test_continuations_of_the_truth_are_perfect():
             return batch[:, :, 4:]
 
     scored = Continuations("moving")
+    scored.objects = 1
     scored.add(Knowing(), (batch,), 0)
     found = {name: float(value) for name, value in scored.compute(Knowing()).items()}
-    assert (found["psnr"], found["position/12"], found["same_class/moving"]) == (100, 0, 1)
-    assert found["ssim/8"] == pytest.approx(1)
+    ahead = {name: curve.tolist() for name, curve in scored.ahead.items()}
+    assert (found["psnr"], found["position"], found["same_class/moving"]) == (100, 0, 1)
+    assert ahead["ssim"] == pytest.approx([1] * 12)
     assert abs(found["fid/moving"]) < 1e-3 < found["linear/fid/moving"] < found["repeat/fid/moving"]
-    assert found["motion"] == found["motion/data"] > 0
+    assert found["motion"] == pytest.approx(found["motion/data"]) != 0
     assert found["diversity"] == 0
-    assert found["linear/psnr/1"] > found["linear/psnr/12"]
-    assert found["linear/position/1"] < found["repeat/position/1"] < found["repeat/position/4"]
+    assert found["linear/psnr"] == pytest.approx(sum(ahead["linear/psnr"]) / 12)
+    assert ahead["linear/psnr"][0] > ahead["linear/psnr"][11]
+    assert ahead["linear/position"][0] < ahead["repeat/position"][0] < ahead["repeat/position"][3]
+    head, *rows = [line.split() for line in table(ahead).splitlines()]
+    kinds = [name for score in ("position", "psnr", "ssim") for name in (score, "repeat", "linear")]
+    assert head == ["frames", "ahead", *kinds]
+    assert [row[0] for row in rows] == [str(n) for n in range(1, 13)]
+    assert float(rows[3][5]) == pytest.approx(ahead["repeat/psnr"][3], abs=1e-3)
 
 
 def test_an_extractor_of_images_cannot_score_continuations():
