@@ -2,6 +2,7 @@
 
 import difflib
 import importlib
+import re
 import sys
 from math import inf, isfinite
 from pathlib import Path
@@ -100,3 +101,11 @@ def nearest(word: str, words: list[str]) -> str:
     close = close or difflib.get_close_matches(word, words, n=3, cutoff=0.6)
     close.sort(key=lambda other: sorted(other) != sorted(word))  # GNA is GAN with two letters swapped, and not GAT
     return f" (did you mean {close[0]}?)" if close else ""
+
+
+def article(kind: str | type) -> str:
+    """Return the name of a class after `a` or `an`, as it is pronounced: an SRGAN, an InfoGAN, a SAGAN, an int."""
+    name = kind if isinstance(kind, str) else kind.__name__
+    spelled = re.match(r"[FHLMNRX][\dB-DF-HJ-NP-TV-Z]|S[\dBDFGMNRVXZ]", name)  # letter by letter: "ess"
+    vowel = re.match(r"[AEIOaeio]|Un[a-z]|Up", name)
+    return f"{'an' if spelled or vowel else 'a'} {name}"

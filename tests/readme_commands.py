@@ -16,7 +16,7 @@ import readme_blocks
 from gans.__main__ import VERBS, on_pictures
 from gans.__main__ import main as gans
 from gans.recipes.arguments import checked
-from gans.recipes.catalogue import recipes
+from gans.runs.recipes import recipes
 
 ROOT = readme_blocks.ROOT
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))

@@ -16,7 +16,7 @@ from torchvision.transforms import v2
 import datamodules
 from gans import terms
 from gans.models import DCGAN
-from gans.recipes.catalogue import recipes
+from gans.runs.recipes import recipes
 
 ROOT, READMES = readme_blocks.ROOT, readme_blocks.readmes()
 PICTURES = sorted((ROOT / ".github").glob("*.[jp][pn]g"))

@@ -9,7 +9,7 @@ import lightning as L
 
 from gans.callbacks.health import diverged
 from gans.callbacks.loggers import show_table, table
-from gans.checks import at_least
+from gans.checks import article, at_least
 from gans.engine.checkpoint import ends
 from gans.engine.interface import BrokenSamplesError, translates
 from gans.metrics.extractors import extractor
@@ -71,7 +71,7 @@ class Evaluate(L.Callback):
         loader: Any = trainer.train_dataloader
         if not (hasattr(loader, "dataset") and hasattr(loader.dataset, "__len__")):
             kind = type(getattr(loader, "dataset", loader)).__name__
-            raise ValueError(f"Evaluate cannot choose images from a {kind}; expected a dataset with a length")
+            raise ValueError(f"Evaluate cannot choose images from {article(kind)}; expected a dataset with a length")
         dataset = of_images(loader.dataset)
         if translates(pl_module):
             self.given, dataset = held_out(trainer) or dataset, Targets(dataset, pl_module)

@@ -9,12 +9,12 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-from gans.commands.named import trained
 from gans.commands.parser import Parser, add_own_model, check_writable, own_model
 from gans.engine.blend import apart, blend, check_alike, differing
 from gans.engine.checkpoint import load_model
 from gans.engine.interface import translates
 from gans.published.checkpoint import save
+from gans.recipes.named import trained
 
 UNRELATED = 0.7  # relative distance of weights; independent ones are 1.4 apart
 

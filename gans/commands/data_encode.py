@@ -27,11 +27,11 @@ from datamodules.layout import Layout, layout
 from datamodules.reader import OnError
 from gans import __version__
 from gans.commands.device import chosen_device
-from gans.commands.named import component
 from gans.commands.parser import Parser, check_writable
 from gans.commands.splits import bar
 from gans.models.coders import load_coder
 from gans.networks.coder import Coder
+from gans.recipes.named import component
 from gans.runs import atomic
 
 SHARD = 2**26  # bytes of a shard; an encoding that was interrupted continues with the next one

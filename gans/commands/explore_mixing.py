@@ -6,6 +6,7 @@ its images take these layers from the column, and the others from the row (Karra
 
 import torch
 
+from gans.checks import article
 from gans.commands.explore_flags import add_out, file_at, parser_of
 from gans.commands.explore_subject import style_subject
 from gans.explore.styles import GROUPS, compact, mixing_sheet
@@ -31,7 +32,7 @@ def main(args: list[str]) -> None:
     path = file_at(options.out, options.checkpoint, "mixing.png")
     model = style_subject(options.checkpoint, options.model, options.label, options.truncation, options.device)
     if model.network.layers < 2:
-        told = f"{options.checkpoint} holds a {type(model.model).__name__}, which has one w for all layers"
+        told = f"{options.checkpoint} holds {article(type(model.model))}, which has one w for all layers"
         raise ValueError(f"{told}; expected a model with several w, such as StyleGAN2")
     choices = [model.layers(text) or [] for text in options.layers]
     rows, columns = (torch.cat([model.point(text) for text in texts]) for texts in (options.rows, options.columns))

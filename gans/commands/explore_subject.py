@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gans.checks import article
 from gans.commands import labels
 from gans.commands.device import chosen_device
 from gans.commands.parser import own_model
@@ -175,7 +176,7 @@ def style_subject(
     """
     found = subject(checkpoint, own, label, truncation, device)
     if not styled(found.model):
-        raise ValueError(f"{checkpoint} holds a {type(found.model).__name__}; expected a style model, which has a W")
+        raise ValueError(f"{checkpoint} holds {article(type(found.model))}; expected a style model, which has a W")
     return replace(found, network=LayeredStyles(found.model, found.network.label, truncation).eval())
 
 
@@ -235,7 +236,7 @@ def subject(
     model: Any = load_generator(checkpoint, chosen_device(device), model=own_model(own)).requires_grad_(False)
     kind = type(model).__name__
     if getattr(model, "generator_ema", None) is None or getattr(model, "image_shape", None) is None:
-        raise ValueError(f"{checkpoint} holds a {kind}; expected a model with a generator of images")
+        raise ValueError(f"{checkpoint} holds {article(kind)}; expected a model with a generator of images")
     count = classes(model)
     number: int | None = None
     if label is not None:

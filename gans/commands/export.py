@@ -21,6 +21,7 @@ from torch.fx.experimental import _config as symbols
 from torch.nn.utils import parametrize
 
 from gans import hub
+from gans.checks import article
 from gans.commands.export_lines import Format
 from gans.commands.exported import Run, Subject, drawing, translation
 from gans.commands.parser import Parser, add_own_model, check_writable, own_model
@@ -64,13 +65,13 @@ def main(args: list[str]) -> None:
     options = parsed(args)
     model: Any = load_model(options.checkpoint, model=own_model(options.model))
     if translates(model) and not hasattr(model, "source_channels"):
-        held = f"{options.checkpoint} holds a {type(model).__name__}, whose input is no image"
+        held = f"{options.checkpoint} holds {article(type(model))}, whose input is no image"
         raise ValueError(f"{held}; export takes models that make images of latents or of images")
     if options.noise == "input" and not hasattr(model.generator_ema, "noise_dim"):
-        raise ValueError(f"noise is input, but {options.checkpoint} holds a {type(model).__name__} without noise")
+        raise ValueError(f"noise is input, but {options.checkpoint} holds {article(type(model))} without noise")
     if translates(model):
         if options.back and not hasattr(model, "back"):
-            raise ValueError(f"back asks for the other way, but {options.checkpoint} holds a {type(model).__name__}")
+            raise ValueError(f"back asks for the other way, but {options.checkpoint} holds {article(type(model))}")
         subject = translation(model, options.back)
     else:
         check_draws(model, options.checkpoint)

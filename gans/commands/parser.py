@@ -8,9 +8,9 @@ import lightning as L
 from jsonargparse import Namespace
 
 from gans.checks import imported, nearest
-from gans.commands.named import FILES, trained
 from gans.recipes import keys
 from gans.recipes.keys import KINDS
+from gans.recipes.named import FILES, trained
 from gans.runs import atomic
 
 

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from datamodules.archive import is_folder
 from datamodules.decode import UnreadableImageError
-from gans.checks import at_least
+from gans.checks import article, at_least
 from gans.commands.device import chosen_device
 from gans.commands.extras import EXTRAS, needed, partners, read_extra
 from gans.commands.parser import Parser, add_own_model, check_writable, own_model
@@ -118,9 +118,9 @@ def main(args: list[str]) -> int:
     if not translates(model):
         instead = f": use {getattr(model, 'usage', '`gans sample CKPT`')}" if makes_images(model) else ""
         kind = type(model).__name__
-        raise ValueError(f"{options.checkpoint} holds a {kind}, which makes no images of images{instead}")
+        raise ValueError(f"{options.checkpoint} holds {article(kind)}, which makes no images of images{instead}")
     if options.back and not hasattr(model, "back"):
-        raise ValueError(f"back asks for the other way, but {options.checkpoint} holds a {type(model).__name__}")
+        raise ValueError(f"back asks for the other way, but {options.checkpoint} holds {article(type(model))}")
     wanted = needed(model, options.checkpoint, {name: options[name] for name in EXTRAS})
     make = function(model, options)
     applied = Applied(
@@ -182,7 +182,7 @@ def check_flags(options: Any, model: Any) -> None:
     if wrong := [name for name in defaults if name in others and options[name] != defaults[name]]:
         kind = "models that translate pictures" if continues(model) else "models of clips"
         raise ValueError(
-            f"{wrong[0]} is for {kind}, but {options.checkpoint} holds a {type(model).__name__}: leave it out"
+            f"{wrong[0]} is for {kind}, but {options.checkpoint} holds {article(type(model))}: leave it out"
         )
 
 
@@ -196,7 +196,7 @@ def function(model: Any, options: Any) -> Callable[..., Tensor]:
     given = [name for name in flags if options[name] is not None and options[name] is not False]
     if given and not hasattr(model, "restyled"):
         kind = type(model).__name__
-        raise ValueError(f"{given[0]} is for style transfer, but {options.checkpoint} holds a {kind}")
+        raise ValueError(f"{given[0]} is for style transfer, but {options.checkpoint} holds {article(kind)}")
     if options.back:
         back: Callable[..., Tensor] = model.back
         return back

@@ -13,7 +13,7 @@ from datamodules.decode import Target, UnreadableImageError
 from datamodules.files import is_image
 from datamodules.sequences import Clip, ClipFiles, natural
 from datamodules.video import VIDEOS, header
-from gans.checks import at_least
+from gans.checks import article, at_least
 from gans.commands.parser import check_writable
 from gans.pictures import images, video
 from gans.pictures.images import to_float, to_uint8
@@ -46,7 +46,7 @@ def continue_clip(model: Any, checkpoint: Path, given: Path, output: Path, frame
     at_least(1, frames=frames)
     at_least(0, seed=seed)
     if not model.given:
-        told = f"{checkpoint} holds a {type(model).__name__} that was trained with given 0"
+        told = f"{checkpoint} holds {article(type(model))} that was trained with given 0"
         raise ValueError(f"{told}, so it cannot continue clips: train it with --model.given 4")
     one_file = output.suffix.lower() in video.SUFFIXES and not output.is_dir()
     if not one_file and (output.suffix or output.is_file()) and not output.is_dir():

@@ -13,8 +13,8 @@ from gans.commands.parser import Parser, check_writable
 from gans.engine.interface import translates
 from gans.published.checkpoint import imported, save
 from gans.published.kinds import KINDS, REFUSED, named
-from gans.recipes.catalogue import recipes
 from gans.recipes.configuration import LINKED
+from gans.runs.recipes import recipes
 
 # Files of further networks, with what the help says of them.
 OTHERS = {

@@ -11,10 +11,10 @@ from pathlib import Path
 
 from gans.checks import at_least
 from gans.commands.device import chosen_device
-from gans.commands.named import trained
 from gans.commands.parser import Parser, add_own_model, check_writable
 from gans.commands.report_page import page
 from gans.commands.report_run import shown
+from gans.recipes.named import trained
 from gans.runs import atomic
 from gans.runs.environment import environment
 from gans.runs.folder import of_checkpoint

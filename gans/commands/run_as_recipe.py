@@ -4,7 +4,7 @@ from pathlib import Path
 
 from gans.commands.home import expanded
 from gans.recipes.arguments import name_of
-from gans.recipes.catalogue import recipes
+from gans.runs.recipes import recipes
 
 
 def as_recipe(verb: str, args: list[str]) -> list[str]:
@@ -20,7 +20,7 @@ def as_recipe(verb: str, args: list[str]) -> list[str]:
         return [recipe, "--ckpt_path", name, *rest]
     if not name or name[0] == "-" or name in recipes() or name.endswith((".yaml", ".yml")):
         return args
-    from gans.commands.named import RUNS, absent, local  # imports torch, which takes seconds
+    from gans.recipes.named import RUNS, absent, local  # imports torch, which takes seconds
     from gans.runs.folder import of_checkpoint
 
     named = Path(expanded(name))

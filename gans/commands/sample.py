@@ -13,7 +13,7 @@ from jsonargparse import Namespace
 from torch import Tensor
 
 from datamodules.text import tokenizer
-from gans.checks import at_least, positive
+from gans.checks import article, at_least, positive
 from gans.commands import labels
 from gans.commands import sample_files as files
 from gans.commands.device import chosen_device
@@ -156,7 +156,7 @@ def sample_sentences(options: Namespace) -> None:
     device = chosen_device(options.device)
     model = load_model(options.checkpoint, device, model=own_model(options.model))
     if not isinstance(model, TextToImage):
-        raise ValueError(f"{options.checkpoint} holds a {type(model).__name__}, which makes no pictures of sentences")
+        raise ValueError(f"{options.checkpoint} holds {article(type(model))}, which makes no pictures of sentences")
     texts = sentences(options.text, options.text_file)
     tokens, lengths = tokenized(texts, tokenizer(model.hparams["vocabulary"]), model.hparams["max_length"])
     out = options.out or of_checkpoint(options.checkpoint) / file_name(options)

@@ -14,11 +14,11 @@ from tqdm import tqdm
 from datamodules.archive import is_folder
 from gans.checks import named_in
 from gans.commands.home import expanded
-from gans.commands.named import local
 from gans.commands.parser import Parser
 from gans.metrics.features import Watch
 from gans.metrics.rows import Labelled, items, of_images
 from gans.recipes.configuration import read
+from gans.recipes.named import local
 from gans.runs.folder import of_checkpoint
 
 Split = Literal["train", "val", "test"]

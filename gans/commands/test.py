@@ -17,6 +17,7 @@ from datamodules.decode import UnreadableImageError, read_whole
 from datamodules.degrade import Chain
 from datamodules.files import existing_folder, image_files
 from datamodules.order import mix
+from gans.checks import article
 from gans.commands.device import chosen_device
 from gans.commands.parser import Parser, add_own_model, check_writable, own_model
 from gans.commands.splits import data_of_run
@@ -144,7 +145,7 @@ def chosen(options: Namespace) -> Test:
         model = load_model(options.checkpoint, device, model=own_model(options.model))
         scale, channels = getattr(model, "scale", 1), getattr(model, "source_channels", 0)
         if not translates(model) or getattr(model, "extras", None) or channels not in (1, 3):
-            raise ValueError(f"{options.checkpoint} holds a {type(model).__name__}, which does not restore pictures")
+            raise ValueError(f"{options.checkpoint} holds {article(type(model))}, which does not restore pictures")
     degrade = options.degrade or (f"downscale {scale} bicubic" if scale > 1 else degradation(options.checkpoint))
     if degrade is None:
         raise ValueError('with a scale of 1 the degradation is not known: give --degrade, such as "noise 25"')

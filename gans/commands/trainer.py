@@ -22,7 +22,6 @@ from gans.callbacks import progress, stopping
 from gans.checks import imported
 from gans.commands.classes import asked, lines
 from gans.commands.home import expanded
-from gans.commands.named import BEST, RUNS, absent, chosen, component, local, split, trained
 from gans.commands.outcome import quiet
 from gans.commands.parser import Parser, check_writable
 from gans.commands.trainer_report import Watch, complaint, missing_metric, result
@@ -31,16 +30,16 @@ from gans.engine.module import AdversarialModule
 from gans.engine.stored import stored
 from gans.recipes import configuration
 from gans.recipes.arguments import given
-from gans.recipes.catalogue import recipes
 from gans.recipes.experiment import Experiment, as_list
+from gans.recipes.named import BEST, absent, chosen, local, split, trained
 from gans.recipes.trainer_checks import check_launched, check_processes
 from gans.runs import atomic
 from gans.runs import folder as runs
 from gans.runs.memory import check_fits
 from gans.runs.parent import main_process
+from gans.runs.recipes import recipes
 
 NEWEST = ("last", "best")  # values of --ckpt_path for a checkpoint of the recipe's newest run
-COMPONENTS = ("autoencoder", "encoder")  # arguments of models that name a checkpoint
 
 
 class CLI(Experiment):
@@ -77,13 +76,6 @@ class CLI(Experiment):
         config = home / "config.yaml" if home else None
         return [verb, *rest[:2], "--config", description(config), *rest[2:]] if config and config.is_file() else args
 
-    def before_instantiate_classes(self) -> None:
-        """Find the checkpoints that the model's arguments name; config.yaml says which files they were."""
-        arguments = self.config[self.subcommand].model.get("init_args") or {}
-        for name in COMPONENTS:
-            if isinstance(named := arguments.get(name), str):
-                arguments[name] = str(component(Path(named), self.folder.parent))
-
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:  # type: ignore[override]
         """Make the trainer of a run that starts anew, resumes, or starts from weights."""
         options = self.config_init[self.subcommand]
@@ -104,10 +96,7 @@ class CLI(Experiment):
             if start and not resumes:
                 told = f"init_from is {options.init_from}, ckpt_path {start}"
                 raise ValueError(f"{told}; expected one of them: a run resumes, or starts from weights")
-            # A requeued run resumes.
-            # A recipe is looked for among the runs beside the new one first.
-            beside = local(Path(options.init_from), self.folder.parent) is not None
-            options.init_from = None if start else trained(options.init_from, self.folder.parent if beside else RUNS)
+            options.init_from = None if start else options.init_from  # a requeued run resumes
         made: L.Trainer = super().instantiate_trainer(folder, **kwargs)
         self.stop.replace_lightning(made)
         check_processes(made)
@@ -117,7 +106,7 @@ class CLI(Experiment):
         """Return the path of the checkpoint to start from; without a name `fit` has none, and other verbs the last.
 
         Args:
-            named: `last` or `best` of the newest run of this recipe, or what `gans.commands.named` finds.
+            named: `last` or `best` of the newest run of this recipe, or what `gans.recipes.named` finds.
 
         Raises:
             ValueError: if it does not exist. `fit --ckpt_path last` starts a new run instead, so that a requeued job

@@ -41,6 +41,8 @@ def sentence(message: str, flags: set[str], classes: dict[str, list[str]]) -> st
         return f"{key} is {name}{nearest(name, names)}; expected {', '.join(names)} or the import path of another"
     kinds = re.findall(r"Expected an? (.+?)(?:\. Got value|$)", message, re.MULTILINE)
     told = [kind for kind in dict.fromkeys(map(plain, kinds)) if kind not in ("", "NoneType")]
+    if not told:  # of types that are classes, without a path among the values
+        told = [f"the import path of a class of {base}" for base in re.findall(r"valid subclass of (\w+)", message)[:1]]
     if key and value and told:
         # A size such as 64x48; jsonargparse lists types, but does not mention brackets.
         if sides := re.fullmatch(r"\W*(\d+)\s*[x*,]\s*(\d+)\W*", value[1]):

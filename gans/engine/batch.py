@@ -6,6 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gans.checks import article
+
 Range = tuple[float, float]
 SIGNED: Range = (-1.0, 1.0)
 
@@ -65,7 +67,7 @@ def checked_batch(batch: Any, shape: tuple[int, ...] | None) -> Tensor:
     if not isinstance(batch, tuple | list):
         keys = f" with the keys {', '.join(map(str, batch))}" if isinstance(batch, dict) else ""
         expected = "images, a tuple whose first element holds them, or a dict with image and label"
-        raise ValueError(f"a batch is a {type(batch).__name__}{keys}; expected {expected}")
+        raise ValueError(f"a batch is {article(type(batch))}{keys}; expected {expected}")
     real: Tensor = batch[0]
     if shape is not None and tuple(real.shape[1:]) != shape:
         clips = len(shape) == 4

@@ -28,9 +28,7 @@ def check_alike(first: nn.Module, second: nn.Module) -> None:
         ValueError: if they are not.
     """
     if type(first) is not type(second):
-        raise ValueError(
-            f"the models are a {class_path(type(first))} and a {class_path(type(second))}; expected one class"
-        )
+        raise ValueError(f"the models are {class_path(type(first))} and {class_path(type(second))}; expected one class")
     one, other = ({name: tuple(part.shape) for name, part in model.state_dict().items()} for model in (first, second))
     for name in (*one, *other):
         if one.get(name) != other.get(name):

@@ -12,7 +12,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
-from gans.checks import at_least, named_in, nearest
+from gans.checks import article, at_least, named_in, nearest
 from gans.engine.interface import makes_images, translates
 from gans.engine.stored import stored
 from gans.runs import atomic
@@ -269,7 +269,7 @@ def check_fields(where: str, fields: dict[str, Any], kinds: dict[str, Any]) -> N
     for name, kind in kinds.items():
         value = fields.get(name)
         if not isinstance(value, kind) or isinstance(value, bool) or (isinstance(value, int) and value < 0):
-            told = f"is {value!r}" if isinstance(value, int | float | str) else f"is a {type(value).__name__}"
+            told = f"is {value!r}" if isinstance(value, int | float | str) else f"is {article(type(value))}"
             raise ValueError(f"{where} is damaged: {name} {told if name in fields else 'is missing'}")
 
 
@@ -382,7 +382,7 @@ def init_from(model: Module, path: str | Path) -> list[str]:
         model.generator_ema.load_state_dict(model.generator.state_dict())  # type: ignore[union-attr]
         left = [text for text in left if not text.startswith("generator_ema.")]
     if not taken:
-        raise ValueError(f"{path} holds no weight of a {type(model).__name__}, by name and shape")
+        raise ValueError(f"{path} holds no weight of {article(type(model))}, by name and shape")
     other = [f"{part[:-1]} (not published)" for part in absent]
     for name, given in origin.get("arguments", {}).items():
         if pair(here := model.hparams.get(name, given)) != pair(given):
@@ -543,6 +543,6 @@ def check_draws(model: Module, path: str | Path) -> None:
     """
     kind = type(model).__name__
     if not makes_images(model):
-        raise ValueError(f"{path} holds a {kind}, which makes no images")
+        raise ValueError(f"{path} holds {article(kind)}, which makes no images")
     if translates(model):
-        raise ValueError(f"{path} holds a {kind}, which makes images of what it is given: use {model.usage}")
+        raise ValueError(f"{path} holds {article(kind)}, which makes images of what it is given: use {model.usage}")

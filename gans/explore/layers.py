@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
+from gans.checks import article
 from gans.explore.generators import AT_ONCE
 from gans.latent import draw, key
 
@@ -104,7 +105,7 @@ def style_matrices(model: Any) -> list[Tensor]:
 def _watched(network: nn.Module, z: Tensor) -> tuple[Tensor, Tensor]:
     """Return the output of the first linear layer and the input of the second, `(N, F)` each."""
     if not isinstance(network, nn.Module):
-        raise ValueError(f"the generator is a {type(network).__name__}; expected an nn.Module, which has layers")
+        raise ValueError(f"the generator is {article(type(network))}; expected an nn.Module, which has layers")
     # Two different rows are added: layers whose values do not differ between them depend only on the labels.
     probe = torch.cat([z, torch.ones_like(z[:1]), -torch.ones_like(z[:1])])
     seen: list[Tensor] = []

@@ -10,6 +10,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from torch import Tensor, nn
 from torch.utils.data import default_collate
 
+from gans.checks import article
 from gans.latent import key
 from gans.metrics.ranges import SIGNED, check_range
 from gans.pictures.images import to_float, to_uint8
@@ -45,8 +46,8 @@ def items(dataset: Any, rows: Sequence[int]) -> tuple[Any, ...]:
         return found if isinstance(found, tuple) else (found,)
     images, *more = zip(*(item if isinstance(item, tuple | list) else (item,) for item in found), strict=False)
     if not all(isinstance(image, Tensor) for image in images):
-        kind = type(images[0]).__name__
-        raise ValueError(f"an item of the dataset is a {kind}; expected an image tensor, or a tuple of one and a label")
+        kind = article(type(images[0]))
+        raise ValueError(f"an item of the dataset is {kind}; expected an image tensor, or a tuple of one and a label")
     kept = [part for part in more if all(isinstance(value, Tensor | Number) for value in part)]
     return torch.stack(images), *(default_collate(list(part)) for part in kept)
 

@@ -6,6 +6,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
+from gans.checks import article
 from gans.engine.checkpoint import class_path, load_model, model_class
 from gans.models.autoencoder import CodeModel
 from gans.networks import kl
@@ -31,7 +32,7 @@ class GridCoder(Coder):
     def __init__(self, model: CodeModel) -> None:
         shape = tuple(getattr(model, "code_shape", ()))
         if len(shape) != 3:
-            raise ValueError(f"codes of an {type(model).__name__} are flat; expected a GridAutoencoder")
+            raise ValueError(f"codes of {article(type(model))} are flat; expected a GridAutoencoder")
         super().__init__(cast(Any, model.image_shape), cast(Any, shape))
         parts: Any = model.generator_ema
         self.encoder, self.decoder = parts.encoder, parts.decoder
@@ -92,7 +93,7 @@ def load_coder(path: str | Path, size: Size | None = None) -> Coder:
         if told.startswith(f"{name} "):
             raise ValueError(f"autoencoder is {path}, which {told.removeprefix(f'{name} ')}") from error
         raise ValueError(f"autoencoder is {path}: {told.replace(f' {name}', '', 1)}") from error
-    raise ValueError(f"autoencoder is {path}, which holds a {type(model).__name__}; expected a GridAutoencoder")
+    raise ValueError(f"autoencoder is {path}, which holds {article(type(model))}; expected a GridAutoencoder")
 
 
 def coder_of(description: dict[str, Any]) -> Coder:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gans.checks import at_least
+from gans.checks import article, at_least
 from gans.engine.checkpoint import check_begun, load_model
 from gans.engine.schedules import linear
 from gans.losses import NonSaturating
@@ -158,7 +158,7 @@ class ManifoldGAN(FlatCodeModel):
         """
         held = load_model(path)
         if not isinstance(held, FlatCodeModel):
-            raise ValueError(f"autoencoder is {path}, which holds a {type(held).__name__}; expected an Autoencoder")
+            raise ValueError(f"autoencoder is {path}, which holds {article(type(held))}; expected an Autoencoder")
         for name in ("image_shape", "latent_dim"):
             theirs, ours = getattr(held, name), getattr(self, name)
             if theirs != ours:

@@ -21,6 +21,8 @@ import numpy
 import torch
 from torch import Tensor
 
+from gans.checks import article
+
 # Classes of these modules become stubs, whatever their names: PyTorch's layers, and the code of the networks' authors.
 STUBBED = re.compile(r"torch\.nn\.modules\.\w+|training\.\w+|R3GAN\.\w+")
 PERSISTENT = ("torch_utils.persistence", "_reconstruct_persistent_obj")
@@ -39,7 +41,7 @@ class Stub:
             ValueError: if it is no dictionary.
         """
         if not isinstance(state, dict):
-            raise ValueError(f"the state of a {type(self).__name__} is a {type(state).__name__}")
+            raise ValueError(f"the state of {article(type(self))} is {article(type(state))}")
         self.__dict__["state"] = state
 
     def part(self, kind: str) -> Mapping[str, Any]:
@@ -87,7 +89,7 @@ def storage(held: bytes) -> Any:
     """Return the storage that `torch.save` has written to bytes inside a pickle."""
     found = torch.load(io.BytesIO(held), map_location="cpu", weights_only=True)
     if not isinstance(found, torch.storage.TypedStorage):
-        raise ValueError(f"a {type(found).__name__} stands in place of a storage")
+        raise ValueError(f"{article(type(found))} stands in place of a storage")
     return found
 
 
@@ -114,7 +116,7 @@ def device(kind: Any, *_: Any) -> str:
         ValueError: if it is no text, which Python would decode by a module that it imports.
     """
     if not isinstance(kind, str):
-        raise ValueError(f"a device is a {type(kind).__name__}")
+        raise ValueError(f"a device is {article(type(kind))}")
     return kind
 
 
@@ -210,7 +212,7 @@ class Reader(pickle._Unpickler):
         if isinstance(held, Stub):
             held.__setstate__(state)
         elif not isinstance(held, OrderedDict | NumberType):  # these have versions and fields, which nothing reads
-            raise Refused(f"it sets the state of a {type(held).__name__}")
+            raise Refused(f"it sets the state of {article(type(held))}")
 
     def refuse(self) -> None:
         """Refuse an opcode.

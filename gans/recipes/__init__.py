@@ -40,16 +40,18 @@ def load(
         name: of a recipe, see `gans recipes`, or the path of a YAML file, such as the config.yaml of a run.
         size: side of the images, or (height, width): the data's, from which the model takes it.
         channels: of the images: the data's, from which the model takes them.
-        model: arguments of the model. Its key `class_path` replaces the class, by name or by the class itself.
+        model: arguments of the model. Its key `class_path` replaces the class, by name or by the class itself. Its keys
+            `encoder` and `autoencoder` take the names of checkpoints that `gans fit` takes.
         data: arguments of the data module. Its key `class_path` replaces the class.
-        trainer: plain arguments of `lightning.Trainer`. Objects, such as callbacks, go into `trainer` of the result.
+        trainer: arguments of `lightning.Trainer`. Its `callbacks` may be objects. Other objects, such as a logger, go
+            into `trainer` of the result.
         grid: arguments of `gans.callbacks.ImageGrid`.
         health: arguments of `gans.callbacks.Health`.
         checkpoint: arguments of `gans.engine.checkpoint.Checkpoint`.
         evaluate: arguments of `gans.callbacks.Evaluate`.
         explore: arguments of `gans.callbacks.Explore`.
         seed_everything: seed of the run.
-        init_from: checkpoint from whose weights the run starts.
+        init_from: checkpoint from whose weights the run starts, by any name that `gans fit` takes.
         compile: whether to compile the networks, or a mode of `torch.compile`.
         tf32: whether to use TF32 for float32 products on a GPU.
         unknown: any other keyword, which is refused.
@@ -59,14 +61,20 @@ def load(
     """
     from gans.commands.words import HERE
     from gans.recipes.arguments import checked, flags
-    from gans.recipes.experiment import Loaded  # here, because torch and Lightning take seconds to import
+    from gans.recipes.experiment import (  # here, because torch and Lightning take seconds to import
+        Loaded,
+        own_callbacks,
+    )
 
+    if (named := str(name)).startswith("-"):
+        raise ValueError(f"name is {named}; expected a recipe or a YAML file: `gans recipes` lists the recipes")
+    trainer, own = own_callbacks(trainer)
     sections = {"model": model, "data": data, "trainer": trainer, "grid": grid, "health": health}
     sections |= {"checkpoint": checkpoint, "evaluate": evaluate, "explore": explore}
     alone: dict[str, Any] = {"data.size": size, "data.channels": channels, "seed_everything": seed_everything}
     alone |= {"init_from": init_from, "compile": compile, "tf32": tf32}
-    run, args = checked("fit", [str(name), *flags(sections, alone, unknown)])
+    run, args = checked("fit", [named, *flags(sections, alone, unknown)])
     try:
-        return Loaded("fit", run, args).recipe()
+        return Loaded("fit", run, args, own=own).recipe()
     except ValueError as error:
         raise ValueError(str(error).replace(HERE, "")) from None  # the parser's own chain is long and says less

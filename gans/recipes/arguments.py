@@ -13,6 +13,8 @@ from gans.recipes.catalogue import find
 from gans.recipes.configuration import LINKED
 from gans.runs.parent import main_process
 
+ACTIONS = ("help",)  # flags below a section that print and end
+
 
 def checked(verb: str, args: list[str]) -> tuple[str, list[str]]:
     """Return the name of a run, and its flags with the paths of all configurations after `--config`.
@@ -102,7 +104,7 @@ def flags(sections: dict[str, Any], alone: dict[str, Any], unknown: dict[str, An
         known = [*sections, *(flag.rpartition(".")[2] for flag in alone)]
         told = f"the model's arguments go into model=dict({name}=...), those of the data into data=dict({name}=...)"
         raise ValueError(f"load has no keyword {name}{nearest(name, known)}: {told}")
-    found = {}
+    found: dict[str, Any] = {}
     for part, held in sections.items():
         if held is not None and not isinstance(held, dict):
             raise ValueError(f"{part} is {held!r}; expected its arguments, as in {part}=dict(...)")
@@ -112,6 +114,9 @@ def flags(sections: dict[str, Any], alone: dict[str, Any], unknown: dict[str, An
         if not isinstance(inner := values.pop("init_args", {}), dict):
             raise ValueError(f"{part}.init_args is {inner!r}; expected its arguments, as in {part}=dict(...)")
         values |= inner
+        if asked := [name for name in values if name.rpartition(".")[2] in ACTIONS]:
+            told = f"`gans fit --{part}.{asked[0]} NAME` prints the arguments of a class"
+            raise ValueError(f"{part} has no argument {asked[0]}: {told}")
         found |= {f"{part}.{name}": value for name, value in values.items()}
     found |= {name: value for name, value in alone.items() if value is not None}
     return [f"--{name}={as_text(name, value)}" for name, value in found.items()]
@@ -121,15 +126,25 @@ def as_text(name: str, value: Any) -> str:
     """Return the value of a flag as a command line has it.
 
     Raises:
-        ValueError: if it is an object that has no such text.
+        ValueError: if it is, or holds, an object that has no such text.
     """
-    if isinstance(value, str | Path):
-        return str(value)
-    if isinstance(value, type):
-        return f"{value.__module__}.{value.__qualname__}"
+
+    def plain(part: Any) -> Any:
+        if isinstance(part, Path):
+            return str(part)
+        if isinstance(part, type):
+            return f"{part.__module__}.{part.__qualname__}"
+        if hasattr(part, "described"):
+            return part.described()
+        option = name.removeprefix("trainer.")
+        instead = f": put it into `recipe.trainer[{option!r}]`, of what `load` returns" if option != name else ""
+        verb = "is" if part is value else "holds"
+        kind = type(part).__name__
+        raise ValueError(f"{name} {verb} an object of {kind}; expected numbers, texts, lists or keys{instead}")
+
+    if isinstance(value, str | Path | type):
+        return str(plain(value) if isinstance(value, type) else value)
     try:
-        return json.dumps(value, default=lambda part: part.described())
-    except (TypeError, ValueError, AttributeError) as error:
-        instead = ": put it into `trainer` of the loaded recipe" if name.startswith("trainer.") else ""
-        kind = type(value).__name__
-        raise ValueError(f"{name} is an object of {kind}; expected numbers, texts, lists or keys{instead}") from error
+        return json.dumps(value, default=plain)
+    except TypeError as error:  # keys that are no texts
+        raise ValueError(f"{name} is {value!r}; expected texts as keys") from error

@@ -1,16 +1,10 @@
-"""The recipes by their names, and the file of one. Nothing here imports torch, Lightning or YAML."""
+"""The file of a recipe, by its name or path. Nothing here imports torch, Lightning or YAML."""
 
 import os
-from importlib.resources import files
 from pathlib import Path
 
 from gans.checks import nearest
-
-
-def recipes() -> dict[str, Path]:
-    """Return the path of every recipe by its name, in the order of names."""
-    folder = Path(str(files("gans") / "recipes"))
-    return {path.stem: path for path in sorted(folder.glob("*.yaml"), key=lambda path: path.stem)}
+from gans.runs.recipes import recipes
 
 
 def find(name: str) -> Path:

@@ -21,11 +21,14 @@ from gans.engine import checkpoint
 from gans.precision import allow_tf32
 from gans.recipes.configuration import LINKED
 from gans.recipes.keys import Parser, cause
+from gans.recipes.named import RUNS, component, local, trained
 from gans.recipes.trainer_checks import check_trainer
 from gans.runs import atomic
 from gans.runs import folder as runs
 from gans.runs.allocator import keep_freed_memory
 from gans.runs.memory import Budget
+
+COMPONENTS = ("autoencoder", "encoder")  # arguments of models that name a checkpoint
 
 
 class SaveConfig(SaveConfigCallback):
@@ -153,6 +156,13 @@ class Experiment(LightningCLI):
                 raise ValueError(f"{unknown[1]} has no argument {unknown[2]}: dict_kwargs cannot give it") from error
             raise inner from inner.__cause__
 
+    def before_instantiate_classes(self) -> None:
+        """Find the checkpoints that the model's arguments name; config.yaml says which files they were."""
+        arguments = self.config[self.subcommand].model.get("init_args") or {}
+        for name in COMPONENTS:
+            if isinstance(named := arguments.get(name), str):
+                arguments[name] = str(component(Path(named), self.folder.parent))
+
     @property
     def folder(self) -> Path:
         """The folder of all runs of this recipe."""
@@ -184,7 +194,10 @@ class Experiment(LightningCLI):
             if options.compile:
                 trainer.callbacks.append(Compile("default" if options.compile is True else options.compile))
             if options.init_from:
-                trainer.callbacks.append(checkpoint.InitFrom(str(options.init_from)))
+                # A recipe is looked for among the runs beside the new one first.
+                beside = local(Path(options.init_from), self.folder.parent) is not None
+                start = trained(options.init_from, self.folder.parent if beside else RUNS)
+                trainer.callbacks.append(checkpoint.InitFrom(str(start)))
         try:
             return super().instantiate_trainer(**kwargs)
         except (TypeError, ValueError, OSError, MisconfigurationException) as error:
@@ -226,7 +239,8 @@ class Loaded(Experiment):
     """Model, data module and the arguments of the trainer, which is not made."""
 
     def before_instantiate_classes(self) -> None:
-        """Keep the arguments of the trainer as they are."""
+        """Find checkpoints, and keep the arguments of the trainer as they are."""
+        super().before_instantiate_classes()
         self.trainer_class = dict  # type: ignore[assignment]  # the parser has read Trainer's signature already
 
     def recipe(self) -> Recipe:
@@ -235,6 +249,17 @@ class Loaded(Experiment):
 
     def _run_subcommand(self, subcommand: str) -> None:
         """Run nothing: that is for the trainer that the caller makes."""
+
+
+def own_callbacks(trainer: Any) -> tuple[Any, list[L.Callback]]:
+    """Return the trainer's arguments for `load` without callbacks that are objects, and these objects."""
+    if not isinstance(trainer, dict) or "callbacks" not in trainer:
+        return trainer, []
+    held = trainer["callbacks"]
+    every = list(held) if isinstance(held, list | tuple) else as_list(held)
+    own = [part for part in every if isinstance(part, L.Callback)]
+    described = [part for part in every if not isinstance(part, L.Callback)]
+    return {**trainer, "callbacks": described or None}, own
 
 
 def as_list(value: Any) -> list[Any]:

@@ -74,7 +74,8 @@ def check_class(message: str) -> None:
     """Raise a ValueError with the reason why a class cannot be used, if the parser's `message` is about a class."""
     key = re.search(r'Parser key "([\w.]+)"', message)
     path = r"([A-Za-z_]\w*(?:\.\w+)+)"
-    name = re.search(rf"class_path '{path}'|class_path': '{path}'|Given value: {path}$", message, re.MULTILINE)
+    places = rf"class_path '{path}'|class_path': '{path}'|Given value: {path}$|Import path {path} does not"
+    name = re.search(places, message, re.MULTILINE)
     if not key or not name:
         return
     given = next(filter(None, name.groups()))

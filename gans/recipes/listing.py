@@ -13,7 +13,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import NamedTuple
 
-from gans.recipes.catalogue import find, recipes
+from gans.recipes.catalogue import find
+from gans.runs.recipes import recipes
 
 START = ("dcgan-digits", "folder")  # the first run, which downloads nothing, and the first on one's own images
 FEW = "few images"  # also of a recipe that says so in its first line

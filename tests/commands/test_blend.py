@@ -136,7 +136,7 @@ def test_what_cannot_be_blended_is_one_sentence(refused, checkpoint, tmp_path):
         "a.ckpt b.ckpt 0.5 --out b.ckpt": "out is b.ckpt, a checkpoint that is read; expected another",
         "a.ckpt b.ckpt 0.5 --out link/../b.ckpt": "out is link/../b.ckpt, a checkpoint that is read; expected another",
         "a.ckpt b.ckpt 0.5 --out c.png": "out is c.png; expected a name that ends with .ckpt",
-        "a.ckpt dcgan.ckpt 0.5": "a.ckpt and dcgan.ckpt cannot be blended: the models are a gans.models.srgan.SRGAN",
+        "a.ckpt dcgan.ckpt 0.5": "a.ckpt and dcgan.ckpt cannot be blended: the models are gans.models.srgan.SRGAN",
         "a.ckpt wide.ckpt 0.5": "a.ckpt and wide.ckpt cannot be blended: generator.head.weight is (4, 3, 3, 3) and",
     }
     for line, says in cases.items():

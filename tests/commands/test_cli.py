@@ -14,7 +14,7 @@ from gans.callbacks import progress
 from gans.checks import nearest
 from gans.models import GAN
 from gans.recipes.arguments import checked
-from gans.recipes.catalogue import recipes
+from gans.runs.recipes import recipes
 
 ROOT = Path(__file__).parents[2]
 TINY = "--model.width 4 --data.size 8 --grid.samples 4 --trainer.log_every_n_steps 2 --trainer.accelerator cpu"

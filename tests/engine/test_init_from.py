@@ -44,7 +44,7 @@ def test_of_another_number_of_classes_what_fits_is_taken(saved, tmp_path):
 
 def test_of_another_model_and_of_weights_without_an_average(saved, tmp_path):
     path = saved(made(0, ProjectionGAN, num_classes=3, size=32), tmp_path)
-    with pytest.raises(ValueError, match=r"last\.ckpt holds no weight of a ImageTextEncoder, by name and shape"):
+    with pytest.raises(ValueError, match=r"last\.ckpt holds no weight of an ImageTextEncoder, by name and shape"):
         init_from(made(1, ImageTextEncoder, vocabulary=["a"]), path)
     held = made(0).state_dict()
     torch.save({"state_dict": {k: v for k, v in held.items() if "ema" not in k} | {"more": torch.ones(1)}}, path)

@@ -320,7 +320,7 @@ def test_items_of_any_dataset_become_batches():
     picture = Image.new("L", (4, 4))
     for dataset in ([picture], [(picture, 3)]):
         for look in (shape_of, lambda dataset: list(stored(dataset, [0]))):
-            with pytest.raises(ValueError, match=r"an item of the dataset is a Image; expected an image tensor"):
+            with pytest.raises(ValueError, match=r"an item of the dataset is an Image; expected an image tensor"):
                 look(dataset)
 
 

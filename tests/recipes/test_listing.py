@@ -7,8 +7,8 @@ import sys
 import pytest
 
 import gans.models
-from gans.recipes.catalogue import recipes
 from gans.recipes.listing import START, entries, lines, show, tasks
+from gans.runs.recipes import recipes
 
 
 def test_groups_follow_from_the_class_of_the_model():

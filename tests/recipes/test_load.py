@@ -7,10 +7,11 @@ import lightning as L
 import pytest
 import torch
 
-from gans.models import GAN, SNGAN
+from gans.engine.checkpoint import InitFrom
+from gans.models import GAN, SNGAN, GridAutoencoder
 from gans.recipes import load
-from gans.recipes.catalogue import recipes
 from gans.recipes.experiment import Loaded
+from gans.runs.recipes import recipes
 from gans.terms import R1
 
 TINY = {"model": {"width": 4, "betas": (0.5, 0.9)}, "data": {"batch_size": 8}}
@@ -92,10 +93,17 @@ def test_the_callbacks_are_those_of_the_command_line_in_their_order():
         ({"model": {"lr": torch.ones(1)}}, "model.lr is an object of Tensor"),
         ({"trainer": {"max_step": 3}}, "there is no key trainer.max_step (did you mean trainer.max_steps?)"),
         ({"trainer": {"gradient_clip_val": 1.0}}, "give --model.gradient_clip 1.0"),
-        ({"trainer": {"logger": object()}}, "put it into `trainer` of the loaded recipe"),
+        ({"trainer": {"logger": object()}}, "put it into `recipe.trainer['logger']`, of what"),
         ({"trainer": {"strategy": "fsdp"}}, "trainer.strategy is fsdp; expected ddp"),
         ({"size": "big"}, "data.size is big; expected int"),
         ({"size": 0}, "0"),
+        ({"trainer": {"logger": [object()]}}, "trainer.logger holds an object of object; expected"),
+        ({"trainer": {"callbacks": [3]}}, "trainer.callbacks is 3; expected the import path of a class of Callback"),
+        ({"trainer": {"callbacks": [object()]}}, "put it into `recipe.trainer['callbacks']`, of what `load` returns"),
+        ({"trainer": {"callbacks": [torch.nn.Linear]}}, "torch.nn.modules.linear.Linear, which is no Callback"),
+        ({"model": {"help": "DCGAN"}}, "model has no argument help: `gans fit --model.help NAME` prints"),
+        ({"model": {"terms.help": "R1"}}, "model has no argument terms.help"),
+        ({"init_from": "dcgan-digit"}, "there is no checkpoint dcgan-digit (did you mean dcgan-digits?)"),
     ],
 )
 def test_what_no_flag_takes_is_told(options, told):
@@ -119,3 +127,36 @@ def test_two_processes_of_a_notebook_are_one():
 def test_a_name_of_no_recipe():
     with pytest.raises(ValueError, match=r"there is no recipe dcgan-digit .did you mean dcgan-digits"):
         load("dcgan-digit")
+
+
+@pytest.mark.parametrize("name", ["--help", "-h", "--print_config", "--config=x.yaml"])
+def test_a_flag_is_no_recipe(name, capsys):
+    with pytest.raises(ValueError, match=f"name is {name}; expected a recipe or a YAML file"):
+        load(name)
+    assert capsys.readouterr().out == ""
+
+
+def test_callbacks_may_be_objects():
+    own = L.Callback()
+    for held in (own, [own, {"class_path": "TQDMProgressBar"}], (own,)):
+        recipe = load("dcgan-digits", **TINY, trainer=TRAINER | {"callbacks": held})
+        assert recipe.trainer["callbacks"].count(own) == 1
+        described = [type(callback).__name__ for callback in recipe.trainer["callbacks"]]
+        assert described.count("TQDMProgressBar") == int(isinstance(held, list))
+        assert "Checkpoint" in described
+
+
+def test_checkpoints_have_the_names_of_the_command_line(saved, tmp_path):
+    part = GridAutoencoder(size=16, channels=1, code_channels=2, factor=2, width=8)
+    file = saved(part, tmp_path / "runs" / "gridautoencoder")
+    data = {"class_path": "DigitsDataModule", "size": 16, "channels": 1, "batch_size": 4}
+    found = []
+    for name in ("gridautoencoder", file):
+        model = {"class_path": "ManifoldDCGAN", "width": 4, "autoencoder": name}
+        found.append(load("manifold-cifar10", model=model, data=data).model.hparams["autoencoder"])
+    assert found[0] == found[1]
+    with pytest.raises(ValueError, match=r"no checkpoint gridautoencodr .did you mean gridautoencoder"):
+        load("manifold-cifar10", model={"autoencoder": "gridautoencodr"}, data=data)
+    recipe = load("dcgan-digits", init_from="gridautoencoder:last")
+    (start,) = (callback for callback in recipe.trainer["callbacks"] if isinstance(callback, InitFrom))
+    assert start.path == str(file.relative_to(tmp_path))

@@ -18,7 +18,7 @@ from gans.engine.checkpoint import load_model
 from gans.engine.interface import makes_images, translates
 from gans.models import GridAutoencoder
 from gans.pictures.captions import headed
-from gans.recipes.catalogue import recipes
+from gans.runs.recipes import recipes
 
 STEPS = 2
 

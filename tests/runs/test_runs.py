@@ -14,8 +14,8 @@ from PIL import Image
 from gans.commands import predict
 from gans.commands.extras import EXTRAS
 from gans.models import SRGAN, Inpainting, StyleTransfer
-from gans.recipes.catalogue import recipes
 from gans.runs import folder as runs
+from gans.runs.recipes import recipes
 
 TINY = "--data.size 8 --model.width 4 --grid.samples 4 --trainer.accelerator cpu --trainer.log_every_n_steps 1"
 FIT = f"fit dcgan-digits {TINY} --trainer.max_steps"

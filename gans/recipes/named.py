@@ -1,6 +1,6 @@
 """What was trained, by the name that a user gives it: a checkpoint, a run, a recipe, or a model on the Hub.
 
-The names are those of the table in README.md of this folder.
+The names are those of the table "Name what was trained" in gans/commands/README.md.
 """
 
 import re
@@ -11,9 +11,9 @@ from pathlib import Path
 from gans import hub
 from gans.checks import nearest
 from gans.engine.stored import WEIGHTS
-from gans.recipes.catalogue import recipes
 from gans.runs.folder import newest
 from gans.runs.parent import main_process
+from gans.runs.recipes import recipes
 
 RUNS = Path("runs")
 BEST = "best.ckpt"
@@ -26,7 +26,7 @@ def trained(named: str | Path, root: Path = RUNS) -> Path:
     """Return the file with the weights of what was trained. Print its path if it is not the name.
 
     Args:
-        named: see README.md.
+        named: see the README of the commands.
         root: folder of the runs of all recipes.
 
     Raises:

@@ -9,9 +9,9 @@ import pytest
 import torch
 import yaml
 
-from gans.commands.named import local
 from gans.hub import save_pretrained
 from gans.models import DCGAN, GridAutoencoder
+from gans.recipes.named import local
 
 RUN = "runs/dcgan-digits/version_"
 TINY = "--model.width 2 --data.size 8 --data.batch_size 4 --trainer.accelerator cpu --trainer.enable_progress_bar false"
