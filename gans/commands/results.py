@@ -8,10 +8,14 @@
 import os
 from pathlib import Path
 
+from gans.commands import results_file as file
+from gans.commands import results_page as page
+from gans.commands import results_pictures, results_tables
 from gans.commands.results_job import Job
-from gans.commands.results_list import chosen, paths, plan, unused
+from gans.commands.results_list import Plan, chosen, paths, plan, unused
 from gans.commands.results_run import jobs, run, share
 from gans.commands.script import Parser, least
+from gans.runs import atomic
 
 VERBS = ("run", "show", "write")
 
@@ -44,6 +48,7 @@ def main(args: list[str]) -> int:
         show(todo)
         return 0
     if options.verb == "write":
+        write(found, jobs(list(found.entries), options.out), options.out)
         return 0
     failed = run(share(todo, os.environ), given, options.jobs, lambda text: print(text, flush=True))
     for name in failed:
@@ -62,3 +67,39 @@ def show(todo: list[Job]) -> None:
         else:
             told = "not begun"
         print(f"{job.name:40} {told}")
+
+
+def write(found: Plan, todo: list[Job], out: Path) -> None:
+    """Write the file of results, the strips of samples, and every README that shows something of the file.
+
+    Args:
+        found: the list. It says where the files are; by default in the folder of the runs.
+        todo: all jobs of the list.
+        out: folder of the runs.
+    """
+    path, readme, pictures = (
+        found.places.get(name, out / default)
+        for name, default in (("file", "results.json"), ("readme", "README.md"), ("pictures", "pictures"))
+    )
+    rows = file.merged(path, [row for job in todo if (row := job.row) is not None])
+    tables = file.tables(path)
+    file.write(path, rows, tables)
+    drawn = set()
+    for job in todo:
+        if job.entry.name not in drawn and job.row is not None and (run := job.run) is not None:
+            strip = pictures / f"{job.entry.name}.jpg"
+            if results_pictures.write(run[0], run[1].size, job.entry.picture, strip):
+                drawn.add(job.entry.name)
+    names = {row["name"] for row in rows} | {entry.name for entry in found.entries}
+    text = readme.read_text(encoding="utf-8") if readme.is_file() else page.NEW
+    text = page.filled(text, found.entries, rows, page.links(pictures, readme, names))
+    texts = {readme: text}
+    for shown in {Path(table.readme) for table in tables.values()} - {readme}:
+        texts[shown] = shown.read_text(encoding="utf-8")
+    for where, text in texts.items():
+        here = results_tables.filled(text, tables)
+        if not where.is_file() or here != where.read_text(encoding="utf-8"):
+            atomic.write(where, here.encode())
+            print(f"written      {where}")
+    print(f"written      {path}: {len(rows)} runs")
+    print(f"pictures     {len(drawn)} in {pictures}")
