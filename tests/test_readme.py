@@ -19,7 +19,7 @@ from gans.models import DCGAN
 from gans.runs.recipes import recipes
 
 ROOT, READMES = readme_blocks.ROOT, readme_blocks.readmes()
-PICTURES = sorted((ROOT / ".github").glob("*.[jp][pn]g"))
+PICTURES = sorted((ROOT / ".github").rglob("*.[jp][pn]g"))
 
 
 def block(containing):

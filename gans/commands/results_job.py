@@ -124,7 +124,7 @@ class Job:
         if tested:
             flags = " ".join(filled(self.entry.test or {}, {}))
             protocols.append(f"gans test {self.entry.recipe} {flags}".strip())
-        environment = record.environment
+        environment, threads = record.environment, record.environment.get("threads")
         row: Row = {
             "name": self.entry.name,
             "recipe": self.entry.recipe,
@@ -139,7 +139,7 @@ class Job:
             "scores": {name: short(value) for name, value in (scores | tested).items() if math.isfinite(value)},
             "real": {name: short(value) for name, value in real.items()},
             "protocol": "; ".join(protocols),
-            "machine": f"{environment.get('device')}, {os.cpu_count()} cores, {environment.get('threads')} threads",
+            "machine": f"{environment.get('device')}, {os.cpu_count()} cores, {threads} thread{'s' * (threads != 1)}",
             "versions": {name: environment.get(name) for name in ("torch", "lightning", "lightning-gans")},
             "commit": environment.get("commit"),
             "date": datetime.fromtimestamp(record.changed or 0, UTC).date().isoformat(),

@@ -1,7 +1,7 @@
 """What a README shows of results: a row for each recipe, and below the tables what the numbers depend on.
 
-The rows stand between `<!-- recipes -->` and `<!-- /recipes -->`. Their first two cells, the name and what is said of it,
-are a writer's, the last two are made here. `<!-- protocols -->` and `<!-- /protocols -->` enclose the protocols.
+The rows stand between `<!-- recipes -->` and `<!-- /recipes -->`. Their first two cells, the name and what is said of
+it, are a writer's, the last two are made here. `<!-- protocols -->` and `<!-- /protocols -->` enclose the protocols.
 """
 
 import math
