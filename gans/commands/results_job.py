@@ -58,25 +58,28 @@ class Job:
         found = list(runs(self.folder / Path(self.entry.recipe).stem)) if self.folder.is_dir() else []
         return (found[-1], read(found[-1])) if found else None
 
-    def begin(self) -> None:
-        """Make the folder, and note what runs in it. If only the scores are others than before, they are made anew.
-
-        Raises:
-            ValueError: if the folder holds a run of other flags.
-        """
+    @property
+    def settings(self) -> dict[str, Row]:
+        """Return what the run and its scores depend on."""
         trains = {"recipe": self.entry.recipe, "steps": self.entry.steps, "fit": self.entry.fit}
-        scores = {"evaluate": self.entry.evaluate, "test": self.entry.test}
+        return {"trains": trains, "scores": {"evaluate": self.entry.evaluate, "test": self.entry.test}}
+
+    def check(self) -> None:
+        """Raise a ValueError if the folder holds a run of other flags."""
         before = load(self.folder / JOB)
-        if before is not None:
-            for key, value in trains.items():
-                if before["trains"][key] != value:
-                    told = f"{self.folder} holds a run with {key} {before['trains'][key]}, the list has {value}"
-                    raise ValueError(f"{told}: remove the folder, or give the entry another `name`")
-            if before["scores"] != scores:
-                for name in (SCORES, RESULT):
-                    (self.folder / name).unlink(missing_ok=True)
+        for key, value in self.settings["trains"].items() if before else ():
+            if before and before["trains"][key] != value:
+                told = f"{self.folder} holds a run with {key} {before['trains'][key]}, the list has {value}"
+                raise ValueError(f"{told}: remove the folder, or give the entry another `name`")
+
+    def begin(self) -> None:
+        """Make the folder, and note what runs in it. If only the scores are others than before, they are made anew."""
+        before = load(self.folder / JOB)
+        if before and before["scores"] != self.settings["scores"]:
+            for name in (SCORES, RESULT):
+                (self.folder / name).unlink(missing_ok=True)
         self.folder.mkdir(parents=True, exist_ok=True)
-        atomic.write(self.folder / JOB, json.dumps({"trains": trains, "scores": scores}, indent=1).encode())
+        atomic.write(self.folder / JOB, json.dumps(self.settings, indent=1).encode())
 
     def command(self, given: Mapping[str, str]) -> tuple[str, list[str]] | None:
         """Return the verb and the words of the next command; None if all have run.

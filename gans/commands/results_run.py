@@ -103,8 +103,11 @@ def run(todo: list[Job], given: Mapping[str, str], at_once: int, told: Callable[
         told: prints a line.
 
     Raises:
+        ValueError: before any job runs, if the folder of one holds a run of other flags.
         KeyboardInterrupt, Terminated: after all runs have saved, at Ctrl-C and SIGTERM.
     """
+    for job in todo:
+        job.check()
     waiting = list(reversed(todo))
     running: list[Running] = []
     failed: list[str] = []

@@ -236,7 +236,7 @@ def test_a_row_has_means_over_the_seeds_and_what_they_depend_on():
     legend = page.Legend()
     two = [row(), row(seed=1, scores={"fid": 14.0, "recall": 0.7})]
     assert page.result(two, None, legend) == (
-        "FID 12.0 ± 2.8 (real 0.1000), recall 0.600 ± 0.141<br>2 seeds, 100 of 200 steps, 10 CPU s<br>"
+        "FID 12.0 ± 2.8 (real 0.100), recall 0.600 ± 0.141<br>2 seeds, 100 of 200 steps, 10 CPU s<br>"
         "protocol 1, A, `ccccccc`"
     )
     # A run of another length is no further seed of it.
@@ -254,7 +254,7 @@ def test_the_first_cells_of_a_row_are_a_writers():
     before = "| r | w | s | x |\n|-|-|-|-|\n| `a` | my words |\n| `b` | others | old | old |\n"
     text = f"# A\n<!-- recipes -->\n{before}<!-- /recipes -->\n\n<!-- protocols -->\n<!-- /protocols -->\n"
     made = page.filled(text, [], [row()], {"a": "a.jpg"})
-    assert "| `a` | my words | ![samples](a.jpg) | FID 10.0 (real 0.1000), recall 0.500<br>seed 0, " in made
+    assert "| `a` | my words | ![samples](a.jpg) | FID 10.0 (real 0.100), recall 0.500<br>seed 0, " in made
     assert "| `b` | others |  | not run |\n" in made
     assert "1. p\n\n- Machine A: m, torch 2\n" in made
     assert page.filled(made, [], [row()], {"a": "a.jpg"}) == made
