@@ -102,6 +102,8 @@ class Checker:
         words = [PLACEHOLDERS.get(word, word) for word in words]
         words = words[: words.index(">")] if ">" in words else words
         program, *args = words
+        if program == "sbatch" and "--wrap" in args:
+            program, *args = shlex.split(args[args.index("--wrap") + 1])
         if program == "torchrun":
             args = args[args.index("-m") + 1 :]
             program, args = args[0], args[1:]
@@ -164,7 +166,7 @@ class Checker:
         if not (ROOT / path).is_file():
             raise ValueError(f"there is no {path}")
         name = Path(path).stem
-        if name in ("train", "sample", "explore"):
+        if name in ("train", "sample", "explore", "results"):
             self.check_gans([*([] if name == "train" else [name]), *args])
         elif Path(path).parent.name == "scripts":
             [starts] = re.findall(r"^from (gans\.\S+) import main$", (ROOT / path).read_text(), re.MULTILINE)
