@@ -1,6 +1,7 @@
 """The model card of a saved model: README.md with metadata that the Hugging Face Hub reads, and a grid of samples."""
 
 import io
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,12 @@ from torchvision.transforms.functional import to_pil_image
 from gans.engine.interface import classes, makes_images, samples, translates
 from gans.metrics.report import MEANING, beside, cell, protocol
 from gans.pictures import images
-from gans.runs import atomic
 from gans.runs.folder import of_checkpoint
 from gans.runs.record import Record, read
 
 CARD, GRID = "README.md", "samples.png"
 OURS = "<!-- Written by gans.hub. `save_pretrained` replaces this file as long as this line is in it. -->"
+FRONT = re.compile(r"\s*---\s*\n(.*?)^---\s*$", re.DOTALL | re.MULTILINE)  # the metadata
 ROWS = 4  # of the grid
 # Identifiers of licences that the Hub knows; others are called `other`, with their name besides.
 LICENCES: tuple[str, ...] = ("apache-2.0", "mit", "bsd-2-clause", "bsd-3-clause", "cc0-1.0", "cc-by-4.0")
@@ -25,13 +26,31 @@ LICENCES += ("cc-by-sa-4.0", "cc-by-nc-4.0", "cc-by-nc-sa-4.0", "gpl-3.0", "lgpl
 LICENCES += ("openrail", "unlicense")
 
 
-def write(
-    folder: Path, model: Any, config: dict[str, Any], name: str, origin: str, run: Path | None, licence: str | None
-) -> None:
-    """Write the card of a model to a folder, and a grid of its samples. A card of a user's own is kept.
+def own(text: str) -> bool:
+    """Return whether a card is a user's own: neither written here, nor metadata alone, as of a repository made there.
+
+    The Hub's page for a new repository writes a card of metadata if a licence is chosen.
+    """
+    return OURS not in text and FRONT.sub("", text, count=1).strip() != ""
+
+
+def licence_of(text: str) -> str | None:
+    """Return the licence in the metadata of a card that was not written here, if there is one."""
+    found = None if OURS in text else FRONT.match(text)
+    try:
+        held = yaml.safe_load(found[1]) if found else None
+    except yaml.YAMLError:
+        return None
+    licence = (held.get("license_name") or held.get("license")) if isinstance(held, dict) else None
+    return licence if isinstance(licence, str) else None
+
+
+def made(
+    model: Any, config: dict[str, Any], name: str, origin: str, run: Path | None, licence: str | None
+) -> dict[str, bytes]:
+    """Return the card of a model and a grid of its samples, by the names of their files.
 
     Args:
-        folder: that `save_pretrained` writes.
         model: a trained model.
         config: what `gans.hub.config_of` returns.
         name: of the folder or the repository, from which the model is loaded.
@@ -42,16 +61,11 @@ def write(
     Raises:
         ValueError: if `run` is no folder of a run.
     """
-    path = folder / CARD
-    if path.is_file() and OURS not in path.read_text(encoding="utf-8"):
-        return
     record = None if run is None else read(run)
     reports = {} if run is None else beside(run) | beside(run / "checkpoints")
     seen = config["images_seen"]  # reports of other checkpoints of the run are left out
     reports = {file: held for file, held in reports.items() if held.get("generator", {}).get("images_seen") == seen}
     grid = picture(model)
-    if grid is not None:
-        atomic.write(folder / GRID, grid)
     head = yaml.safe_dump(metadata(model, name, record, reports, licence), sort_keys=False, allow_unicode=True)
     parts = [
         f"---\n{head}---",
@@ -64,7 +78,8 @@ def write(
         usage(name, model),
         f"Licence of the weights: {licence or 'not given'}.",
     ]
-    atomic.write(path, "\n\n".join(part for part in parts if part).encode() + b"\n")
+    card = "\n\n".join(part for part in parts if part).encode() + b"\n"
+    return {CARD: card} if grid is None else {GRID: grid, CARD: card}
 
 
 def of_run(named: Path) -> Path:

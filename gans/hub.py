@@ -10,6 +10,7 @@ is one of `gans.models`, the one given, or one that has already been imported.
 
 import json
 import tempfile
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -65,7 +66,7 @@ def save_pretrained(
 
     Args:
         model: a trained model.
-        folder: that is created. A README.md of your own in it is kept.
+        folder: that is created. A README.md of your own in it is kept, with a warning.
         run: folder of the run or a checkpoint in it. The card then tells its recipe, data, length, and the scores of
             `gans evaluate CKPT --out RUN/report.json` for this model.
         licence: of the weights for the card, such as `apache-2.0`; None is that of imported weights, or not said.
@@ -83,10 +84,15 @@ def written(model: L.LightningModule, folder: Path, name: str, run: str | Path |
     config = config_of(model)
     text = json.dumps(config, indent=2)  # first: it fails if a value is not plain
     home = None if run is None else card.of_run(Path(run).expanduser())
-    atomic.write(folder / WEIGHTS, save(plain(model), {"format": "pt"}))
-    atomic.write(folder / CONFIG, f"{text}\n".encode())
-    licence = licence or (config.get("origin") or {}).get("licence")
-    card.write(folder, model, config, name, told_origin(config), home, licence)
+    path = folder / card.CARD
+    before = path.read_text(encoding="utf-8") if path.is_file() else ""
+    licence = licence or (config.get("origin") or {}).get("licence") or card.licence_of(before)
+    about = {} if card.own(before) else card.made(model, config, name, told_origin(config), home, licence)
+    if not about:
+        warnings.warn(f"the card {path} is your own and is kept: it says nothing of this model", stacklevel=3)
+    files = {WEIGHTS: save(plain(model), {"format": "pt"}), CONFIG: f"{text}\n".encode(), **about}
+    for file, content in files.items():
+        atomic.write(folder / file, content)
     return folder
 
 
@@ -215,7 +221,8 @@ def push_to_hub(
 
     Args:
         model: a trained model.
-        name: `user/name` of the repository, which is created if it does not exist. A card that it has is kept.
+        name: `user/name` of the repository, which is created if it does not exist. A card of your own in it is kept,
+            with a warning. A card of metadata alone, which the Hub makes, is replaced, and its licence is kept.
         private: make a new repository private; None uses the user's default.
         token: of the Hub; None uses the one stored on this machine.
         run: for the card, as in `save_pretrained`.
@@ -230,6 +237,13 @@ def push_to_hub(
         folder = written(model, Path(temporary), name, run, licence)
         with asked(f"the Hub does not take {name}"):
             name = api.create_repo(name, private=private, exist_ok=True).repo_id
+            before = ""
             if api.file_exists(name, card.CARD):
-                (folder / card.CARD).unlink()
+                before = Path(api.hf_hub_download(name, card.CARD)).read_text(encoding="utf-8")
+        if card.own(before):
+            warnings.warn(f"the card of {name} is your own and is kept: it says nothing of this model", stacklevel=2)
+            (folder / card.CARD).unlink()
+        elif (theirs := card.licence_of(before)) and not (licence or getattr(model, "origin", {}).get("licence")):
+            written(model, folder, name, run, theirs)
+        with asked(f"the Hub does not take {name}"):
             return str(api.upload_folder(repo_id=name, folder_path=folder, commit_message=type(model).__name__))

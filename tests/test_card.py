@@ -122,7 +122,10 @@ def test_a_card_of_a_users_own_is_kept_and_ours_is_renewed(tmp_path):
     model.images_seen = 64
     assert "trained on 64 images" in (save_pretrained(model, folder) / "README.md").read_text()
     (folder / "README.md").write_text("of my own")
-    assert (save_pretrained(model, folder) / "README.md").read_text() == "of my own"
+    with pytest.warns(UserWarning, match=r"the card .*README.md is your own and is kept"):
+        assert (save_pretrained(model, folder) / "README.md").read_text() == "of my own"
+    (folder / "README.md").write_text("---\nlicense: cc0-1.0\n---\n\n")
+    assert metadata((save_pretrained(model, folder) / "README.md").read_text())["license"] == "cc0-1.0"
     assert from_pretrained(folder).images_seen == 64
 
 
@@ -130,6 +133,10 @@ def test_a_run_that_is_not_there_is_refused_before_anything_is_written(tmp_path)
     model = latent_models.MODELS["dcgan"]()
     with pytest.raises(ValueError, match="run is nowhere, which does not exist"):
         save_pretrained(model, tmp_path / "a", run="nowhere")
+    assert not (tmp_path / "a").exists()
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match="empty"):
+        save_pretrained(model, tmp_path / "a", run=tmp_path / "empty")
     assert not (tmp_path / "a").exists()
 
 

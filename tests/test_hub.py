@@ -166,7 +166,7 @@ def test_the_hub_needs_its_package():
 
 
 class Hub:
-    """Repositories as folders, behind the three calls of huggingface_hub that are made."""
+    """Repositories as folders, behind the calls of huggingface_hub that are made."""
 
     def __init__(self, root):
         self.root, self.asked = root, []
@@ -182,6 +182,9 @@ class Hub:
 
     def file_exists(self, name, file):
         return (self.root / name / file).exists()
+
+    def hf_hub_download(self, name, file):
+        return str(self.root / name / file)
 
     def upload_folder(self, repo_id, folder_path, commit_message):
         shutil.copytree(folder_path, self.root / repo_id, dirs_exist_ok=True)
@@ -203,7 +206,8 @@ def test_a_repository_and_back(tmp_path, monkeypatch):
     card = (tmp_path / "me" / "digits" / "README.md").read_text()
     assert 'from_pretrained("me/digits")' in card
     (tmp_path / "me" / "digits" / "README.md").write_text("of my own")
-    push_to_hub(model, "me/digits")
+    with pytest.warns(UserWarning, match="the card of me/digits is your own and is kept"):
+        push_to_hub(model, "me/digits")
     assert (tmp_path / "me" / "digits" / "README.md").read_text() == "of my own"
     assert torch.equal(from_pretrained("me/digits", revision="v1").sample(2, seed=0), model.sample(2, seed=0))
     assert (tmp_path / "me" / "digits" / "samples.png").is_file()
@@ -212,6 +216,21 @@ def test_a_repository_and_back(tmp_path, monkeypatch):
     model.hparams["width"] = object()
     with pytest.raises(TypeError, match="not JSON serializable"):
         push_to_hub(model, "me/digits")
+
+
+def test_a_card_of_the_hub_or_of_an_earlier_push_is_replaced(tmp_path, monkeypatch):
+    """The Hub's page for a new repository writes a card with the licence alone."""
+    monkeypatch.setitem(sys.modules, "huggingface_hub", Hub(tmp_path))
+    model, path = make(VAE), tmp_path / "me" / "digits" / "README.md"
+    path.parent.mkdir(parents=True)
+    path.write_text("---\nlicense: mit\n---\n")
+    push_to_hub(model, "me/digits")
+    assert "Licence of the weights: mit." in path.read_text()
+    model.images_seen = 64
+    push_to_hub(model, "me/digits", licence="apache-2.0")
+    text = path.read_text()
+    assert "trained on 64 images" in text
+    assert "Licence of the weights: apache-2.0." in text
 
 
 def test_these_calls_are_those_of_the_package():
@@ -224,4 +243,5 @@ def test_these_calls_are_those_of_the_package():
     api = huggingface_hub.HfApi(token=None)
     signature(api.create_repo).bind("a/b", private=None, exist_ok=True)
     signature(api.file_exists).bind("a/b", "README.md")
+    signature(api.hf_hub_download).bind("a/b", "README.md")
     signature(api.upload_folder).bind(repo_id="a/b", folder_path=".", commit_message="VAE")

@@ -11,6 +11,7 @@ import lightning as L
 
 from gans.callbacks.health import DivergedError
 from gans.engine.checkpoint import Best, Checkpoint
+from gans.engine.stored import stored
 from gans.engine.tensorboard import arguments, square
 from gans.runs import record
 from gans.runs.atomic import UnwrittenError
@@ -64,6 +65,7 @@ class Recorder(L.Callback):
             settings=given,
             environment=environment(pl_module.device),
         )
+        self.better(trainer)
         self.write(trainer, "running")
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: Module, outputs: Any, batch: Any, batch_idx: int) -> None:
@@ -105,9 +107,10 @@ class Recorder(L.Callback):
             for tag, score in trainer.callback_metrics.items()
             if tag.startswith("score/")
         }
-        # Of a resumed run whose record is lost, the score is known, but not its step.
+        # Of a resumed run whose record is older than best.ckpt, or lost, the file tells the step.
         fresh = now.get(name) == value
-        best = record.Best(name, value, trainer.global_step if fresh else None, now if fresh else {})
+        step = trainer.global_step if fresh else step_of(savers[0].best_model_path)
+        best = record.Best(name, value, step, now if fresh else {})
         self.record = replace(self.record, best=best)
         if fresh:
             shown = {name: score for name, score in now.items() if name.startswith(SHOWN)}
@@ -149,6 +152,14 @@ def known(folder: Path) -> record.Record | None:
     try:
         return record.read(folder)
     except ValueError:
+        return None
+
+
+def step_of(path: str) -> int | None:
+    """Return the trainer's step of a checkpoint; None if it cannot be read."""
+    try:
+        return int(stored(path, mmap=True)["global_step"])
+    except Exception:  # a damaged file raises almost anything, and the run goes on
         return None
 
 

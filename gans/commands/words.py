@@ -43,6 +43,8 @@ def sentence(message: str, flags: set[str], classes: dict[str, list[str]]) -> st
     told = [kind for kind in dict.fromkeys(map(plain, kinds)) if kind not in ("", "NoneType")]
     if not told:  # of types that are classes, without a path among the values
         told = [f"the import path of a class of {base}" for base in re.findall(r"valid subclass of (\w+)", message)[:1]]
+    if nested := value and re.match(r"NestedArg\(key='(\w+)'", value[1]):
+        return f"{HERE}{key}.{nested[1]} is an argument of a class: give --{key} CLASS before it"
     if key and value and told:
         # A size such as 64x48; jsonargparse lists types, but does not mention brackets.
         if sides := re.fullmatch(r"\W*(\d+)\s*[x*,]\s*(\d+)\W*", value[1]):

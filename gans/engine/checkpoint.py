@@ -120,18 +120,22 @@ class Best(ModelCheckpoint):
         return {**super().state_dict(), "protocol": self.protocol}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Know the best score again, also where the run's folder has been moved, if the next ones compare with it."""
+        """Know the best score again, also where the run's folder has been moved, if the next ones compare with it.
+
+        It is the one that `best.ckpt` holds, which may have been written after the checkpoint from which a run resumes.
+        """
+        path = Path(self.dirpath or "") / "best.ckpt"
+        state_dict = best_state(path, self.state_key) or state_dict
         before = state_dict.get("protocol", self.protocol)
         if before != self.protocol:
             changed = [(name, before.get(name), now) for name, now in self.protocol.items() if before.get(name) != now]
             told = ", ".join(f"{name} {then}, now {now}" for name, then, now in changed)
             rank_zero_warn(f"{self.monitor} was computed with {told}: best.ckpt follows the new scores alone")
             return
-        path = str(Path(self.dirpath or "") / "best.ckpt")
-        if Path(path).is_file() and state_dict.get("best_model_path"):
+        if path.is_file() and state_dict.get("best_model_path"):
             score = state_dict["best_model_score"]
-            here = {"dirpath": self.dirpath, "best_model_path": path, "kth_best_model_path": path}
-            state_dict = {**state_dict, **here, "best_k_models": {path: score}}
+            here = {"dirpath": self.dirpath, "best_model_path": str(path), "kth_best_model_path": str(path)}
+            state_dict = {**state_dict, **here, "best_k_models": {str(path): score}}
         super().load_state_dict(state_dict)
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: Module, outputs: Any, batch: Any, batch_idx: int) -> None:
@@ -145,6 +149,15 @@ class Best(ModelCheckpoint):
 
     def on_train_end(self, trainer: Trainer, pl_module: Module) -> None:
         """Save nothing more."""
+
+
+def best_state(path: Path, key: str) -> dict[str, Any] | None:
+    """Return what `best.ckpt` holds of its own score; None if there is no such file, or it is of another score."""
+    try:
+        state = stored(path, mmap=True)["callbacks"][key]
+    except Exception:  # the file is damaged, or of an earlier version: the score is that of the resumed checkpoint
+        return None
+    return state if isinstance(state, dict) and state.get("best_model_score") is not None else None
 
 
 class AtomicCheckpoints(TorchCheckpointIO):

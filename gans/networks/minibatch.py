@@ -4,6 +4,17 @@ import torch
 from torch import Tensor, nn
 
 
+def deviation(minibatch_std: int) -> "MinibatchStd | None":
+    """Return the layer for groups of `minibatch_std` samples; None for 0.
+
+    Raises:
+        ValueError: for a group of one sample, or a negative number.
+    """
+    if minibatch_std == 1 or minibatch_std < 0:
+        raise ValueError(f"minibatch_std is {minibatch_std}; expected 0, for none, or at least 2 samples to compare")
+    return MinibatchStd(minibatch_std) if minibatch_std else None
+
+
 class MinibatchStd(nn.Module):
     """Append a channel to maps `(N, C, H, W)`: the standard deviation over a group of samples, averaged over features.
 

@@ -31,7 +31,7 @@ from torchvision.transforms.functional import center_crop
 from gans.networks.attention import SelfAttention, attended
 from gans.networks.conditional import Classified, ConditionalBatchNorm2d, Embedded, Head, check_labels, make_head
 from gans.networks.layers import Size, channels_last, doublings, image_channels, image_size
-from gans.networks.minibatch import MinibatchStd
+from gans.networks.minibatch import deviation
 from gans.networks.resample import upsample
 from gans.networks.spectral import xavier
 from gans.networks.strided import convolve_and_pool, double_and_convolve
@@ -308,8 +308,8 @@ class Discriminator(nn.Module):
         )
         sides = [min(self.size) >> min(level + 1, halvings) for level in range(len(hidden))]
         self.attentions = attention_layers(attended(sides, attention, self.size), hidden, spectral_norm)
-        if minibatch_std:
-            self.blocks[-1] = nn.Sequential(MinibatchStd(minibatch_std), self.blocks[-1])
+        if (spread := deviation(minibatch_std)) is not None:
+            self.blocks[-1] = nn.Sequential(spread, self.blocks[-1])
         self.head = make_head(hidden[-1], num_classes, head, spectral_norm, embedding_dim)
         channels_last(self)
 

@@ -22,7 +22,7 @@ from torch.nn import functional as F
 from gans.networks.conditional import check_labels
 from gans.networks.grouped import Options, convolve, transposed
 from gans.networks.layers import Size, image_channels, image_size
-from gans.networks.minibatch import MinibatchStd
+from gans.networks.minibatch import deviation
 from gans.networks.resample import Filter
 
 Architecture = Literal["resnet", "orig", "skip"]
@@ -607,7 +607,7 @@ class Discriminator(nn.Module):
         deepest, (height, width) = hidden[-1], levels[-1]
         self.from_rgb = Conv2d(channels, deepest, 1) if self.skips else None
         self.downsample = Filter(stride=2) if self.skips else None
-        self.deviation = MinibatchStd(minibatch_group) if minibatch_group else None
+        self.deviation = deviation(minibatch_group)
         self.conv = Conv2d(deepest + bool(minibatch_group), deepest, 3, clamp=clamp)
         self.linear = Linear(deepest * height * width, deepest, leaky=True)
         self.logits = Linear(deepest, deepest if num_classes else 1)

@@ -138,8 +138,15 @@ class Experiment(LightningCLI):
             parser.link_arguments(f"data.init_args.{name}", f"model.init_args.{name}")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        """Parse the given arguments; Lightning's version warns that sys.argv holds some too."""
+        """Parse the given arguments; Lightning's version warns that sys.argv holds some too.
+
+        Raises:
+            ValueError: if they are wrong, or the seed is out of range.
+        """
         self.config = parser.parse_args(args)
+        seed = self.config[self.verb].seed_everything
+        if type(seed) is int and not 0 <= seed < 2**32:
+            raise ValueError(f"seed_everything is {seed}; expected 0 to {2**32 - 1}")
 
     def _parse_ckpt_path(self) -> None:
         """Keep the model of the recipe; Lightning would replace its arguments by those of a checkpoint silently."""

@@ -2,6 +2,7 @@
 
 import inspect
 import re
+from argparse import SUPPRESS
 from typing import Any, NoReturn, get_args
 
 from jsonargparse import Namespace
@@ -44,12 +45,19 @@ class Parser(LightningArgumentParser):
         return made
 
     def format_help(self, *args: Any, **options: Any) -> str:
-        """Return the help with this project's flags first and those of Lightning's trainer below them."""
+        """Return the help with this project's flags first and those of Lightning's trainer below them.
+
+        The usage of a verb is one line, and there is none before the arguments of a class.
+        """
 
         def of_trainer(group: Any) -> bool:
             return any(action.dest.startswith("trainer.") for action in group._group_actions)
 
         self._action_groups[:] = sorted(self._action_groups, key=of_trainer)  # type: ignore[index]
+        if str(self.description).startswith("Help for --"):
+            self.usage = SUPPRESS
+        elif any(map(of_trainer, self._action_groups)):
+            self.usage = f"gans {self.prog.split()[-1]} RECIPE|FILE.yaml [flags]"
         return str(super().format_help(*args, **options))
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:

@@ -13,6 +13,8 @@ LEAST = {"log_every_n_steps": 1, "check_val_every_n_epoch": 1, "num_sanity_val_s
 # Flags that Lightning refuses under manual optimization: their allowed values, and the model's flag to use instead.
 INSTEAD = {"gradient_clip_val": ((None, 0), "gradient_clip"), "accumulate_grad_batches": ((1,), "accumulate")}
 
+PROFILERS = ("simple", "advanced", "pytorch", "xla")  # names that Lightning knows
+
 
 def check_trainer(trainer: Any) -> None:
     """Check the parsed flags of the trainer.
@@ -32,6 +34,9 @@ def check_trainer(trainer: Any) -> None:
     interval = trainer.val_check_interval  # a time such as 00:10:00:00 is checked by Lightning
     if isinstance(interval, int | float) and not interval > 0:
         raise ValueError(f"trainer.val_check_interval is {trainer.val_check_interval}; expected a number above 0")
+    if isinstance(trainer.profiler, str) and trainer.profiler not in PROFILERS:
+        names = f"{', '.join(PROFILERS[:-1])} or {PROFILERS[-1]}"
+        raise ValueError(f"trainer.profiler is {trainer.profiler}; expected {names}, or the import path of a class")
     check_strategy(trainer.strategy, r"(auto|ddp|single_device)(?!.*spawn)")
 
 

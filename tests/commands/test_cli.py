@@ -90,7 +90,10 @@ def test_help_and_recipes(gans):
     assert gans("recipes dcgan-digits") == (0, GOOD, "")
     code, out, _ = gans("fit --help")
     assert code == 0
-    assert "gans [options] fit" in out
+    assert out.startswith("usage: gans fit RECIPE|FILE.yaml [flags]\n\n")
+    out = gans("fit --model.help DCGAN")[1]
+    assert out.startswith("Help for --model.help=gans.models.DCGAN")
+    out = gans("fit --help")[1]
     assert 0 < out.rindex("  --grid.every_n_steps") < out.rindex("  --trainer.max_steps")  # ours come first
 
 

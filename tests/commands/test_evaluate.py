@@ -198,7 +198,7 @@ def test_nothing_or_two_things_are_refused(refused):
         (f"evaluate a.ckpt {DIGITS} --protocol fast", "protocol is fast"),
         (f"evaluate a.ckpt {DIGITS} --samples 5", "samples is 5; expected at least 10"),
         (f"evaluate a.ckpt {DIGITS} --smaples 50", "there is no key smaples (did you mean samples?)"),
-        (f"evaluate a.ckpt {DIGITS} --device tpu", "device is tpu, which is not there"),
+        (f"evaluate a.ckpt {DIGITS} --device tpu", "device is tpu; expected auto, cpu"),
         (f"evaluate a.ckpt {DIGITS} --features mnits", "extractor is mnits (did you mean mnist?)"),
         (f"evaluate a.ckpt {DIGITS} --features none.pt", "there is no file none.pt"),
         (f"evaluate a.ckpt {DIGITS} --scores fidd", "there is no score fidd; expected fid, "),

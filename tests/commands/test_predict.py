@@ -388,7 +388,7 @@ def test_what_is_wrong_is_one_sentence(refused, tmp_path, checkpoint, trainer):
         "model.ckpt --input in --output out --format gif": "format is gif; expected",
         "model.ckpt --input in --output out --strength 0.5": "strength is for style transfer, but model.ckpt",
         "model.ckpt --input in --output out --preserve_colour": "preserve_colour is for style transfer, but model.ckpt",
-        "model.ckpt --input in --output out --device tpu9": "device is tpu9, which is not there",
+        "model.ckpt --input in --output out --device tpu9": "device is tpu9; expected auto, cpu",
         "model.ckpt --input in --output /proc/x": "cannot write under /proc/x",
         "model.ckpt --input in --output out --back": "back asks for the other way, but model.ckpt holds a Pix2Pix",
         "dcgan-digits --output out": "input must be given",

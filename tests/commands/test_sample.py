@@ -234,7 +234,10 @@ def test_wrong_flags_are_refused(checkpoint, refused, tmp_path):
         ("--out file/a.png", "cannot write under file: "),
         ("--out /proc/a/b.png", "cannot write under /proc/a: "),
         ("--out /proc/a", "cannot write under /proc/a: "),
-        ("--device tpu", "device is tpu, which is not there: "),
+        ("--device tpu", "device is tpu; expected auto, cpu"),
+        ("--device cuda:99", "device is cuda:99; expected auto, cpu"),
+        ("--device meta", "device is meta; expected auto, cpu"),
+        ("--device privateuseone", "device is privateuseone; expected auto, cpu"),
     ]:
         assert refused(f"sample {path} {flags}").startswith(says)
     assert refused("sample").endswith("checkpoint must be given")

@@ -1,5 +1,6 @@
 """A run that stops and goes on is the run that never stopped, bit for bit."""
 
+import json
 import multiprocessing
 import os
 import random
@@ -401,6 +402,8 @@ def test_the_last_checkpoint_knows_the_best_score(gans, tmp_path):
     assert float(score) > 0
     held = torch.load(best, weights_only=True)
     held["callbacks"][key]["best_model_score"] = saved["best_model_score"] = torch.tensor(0.0)  # none will be better
+    held["callbacks"][key]["best_k_models"] = {name: torch.tensor(0.0) for name in saved["best_k_models"]}
+    torch.save(held, best)
     whole = torch.load(tmp_path / LAST, weights_only=True)
     whole["callbacks"][key] = {**saved, "best_k_models": {name: torch.tensor(0.0) for name in saved["best_k_models"]}}
     torch.save(whole, tmp_path / LAST)
@@ -411,6 +414,29 @@ def test_the_last_checkpoint_knows_the_best_score(gans, tmp_path):
     code, _, err = gans(f"{again} --evaluate.samples 12")
     assert "score/fid_mnist was computed with samples 10, now 12: best.ckpt follows the new scores alone" in err
     assert (code, torch.load(best, weights_only=True)["global_step"]) == (0, 4)
+
+
+def test_a_best_checkpoint_newer_than_the_last_one_is_known(gans, tmp_path):
+    """As after a kill between the two: best.ckpt, run.json and later scores agree."""
+    line = f"{SMALL} --evaluate.features mnist --evaluate.every_n_steps 2 --evaluate.samples 10 --evaluate.reference 20"
+    assert gans(f"{line} --trainer.max_steps 2")[0] == 0
+    last, best = tmp_path / LAST, tmp_path / LAST.replace("last", "best")
+    older = torch.load(last, weights_only=True)
+    held = torch.load(best, weights_only=True)
+    held["global_step"] = 7
+    state = held["callbacks"]["Best(fid/mnist)"]
+    state["best_model_score"] = torch.tensor(0.125)  # none will be better
+    state["best_k_models"] = {name: torch.tensor(0.125) for name in state["best_k_models"]}
+    torch.save(held, best)
+    before = older["callbacks"]["Best(fid/mnist)"]
+    for known in (before, {**before, "best_model_path": "", "best_model_score": None, "best_k_models": {}}):
+        older["callbacks"]["Best(fid/mnist)"] = known
+        torch.save(older, last)
+        code, _, err = gans(f"{line} --trainer.max_steps 4 --ckpt_path last")
+        assert code == 0, err
+        assert torch.load(best, weights_only=True)["global_step"] == 7
+        told = json.loads((last.parents[1] / "run.json").read_text())["best"]
+        assert (told["value"], told["step"]) == (0.125, 7)
 
 
 def test_another_seed_or_another_start_is_refused(gans, refused, fit, tmp_path):

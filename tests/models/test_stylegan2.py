@@ -259,7 +259,7 @@ def test_arguments_replace_the_presets_numbers():
         ({"size": (16, 9)}, "size is 16x9"),
         ({"style_mixing": 1.5}, "style_mixing is 1.5; expected a number from 0 to 1"),
         ({"path_length": -1.0}, "path_length is -1.0; expected at least 0"),
-        ({"minibatch_std": 1}, "group_size is 1; expected at least 2"),
+        ({"minibatch_std": 1}, "minibatch_std is 1; expected 0, for none, or at least 2"),
         ({"num_classes": -1}, "num_classes is -1; expected at least 0"),
         ({"width": 0}, "width is 0; expected at least 1"),
         ({"accumulate": 2}, "accumulate is 2; expected 1 with PathLength"),

@@ -267,7 +267,7 @@ def test_bad_values_are_refused_by_both_networks(arguments, options, message):
         ({"flat_blocks": -1}, "flat_blocks -1"),
         ({"pool": "max"}, "pool is 'max'; expected sum or mean"),
         ({"head": "none"}, "head is 'none'"),
-        ({"minibatch_std": 1}, "group_size is 1; expected at least 2"),
+        ({"minibatch_std": 1}, "minibatch_std is 1; expected 0, for none, or at least 2"),
     ],
 )
 def test_bad_values_are_refused_by_the_discriminator(options, message):
