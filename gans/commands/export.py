@@ -1,7 +1,8 @@
 """`gans export`: write the averaged generator of a checkpoint to a file that other programs can run.
 
 The file of a translator takes images of any height and width, which it pads itself, and the extra inputs of
-`gans predict`: a mask, or a style.
+`gans predict`: a mask, or a style. The file of a model of clips makes them from noise, or with --extend continues given
+frames.
 """
 
 import copy
@@ -23,7 +24,7 @@ from torch.nn.utils import parametrize
 from gans import hub
 from gans.checks import article
 from gans.commands.export_lines import Format
-from gans.commands.exported import Run, Subject, drawing, translation
+from gans.commands.exported import Run, Subject, continuation, drawing, translation
 from gans.commands.parser import Parser, add_own_model, check_writable, own_model
 from gans.engine.checkpoint import check_draws, load_model
 from gans.engine.interface import translates
@@ -53,6 +54,9 @@ def parser() -> Parser:
         help="noise of the layers, for a model that has one: constants of the file, or an input",
     )
     flags.add_argument("--back", action="store_true", help="the reverse direction, for a model that has both")
+    flags.add_argument(
+        "--extend", action="store_true", help="continue given frames, for a model of clips that was trained with given"
+    )
     return flags
 
 
@@ -69,7 +73,14 @@ def main(args: list[str]) -> None:
         raise ValueError(f"{held}; export takes models that make images of latents or of images")
     if options.noise == "input" and not hasattr(model.generator_ema, "noise_dim"):
         raise ValueError(f"noise is input, but {options.checkpoint} holds {article(type(model))} without noise")
-    if translates(model):
+    if options.extend:
+        if not getattr(model, "given", 0) or not callable(getattr(model, "continuation", None)):
+            held = f"{options.checkpoint} holds {article(type(model))}"
+            raise ValueError(f"extend is for models of clips that were trained with given, but {held} without it")
+        if options.back:
+            raise ValueError("back and extend are given; expected one of them")
+        subject = continuation(model)
+    elif translates(model):
         if options.back and not hasattr(model, "back"):
             raise ValueError(f"back asks for the other way, but {options.checkpoint} holds {article(type(model))}")
         subject = translation(model, options.back)

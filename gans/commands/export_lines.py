@@ -89,6 +89,43 @@ def translation_lines(
     return ["import torch", f"generator = {loader(form, file)}", f"images = generator({arguments})  {told}"]
 
 
+def continuation_lines(form: Format, model: Any, count: int, path: Path) -> list[str]:
+    """Return three lines that continue `count` clips of random pixels with an exported file.
+
+    Args:
+        form: format of the file.
+        model: that was exported.
+        count: number of clips.
+        path: of the file.
+    """
+    channels, frames, height, width = model.image_shape
+    file, told = json.dumps(str(path)), f"# {(count, *model.image_shape)} in [-1, 1], first the given frames"
+    first, noise = (count, channels, model.given, height, width), (count, frames * model.hparams["motion_dim"])
+    dtype = str(next(model.generator_ema.parameters()).dtype).removeprefix("torch.")
+    options = "" if dtype == "float32" else f", dtype=torch.{dtype}"
+    pixels = f"2 * torch.rand({', '.join(map(str, first))}{options}) - 1"
+    if form == "onnx":
+        given = f'"first": np.random.uniform(-1, 1, {first}).astype("{dtype}")'
+        return [
+            "import numpy as np, onnxruntime",
+            f"session = onnxruntime.InferenceSession({file})",
+            f'[clips] = session.run(None, {{{given}, "noise": np.random.randn{noise}.astype("{dtype}")}})  {told}',
+        ]
+    if form == "safetensors":
+        package, *load = weights_lines(model, file)
+        return [
+            f"import torch; {package}",
+            *load,
+            f"clips = model.extend({pixels}, {frames - model.given}, seed=0)  {told}",
+        ]
+    sizes = ", ".join(map(str, noise))
+    return [
+        "import torch",
+        f"generator = {loader(form, file)}",
+        f"clips = generator({pixels}, torch.randn({sizes}{options}))  {told}",
+    ]
+
+
 def weights_lines(model: Any, file: str) -> list[str]:
     """Return the lines that load a file of weights."""
     kind = type(model)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from gans.commands.export_lines import Format, drawing_lines, translation_lines
+from gans.commands.export_lines import Format, continuation_lines, drawing_lines, translation_lines
 from gans.commands.extras import EXTRAS
 from gans.metrics.sampling import latents
 
@@ -109,6 +109,65 @@ def drawing(model: Any, noise: bool = False) -> Subject:
         told=f"{COUNT} of its pictures differ from the checkpoint's",
         lines=lambda form, path: drawing_lines(form, model, COUNT, path, noise),
     )
+
+
+# -- from given frames -------------------------------------------------------------------------------------------------
+
+
+class Continuation(nn.Module):
+    """The function of a model that continues clips, without its training networks.
+
+    Args:
+        model: has `continuation(first, noise)`.
+        generator: used in place of its averaged generator.
+    """
+
+    def __init__(self, model: Any, generator: nn.Module) -> None:
+        super().__init__()
+        model = copy.deepcopy(model).eval().requires_grad_(False)
+        model.generator_ema = self.generator = generator
+        self.function: tuple[Run] = (model.continuation,)  # in a tuple, as below
+
+    def forward(self, first: Tensor, noise: Tensor) -> Tensor:
+        """Return clips `(N, C, T, H, W)` in [-1, 1] that begin with the given frames.
+
+        Args:
+            first: given frames `(N, C, given, H, W)` in [-1, 1].
+            noise: motion noise of all frames, `(N, T motion_dim)`, from N(0, 1).
+        """
+        return torch.cat([first, self.function[0](first, noise)], 2)
+
+
+def continuation(model: Any) -> Subject:
+    """Return what is exported of a model that continues clips: its continuation of given frames, by noise.
+
+    The clips have the length of training.
+    """
+    channels, frames, height, width = model.image_shape
+    kind = next(model.generator_ema.parameters()).dtype
+    pictures = textures(COUNT, channels, model.given, height, width).to(kind)
+    noise = torch.randn(COUNT, frames * model.hparams["motion_dim"], generator=torch.Generator().manual_seed(0))
+    inputs = pictures, noise.to(kind)
+    return Subject(
+        reference=Continuation(model, model.generator_ema),
+        network=lambda bake: Continuation(model, bake(model.generator_ema)),
+        loaded=lambda alone: Continuation(alone, alone.generator_ema),
+        names=("first", "noise"),
+        example=inputs,
+        batches=list(zip(*(torch.split(value, BATCHES) for value in inputs), strict=True)),
+        axes=(0,),
+        tolerance=1e-3,  # an eighth of a level of 255
+        told=f"{COUNT} continuations of {frames - model.given} frames differ from the checkpoint's",
+        lines=lambda form, path: continuation_lines(form, model, COUNT, path),
+    )
+
+
+def textures(count: int, channels: int, frames: int, height: int, width: int) -> Tensor:
+    """Return clips `(count, channels, frames, height, width)` of smooth random textures that move, in [-1, 1]."""
+    draw = torch.Generator().manual_seed(count)
+    coarse = torch.rand(count, channels, 4, 4, generator=draw) * 2 - 1
+    fine = nn.functional.interpolate(coarse, (height, width), mode="bicubic", align_corners=False).clamp(-1, 1)
+    return torch.stack([fine.roll((i, -i), (2, 3)) for i in range(frames)], 2)
 
 
 # -- from images -------------------------------------------------------------------------------------------------------

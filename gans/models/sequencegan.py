@@ -334,10 +334,10 @@ class SequenceGAN(LatentGAN):
             first: `(N, C, given, H, W)`.
             noise: motion noise of given and new frames, `(N, T motion_dim)`, at the end of longer latents.
         """
-        frames = noise.shape[1] // self.hparams["motion_dim"]
-        z = noise.new_zeros(len(noise), self.latent_dim + (frames - self.frames) * self.hparams["motion_dim"])
-        z[:, -noise.shape[1] :] = noise
-        labels = torch.zeros(len(z), dtype=torch.long, device=z.device) if self.num_classes else None
+        z = torch.cat(
+            [noise.new_zeros(noise.shape[0], self.hparams["latent_dim"] + self.hparams["motion_dim"]), noise], 1
+        )
+        labels = torch.zeros(z.shape[0], dtype=torch.long, device=z.device) if self.num_classes else None
         clips: Tensor = self.generator_ema(z, labels, first)
         return clips[:, :, self.given :].clamp(-1, 1)
 

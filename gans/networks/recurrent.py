@@ -97,7 +97,7 @@ class Generator(nn.Module):
         """
         kept, state, noise = self.parts(z)
         if first is not None:
-            continued = torch.ones(len(z), dtype=torch.bool, device=z.device) if continued is None else continued
+            continued = torch.ones(z.shape[0], dtype=torch.bool, device=z.device) if continued is None else continued
             content, start, points = self.encoder(first)
             state = torch.where(continued[:, None], start, state)
             kept = torch.where(continued[:, None], content, kept) if self.encoder.content_dim else kept
@@ -294,7 +294,7 @@ class Encoder(nn.Module):
         found, maps = self.layers(first.transpose(1, 2).flatten(1, 2)), self.maps(first.transpose(1, 2).flatten(0, 1))
         with torch.autocast(first.device.type, enabled=False):  # half precision is too coarse for positions
             content, state = self.codes(found.to(self.sharpness)).tensor_split([self.content_dim], 1)
-            points = self.points(maps.to(self.sharpness)).view(len(first), -1, 2 * POINTS)
+            points = self.points(maps.to(self.sharpness)).view(first.shape[0], -1, 2 * POINTS)
             # Position in the last frame, and pixels from frame to frame, in numbers of one order.
             moves = points.diff(dim=1) * min(first.shape[-2:]) / 2
             state = state + self.track(torch.cat([points[:, -1:], moves], 1).flatten(1))
@@ -481,7 +481,9 @@ def velocity(clips: Tensor) -> Tensor:
         return clips.new_zeros(count, 2)
     start, end = (torch.fft.rfft2(clips[:, :, i].double().mean(1)) for i in (0, -1))
     cross = end * start.conj()
-    peak = torch.fft.irfft2(cross / cross.abs().clamp(min=1e-9), s=(height, width)).flatten(1).argmax(1)
+    found = torch.fft.irfft2(cross / cross.abs().clamp(min=1e-9), s=(height, width)).flatten(1)
+    # An object that comes into the frame may have two equal peaks. Rounding takes the same one everywhere.
+    peak = (found * 1e4).round().argmax(1)
     sides = torch.tensor([height, width], device=clips.device)
     moved = torch.stack([peak // width, peak % width], 1)
     return (torch.where(moved > sides // 2, moved - sides, moved) / (frames - 1)).to(clips.dtype)

@@ -14,10 +14,11 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 import gans.models
+from gans.checks import article
 from gans.commands import export
 from gans.commands.export import SUFFIX, baked
 from gans.engine.interface import makes_images, translates
-from gans.models import Pix2Pix, TextToImage
+from gans.models import Pix2Pix, SequenceGAN, TextToImage
 from gans.networks import dcgan
 from gans.networks.spectral import normed_together, spectral_layers
 
@@ -164,6 +165,82 @@ def test_the_noise_of_layers_is_an_input_by_a_flag(checkpoint, gans, form):
         assert (found - generator(z, labels, noise)).abs().max() < 1e-5
     assert (found - model(z, labels)).abs().max() < 1e-5  # of the stored noise
     assert (generator(z, labels, rows[0]) - model(z, labels)).abs().max() > 0.01
+
+
+# -- models that continue clips ----------------------------------------------------------------------------------------
+
+
+def continuing(**options):
+    """A small model that continues two frames, whose weights are unlike those of a fresh one."""
+    torch.manual_seed(1)
+    sizes = {"size": 16, "channels": 1, "frames": 5, "latent_dim": 4, "motion_dim": 3, "width": 2, "given": 2}
+    model = SequenceGAN(**{**sizes, **options})
+    for parameter in model.generator.parameters():
+        parameter.data += 0.1 * torch.randn_like(parameter)
+    model.generator_ema.load_state_dict(model.generator.state_dict())
+    return model.eval()
+
+
+def given_frames(count):
+    """Frames of a square that comes into the frame, by one or by two pixels: it has four columns, and before three."""
+    first = -torch.ones(count, 1, 2, 16, 16)
+    for i in range(count):
+        first[i, 0, 0, i : i + 5, :3] = first[i, 0, 1, i : i + 5, 1:5] = 1
+    return first
+
+
+CONTINUED = [(form, options) for form in ("torch-export", "onnx") for options in ({}, {"num_classes": 3})]
+
+
+@pytest.mark.parametrize(
+    ("form", "options"),
+    [
+        ("safetensors", {"motion_grid": 1}),
+        ("torchscript", {"motion_grid": 1}),
+        ("onnx", {"motion_grid": 1}),
+        pytest.param("torch-export", {"motion_grid": 1}, marks=pytest.mark.slow),
+        *(pytest.param(*pair, marks=pytest.mark.slow) for pair in CONTINUED),
+    ],
+)
+def test_a_file_continues_clips_as_extend_does(checkpoint, gans, record_property, form, options):
+    if form == "onnx":
+        pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: the extra onnx")
+        pytest.importorskip("onnxscript", reason="onnxscript is not installed: the extra onnx")
+    model, held = continuing(**options), {}
+    code, out, err = gans(f"export {checkpoint(model)} --extend --format {form} --out out{SUFFIX[form]}")
+    assert (code, err) == (0, "")
+    assert "checked      16 continuations of 3 frames differ from the checkpoint's by at most " in out
+    exec(out.partition("\n\n")[2], held)
+    assert tuple(held["clips"].shape) == (16, 1, 5, 16, 16)
+    for count in (1, 3):
+        first, wanted = given_frames(count), model.extend(given_frames(count), 3, seed=4)
+        noise = torch.cat([model.drawn(count, 3, 4, "extend", i) for i in range(5)], 1)
+        if form == "onnx":
+            found = torch.from_numpy(held["session"].run(None, {"first": first.numpy(), "noise": noise.numpy()})[0])
+        else:
+            found = held["generator"](first, noise) if "generator" in held else held["model"].extend(first, 3, seed=4)
+        difference = float((found - wanted).abs().max())
+        record_property(f"difference of {count}", difference)
+        assert wanted[:, :, 2:].std() > 1e-3
+        assert difference < 1e-4
+
+
+@pytest.mark.parametrize("form", ["torchscript", pytest.param("onnx", marks=pytest.mark.slow)])
+def test_a_model_that_continues_clips_also_generates_them(checkpoint, gans, form):
+    model = continuing(motion_grid=1)
+    lines = exported(gans, checkpoint(model), form)
+    assert "randn" in lines
+    assert "extend" not in lines
+
+
+def test_extending_is_for_models_that_continue_clips(checkpoint, refused):
+    for model in (make("GAN"), make("SequenceGAN"), translator("SRGAN")):
+        path, held = checkpoint(model), article(type(model))
+        says = f"extend is for models of clips that were trained with given, but {path} holds {held} without it"
+        assert refused(f"export {path} --extend --format torchscript") == says
+    path = checkpoint(continuing())
+    assert refused(f"export {path} --extend --back --format torchscript").startswith("back and extend are given;")
+    assert refused(f"export {path} --extend --noise input --format torchscript").startswith("noise is input, but ")
 
 
 # -- models of images from images --------------------------------------------------------------------------------------

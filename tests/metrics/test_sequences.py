@@ -350,6 +350,14 @@ def test_a_square_goes_on_at_its_mean_velocity():
     assert torch.equal(extrapolated(clip[:, :, -1:], 3), square([(6, 7)] * 3))
 
 
+def test_of_equal_velocities_the_first_is_taken_everywhere():
+    """A square comes into the frame by one pixel at one side or by two at the other. Rounding would choose."""
+    clips = -torch.ones(5, 1, 2, 16, 16)
+    for i in range(5):
+        clips[i, 0, 0, i : i + 5, :3] = clips[i, 0, 1, i : i + 5, 1:5] = 1
+    assert torch.equal(velocity(clips), torch.tensor([[0.0, 1.0]] * 5))
+
+
 def test_what_moves_in_is_the_background_or_repeats_the_border():
     ramp = torch.arange(16.0).expand(1, 1, 16, 16)
     still = extrapolated(torch.stack([ramp.roll(-1, 3), ramp], 2), 2)
