@@ -8,6 +8,7 @@ USAGE = """\
 usage: gans data look FOLDER                            counts, classes, sizes, broken images, a contact sheet
        gans data encode FOLDER OUT --autoencoder CKPT    codes of all images, for GANs that play on codes
        gans data pack FOLDER OUT --size 256              images in tar shards, shrunk once as in training
+       gans data clips PHOTOS OUT --size 64 --num 10     clips by a camera that pans over photographs and zooms
 
        gans data look photos --out photos.png
        gans data look HuggingFaceDataModule --data.path user/name
@@ -18,7 +19,7 @@ usage: gans data look FOLDER                            counts, classes, sizes, 
 """
 
 # Each is a file `data_<verb>` of this package, with a function `main`.
-VERBS = ("look", "encode", "pack")
+VERBS = ("look", "encode", "pack", "clips")
 
 
 def main(args: list[str]) -> int | None:

@@ -1,7 +1,7 @@
 """`gans predict CKPT --input FILE|DIR --output DIR|FILE`: translate whole pictures of any size, or clips, with a model.
 
 Inpainting also needs `--mask`, which is white in holes. Style transfer needs `--style`. The output of a clip is a file.
-A SequenceGAN continues a folder of frames, or a clip.
+A SequenceGAN or a NextFrame continues a folder of frames, or a clip.
 """
 
 import sys
@@ -86,8 +86,10 @@ def parser() -> Parser:
         type=float,
         help="size of the results relative to the pictures, such as 2.5: what the model makes is resized to it",
     )
-    flags.add_argument("--frames", type=int, help="for a SequenceGAN: number of frames that continue the input")
-    flags.add_argument("--seed", type=int, default=0, help="for a SequenceGAN: each seed continues in another way")
+    flags.add_argument("--frames", type=int, help="for models of clips: number of frames that continue the input")
+    flags.add_argument(
+        "--seed", type=int, default=0, help="for models of clips: SequenceGAN continues by each seed in another way"
+    )
     flags.add_argument("--tile", type=int, default=512, help="side of the tiles that larger pictures are cut into")
     flags.add_argument("--overlap", type=int, default=64, help="minimum overlap of neighbouring tiles in pixels")
     flags.add_argument("--batch", type=int, default=1, help="tiles of a picture, or small frames, computed at once")

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from gans.models.manifolddcgan import ManifoldDCGAN
     from gans.models.manifoldgan import ManifoldGAN
     from gans.models.manifoldgridgan import ManifoldGridGAN
+    from gans.models.nextframe import NextFrame
     from gans.models.pix2pix import Pix2Pix
     from gans.models.projectiongan import ProjectionGAN
     from gans.models.r3gan import R3GAN
@@ -67,6 +68,7 @@ __all__ = [
     "ManifoldDCGAN",
     "ManifoldGAN",
     "ManifoldGridGAN",
+    "NextFrame",
     "Pix2Pix",
     "ProjectionGAN",
     "ReACGAN",

@@ -248,6 +248,7 @@ def test_extending_is_for_models_that_continue_clips(checkpoint, refused):
 TRANSLATING = {
     "pix2pix": lambda: gans.models.Pix2Pix(32, 3, width=2),
     "pix2pix, colours": lambda: gans.models.Pix2Pix(8, 3, 1, width=2, space="lab"),
+    "nextframe": lambda: gans.models.NextFrame(16, 1, frames=6, given=3, width=2),
     "pix2pix, residual": lambda: gans.models.Pix2Pix(16, 1, 4, width=2, network="resnet", norm="instance_affine"),
     "CUT": lambda: gans.models.CUT(16, 3, width=2, blocks=1),
     "CycleGAN": lambda: gans.models.CycleGAN(16, 3, 1, width=2, blocks=1, identity_weight=0),

@@ -36,6 +36,7 @@ SMALL = {
     "ManifoldGridGAN": {"width": 8, "max_width": 8},
     "ManifoldGAN": {"autoencoder_steps": 1, "latent_steps": 1, "image_steps": 1},
     "Pix2Pix": {"latent_dim": None},
+    "NextFrame": {"latent_dim": None, "frames": 4, "given": 2, "rollout": 2},
     "CycleGAN": {"latent_dim": None, "blocks": 1, "pool": 20},
     "CUT": {"latent_dim": None, "blocks": 1, "patches": 20, "patch_dim": 4},
     "Inpainting": {"latent_dim": None},
@@ -53,9 +54,10 @@ SMALL = {
 CONDITIONAL = {"ConditionalGAN", "ACGAN", "ProjectionGAN", "ContraGAN", "ReACGAN"}
 # Conditional where they are asked to be.
 CLASSES = {name: {"num_classes": 10} for name in ("BigGAN", "GAT", "SAGAN", "R3GAN", "StyleGAN2", "ManifoldGridGAN")}
-CLIPS = {"SequenceGAN"}
+CLIPS = {"SequenceGAN", "NextFrame"}
 TRANSLATORS = {
     "Pix2Pix",
+    "NextFrame",
     "CycleGAN",
     "CUT",
     "Inpainting",
@@ -141,18 +143,19 @@ def draw(model, n, seed, size=(SIZE, SIZE), channels=1):
         return model.sample(n, seed=seed)
     if type(model).__name__ in CAPTIONED:
         return model.translate(*sentences(n), seed=seed)
-    images = torch.rand(n, channels, *size, generator=torch.Generator().manual_seed(seed)) * 2 - 1
+    shape = (n, channels, *((FRAMES,) if type(model).__name__ in CLIPS else ()), *size)
+    images = torch.rand(shape, generator=torch.Generator().manual_seed(seed)) * 2 - 1
     return model.translate(*model.inputs((images, holes(images) if type(model).__name__ in FILLERS else images)))
 
 
 def digits(name, batch_size):
-    if name in TRANSLATORS:
-        degrade = "mask brush" if name in FILLERS else "noise 40"
-        return datamodules.DegradedDigitsDataModule(degrade, size=SIZE, batch_size=batch_size)
     if name in CLIPS:
         return datamodules.MovingDigitsDataModule(
             source="digits", size=SIZE, frames=FRAMES, clips=100, batch_size=batch_size
         )
+    if name in TRANSLATORS:
+        degrade = "mask brush" if name in FILLERS else "noise 40"
+        return datamodules.DegradedDigitsDataModule(degrade, size=SIZE, batch_size=batch_size)
     return (Captioned if name in CAPTIONED else DigitsDataModule)(size=SIZE, batch_size=batch_size)
 
 
@@ -191,7 +194,7 @@ def test_a_checkpoint_of_any_size_and_channels_gives_the_same_samples(trainer, t
     assert type(again) is type(model)
     drawn = draw(again, 5, 3, **shape)
     assert torch.equal(drawn, draw(model.eval(), 5, 3, **shape))
-    assert drawn.shape == (5, 3, *((FRAMES,) if name in CLIPS else ()), 20, 28)
+    assert drawn.shape == (5, 3, *((FRAMES,) if name in CLIPS - TRANSLATORS else ()), 20, 28)
     batch = next(iter(loader(name, **shape)))
     assert torch.equal(made(again, batch, 4, 1), made(model, batch, 4, 1))
 
