@@ -78,6 +78,13 @@ def clips(root):
     return []
 
 
+def films(root):
+    """Write clips of 16 frames in the folders of two sets."""
+    for name in ("train/first", "train/second", "test/third"):
+        pictures(root / name, (32, 32), "png", 16)
+    return []
+
+
 def sides(root, count=20):
     """Write pictures side by side in the folders of facades."""
     for name in ("train", "val", "test"):
@@ -192,6 +199,7 @@ MAKE |= {"styletransfer-folder": unpaired, "inpainting-facades": photographs, "i
 MAKE |= {"inpainting-folder-256": filling}
 
 
+MAKE |= dict.fromkeys(("sequence-continued-bsd", "nextframe-bsd"), films)
 MAKE |= {"bsd": berkeley, "srgan-x4-folder": esrgan, "srgan-x4-real-folder": esrgan}
 
 
