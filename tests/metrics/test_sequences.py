@@ -362,10 +362,14 @@ def test_what_moves_in_is_the_background_or_repeats_the_border():
     ramp = torch.arange(16.0).expand(1, 1, 16, 16)
     still = extrapolated(torch.stack([ramp.roll(-1, 3), ramp], 2), 2)
     assert torch.equal(still[0, 0, 1, 0, :4], torch.tensor([0.0, 0.0, 0.0, 1.0]))
-    clip = square([(6, 0), (6, 0)])
-    clip[:, :, 0] = clip[:, :, 1].roll(-2, -1)  # of which two columns were outside
-    clip[:, :, 0, :, -2:] = -1
-    assert torch.equal(extrapolated(clip, 2), square([(6, 2), (6, 4)]))
+    draw = torch.Generator().manual_seed(0)
+    thing = torch.rand(5, 6, generator=draw)
+    clip = -torch.ones(1, 1, 4, 16, 16)
+    clip[..., 0, 6:11, :4] = thing[:, 2:]  # two columns are outside
+    for frame, x in ((1, 0), (2, 2), (3, 4)):
+        clip[..., frame, 6:11, x : x + 6] = thing
+    assert torch.equal(velocity(clip[:, :, :2]), torch.tensor([[0.0, 2.0]]))
+    assert torch.equal(extrapolated(clip[:, :, :2], 2), clip[:, :, 2:])
 
 
 def test_the_centre_of_brightness_follows_an_object():
