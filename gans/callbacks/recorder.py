@@ -1,6 +1,7 @@
 """Keeps the record of a run, `run.json` in its folder, from which `gans runs` prints what became of it."""
 
 import contextlib
+import json
 import signal
 import time
 from dataclasses import replace
@@ -10,6 +11,7 @@ from typing import Any
 import lightning as L
 
 from gans.callbacks.health import DivergedError
+from gans.callbacks.loggers import show_table
 from gans.engine.checkpoint import Best, Checkpoint
 from gans.engine.stored import stored
 from gans.engine.tensorboard import arguments, square
@@ -39,7 +41,11 @@ class Recorder(L.Callback):
         self.spent = (0.0, 0.0)  # seconds and CPU seconds at which this process would have begun to train all of it
 
     def on_train_start(self, trainer: Trainer, pl_module: Module) -> None:
-        """Lock the folder and write the first record. A resumed run keeps the time at which it began, and its best."""
+        """Lock the folder and write the first record.
+
+        A resumed run keeps the time at which it began, and its best score. The loggers get a table of the arguments
+        that have changed.
+        """
         if not trainer.is_global_zero or rehearsal(trainer):
             return
         folder = run_folder(trainer)
@@ -65,6 +71,9 @@ class Recorder(L.Callback):
             settings=given,
             environment=environment(pl_module.device),
         )
+        recorded = (folder / record.FILE).is_file()  # with all arguments; config.yaml is there in a new run too
+        if recorded and earlier and (rows := changed(earlier.settings, given)):
+            show_table(trainer, "arguments", ["argument", "before", "now"], rows, trainer.global_step)
         self.better(trainer)
         self.write(trainer, "running")
 
@@ -153,6 +162,18 @@ def known(folder: Path) -> record.Record | None:
         return record.read(folder)
     except ValueError:
         return None
+
+
+def changed(before: dict[str, Any], now: dict[str, Any]) -> list[list[str]]:
+    """Return name and both values, as JSON, of each argument in which a resumed run differs from its last process.
+
+    The table HParams of TensorBoard cannot tell this: it reads only the first arguments of a run.
+    """
+    told: list[dict[str, str]] = [
+        {name: json.dumps(value, default=str) for name, value in given.items()} for given in (before, now)
+    ]
+    names = [name for name in dict.fromkeys([*told[0], *told[1]]) if told[0].get(name) != told[1].get(name)]
+    return [[name, told[0].get(name, ""), told[1].get(name, "")] for name in names]
 
 
 def step_of(path: str) -> int | None:

@@ -27,6 +27,8 @@ def sentence(message: str, flags: set[str], classes: dict[str, list[str]]) -> st
         name = found[1].lstrip("-").replace("init_args.", "")
         if name == found[1] and "unrecognized" in message:
             return f"{name} stands alone; expected --key value, and a recipe only right after the command"
+        if found[1][:1] == "-" != found[1][1:2] and name in flags:
+            return f"{found[1]} begins with one dash; expected --{name}"
         return f"there is no key {HERE}{name}{nearest(name, sorted(flags))}".replace("mean ", f"mean {HERE}")
     if found := re.search(r"arguments are required: (?:\w+\.)?(.*)", message):
         return f"{HERE}{re.sub(r', (fit|validate|test|predict)[.]', ' and ', found[1])} must be given"

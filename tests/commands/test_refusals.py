@@ -10,6 +10,7 @@ SILENT = "dcgan-digits --trainer.enable_progress_bar false"  # refused by the fi
     [
         ("r3gan-small-mnist --model.r1 0", "there is no key model.r1"),
         ("dcgan-digits --model.augment_options.policy blit", "augment_options has policy without augment"),
+        ("dcgan-digits -trainer.max_steps 5", "-trainer.max_steps begins with one dash; expected --trainer.max_steps"),
         ("dcgan-digits --seed_everything -5", "seed_everything is -5; expected 0 to 4294967295"),
         ("dcgan-digits --trainer.profiler 3", "trainer.profiler is 3; expected simple, advanced, pytorch or xla"),
         (

@@ -4,6 +4,7 @@ import json
 import multiprocessing
 import os
 import random
+import re
 import signal
 import time
 import warnings
@@ -466,3 +467,17 @@ def test_warnings_are_not_given_twice(trainer, tmp_path):
             warnings.simplefilter("always")
             loop.fit(GAN(size=8, latent_dim=4, width=2), DigitsDataModule(size=8, batch_size=8), ckpt_path=resume)
         assert sum("collapsed" in str(note.message) for note in caught) == (resume is None)
+
+
+def test_arguments_that_a_resumed_run_changes_are_a_table(gans, tmp_path):
+    line = f"{SMALL} --trainer.max_steps"
+    assert gans(f"{line} 1")[0] == 0
+    assert gans(f"{line} 2 --ckpt_path last")[0] == 0
+    events = EventAccumulator(str((tmp_path / LAST).parents[1]))
+    assert "arguments/text_summary" not in events.Reload().Tags()["tensors"]
+    assert gans(f"{line} 3 --ckpt_path last --model.lr 0.003")[0] == 0
+    (table,) = events.Reload().Tensors("arguments/text_summary")
+    text = table.tensor_proto.string_val[0].decode()
+    assert table.step == 2
+    assert "DigitsDataModule" not in text  # it is the same
+    assert re.search(r"^\| model\.lr \| 0\.\d+ \| 0\.003 \|$", text, re.MULTILINE), text
