@@ -84,12 +84,10 @@ def write(found: Plan, todo: list[Job], out: Path) -> None:
     rows = file.merged(path, [row for job in todo if (row := job.row) is not None])
     tables = file.tables(path)
     file.write(path, rows, tables)
-    drawn = set()
+    drawn: dict[str, list[Path]] = {}
     for job in todo:
         if job.entry.name not in drawn and job.row is not None and (run := job.run) is not None:
-            strip = pictures / f"{job.entry.name}.jpg"
-            if results_pictures.write(run[0], run[1].size, job.entry.picture, strip):
-                drawn.add(job.entry.name)
+            drawn[job.entry.name] = results_pictures.of_entry(job.entry, run[0], run[1].size, pictures)
     names = {row["name"] for row in rows} | {entry.name for entry in found.entries}
     text = readme.read_text(encoding="utf-8") if readme.is_file() else page.NEW
     text = page.filled(text, found.entries, rows, page.links(pictures, readme, names))
@@ -102,4 +100,4 @@ def write(found: Plan, todo: list[Job], out: Path) -> None:
             atomic.write(where, here.encode())
             print(f"written      {where}")
     print(f"written      {path}: {len(rows)} runs")
-    print(f"pictures     {len(drawn)} in {pictures}")
+    print(f"pictures     {sum(map(len, drawn.values()))}")

@@ -11,7 +11,8 @@ from gans.recipes.catalogue import find
 from gans.recipes.configuration import read
 from gans.recipes.listing import entries
 
-KEYS = ("name", "recipe", "seeds", "steps", "fit", "evaluate", "test", "show", "picture")
+KEYS = ("name", "recipe", "seeds", "steps", "fit", "evaluate", "test", "show", "picture", "pictures")
+DRAWN = ("kind", "rows", "scale")  # of one of `pictures`
 PLACES = ("file", "readme", "pictures")  # of `write`
 TESTED = ("translation", "restoration", "text")  # tasks whose models are scored by `gans test`
 GIVEN = re.compile(r"\{([\w.-]+)\}")  # stands for a path that the command line gives
@@ -35,6 +36,8 @@ class Entry:
         test: flags of `gans test`; None leaves it out.
         show: scores that a README shows; by default the first ones.
         picture: first word of the name of the grids in `samples` that a README shows a row of.
+        pictures: other files that are made of such grids, by their paths: the `kind` of the grid, and the number of its
+            first `rows`, enlarged by `scale`.
     """
 
     name: str
@@ -47,6 +50,7 @@ class Entry:
     test: Flags | None = None
     show: tuple[str, ...] = ()
     picture: str | None = None
+    pictures: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     @property
     def needs(self) -> list[str]:
@@ -112,7 +116,7 @@ def entry(where: str, row: Any, tasks: Mapping[str, str]) -> Entry:
     steps = row.get("steps")
     if steps is not None and not (is_count(steps) and steps):
         raise ValueError(f"{where}: steps is {steps}; expected an integer of at least 1")
-    flags = {
+    flags: dict[str, Any] = {
         key: dictionary(f"{where}: {key}", row[key]) for key in ("fit", "evaluate", "test") if row.get(key) is not None
     }
     if not any(key in row for key in ("evaluate", "test")):
@@ -120,8 +124,15 @@ def entry(where: str, row: Any, tasks: Mapping[str, str]) -> Entry:
     show = row.get("show", [])
     if not isinstance(show, list) or not all(isinstance(score, str) for score in show):
         raise ValueError(f"{where}: show is {show}; expected a list of names of scores")
+    drawn = dictionary(f"{where}: pictures", row.get("pictures", {}))
+    for path, options in drawn.items():
+        known(f"{where}: {path}", dictionary(f"{where}: {path}", options), DRAWN)
+        for key in ("rows", "scale"):
+            if key in options and not (is_count(options[key]) and options[key]):
+                raise ValueError(f"{where}: {path}: {key} is {options[key]}; expected an integer of at least 1")
     whole = (read(find(recipe)).get("trainer") or {}).get("max_steps")
-    return Entry(name, recipe, tuple(seeds), steps, whole, **flags, show=tuple(show), picture=row.get("picture"))
+    shown: dict[str, Any] = {"show": tuple(show), "picture": row.get("picture"), "pictures": drawn}
+    return Entry(name, recipe, tuple(seeds), steps, whole, **flags, **shown)
 
 
 def chosen(found: tuple[Entry, ...], only: list[str] | None) -> list[Entry]:

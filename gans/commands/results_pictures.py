@@ -6,6 +6,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from gans.commands.results_list import Entry
 from gans.runs import atomic
 
 KINDS = ("continued", "translations", "step", "reconstructions", "captions")  # of grids, the first one is shown
@@ -13,6 +14,7 @@ NUMBERED = re.compile(r"(.+)_(\d+)\.png")
 PADDING = 2  # pixels between the images of a grid
 WIDTH, LOW = 420, 40  # pixels of a strip at most, and height of images of which it has two rows
 QUALITY = 90
+WHOLE = 10**6  # rows
 
 
 def newest(samples: Path, kind: str | None) -> Path | None:
@@ -37,32 +39,56 @@ def strip(grid: Image.Image, size: tuple[int, int]) -> Image.Image:
     tall, wide = (side + PADDING for side in size)
     if (grid.width - PADDING) % wide:
         return grid.crop((0, 0, min(grid.width, WIDTH), min(grid.height, WIDTH // 4)))
-    above = (grid.height - PADDING) % tall
     across = min((grid.width - PADDING) // wide, max(1, (WIDTH - PADDING) // wide))
-    down = min((grid.height - PADDING - above) // tall, 2 if size[0] <= LOW else 1)
-    box = (0, above, across * wide + PADDING, above + down * tall + PADDING)
-    found = grid.crop(box)
+    found = upper(grid, tall, 2 if size[0] <= LOW else 1)
+    found = found.crop((0, 0, across * wide + PADDING, found.height))
     if found.width > WIDTH:
         found = found.resize((WIDTH, round(found.height * WIDTH / found.width)), Image.Resampling.LANCZOS)
     return found
 
 
-def write(run: Path, size: int | tuple[int, int] | None, kind: str | None, path: Path) -> bool:
-    """Write the strip of a run, and return whether the run has a grid.
+def upper(grid: Image.Image, tall: int, rows: int) -> Image.Image:
+    """Return the first rows of a grid, without headings, whose rows are `tall` pixels high with the line between."""
+    above, count = (grid.height - PADDING) % tall, (grid.height - PADDING) // tall
+    return grid.crop((0, above, grid.width, above + min(rows, count) * tall + PADDING))
+
+
+def draw(run: Path, size: tuple[int, int], path: Path, kind: str | None, rows: int | None, scale: int) -> bool:
+    """Write a picture of a run, and return whether the run has a grid.
 
     Args:
         run: its folder.
-        size: of its images.
+        size: height and width of its images.
+        path: of the file.
         kind: of the grid; None takes the first kind that is there.
-        path: of the JPEG file.
+        rows: the first ones of the grid; None is a strip that fits into a table.
+        scale: by which it is enlarged, without interpolation.
     """
     found = newest(run / "samples", kind)
     if found is None:
         return False
-    high, wide = (size, size) if isinstance(size, int) else size or (1, 1)
-    memory = io.BytesIO()
-    with Image.open(found) as grid:
-        strip(grid.convert("RGB"), (high, wide)).save(memory, "JPEG", quality=QUALITY, subsampling=0)
+    with Image.open(found) as file:
+        grid = file.convert("RGB")
+    shown = strip(grid, size) if rows is None else upper(grid, size[0] + PADDING, rows)
+    shown = shown.resize((scale * shown.width, scale * shown.height), Image.Resampling.NEAREST)
+    memory, jpeg = io.BytesIO(), path.suffix.lower() in (".jpg", ".jpeg")
+    shown.save(memory, "JPEG" if jpeg else "PNG", **({"quality": QUALITY, "subsampling": 0} if jpeg else {}))
     path.parent.mkdir(parents=True, exist_ok=True)
     atomic.write(path, memory.getvalue())
     return True
+
+
+def of_entry(entry: Entry, run: Path, size: int | tuple[int, int] | None, folder: Path) -> list[Path]:
+    """Write the strip of an entry to a folder, and its other pictures, and return the paths of those that were written.
+
+    Args:
+        entry: of the list.
+        run: folder of its first run.
+        size: of the images of the run.
+        folder: of the strips.
+    """
+    sides = (size, size) if isinstance(size, int) else size or (1, 1)
+    wanted = {str(folder / f"{entry.name}.jpg"): (entry.picture, None, 1)}
+    for path, options in entry.pictures.items():
+        wanted[path] = (options.get("kind", entry.picture), options.get("rows", WHOLE), options.get("scale", 1))
+    return [Path(path) for path, options in wanted.items() if draw(run, sides, Path(path), *options)]

@@ -26,7 +26,8 @@ ROOT = readme_blocks.ROOT
 TINY = "{model.width: 4, data.size: 8, evaluate.features: null, trainer.accelerator: cpu}"
 LIST = f"""
 runs:
-- {{recipe: dcgan-digits, seeds: [0, 1], steps: 4, fit: {TINY}, evaluate: {{samples: 60, reference: 60}}}}
+- {{recipe: dcgan-digits, seeds: [0, 1], steps: 4, fit: {TINY}, evaluate: {{samples: 60, reference: 60}},
+   pictures: {{front.png: {{rows: 3, scale: 2}}}}}}
 """
 
 
@@ -82,6 +83,8 @@ def test_runs_are_scored_and_shown(gans, small, monkeypatch):
     assert "2 seeds, 4 of 1,500 steps" in text
     with Image.open("study/pictures/dcgan-digits.jpg") as picture:
         assert picture.height == 2 * 10 + 2  # two rows of images of 8 pixels
+    with Image.open("front.png") as picture:
+        assert picture.size == (2 * (8 * 10 + 2), 2 * (3 * 10 + 2))
     again = Path("study/README.md").read_text()
     gans("results write list.yaml --out study")
     assert Path("study/README.md").read_text() == again
@@ -170,6 +173,8 @@ def test_other_scores_are_computed_anew(small, tmp_path):
         ("runs: [{recipe: dcgan-mnist, name: a/b}]", "name is a/b; expected letters, digits, dots, - and _"),
         ("runs: [{recipe: dcgan-mnist, show: fid}]", "show is fid; expected a list of names of scores"),
         ("runs: [dcgan-mnist, dcgan-mnist]", "holds dcgan-mnist twice: give one of them another `name`"),
+        ("runs: [{recipe: dcgan-mnist, pictures: {a.png: {row: 1}}}]", "a.png has a key row (did you mean rows?)"),
+        ("runs: [{recipe: dcgan-mnist, pictures: {a.png: {scale: 0}}}]", "scale is 0; expected an integer of at least"),
         ("runs: [{seeds: [1]}]", "recipe is None; expected the name of a recipe, or a YAML file"),
         ("runs: dcgan-mnist", "runs is dcgan-mnist; expected a list of recipes"),
         ("run: [dcgan-mnist]", "has a key run (did you mean runs?); expected runs, write"),
@@ -278,7 +283,8 @@ def test_a_strip_is_cut_between_the_images_of_a_grid():
 
 def test_the_list_of_the_recipes_is_sound():
     found = plan(ROOT / "scripts" / "results.yaml")
-    assert {entry.name for entry in found.entries} <= set(recipes())
+    assert {entry.recipe for entry in found.entries} <= set(recipes())
+    assert all((ROOT / path).is_file() for entry in found.entries for path in entry.pictures)
     assert all((ROOT / path).parent.is_dir() for path in found.places.values())
 
 
@@ -290,7 +296,6 @@ def test_the_readme_of_the_recipes_shows_the_file():
     assert page.filled(text, found.entries, rows, strips) == text
     shown = [cells[0].strip("`") for block in page.BLOCK.finditer(text) for cells in page.written(block[3])]
     assert sorted(shown) == sorted(recipes())
-    assert {each["name"] for each in rows} <= set(shown)
     assert {path.stem for path in (ROOT / found.places["pictures"]).glob("*")} == set(strips)
 
 
