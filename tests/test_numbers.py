@@ -19,8 +19,7 @@ from gans.commands.results_tables import Table, filled, marked, read
 
 ROOT = readme_blocks.ROOT
 MADE = re.compile(r"<!-- (recipes|protocols) -->\n.*?<!-- /\1 -->", re.DOTALL)  # by `gans results`, from "runs"
-UNMOVED = re.compile(r"^### Next frame\n.*?(?=^##)", re.MULTILINE | re.DOTALL)
-READMES = {path: MADE.sub("", UNMOVED.sub("", text)) for path, text in readme_blocks.readmes().items()}
+READMES = {path: MADE.sub("", text) for path, text in readme_blocks.readmes().items()}
 FILE = ROOT / "gans" / "recipes" / "results.json"
 FRONT = "README.md"
 
