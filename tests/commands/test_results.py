@@ -19,8 +19,8 @@ from gans.commands.results_job import Job
 from gans.commands.results_list import Entry, plan
 from gans.commands.results_pictures import strip
 from gans.commands.results_run import jobs, share
-from gans.recipes.catalogue import recipes
 from gans.runs import record
+from gans.runs.recipes import recipes
 
 ROOT = readme_blocks.ROOT
 TINY = "{model.width: 4, data.size: 8, evaluate.features: null, trainer.accelerator: cpu}"
