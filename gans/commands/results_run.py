@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+import torch
+
 from gans.commands.results_job import ENDED, LOG, Job, Row, line
 from gans.commands.results_list import Entry
 from gans.runs.parent import end_with_parent
@@ -34,6 +36,8 @@ class Running:
         job: which one.
         held: lock of its folder.
         log: what its commands print.
+        place: number among the jobs that run at once.
+        extra: environment variables of its commands.
         process: of its command.
         verb: of its command.
     """
@@ -41,10 +45,12 @@ class Running:
     job: Job
     held: int | None
     log: IO[bytes]
+    place: int
+    extra: dict[str, str]
     process: subprocess.Popen[bytes] | None = None
     verb: str = ""
 
-    def start(self, given: Mapping[str, str], threads: int) -> bool:
+    def start(self, given: Mapping[str, str]) -> bool:
         """Start the next command, and return whether there is one."""
         command = self.job.command(given)
         if command is None:
@@ -53,14 +59,13 @@ class Running:
         words = line(command)
         self.log.write(f"\n$ gans {' '.join(words[3:])}\n".encode())
         self.log.flush()
-        environment = {"OMP_NUM_THREADS": str(threads)} | dict(os.environ)
         # A session of its own, so that Ctrl-C reaches this process alone, which then ends the others once.
         self.process = subprocess.Popen(
             words,
             stdin=subprocess.DEVNULL,
             stdout=self.log,
             stderr=subprocess.STDOUT,
-            env=environment,
+            env={**os.environ, **self.extra},
             start_new_session=True,
             preexec_fn=end_with_parent,
         )
@@ -111,18 +116,18 @@ def run(todo: list[Job], given: Mapping[str, str], at_once: int, told: Callable[
     waiting = list(reversed(todo))
     running: list[Running] = []
     failed: list[str] = []
-    threads = max(1, (os.cpu_count() or 1) // at_once)
     with terminating():
         try:
             while waiting or running:
                 while waiting and len(running) < at_once:
                     job = waiting.pop()
-                    started = begin(job, given, threads, told)
+                    free = min(set(range(at_once)) - {one.place for one in running})
+                    started = begin(job, given, free, at_once, told)
                     running += [started] if started else []
                 for one in list(running):
                     if one.process is None or one.process.poll() is None:
                         continue
-                    if not advance(one, given, threads, failed, told):
+                    if not advance(one, given, failed, told):
                         running.remove(one)
                         one.end()
                 time.sleep(POLL if running else 0)
@@ -131,7 +136,23 @@ def run(todo: list[Job], given: Mapping[str, str], at_once: int, told: Callable[
     return failed
 
 
-def begin(job: Job, given: Mapping[str, str], threads: int, told: Callable[[str], Any]) -> Running | None:
+def part(place: int, at_once: int, environment: Mapping[str, str], gpus: int) -> dict[str, str]:
+    """Return the environment variables that give a job its part of the cores and the GPUs.
+
+    Args:
+        place: number of the job among those that run at once.
+        at_once: their count.
+        environment: of this process. A number of threads in it is kept.
+        gpus: number of visible GPUs.
+    """
+    threads = environment.get("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // at_once)))
+    given = environment.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(gpus)))
+    visible = given.split(",")[:gpus]
+    own = visible[place::at_once] or visible[place % max(1, gpus) :][:1]
+    return {"OMP_NUM_THREADS": threads} | ({"CUDA_VISIBLE_DEVICES": ",".join(own)} if at_once > 1 and gpus > 1 else {})
+
+
+def begin(job: Job, given: Mapping[str, str], place: int, at_once: int, told: Callable[[str], Any]) -> Running | None:
     """Start the first command of a job, unless it is done, waits for a path, or runs elsewhere."""
     missing = [name for name in job.entry.needs if name not in given]
     if missing:
@@ -149,8 +170,8 @@ def begin(job: Job, given: Mapping[str, str], threads: int, told: Callable[[str]
         told(f"{job.name}: another process runs it")
         return None
     log = open(job.folder / LOG, "ab")  # noqa: SIM115 - closed by `end`
-    one = Running(job, held, log)
-    if one.start(given, threads):
+    one = Running(job, held, log, place, part(place, at_once, os.environ, torch.cuda.device_count()))
+    if one.start(given):
         told(f"{job.name}: {one.verb}")
         return one
     told(summary(job, job.finish()))
@@ -158,9 +179,7 @@ def begin(job: Job, given: Mapping[str, str], threads: int, told: Callable[[str]
     return None
 
 
-def advance(
-    one: Running, given: Mapping[str, str], threads: int, failed: list[str], told: Callable[[str], Any]
-) -> bool:
+def advance(one: Running, given: Mapping[str, str], failed: list[str], told: Callable[[str], Any]) -> bool:
     """Look at a command that has ended, start the next one, and return whether there is one."""
     assert one.process is not None
     code, job = one.process.returncode, one.job
@@ -170,7 +189,7 @@ def advance(
         failed.append(job.name)
         return False
     before = one.verb
-    if one.start(given, threads):
+    if one.start(given):
         if one.verb == before:  # it has done nothing, and would do so for ever
             told(f"{job.name}: {one.verb} left no result, see {job.folder / LOG}")
             failed.append(job.name)

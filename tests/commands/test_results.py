@@ -18,7 +18,7 @@ from gans.commands.results_file import merged
 from gans.commands.results_job import Job
 from gans.commands.results_list import Entry, plan
 from gans.commands.results_pictures import strip
-from gans.commands.results_run import jobs, share
+from gans.commands.results_run import jobs, part, share
 from gans.runs import record
 from gans.runs.recipes import recipes
 
@@ -221,6 +221,24 @@ def test_first_seeds_run_before_second_ones_and_an_array_shares_them(tmp_path):
     assert share(todo, {}) == todo
     with pytest.raises(ValueError, match="has gaps between 1 and 9; expected one such as 0-7"):
         share(todo, array | {"SLURM_ARRAY_TASK_ID": "1", "SLURM_ARRAY_TASK_MAX": "9"})
+
+
+@pytest.mark.parametrize(
+    ("at_once", "environment", "gpus", "visible"),
+    [
+        (1, {}, 4, [None]),  # all of them
+        (2, {}, 0, [None, None]),
+        (2, {}, 1, [None, None]),
+        (2, {}, 4, ["0,2", "1,3"]),
+        (2, {"CUDA_VISIBLE_DEVICES": "5,7"}, 2, ["5", "7"]),
+        (3, {}, 2, ["0", "1", "0"]),
+    ],
+)
+def test_jobs_share_the_gpus(at_once, environment, gpus, visible):
+    parts = [part(place, at_once, environment, gpus) for place in range(at_once)]
+    assert [each.get("CUDA_VISIBLE_DEVICES") for each in parts] == visible
+    assert {int(each["OMP_NUM_THREADS"]) for each in parts} == {max(1, os.cpu_count() // at_once)}
+    assert part(0, at_once, {"OMP_NUM_THREADS": "3"}, gpus)["OMP_NUM_THREADS"] == "3"
 
 
 def test_the_file_keeps_other_runs_and_replaces_the_same(tmp_path):
