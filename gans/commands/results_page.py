@@ -21,7 +21,7 @@ SHOWN = ("fid", "recall", "coverage", "psnr", "ssim")  # scores that are shown b
 MOST = 3  # scores of a row
 WORDS = {"fid": "FID", "kid": "KID", "psnr": "PSNR", "ssim": "SSIM", "inception_score": "IS"}
 NEW = "# Results\n\n<!-- recipes -->\n<!-- /recipes -->\n\n<!-- protocols -->\n<!-- /protocols -->\n"
-NOT_RUN = "not run"
+NOT_RUN, ELSEWHERE = "not run", "see the section"  # of a recipe without runs; with a link to a section of the README
 
 
 def filled(text: str, entries: Iterable[Entry], rows: list[Row], pictures: Mapping[str, str]) -> str:
@@ -47,7 +47,9 @@ def filled(text: str, entries: Iterable[Entry], rows: list[Row], pictures: Mappi
         for name_cell, about in cells:
             name = match[1] if (match := NAME.search(name_cell)) else name_cell
             strip = f"![samples]({pictures[name]})" if name in pictures else ""
-            lines.append((name_cell, about, strip, result(runs.get(name, []), known.get(name), legend)))
+            absent = ELSEWHERE if "](#" in about else NOT_RUN
+            made = result(runs[name], known.get(name), legend) if name in runs else absent
+            lines.append((name_cell, about, strip, made))
         return found[1] + "".join(f"| {' | '.join(line)} |\n" for line in lines) + found[4]
 
     text = BLOCK.sub(block, text)
@@ -88,8 +90,6 @@ class Legend:
 
 def result(rows: list[Row], entry: Entry | None, legend: Legend) -> str:
     """Return the last cell of a recipe: scores, what the runs were, and what the scores depend on."""
-    if not rows:
-        return NOT_RUN
     newest = max(rows, key=lambda row: (row["date"], row["commit"] or ""))
     alike = [row for row in rows if (row["steps"], row["protocol"]) == (newest["steps"], newest["protocol"])]
     lost = [row for row in rows if row["state"] != "done"]

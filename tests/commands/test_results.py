@@ -267,18 +267,17 @@ def test_a_row_has_means_over_the_seeds_and_what_they_depend_on():
     assert page.result(longer, None, legend).split("<br>")[1] == "seed 2, 200 steps, 10 CPU s"
     lost = [row(), row(seed=1, state="diverged", steps=50, date="2025-01-01", scores={})]
     assert "seed 0, 100 of 200 steps, 10 CPU s<br>1 diverged" in page.result(lost, None, legend)
-    assert page.result([], None, legend) == "not run"
     tested = [row(scores={"fid/mnist": 9.0, "baseline/fid/mnist": 300.0, "l1": 1.0}, real={})]
     assert page.result(tested, None, legend).startswith("FID (mnist) 9.00 (input 300)<br>")
     assert page.result(tested, Entry("a", "a", show=("l1",)), legend).startswith("l1 1.00<br>")
 
 
 def test_the_first_cells_of_a_row_are_a_writers():
-    before = "| r | w | s | x |\n|-|-|-|-|\n| `a` | my words |\n| `b` | others | old | old |\n"
+    before = "| r | w | s | x |\n|-|-|-|-|\n| `a` | my words |\n| `b` | others | old | old |\n| `c` | [c](#c) |\n"
     text = f"# A\n<!-- recipes -->\n{before}<!-- /recipes -->\n\n<!-- protocols -->\n<!-- /protocols -->\n"
     made = page.filled(text, [], [row()], {"a": "a.jpg"})
     assert "| `a` | my words | ![samples](a.jpg) | FID 10.0 (real 0.100), recall 0.500<br>seed 0, " in made
-    assert "| `b` | others |  | not run |\n" in made
+    assert "| `b` | others |  | not run |\n| `c` | [c](#c) |  | see the section |\n" in made
     assert "1. p\n\n- Machine A: m, torch 2\n" in made
     assert page.filled(made, [], [row()], {"a": "a.jpg"}) == made
 
