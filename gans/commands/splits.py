@@ -15,6 +15,7 @@ from datamodules.archive import is_folder
 from gans.checks import named_in
 from gans.commands.home import expanded
 from gans.commands.parser import Parser
+from gans.commands.words import HERE
 from gans.metrics.features import Watch
 from gans.metrics.rows import Labelled, items, of_images
 from gans.recipes.configuration import read
@@ -25,9 +26,13 @@ Split = Literal["train", "val", "test"]
 
 
 def with_data(flags: Parser, args: list[str], instead: Set[str] = frozenset({"--data"})) -> Namespace:
-    """Return the options. The data are those of the checkpoint's run, unless a flag of `instead` is given."""
+    """Return the options. The data are those of the checkpoint's run, unless a flag of `instead` is given.
+
+    Raises:
+        ValueError: for wrong flags, in one sentence.
+    """
     args = expanded([part for arg in args for part in (arg.split("=", 1) if arg.startswith("--") else [arg])])
-    named = None
+    named = of_run = None
     for i, flag in enumerate(args[:-1]):
         if flag == "--data" and is_folder(args[i + 1]):
             args[i : i + 2] = ["--data", "ImageFolderDataModule", "--data.root", args[i + 1]]
@@ -42,9 +47,16 @@ def with_data(flags: Parser, args: list[str], instead: Set[str] = frozenset({"--
             data = data_of_run(config)
             named_in(config, data["class_path"], "datamodules", L.LightningDataModule, "--data")
             flags.set_defaults({"data": data})
+            of_run = data["class_path"].rpartition(".")[2]
         elif named and "." in named and (data := data_of_run(config))["class_path"] == named:
             flags.set_defaults({"data": data})  # a class of the user, with the arguments of its run
-    return flags.parse_args(args)
+    try:
+        return flags.parse_args(args)
+    except ValueError as error:
+        if of_run and "no key data." in str(error).replace(HERE, ""):
+            told = f"the data of the run are {of_run}, give --data FOLDER or --data CLASS before it for others"
+            raise ValueError(f"{error}: {told}") from error
+        raise
 
 
 def data_of_run(config: Path) -> dict[str, Any]:

@@ -78,6 +78,18 @@ def test_training_leaves_a_curve_and_the_best_checkpoint(run):
     assert isinstance(load_model(run / "checkpoints" / "best.ckpt"), GAN)
 
 
+def test_arguments_that_the_data_of_the_run_do_not_have(gans, tmp_path):
+    """The data of a run stand in its config.yaml; which flag takes other data is said."""
+    folder = tmp_path / "version_0" / "checkpoints"
+    folder.mkdir(parents=True)
+    (folder / "last.ckpt").write_bytes(b"")
+    (folder.parent / "config.yaml").write_text("data: {class_path: datamodules.digits.DigitsDataModule, init_args: {}}")
+    code, _, err = gans(f"evaluate {folder / 'last.ckpt'} --data.root photos")
+    assert code == 2
+    told = "the data of the run are DigitsDataModule, give --data FOLDER or --data CLASS before it for others"
+    assert err == f"gans: error: there is no key data.root: {told}\n"
+
+
 def test_pictures_of_anyone(gans, tmp_path):
     folder = write(tmp_path / "theirs", 40)
     out = tmp_path / "report.json"
