@@ -13,7 +13,7 @@ from gans.commands import results_page as page
 from gans.commands import results_pictures, results_tables
 from gans.commands.results_job import Job
 from gans.commands.results_list import Plan, chosen, paths, plan, unused
-from gans.commands.results_run import jobs, run, share
+from gans.commands.results_run import did, jobs, run, share
 from gans.commands.script import Parser, least
 from gans.runs import atomic
 
@@ -28,7 +28,7 @@ def parser() -> Parser:
     flags.add_argument("--out", type=Path, default=Path("results"), help="folder of the runs")
     flags.add_argument("--given", nargs="+", default=[], metavar="NAME=PATH", help="paths of data that the list names")
     flags.add_argument("--only", nargs="+", metavar="NAME", help="entries of the list; by default all")
-    flags.add_argument("--jobs", type=least(1), default=1, help="runs at a time")
+    flags.add_argument("--jobs", type=least(1), default=1, help="of `run`: runs at a time")
     return flags
 
 
@@ -48,7 +48,7 @@ def main(args: list[str]) -> int:
         show(todo)
         return 0
     if options.verb == "write":
-        write(found, jobs(list(found.entries), options.out), options.out)
+        write(found, todo, options.out)
         return 0
     failed = run(share(todo, os.environ), given, options.jobs, lambda text: print(text, flush=True))
     for name in failed:
@@ -61,7 +61,7 @@ def show(todo: list[Job]) -> None:
     for job in todo:
         row, begun = job.row, job.run
         if row is not None:
-            told = f"{row['state']}, {row['steps']} steps, {row['cpu_seconds']} CPU s"
+            told = did(row)
         elif begun is not None:
             told = f"{begun[1].state} at step {begun[1].steps}"
         else:
@@ -74,7 +74,7 @@ def write(found: Plan, todo: list[Job], out: Path) -> None:
 
     Args:
         found: the list. It says where the files are; by default in the folder of the runs.
-        todo: all jobs of the list.
+        todo: jobs whose results are added to the file.
         out: folder of the runs.
     """
     path, readme, pictures = (

@@ -12,11 +12,13 @@ from typing import Any
 
 from gans.commands.results_list import Entry, filled
 from gans.metrics.report import protocol
+from gans.recipes.arguments import name_of
 from gans.runs import atomic
 from gans.runs.curves import curves
 from gans.runs.record import Record, read, runs
 
-JOB, SCORES, RESULT, LOG = "job.json", "scores.json", "result.json", "log.txt"  # files in the folder of a run
+JOB, LOG, RESULT = "job.json", "log.txt", "result.json"  # files in the folder of a run
+SCORES, TESTED = "scores.json", "tested.json"  # those of `gans evaluate` and of `gans test`
 ENDED = ("done", "diverged")  # states after which a run is not continued
 TEST = "test/"  # before the names of the curves that `gans test` writes
 
@@ -55,30 +57,40 @@ class Job:
     @property
     def run(self) -> tuple[Path, Record] | None:
         """Return the newest run in the folder with its record; None if none has begun."""
-        found = list(runs(self.folder / Path(self.entry.recipe).stem)) if self.folder.is_dir() else []
+        found = list(runs(self.folder / name_of(Path(self.entry.recipe)))) if self.folder.is_dir() else []
         return (found[-1], read(found[-1])) if found else None
 
     @property
     def settings(self) -> dict[str, Row]:
         """Return what the run and its scores depend on."""
         trains = {"recipe": self.entry.recipe, "steps": self.entry.steps, "fit": self.entry.fit}
-        return {"trains": trains, "scores": {"evaluate": self.entry.evaluate, "test": self.entry.test}}
+        scores = {"evaluate": self.entry.evaluate, "test": self.entry.test}
+        trains["settings"] = self.entry.settings
+        held: dict[str, Row] = json.loads(json.dumps({"trains": trains, "scores": scores}, default=str))  # as stored
+        return held
 
     def check(self) -> None:
         """Raise a ValueError if the folder holds a run of other flags."""
-        before = load(self.folder / JOB)
-        for key, value in self.settings["trains"].items() if before else ():
-            if before and before["trains"][key] != value:
-                told = f"{self.folder} holds a run with {key} {before['trains'][key]}, the list has {value}"
-                raise ValueError(f"{told}: remove the folder, or give the entry another `name`")
+        before = (load(self.folder / JOB) or {}).get("trains", {})
+        for key, value in self.settings["trains"].items():
+            if before.get(key, value) != value:
+                told = f"with {key} {before[key]}, the list has {value}"
+                if key == "settings":
+                    told = f"of {self.entry.recipe} as it was before it changed"
+                raise ValueError(
+                    f"{self.folder} holds a run {told}: remove the folder, or give the entry another `name`"
+                )
 
     def begin(self) -> None:
         """Make the folder, and note what runs in it. If only the scores are others than before, they are made anew."""
         before = load(self.folder / JOB)
         if before and before["scores"] != self.settings["scores"]:
-            for name in (SCORES, RESULT):
+            for name in (SCORES, TESTED, RESULT):
                 (self.folder / name).unlink(missing_ok=True)
-        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise atomic.UnwrittenError(self.folder, error) from error
         atomic.write(self.folder / JOB, json.dumps(self.settings, indent=1).encode())
 
     def command(self, given: Mapping[str, str]) -> tuple[str, list[str]] | None:
@@ -100,29 +112,30 @@ class Job:
         if self.entry.evaluate is not None and not (self.folder / SCORES).is_file():
             out = f"--out={(self.folder / SCORES).absolute()}"
             return "evaluate", [checkpoint, out, *filled(self.entry.evaluate, given)]
-        if self.entry.test is not None and not self.tested(folder):
+        if self.entry.test is not None and not (self.folder / TESTED).is_file():
             flags = [root, f"--ckpt_path={checkpoint}", *filled(self.entry.test, given)]
             return "test", [self.entry.recipe, *flags]
         return None
 
-    @staticmethod
-    def tested(folder: Path) -> dict[str, float]:
-        """Return the scores that `gans test` has written to the curves of a run."""
-        return {
+    def keep_tested(self) -> None:
+        """Write a file of the scores that `gans test` has just written to the curves of the run, if there are any."""
+        found = {
             tag.removeprefix(TEST): float(points[-1][1])
-            for tag, points in curves(folder).items()
+            for tag, points in (curves(self.run[0]) if self.run else {}).items()
             if tag.startswith(TEST) and points
         }
+        if found:
+            atomic.write(self.folder / TESTED, json.dumps(found, indent=1).encode())
 
     def finish(self) -> Row:
         """Write the result of a job whose commands have all run, and return it."""
         found = self.run
         assert found is not None
-        folder, record = found
+        _, record = found
         report = load(self.folder / SCORES) or {}
         scores = {name: held["value"] for name, held in report.get("metrics", {}).items()}
         real = {name: held["value"] for name, held in report.get("baseline_real", {}).items()}
-        tested = self.tested(folder) if self.entry.test is not None else {}
+        tested: dict[str, float] = load(self.folder / TESTED) or {}
         protocols = [protocol(report)] if report else []
         if tested:
             flags = " ".join(filled(self.entry.test or {}, {}))

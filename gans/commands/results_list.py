@@ -1,5 +1,6 @@
 """The list of `gans results`: which recipes run with which seeds, how long, and how they are scored."""
 
+import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -7,16 +8,18 @@ from pathlib import Path
 from typing import Any
 
 from gans.checks import nearest
+from gans.recipes.arguments import name_of
 from gans.recipes.catalogue import find
 from gans.recipes.configuration import read
-from gans.recipes.listing import entries
+from gans.recipes.listing import tasks
 
 KEYS = ("name", "recipe", "seeds", "steps", "fit", "evaluate", "test", "show", "picture", "pictures")
 DRAWN = ("kind", "rows", "scale")  # of one of `pictures`
 PLACES = ("file", "readme", "pictures")  # of `write`
 TESTED = ("translation", "restoration", "text")  # tasks whose models are scored by `gans test`
 GIVEN = re.compile(r"\{([\w.-]+)\}")  # stands for a path that the command line gives
-NAME = re.compile(r"[\w.-]+")
+NAME = re.compile(r"\w[\w.-]*")
+SEEDS = 2**32  # those of PyTorch and NumPy are below
 
 Flags = dict[str, Any]  # of a command by their names, such as data.root
 
@@ -30,7 +33,7 @@ class Entry:
         recipe: name of a recipe, or path of a YAML file.
         seeds: of the runs.
         steps: trainer steps of a run; None takes the recipe's.
-        whole: trainer steps of the recipe; None if it has none.
+        settings: keys and values of the recipe.
         fit: flags of `gans fit` besides these. `{name}` stands for a path that the command line gives.
         evaluate: flags of `gans evaluate`; None leaves it out.
         test: flags of `gans test`; None leaves it out.
@@ -44,13 +47,20 @@ class Entry:
     recipe: str
     seeds: tuple[int, ...] = (0,)
     steps: int | None = None
-    whole: int | None = None
+    settings: Flags = field(default_factory=dict)
     fit: Flags = field(default_factory=dict)
     evaluate: Flags | None = None
     test: Flags | None = None
     show: tuple[str, ...] = ()
     picture: str | None = None
     pictures: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    @property
+    def whole(self) -> int | None:
+        """Trainer steps of the recipe; None if it has none."""
+        trainer = self.settings.get("trainer")
+        steps: int | None = trainer.get("max_steps") if isinstance(trainer, dict) else None
+        return steps
 
     @property
     def needs(self) -> list[str]:
@@ -82,21 +92,21 @@ def plan(path: Path) -> Plan:
     rows = held.get("runs")
     if not isinstance(rows, list) or not rows:
         raise ValueError(f"{path}: runs is {rows}; expected a list of recipes")
-    tasks = {row.name: row.task for row in entries()}
-    found = tuple(entry(f"{path}: run {i + 1}", row, tasks) for i, row in enumerate(rows))
+    known_tasks = tasks()
+    found = tuple(entry(f"{path}: run {i + 1}", row, known_tasks) for i, row in enumerate(rows))
     names = [row.name for row in found]
     if twice := [name for name in names if names.count(name) > 1]:
         raise ValueError(f"{path} holds {twice[0]} twice: give one of them another `name`")
     return Plan(found, places)
 
 
-def entry(where: str, row: Any, tasks: Mapping[str, str]) -> Entry:
+def entry(where: str, row: Any, known_tasks: Mapping[str, str]) -> Entry:
     """Return one entry of the list.
 
     Args:
         where: it stands, for errors.
         row: its keys and values.
-        tasks: of the models, by the names of the recipes.
+        known_tasks: those of the classes of models by their names.
 
     Raises:
         ValueError: if a key or value is wrong.
@@ -107,20 +117,26 @@ def entry(where: str, row: Any, tasks: Mapping[str, str]) -> Entry:
     if not isinstance(recipe, str):
         raise ValueError(f"{where}: recipe is {recipe}; expected the name of a recipe, or a YAML file")
     where = f"{where} ({recipe})"
-    name = row.get("name", Path(recipe).stem)
+    name = row.get("name", name_of(Path(recipe)))
     if not isinstance(name, str) or not NAME.fullmatch(name):
-        raise ValueError(f"{where}: name is {name}; expected letters, digits, dots, - and _")
+        raise ValueError(f"{where}: name is {name}; expected a letter or digit, then letters, digits, dots, - and _")
     seeds = row.get("seeds", [0])
-    if not isinstance(seeds, list) or not seeds or not all(is_count(seed) for seed in seeds):
-        raise ValueError(f"{where}: seeds is {seeds}; expected a list of integers of at least 0")
+    if not isinstance(seeds, list) or not seeds or not all(is_count(seed) and seed < SEEDS for seed in seeds):
+        raise ValueError(f"{where}: seeds is {seeds}; expected a list of integers of at least 0, below 2**32")
+    if len(set(seeds)) < len(seeds):
+        raise ValueError(f"{where}: seeds is {seeds}; expected each once")
     steps = row.get("steps")
     if steps is not None and not (is_count(steps) and steps):
         raise ValueError(f"{where}: steps is {steps}; expected an integer of at least 1")
     flags: dict[str, Any] = {
         key: dictionary(f"{where}: {key}", row[key]) for key in ("fit", "evaluate", "test") if row.get(key) is not None
     }
+    try:
+        settings = read(find(recipe))
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from error
     if not any(key in row for key in ("evaluate", "test")):
-        flags["test" if tasks.get(recipe) in TESTED else "evaluate"] = {}
+        flags["test" if known_tasks.get(model_of(settings)) in TESTED else "evaluate"] = {}
     show = row.get("show", [])
     if not isinstance(show, list) or not all(isinstance(score, str) for score in show):
         raise ValueError(f"{where}: show is {show}; expected a list of names of scores")
@@ -130,9 +146,17 @@ def entry(where: str, row: Any, tasks: Mapping[str, str]) -> Entry:
         for key in ("rows", "scale"):
             if key in options and not (is_count(options[key]) and options[key]):
                 raise ValueError(f"{where}: {path}: {key} is {options[key]}; expected an integer of at least 1")
-    whole = (read(find(recipe)).get("trainer") or {}).get("max_steps")
+    if not isinstance(row.get("picture"), str | None):
+        raise ValueError(f"{where}: picture is {row['picture']}; expected the first word of the names of grids")
     shown: dict[str, Any] = {"show": tuple(show), "picture": row.get("picture"), "pictures": drawn}
-    return Entry(name, recipe, tuple(seeds), steps, whole, **flags, **shown)
+    return Entry(name, recipe, tuple(seeds), steps, settings, **flags, **shown)
+
+
+def model_of(settings: Mapping[str, Any]) -> str:
+    """Return the name of the model's class in a recipe, without its package."""
+    model = settings.get("model")
+    path = model.get("class_path") if isinstance(model, dict) else model
+    return str(path).rpartition(".")[2]
 
 
 def chosen(found: tuple[Entry, ...], only: list[str] | None) -> list[Entry]:
@@ -149,14 +173,18 @@ def chosen(found: tuple[Entry, ...], only: list[str] | None) -> list[Entry]:
 
 
 def filled(flags: Flags, given: Mapping[str, str]) -> list[str]:
-    """Return flags as words of a command line, with the given paths in their places."""
+    """Return flags as words of a command line, with the given paths in their places.
+
+    A list is several words after a flag of its own, such as `--seeds 0 1`. Arguments of a class, such as
+    `--model.betas=[0.5, 0.9]`, take JSON.
+    """
     words = []
     for key, value in flags.items():
         if isinstance(value, str):
             value = GIVEN.sub(lambda match: given.get(match[1], match[0]), value)
-        parts = value if isinstance(value, list) else ["null" if value is None else value]
-        shown = [str(part).lower() if isinstance(part, bool) else str(part) for part in parts]
-        words += [f"--{key}", *shown] if isinstance(value, list) else [f"--{key}={shown[0]}"]
+        several = isinstance(value, list) and "." not in key
+        shown = [part if isinstance(part, str) else json.dumps(part) for part in (value if several else [value])]
+        words += [f"--{key}", *shown] if several else [f"--{key}={shown[0]}"]
     return words
 
 

@@ -11,6 +11,7 @@ import statistics
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from gans.checks import nearest
 from gans.commands.results_job import Row
 from gans.commands.results_list import Entry
 
@@ -19,6 +20,7 @@ COLUMNS = ("recipe", "what it is", "samples", "result")
 NAME = re.compile(r"`([\w.-]+)`")
 SHOWN = ("fid", "recall", "coverage", "psnr", "ssim")  # scores that are shown by default, if there are such
 MOST = 3  # scores of a row
+ALIKE = ("recipe", "fit", "steps", "protocol")  # seeds whose scores are averaged have these in common
 WORDS = {"fid": "FID", "kid": "KID", "psnr": "PSNR", "ssim": "SSIM", "inception_score": "IS"}
 NEW = "# Results\n\n<!-- recipes -->\n<!-- /recipes -->\n\n<!-- protocols -->\n<!-- /protocols -->\n"
 NOT_RUN, ELSEWHERE = "not run", "see the section"  # of a recipe without runs; with a link to a section of the README
@@ -28,12 +30,13 @@ def filled(text: str, entries: Iterable[Entry], rows: list[Row], pictures: Mappi
     """Return the text of a README with its blocks made anew.
 
     Args:
-        text: of the README. In its first block of recipes, if that is empty, all entries get a row.
+        text: of the README. In a single block of recipes, entries without a row get one below the others.
         entries: of the list.
         rows: results.
         pictures: links to the strips of samples by the names of the entries.
     """
     known = {entry.name: entry for entry in entries}
+    alone = sum(found[2] == "recipes" for found in BLOCK.finditer(text)) == 1
     runs: dict[str, list[Row]] = {}
     for row in rows:
         runs.setdefault(row["name"], []).append(row)
@@ -42,10 +45,11 @@ def filled(text: str, entries: Iterable[Entry], rows: list[Row], pictures: Mappi
     def block(found: re.Match[str]) -> str:
         if found[2] == "protocols":
             return found[0]
-        cells = written(found[3]) or [[f"`{name}`", entry.recipe] for name, entry in known.items()]
+        cells = {name_of(row[0]): row for row in written(found[3])}
+        if alone:
+            cells = cells | {name: [f"`{name}`", entry.recipe] for name, entry in known.items() if name not in cells}
         lines = [COLUMNS, ("---",) * len(COLUMNS)]
-        for name_cell, about in cells:
-            name = match[1] if (match := NAME.search(name_cell)) else name_cell
+        for name, (name_cell, about) in cells.items():
             strip = f"![samples]({pictures[name]})" if name in pictures else ""
             absent = ELSEWHERE if "](#" in about else NOT_RUN
             made = result(runs[name], known.get(name), legend) if name in runs else absent
@@ -60,6 +64,11 @@ def written(block: str) -> list[list[str]]:
     """Return the first two cells of each row of a block, without its head."""
     rows = [re.split(r"(?<!\\)\|", line.strip().strip("|")) for line in block.splitlines() if line.startswith("|")]
     return [[cell.strip() for cell in [*row, ""][:2]] for row in rows[2:]]
+
+
+def name_of(cell: str) -> str:
+    """Return the name of an entry in the first cell of its row."""
+    return match[1] if (match := NAME.search(cell)) else cell
 
 
 class Legend:
@@ -90,9 +99,10 @@ class Legend:
 
 def result(rows: list[Row], entry: Entry | None, legend: Legend) -> str:
     """Return the last cell of a recipe: scores, what the runs were, and what the scores depend on."""
-    newest = max(rows, key=lambda row: (row["date"], row["commit"] or ""))
-    alike = [row for row in rows if (row["steps"], row["protocol"]) == (newest["steps"], newest["protocol"])]
     lost = [row for row in rows if row["state"] != "done"]
+    scored = [row for row in rows if row["state"] == "done"] or rows
+    newest = max(scored, key=lambda row: (row["date"], row["commit"] or ""))
+    alike = [row for row in scored if all(row[key] == newest[key] for key in ALIKE)]
     scores = [described(name, alike) for name in shown(alike, entry)]
     count = f"{len(alike)} seeds" if len(alike) > 1 else f"seed {newest['seed']}"
     whole = newest["recipe_steps"]
@@ -113,9 +123,18 @@ def machine(row: Row) -> str:
 
 
 def shown(rows: list[Row], entry: Entry | None) -> list[str]:
-    """Return the names of the scores that are shown."""
+    """Return the names of the scores that are shown.
+
+    Raises:
+        ValueError: if an entry shows a score that none of its runs has.
+    """
     there = [name for name in rows[0]["scores"] if all(name in row["scores"] for row in rows)] if rows else []
     if entry is not None and entry.show:
+        every = sorted({name for row in rows for name in row["scores"]})
+        for name in entry.show if every else ():
+            if name not in every:
+                told = f"{entry.name}: show is {name}{nearest(name, every)}"
+                raise ValueError(f"{told}, which no run has; expected {', '.join(every)}")
         return [name for name in entry.show if name in there]
     first = [name for word in SHOWN for name in there if name.split("/")[0] == word and name.count("/") < 2]
     others = [name for name in there if not name.startswith("baseline/")]

@@ -17,6 +17,7 @@ import torch
 
 from gans.commands.results_job import ENDED, LOG, Job, Row, line
 from gans.commands.results_list import Entry
+from gans.runs import atomic
 from gans.runs.parent import end_with_parent
 from gans.runs.record import lock, locked, unlock
 
@@ -57,8 +58,10 @@ class Running:
             return False
         self.verb = command[0]
         words = line(command)
-        self.log.write(f"\n$ gans {' '.join(words[3:])}\n".encode())
-        self.log.flush()
+        try:
+            self.log.write(f"\n$ gans {' '.join(words[3:])}\n".encode())
+        except OSError as error:
+            raise atomic.UnwrittenError(self.job.folder / LOG, error) from error
         # A session of its own, so that Ctrl-C reaches this process alone, which then ends the others once.
         self.process = subprocess.Popen(
             words,
@@ -169,12 +172,16 @@ def begin(job: Job, given: Mapping[str, str], place: int, at_once: int, told: Ca
     except ValueError:
         told(f"{job.name}: another process runs it")
         return None
-    log = open(job.folder / LOG, "ab")  # noqa: SIM115 - closed by `end`
+    log = open(job.folder / LOG, "ab", buffering=0)  # noqa: SIM115 - closed by `end`
     one = Running(job, held, log, place, part(place, at_once, os.environ, torch.cuda.device_count()))
-    if one.start(given):
-        told(f"{job.name}: {one.verb}")
-        return one
-    told(summary(job, job.finish()))
+    try:
+        if one.start(given):
+            told(f"{job.name}: {one.verb}")
+            return one
+        told(summary(job, job.finish()))
+    except BaseException:
+        stop([one])
+        raise
     one.end()
     return None
 
@@ -188,13 +195,14 @@ def advance(one: Running, given: Mapping[str, str], failed: list[str], told: Cal
         told(f"{job.name}: {one.verb} failed with exit code {code}: {last_line(job.folder / LOG)}")
         failed.append(job.name)
         return False
-    before = one.verb
+    if one.verb == "test":
+        job.keep_tested()
+    following = job.command(given)
+    if following and following[0] == one.verb:  # it has done nothing, and would do so for ever
+        told(f"{job.name}: {one.verb} left no result, see {job.folder / LOG}")
+        failed.append(job.name)
+        return False
     if one.start(given):
-        if one.verb == before:  # it has done nothing, and would do so for ever
-            told(f"{job.name}: {one.verb} left no result, see {job.folder / LOG}")
-            failed.append(job.name)
-            stop([one])
-            return False
         told(f"{job.name}: {one.verb}")
         return True
     told(summary(job, job.finish()))
@@ -204,9 +212,13 @@ def advance(one: Running, given: Mapping[str, str], failed: list[str], told: Cal
 def summary(job: Job, row: Row) -> str:
     """Return the line about a job that is done."""
     scores = ", ".join(f"{name} {value:g}" for name, value in list(row["scores"].items())[:3])
-    return f"{job.name}: {row['state']} after {row['steps']} steps, {row['cpu_seconds']} CPU s" + (
-        f": {scores}" if scores else ""
-    )
+    return f"{job.name}: {did(row)}{f': {scores}' if scores else ''}"
+
+
+def did(row: Row) -> str:
+    """Return how a run ended, after which steps and which time."""
+    spent = "" if row["cpu_seconds"] is None else f", {row['cpu_seconds']} CPU s"
+    return f"{row['state']} after {row['steps']} steps{spent}"
 
 
 def last_line(path: Path) -> str:
@@ -236,10 +248,9 @@ def stop(running: list[Running]) -> None:
             one.process.terminate()
     end = time.monotonic() + PATIENCE
     for one in running:
-        if one.process is None:
-            continue
         try:
-            one.process.wait(max(0.0, end - time.monotonic()))
+            if one.process:
+                one.process.wait(max(0.0, end - time.monotonic()))
         except subprocess.TimeoutExpired:
             one.process.kill()
             one.process.wait()

@@ -16,9 +16,9 @@ from PIL import Image
 from gans.commands import results_page as page
 from gans.commands.results_file import merged
 from gans.commands.results_job import Job
-from gans.commands.results_list import Entry, plan
+from gans.commands.results_list import Entry, filled, plan
 from gans.commands.results_pictures import strip
-from gans.commands.results_run import jobs, part, share
+from gans.commands.results_run import Running, advance, jobs, part, share
 from gans.runs import record
 from gans.runs.recipes import recipes
 
@@ -39,6 +39,7 @@ def listed(text, path):
 def row(name="a", seed=0, **changed):
     fixed = {
         "recipe": name,
+        "fit": {},
         "state": "done",
         "steps": 100,
         "recipe_steps": 200,
@@ -64,7 +65,7 @@ def test_runs_are_scored_and_shown(gans, small, monkeypatch):
     assert out.count("done after 4 steps") == 2
     code, out, _ = gans("results run list.yaml --out study")
     assert (code, out) == (0, "")  # nothing is left to do
-    assert gans("results show list.yaml --out study")[1].count("done, 4 steps") == 2
+    assert gans("results show list.yaml --out study")[1].count("done after 4 steps") == 2
     code, _, err = gans("results write list.yaml --out study")
     assert code == 0, err
     held = json.loads(Path("study/results.json").read_text())
@@ -151,7 +152,7 @@ def test_a_run_of_other_flags_is_not_continued(gans, small, tmp_path):
 def test_other_scores_are_computed_anew(small, tmp_path):
     job = Job(plan(small).entries[0], 0, tmp_path)
     job.begin()
-    for name in ("scores.json", "result.json"):
+    for name in ("scores.json", "tested.json", "result.json"):
         (job.folder / name).write_text("{}")
     job.begin()
     assert job.row == {}
@@ -159,6 +160,73 @@ def test_other_scores_are_computed_anew(small, tmp_path):
     other.begin()
     assert other.row is None
     assert not (job.folder / "scores.json").exists()
+    assert not (job.folder / "tested.json").exists()
+
+
+def test_a_changed_recipe_file_is_not_continued(gans, small, tmp_path):
+    own = Path("own.yaml")
+    own.write_text("model: {class_path: DCGAN, init_args: {width: 4}}\ndata: {class_path: DigitsDataModule}\n")
+    job = Job(listed("runs: [own.yaml]", small).entries[0], 0, tmp_path / "study")
+    job.begin()
+    job.check()
+    own.write_text("# the same\n" + own.read_text())
+    Job(plan(small).entries[0], 0, tmp_path / "study").check()
+    own.write_text(own.read_text().replace("4", "8"))
+    code, _, err = gans("results run list.yaml --out study")
+    assert code == 2
+    assert "holds a run of own.yaml as it was before it changed: remove the folder, or give the entry" in err
+
+
+def test_a_command_without_result_fails_once(small, tmp_path, monkeypatch):
+    job = Job(plan(small).entries[0], 0, tmp_path)
+    job.begin()
+    monkeypatch.setattr(Job, "command", lambda self, given: ("test", []))
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    one = Running(job, record.lock(job.folder), open(job.folder / "log.txt", "ab"), 0, {}, process, "test")  # noqa: SIM115
+    failed, told = [], []
+    assert not advance(one, {}, failed, told.append)
+    assert one.process is process  # not started again
+    one.end()
+    assert failed == [job.name]
+    assert "test left no result, see " in told[0]
+
+
+def test_a_folder_that_cannot_be_written_is_one_sentence(gans, small):
+    Path("study").write_text("")
+    code, _, err = gans("results run list.yaml --out study")
+    assert (code, err) == (2, "gans: error: cannot write study/dcgan-digits/seed_0: Not a directory\n")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+def test_a_full_disk_is_one_sentence(gans, small):
+    folder = Path("study/dcgan-digits/seed_0")
+    folder.mkdir(parents=True)
+    (folder / "log.txt").symlink_to("/dev/full")
+    code, out, err = gans("results run list.yaml --out study")
+    assert (code, out) == (1, "")
+    assert f"cannot write {folder}/log.txt: No space left on device (" in err
+    assert err.count("\n") == 1
+    assert not record.locked(folder)
+
+
+def test_own_recipes_are_scored_by_the_task_of_their_model(small, tmp_path):
+    for model, key in (("Pix2Pix", "test"), ("gans.models.pix2pix.Pix2Pix", "test"), ("my.Own", "evaluate")):
+        (tmp_path / "own.yaml").write_text(f"model: {{class_path: {model}}}\ntrainer: {{max_steps: 7}}\n")
+        (found,) = listed("runs: [own.yaml]", small).entries
+        assert (getattr(found, key), found.name, found.whole) == ({}, "own", 7)
+
+
+def test_values_of_flags_are_written_as_the_command_line_reads_them():
+    flags = {
+        "model.betas": [0.5, 0.9],
+        "seeds": [0, 1],
+        "data.flip": False,
+        "a.b": {"c": None},
+        "evaluate.features": None,
+    }
+    words = ["--model.betas=[0.5, 0.9]", "--seeds", "0", "1", "--data.flip=false", '--a.b={"c": null}']
+    assert filled(flags, {}) == [*words, "--evaluate.features=null"]
 
 
 @pytest.mark.parametrize(
@@ -168,9 +236,17 @@ def test_other_scores_are_computed_anew(small, tmp_path):
         ("runs: [{recipe: dcgan-mnist, seed: 1}]", "has a key seed (did you mean seeds?)"),
         ("runs: [{recipe: dcgan-mnist, seeds: 3}]", "seeds is 3; expected a list of integers of at least 0"),
         ("runs: [{recipe: dcgan-mnist, seeds: [true]}]", "seeds is [True]; expected a list of integers"),
+        (
+            "runs: [{recipe: dcgan-mnist, seeds: [4294967296]}]",
+            "expected a list of integers of at least 0, below 2**32",
+        ),
+        ("runs: [{recipe: dcgan-mnist, seeds: [1, 1]}]", "(dcgan-mnist): seeds is [1, 1]; expected each once"),
+        ("runs: [dcgan-digits, dcgan-mist]", "run 2 (dcgan-mist): there is no recipe dcgan-mist"),
+        ("runs: [{recipe: dcgan-mnist, name: ..}]", "name is ..; expected a letter or digit, then letters, digits"),
+        ("runs: [{recipe: dcgan-mnist, picture: 3}]", "picture is 3; expected the first word of the names of grids"),
         ("runs: [{recipe: dcgan-mnist, steps: 0}]", "steps is 0; expected an integer of at least 1"),
         ("runs: [{recipe: dcgan-mnist, fit: [a]}]", "fit is ['a']; expected keys with values"),
-        ("runs: [{recipe: dcgan-mnist, name: a/b}]", "name is a/b; expected letters, digits, dots, - and _"),
+        ("runs: [{recipe: dcgan-mnist, name: a/b}]", "name is a/b; expected a letter or digit, then letters, digits"),
         ("runs: [{recipe: dcgan-mnist, show: fid}]", "show is fid; expected a list of names of scores"),
         ("runs: [dcgan-mnist, dcgan-mnist]", "holds dcgan-mnist twice: give one of them another `name`"),
         ("runs: [{recipe: dcgan-mnist, pictures: {a.png: {row: 1}}}]", "a.png has a key row (did you mean rows?)"),
@@ -267,6 +343,11 @@ def test_a_row_has_means_over_the_seeds_and_what_they_depend_on():
     assert page.result(longer, None, legend).split("<br>")[1] == "seed 2, 200 steps, 10 CPU s"
     lost = [row(), row(seed=1, state="diverged", steps=50, date="2025-01-01", scores={})]
     assert "seed 0, 100 of 200 steps, 10 CPU s<br>1 diverged" in page.result(lost, None, legend)
+    lost = [row(state="diverged", steps=50, scores={}), row(seed=1, scores={"fid": 12.0}), row(seed=2, fit={"a": 1})]
+    assert page.result(lost[:2], None, legend).startswith("FID 12.0 (real 0.100)<br>seed 1, 100 of 200 steps")
+    assert "<br>seed 1, " in page.result(lost, None, legend)  # other flags, other runs
+    with pytest.raises(ValueError, match=r"a: show is fdi \(did you mean fid\?\), which no run has; expected fid"):
+        page.result([row()], Entry("a", "a", show=("fdi",)), legend)
     tested = [row(scores={"fid/mnist": 9.0, "baseline/fid/mnist": 300.0, "l1": 1.0}, real={})]
     assert page.result(tested, None, legend).startswith("FID (mnist) 9.00 (input 300)<br>")
     assert page.result(tested, Entry("a", "a", show=("l1",)), legend).startswith("l1 1.00<br>")
@@ -280,6 +361,15 @@ def test_the_first_cells_of_a_row_are_a_writers():
     assert "| `b` | others |  | not run |\n| `c` | [c](#c) |  | see the section |\n" in made
     assert "1. p\n\n- Machine A: m, torch 2\n" in made
     assert page.filled(made, [], [row()], {"a": "a.jpg"}) == made
+
+
+def test_entries_of_a_changed_list_get_rows():
+    first = page.filled(page.NEW, [Entry("a", "a")], [row()], {})
+    first = first.replace("| `a` | a |", "| `a` | my words |")
+    made = page.filled(first, [Entry("b", "b"), Entry("a", "a")], [row()], {})
+    assert re.findall(r"^\| (`.*?) \|  \|", made, re.MULTILINE) == ["`a` | my words", "`b` | b"]
+    two = first + "<!-- recipes -->\n<!-- /recipes -->\n"  # whoever wrote the blocks says what is in them
+    assert "`b`" not in page.filled(two, [Entry("b", "b")], [row()], {})
 
 
 def test_a_strip_is_cut_between_the_images_of_a_grid():
