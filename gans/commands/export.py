@@ -74,9 +74,11 @@ def main(args: list[str]) -> None:
     if options.noise == "input" and not hasattr(model.generator_ema, "noise_dim"):
         raise ValueError(f"noise is input, but {options.checkpoint} holds {article(type(model))} without noise")
     if options.extend:
-        if not getattr(model, "given", 0) or not callable(getattr(model, "continuation", None)):
-            held = f"{options.checkpoint} holds {article(type(model))}"
+        held = f"{options.checkpoint} holds {article(type(model))}"
+        if not getattr(model, "given", 0):
             raise ValueError(f"extend is for models of clips that were trained with given, but {held} without it")
+        if not callable(getattr(model, "continuation", None)):
+            raise ValueError(f"extend is for models with noise, but {held}: without extend, the file makes one frame")
         if options.back:
             raise ValueError("back and extend are given; expected one of them")
         subject = continuation(model)

@@ -49,6 +49,7 @@ class NextFrame(Translator):
 
     task = "clips"  # the group of its recipes
     usage = "`gans predict CKPT --input FRAMES --output continued.gif`"
+    held_out: Continuations
 
     def __init__(
         self,
@@ -174,6 +175,22 @@ class NextFrame(Translator):
         clips: Tensor = batch[0] if isinstance(batch, tuple | list) else batch
         last_frames(clips, self.given + 1, self.input_shape)
         return clips
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        """Score the continuations of held-out clips.
+
+        Raises:
+            ValueError: as `inputs` does.
+        """
+        super().validation_step((self.clips(batch),), batch_idx)
+
+    def test_step(self, batch: Any, batch_idx: int) -> None:
+        """Score the continuations of test clips.
+
+        Raises:
+            ValueError: as `inputs` does.
+        """
+        super().test_step((self.clips(batch),), batch_idx)
 
     def example(self, n: int) -> tuple[Tensor, ...]:
         """Return a batch of `n` random clips of the shape of training."""

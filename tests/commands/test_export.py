@@ -18,7 +18,7 @@ from gans.checks import article
 from gans.commands import export
 from gans.commands.export import SUFFIX, baked
 from gans.engine.interface import makes_images, translates
-from gans.models import Pix2Pix, SequenceGAN, TextToImage
+from gans.models import NextFrame, Pix2Pix, SequenceGAN, TextToImage
 from gans.networks import dcgan
 from gans.networks.spectral import normed_together, spectral_layers
 
@@ -238,6 +238,9 @@ def test_extending_is_for_models_that_continue_clips(checkpoint, refused):
         path, held = checkpoint(model), article(type(model))
         says = f"extend is for models of clips that were trained with given, but {path} holds {held} without it"
         assert refused(f"export {path} --extend --format torchscript") == says
+    path = checkpoint(NextFrame(size=16, frames=5, given=2, width=2))
+    says = f"extend is for models with noise, but {path} holds a NextFrame: without extend, the file makes one frame"
+    assert refused(f"export {path} --extend --format torchscript") == says
     path = checkpoint(continuing())
     assert refused(f"export {path} --extend --back --format torchscript").startswith("back and extend are given;")
     assert refused(f"export {path} --extend --noise input --format torchscript").startswith("noise is input, but ")

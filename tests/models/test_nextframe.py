@@ -212,3 +212,10 @@ def test_clips_of_another_length_or_images_are_refused(trainer):
             make().extend(torch.zeros(shape), 2)
     with pytest.raises(ValueError, match="frames is 0; expected at least 1"):
         make().extend(torch.zeros(1, 1, 4, 8, 8), 0)
+
+
+@pytest.mark.parametrize("stage", ["validate", "test"])
+@pytest.mark.parametrize("shape", [{"channels": 3}, {"frames": 2}, {"size": 9}])
+def test_held_out_clips_that_do_not_fit_are_refused(trainer, stage, shape):
+    with pytest.raises(ValueError, match=r"expected \(N, 1, T, 8, 8\) with 3 frames or more"):
+        getattr(trainer(1), stage)(make(), loader(**shape), verbose=False)
