@@ -33,6 +33,7 @@ usage: gans recipes [NAME] [--json]             list the recipes in groups, or p
        gans export   CKPT --format FORMAT       the averaged generator for plain torch, or onnxruntime; --help
        gans blend    CKPT CKPT WEIGHT           a checkpoint between two of the same model; --help
        gans data look   FOLDER|DATAMODULE [flags]           counts, classes, sizes, contact sheet; --help
+       gans data clips  PHOTOS OUT [--frames 16]            clips of a moving camera from photographs; --help
        gans data encode FOLDER OUT --autoencoder CKPT       codes of images, written once; --help
        gans data pack   FOLDER OUT [--size 256]             images in tar shards, shrunk once; --help
        gans import   KIND FILE [flags]          a checkpoint that others have published, as one of ours; --help

@@ -248,10 +248,10 @@ def stop(running: list[Running]) -> None:
             one.process.terminate()
     end = time.monotonic() + PATIENCE
     for one in running:
-        try:
-            if one.process:
-                one.process.wait(max(0.0, end - time.monotonic()))
-        except subprocess.TimeoutExpired:
-            one.process.kill()
-            one.process.wait()
+        if (process := one.process) is not None:
+            try:
+                process.wait(max(0.0, end - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
         one.end()
