@@ -13,6 +13,7 @@ from gans.engine.batch import last_frames
 from gans.metrics.continuations import Continuations
 from gans.models.translation import Translator
 from gans.networks import translation, unet
+from gans.networks.advection import Advection, outputs
 from gans.networks.layers import Norm, Size
 
 FRAMES_AT_ONCE = 4096  # frames that a clip is continued in at once, to limit memory
@@ -34,6 +35,8 @@ class NextFrame(Translator):
         given: frames that the network sees.
         rollout: frames that follow them in a step of training. With more than one, the network also learns from
             windows that hold its own output.
+        reach: greatest motion in pixels per frame. A pixel is a mean of the pixels of the last frame that are no farther
+            away, and of a drawn one, as in Finn et al. 2016. With 0 all pixels are drawn, as in pix2pix.
         width: channels of the generator's first layer; they double with depth, up to 8 times.
         discriminator_width: the same of the critic; None is `width`.
         network: of the generator: a U-Net, or CycleGAN's residual network.
@@ -58,6 +61,7 @@ class NextFrame(Translator):
         frames: int = 16,
         given: int = 4,
         rollout: int = 1,
+        reach: int = 2,
         width: int = 64,
         discriminator_width: int | None = None,
         network: Literal["unet", "resnet"] = "unet",
@@ -70,7 +74,7 @@ class NextFrame(Translator):
         **options: Any,
     ) -> None:
         at_least(1, given=given, rollout=rollout)
-        at_least(0, l1_weight=l1_weight, adversarial_weight=adversarial_weight)
+        at_least(0, reach=reach, l1_weight=l1_weight, adversarial_weight=adversarial_weight)
         if given + rollout > frames:
             raise ValueError(f"given is {given} and rollout is {rollout}; expected together at most frames, {frames}")
         if network not in ("unet", "resnet"):
@@ -80,10 +84,13 @@ class NextFrame(Translator):
         self.input_shape = (channels, frames, *self.image_shape[1:])
         self.given, self.rollout, self.source_channels = given, rollout, given * channels
         self.held_out = Continuations(features)
+        made = outputs(channels, reach) if reach else channels
+        drawn: nn.Module
         if network == "unet":
-            self.generator = unet.Generator(size, self.source_channels, channels, width, norm, dropout=0.0)
+            drawn = unet.Generator(size, self.source_channels, made, width, norm, dropout=0.0)
         else:
-            self.generator = translation.Generator(size, self.source_channels, channels, width, blocks, norm)
+            drawn = translation.Generator(size, self.source_channels, made, width, blocks, norm)
+        self.generator = Advection(drawn, channels, reach) if reach else drawn
         critics = "none" if spectral_norm else norm
         breadth = width if discriminator_width is None else discriminator_width
         self.discriminator = self.make_discriminator((given + 1) * channels, breadth, critics, spectral_norm, 1)

@@ -473,20 +473,48 @@ def surrounded(clips: Tensor) -> Tensor:
 def velocity(clips: Tensor) -> Tensor:
     """Return the mean velocity (y, x) of clips `(N, C, T, H, W)` in pixels per frame, `(N, 2)`: 0 for a single frame.
 
-    It is the peak of the phase correlation of the first and the last frame, so it must be less than half a frame.
-    Source: Kuglin and Hines 1975, "The phase correlation image alignment method".
+    It is the place of the peak of the phase correlation of the first and the last frame, so it must be less than half a
+    frame. Sources: Kuglin and Hines 1975, "The phase correlation image alignment method". A shift by a fraction of a
+    pixel divides the peak between neighbours (Foroosh, Zerubia and Berthod 2002, "Extension of phase correlation to
+    subpixel registration"), of which the mean is taken.
     """
     count, _, frames, height, width = clips.shape
     if frames < 2:
         return clips.new_zeros(count, 2)
-    start, end = (torch.fft.rfft2(clips[:, :, i].double().mean(1)) for i in (0, -1))
+    start, end = (spectrum(clips[:, :, i].double().mean(1)) for i in (0, -1))
     cross = end * start.conj()
     found = torch.fft.irfft2(cross / cross.abs().clamp(min=1e-9), s=(height, width)).flatten(1)
     # An object that comes into the frame may have two equal peaks. Rounding takes the same one everywhere.
     peak = (found * 1e4).round().argmax(1)
-    sides = torch.tensor([height, width], device=clips.device)
-    moved = torch.stack([peak // width, peak % width], 1)
-    return (torch.where(moved > sides // 2, moved - sides, moved) / (frames - 1)).to(clips.dtype)
+    row, column = peak // width, peak % width
+    around = [(row + step) % height * width + column for step in (-1, 1)]
+    around += [row * width + (column + step) % width for step in (-1, 1)]
+    middle, *sides = (found.gather(1, place[:, None]).squeeze(1).clamp(min=0) for place in (peak, *around))
+    moved = []
+    for place, side, before, after in ((row, height, *sides[:2]), (column, width, *sides[2:])):
+        whole = torch.where(place > side // 2, place - side, place)
+        moved.append(whole + (after - before) / (before + middle + after).clamp(min=1e-9))
+    return (torch.stack(moved, 1) / (frames - 1)).to(clips.dtype)
+
+
+def spectrum(images: Tensor) -> Tensor:
+    """Return the Fourier transform of the periodic component of images `(N, H, W)`, `(N, H, W // 2 + 1)`.
+
+    Opposite borders of an image differ. In a Fourier transform this is an edge, which does not move with the content.
+    The periodic component is without it. Source: Moisan 2011, "Periodic plus smooth image decomposition".
+    """
+    height, width = images.shape[-2:]
+    jumps = torch.zeros_like(images)
+    for axis in (1, 2):
+        last = images.shape[axis] - 1
+        jump = images.select(axis, last) - images.select(axis, 0)
+        jumps.select(axis, 0).add_(jump)
+        jumps.select(axis, last).sub_(jump)
+    turns = (torch.arange(n, device=images.device) / side for n, side in ((height, height), (width // 2 + 1, width)))
+    down, across = (2 * (2 * torch.pi * turn.to(images)).cos() for turn in turns)
+    laplacian = down[:, None] + across - 4
+    laplacian[0, 0] = 1  # of the mean, where the sum of the jumps is 0
+    return torch.fft.rfft2(images) - torch.fft.rfft2(jumps) / laplacian
 
 
 def over_time(code: Tensor, frames: int) -> Tensor:

@@ -7,6 +7,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from datamodules import MovingDigitsDataModule
 from gans.engine.checkpoint import Checkpoint
 from gans.models import NextFrame
+from gans.networks.advection import Advection, outputs
 
 FRAMES = 6
 
@@ -126,6 +127,34 @@ def test_a_run_that_goes_on_is_the_run_that_never_stopped(trainer, tmp_path, pie
     again = torch.load(run(4, "again", run(2, "half")), weights_only=True)
     for name, value in whole["state_dict"].items():
         assert torch.equal(value, again["state_dict"][name]), name
+
+
+def test_colours_do_not_leave_those_of_the_last_frame_and_of_the_drawn_pixel():
+    """After many frames, also of a network whose weights are drawn at random."""
+    model = make(channels=3, network="resnet", blocks=1, reach=1).eval()
+    advection = model.generator_ema
+    for part in advection.parameters():
+        part.data = torch.randn(part.shape, generator=torch.Generator().manual_seed(3))
+    made = model.extend(clips(3, 5, channels=3), 30)
+    assert made.abs().max() <= 1 + 1e-5
+
+
+def test_a_pixel_is_a_mean_of_those_in_reach_and_of_a_drawn_one():
+    class Fixed(torch.nn.Module):
+        """Draws 1 everywhere, and puts all weight on one place of the neighbourhood, or on the drawn pixel."""
+
+        def forward(self, images):
+            maps = -torch.ones(len(images), outputs(3, 1), *images.shape[2:])
+            maps[:, :3] = 1
+            maps[0, 3 + 3 + 2] = 1  # one pixel to the right
+            maps[1, -1] = 1
+            return maps
+
+    images = clips(2, 2, channels=3).transpose(1, 2).flatten(1, 2)
+    moved, drawn = Advection(Fixed(), 3, 1)(images)
+    assert torch.allclose(moved[..., :-1], images[0, 3:, :, 1:], atol=1e-4)
+    assert torch.allclose(moved[..., -1], images[0, 3:, :, -1], atol=1e-4)  # the border is repeated
+    assert torch.allclose(drawn, torch.ones(()), atol=1e-4)
 
 
 # -- continuations -----------------------------------------------------------------------------------------------------
