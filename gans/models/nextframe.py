@@ -35,8 +35,8 @@ class NextFrame(Translator):
         given: frames that the network sees.
         rollout: frames that follow them in a step of training. With more than one, the network also learns from
             windows that hold its own output.
-        reach: greatest motion in pixels per frame. A pixel is a mean of the pixels of the last frame that are no farther
-            away, and of a drawn one, as in Finn et al. 2016. With 0 all pixels are drawn, as in pix2pix.
+        reach: greatest motion in pixels per frame. A pixel is a mean of the pixels of the last frame that are no
+            farther away, and of a drawn one, as in Finn et al. 2016. With 0 all pixels are drawn, as in pix2pix.
         width: channels of the generator's first layer; they double with depth, up to 8 times.
         discriminator_width: the same of the critic; None is `width`.
         network: of the generator: a U-Net, or CycleGAN's residual network.
