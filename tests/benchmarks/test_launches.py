@@ -36,7 +36,7 @@ MOST = {
     "texttoimage": 327,
     "imagetextencoder": 474,
     "pix2pix": 220,
-    "nextframe": 364,
+    "nextframe": 412,
     "cyclegan": 792,
     "cut": 1647,
     "srgan": 478,
