@@ -514,7 +514,8 @@ def spectrum(images: Tensor) -> Tensor:
     down, across = (2 * (2 * torch.pi * turn.to(images)).cos() for turn in turns)
     laplacian = down[:, None] + across - 4
     laplacian[0, 0] = 1  # of the mean, where the sum of the jumps is 0
-    return torch.fft.rfft2(images) - torch.fft.rfft2(jumps) / laplacian
+    periodic: Tensor = torch.fft.rfft2(images) - torch.fft.rfft2(jumps) / laplacian
+    return periodic
 
 
 def over_time(code: Tensor, frames: int) -> Tensor:
