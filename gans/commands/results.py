@@ -84,12 +84,13 @@ def write(found: Plan, todo: list[Job], out: Path) -> None:
     rows = file.merged(path, [row for job in todo if (row := job.row) is not None])
     tables = file.tables(path)
     file.write(path, rows, tables)
+    text = readme.read_text(encoding="utf-8") if readme.is_file() else page.NEW
+    names = page.names(text, found.entries)
     drawn: dict[str, list[Path]] = {}
     for job in todo:
         if job.entry.name not in drawn and job.row is not None and (run := job.run) is not None:
-            drawn[job.entry.name] = results_pictures.of_entry(job.entry, run[0], run[1].size, pictures)
-    names = {row["name"] for row in rows} | {entry.name for entry in found.entries}
-    text = readme.read_text(encoding="utf-8") if readme.is_file() else page.NEW
+            strip = pictures / f"{job.entry.name}.jpg" if job.entry.name in names else None
+            drawn[job.entry.name] = results_pictures.of_entry(job.entry, run[0], run[1].size, strip)
     text = page.filled(text, found.entries, rows, page.links(pictures, readme, names))
     texts = {readme: text}
     for shown in {Path(table.readme) for table in tables.values()} - {readme}:

@@ -36,7 +36,7 @@ def filled(text: str, entries: Iterable[Entry], rows: list[Row], pictures: Mappi
         pictures: links to the strips of samples by the names of the entries.
     """
     known = {entry.name: entry for entry in entries}
-    alone = sum(found[2] == "recipes" for found in BLOCK.finditer(text)) == 1
+    alone = single(text)
     runs: dict[str, list[Row]] = {}
     for row in rows:
         runs.setdefault(row["name"], []).append(row)
@@ -58,6 +58,18 @@ def filled(text: str, entries: Iterable[Entry], rows: list[Row], pictures: Mappi
 
     text = BLOCK.sub(block, text)
     return BLOCK.sub(lambda found: found[1] + legend.text() + found[4] if found[2] == "protocols" else found[0], text)
+
+
+def single(text: str) -> bool:
+    """Return whether the text of a README has a single block of recipes."""
+    return [found[2] for found in BLOCK.finditer(text)].count("recipes") == 1
+
+
+def names(text: str, entries: Iterable[Entry]) -> set[str]:
+    """Return the names that have a row in the text of a README, and those that `filled` adds."""
+    blocks = [found[3] for found in BLOCK.finditer(text) if found[2] == "recipes"]
+    there = {name_of(row[0]) for block in blocks for row in written(block)}
+    return there | ({entry.name for entry in entries} if single(text) else set())
 
 
 def written(block: str) -> list[list[str]]:

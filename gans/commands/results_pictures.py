@@ -3,6 +3,7 @@
 import io
 import re
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
@@ -78,17 +79,17 @@ def draw(run: Path, size: tuple[int, int], path: Path, kind: str | None, rows: i
     return True
 
 
-def of_entry(entry: Entry, run: Path, size: int | tuple[int, int] | None, folder: Path) -> list[Path]:
-    """Write the strip of an entry to a folder, and its other pictures, and return the paths of those that were written.
+def of_entry(entry: Entry, run: Path, size: int | tuple[int, int] | None, strip: Path | None) -> list[Path]:
+    """Write the strip of an entry and its other pictures, and return the paths of those that were written.
 
     Args:
         entry: of the list.
         run: folder of its first run.
         size: of the images of the run.
-        folder: of the strips.
+        strip: path of the strip; None for an entry that has no row in a README.
     """
     sides = (size, size) if isinstance(size, int) else size or (1, 1)
-    wanted = {str(folder / f"{entry.name}.jpg"): (entry.picture, None, 1)}
+    wanted: dict[str, Any] = {str(strip): (entry.picture, None, 1)} if strip else {}
     for path, options in entry.pictures.items():
         wanted[path] = (options.get("kind", entry.picture), options.get("rows", WHOLE), options.get("scale", 1))
     return [Path(path) for path, options in wanted.items() if draw(run, sides, Path(path), *options)]

@@ -361,6 +361,9 @@ def test_the_first_cells_of_a_row_are_a_writers():
     assert "| `b` | others |  | not run |\n| `c` | [c](#c) |  | see the section |\n" in made
     assert "1. p\n\n- Machine A: m, torch 2\n" in made
     assert page.filled(made, [], [row()], {"a": "a.jpg"}) == made
+    assert page.names(made, [Entry("d", "d")]) == {"a", "b", "c", "d"}
+    several = f"{made}\n<!-- recipes -->\n<!-- /recipes -->\n"
+    assert page.names(several, [Entry("d", "d")]) == {"a", "b", "c"}  # a writer decides which block has it
 
 
 def test_entries_of_a_changed_list_get_rows():
@@ -399,7 +402,7 @@ def test_the_readme_of_the_recipes_shows_the_file():
     found = plan(ROOT / "scripts" / "results.yaml")
     readme, rows = ROOT / found.places["readme"], merged(ROOT / found.places["file"], [])
     text = readme.read_text(encoding="utf-8")
-    strips = page.links(ROOT / found.places["pictures"], readme, [each["name"] for each in rows])
+    strips = page.links(ROOT / found.places["pictures"], readme, page.names(text, found.entries))
     assert page.filled(text, found.entries, rows, strips) == text
     shown = [cells[0].strip("`") for block in page.BLOCK.finditer(text) for cells in page.written(block[3])]
     assert sorted(shown) == sorted(recipes())
