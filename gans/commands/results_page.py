@@ -118,7 +118,7 @@ def result(rows: list[Row], entry: Entry | None, legend: Legend) -> str:
     scores = [described(name, alike) for name in shown(alike, entry)]
     count = f"{len(alike)} seeds" if len(alike) > 1 else f"seed {newest['seed']}"
     whole = newest["recipe_steps"]
-    part = f" of {whole:,}" if whole and whole != newest["steps"] else ""
+    part = f" of {whole:,}" if whole and whole > newest["steps"] else ""
     seconds = statistics.fmean(row["cpu_seconds"] or 0 for row in alike)
     commits = ", ".join(f"`{each}`" for each in sorted({(row["commit"] or "unknown")[:7] for row in alike}))
     facts = [f"{count}, {newest['steps']:,}{part} steps, {seconds:,.0f} CPU s"]

@@ -35,11 +35,12 @@ def strip(grid: Image.Image, size: tuple[int, int]) -> Image.Image:
 
     Args:
         grid: of images with white lines between them, perhaps below headings.
-        size: height and width of an image. A grid of images of another size is cut at the width.
+        size: height and width of an image. A grid of images of another size, or with text, is shrunk to the width.
     """
     tall, wide = (side + PADDING for side in size)
     if (grid.width - PADDING) % wide:
-        return grid.crop((0, 0, min(grid.width, WIDTH), min(grid.height, WIDTH // 4)))
+        grid.thumbnail((WIDTH, grid.height), Image.Resampling.LANCZOS)
+        return grid.crop((0, 0, grid.width, min(grid.height, WIDTH // 4)))
     across = min((grid.width - PADDING) // wide, max(1, (WIDTH - PADDING) // wide))
     found = upper(grid, tall, 2 if size[0] <= LOW else 1)
     found = found.crop((0, 0, across * wide + PADDING, found.height))

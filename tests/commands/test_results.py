@@ -341,6 +341,7 @@ def test_a_row_has_means_over_the_seeds_and_what_they_depend_on():
     # A run of another length is no further seed of it.
     longer = [*two, row(seed=2, steps=200, date="2026-02-01")]
     assert page.result(longer, None, legend).split("<br>")[1] == "seed 2, 200 steps, 10 CPU s"
+    assert "seed 0, 300 steps, 10 CPU s" in page.result([row(steps=300)], None, legend)  # more than the recipe's
     lost = [row(), row(seed=1, state="diverged", steps=50, date="2025-01-01", scores={})]
     assert "seed 0, 100 of 200 steps, 10 CPU s<br>1 diverged" in page.result(lost, None, legend)
     lost = [row(state="diverged", steps=50, scores={}), row(seed=1, scores={"fid": 12.0}), row(seed=2, fit={"a": 1})]
@@ -384,7 +385,9 @@ def test_a_strip_is_cut_between_the_images_of_a_grid():
     assert found.size == (2 + 12 * 34, 2 + 2 * 34)
     assert [found.getpixel((17 + 34 * i, 17)) for i in (0, 11)] == [(0, 0, 0), (110, 0, 0)]
     assert found.getpixel((17, 51)) == (0, 10, 0)
-    assert strip(grid, (50, 50)).size == (420, 105)  # of another size
+    shrunk = strip(grid.copy(), (50, 50))  # of another size
+    assert shrunk.size == (420, 105)
+    assert shrunk.getpixel((408, 20))[0] > 150  # its last column
     assert strip(Image.new("RGB", (2 + 3 * 258, 2 + 258)), (256, 256)).width <= 420
 
 
